@@ -1,0 +1,1 @@
+"""Image store to classifier to network. Import the modules, not this package."""

@@ -1,0 +1,95 @@
+"""Where the work runs: one door to every kind of Dask scheduler. Whoever opens a cluster here closes it here."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dask.utils import parse_bytes
+from distributed import Client, LocalCluster
+from distributed.system import MEMORY_LIMIT
+
+from pipeline.errors import InputError
+from pipeline.spec import Compute
+
+CONNECT_SECONDS = 15
+
+
+@contextmanager
+def open_client(compute: Compute) -> Iterator[Client | None]:
+    """A client for the scheduler a user named; None means: in this process, one task after the other.
+
+    Raises
+    ------
+    InputError
+        Unknown scheduler, unreadable memory limit, or nobody answers at the address.
+    """
+    if compute.scheduler == "synchronous":
+        yield None
+    elif compute.scheduler in ("local", "threads"):
+        with _local_cluster(compute) as cluster, Client(cluster) as client:
+            yield client
+    elif "://" in compute.scheduler:
+        with _connect(compute.scheduler) as client:
+            yield client
+    else:
+        raise InputError(
+            f"scheduler {compute.scheduler!r} is unknown; give local, threads, synchronous or an address such as "
+            "tcp://10.0.0.1:8786."
+        )
+
+
+def _local_cluster(compute: Compute) -> LocalCluster:
+    workers = compute.workers or len(os.sched_getaffinity(0))
+    processes = compute.scheduler == "local"
+    return LocalCluster(
+        n_workers=workers if processes else 1,
+        threads_per_worker=1 if processes else workers,
+        processes=processes,
+        memory_limit=memory_per_worker(compute) * (1 if processes else workers),
+        dashboard_address=None,  # no port is opened that nobody asked for
+        silence_logs=logging.CRITICAL,  # failed tasks are reported by the job, in one line
+    )
+
+
+def memory_per_worker(compute: Compute) -> int:
+    """Bytes of memory that each local worker may use; the machine's limit is the container's, if there is one.
+
+    Raises
+    ------
+    InputError
+        A limit that is no number of bytes, or not positive.
+    """
+    workers = compute.workers or len(os.sched_getaffinity(0))
+    if compute.memory_limit is None:
+        return MEMORY_LIMIT // workers
+    try:
+        limit = int(parse_bytes(compute.memory_limit))
+    except ValueError as error:
+        raise InputError(f"memory limit {compute.memory_limit!r} is no size; give one such as 4GB.") from error
+    if limit <= 0:
+        raise InputError(f"memory limit {compute.memory_limit!r} is not positive; give one such as 4GB.")
+    return limit
+
+
+def _connect(address: str) -> Client:
+    try:
+        return Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {address} within {CONNECT_SECONDS} s; check the address, that the scheduler "
+            "runs and that this machine may reach it."
+        ) from error
+
+
+def smallest_memory(client: Client | None, compute: Compute) -> int | None:
+    """Memory limit of the smallest worker in bytes; None where there is no limit."""
+    if client is None:
+        return memory_per_worker(compute)
+    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def worker_threads(client: Client | None) -> int:
+    """Threads of all workers together."""
+    return max(sum(client.nthreads().values()), 1) if client is not None else 1

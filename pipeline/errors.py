@@ -1,0 +1,9 @@
+"""The two ways a job ends badly. The front door turns each into one line and an exit status."""
+
+
+class InputError(ValueError):
+    """The user's input cannot be used: what, the value, why it matters, what to do. Exit status 2."""
+
+
+class JobError(RuntimeError):
+    """The input is good but the job did not finish: what is missing, why, what to do. Exit status 1."""

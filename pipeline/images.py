@@ -1,0 +1,286 @@
+"""The image store: laid out once, written a shard at a time, every shard with a receipt, read by anyone with xarray.
+
+Contract (Zarr v3, `format_version` 1): `counts` uint32 (pair, bin_b, bin_a), `gene_a`, `gene_b` int32 (pair), `label`
+int8 (pair), `both_zero` uint32 (pair), `gene` string (gene); beside them the gene's `edges`, `mean`, `variance` and
+`dropout`. Rows beyond the attribute `n_pairs` are padding. A missing or empty shard would read as zeros without a word,
+so a shard counts as written only if `receipts/` says so, and a receipt is left only after the shard was read back.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from pipeline.codes import Codes
+from pipeline.errors import InputError, JobError
+from pipeline.pairs import Pairs
+from pipeline.spec import CHUNK_PAIRS, Binning, ImageSpec
+
+FORMAT, FORMAT_VERSION = "pairscape-images", 1
+PAIR_ROWS = 2**20  # rows of gene_a, gene_b and label in one chunk: written at once, by the driver
+SHARDED = ("counts", "both_zero")  # arrays that the workers write, one file a shard each
+
+
+@dataclass(frozen=True)
+class Images:
+    """An open image store: what its metadata says. Pixels are read by the row.
+
+    Attributes
+    ----------
+    path
+        Where it lies.
+    spec
+        What decided its bytes.
+    provenance
+        Matrix, cells, pairs and labels it was made from.
+    """
+
+    path: Path
+    spec: ImageSpec
+    provenance: dict[str, Any]
+
+    def array(self, name: str) -> NDArray[Any]:
+        """One of the small arrays without padding: `gene_a`, `gene_b`, `label`, `gene`, `edges`, `mean`, …"""
+        array = _group(str(self.path))[name]
+        pairwise = name in ("gene_a", "gene_b", "label", "both_zero")
+        return np.asarray(array[: self.spec.n_pairs] if pairwise else array[:])
+
+    def counts(self, rows: slice) -> NDArray[np.uint32]:
+        """Images of a range of rows: (P, bins, bins) uint32."""
+        return np.asarray(_group(str(self.path))["counts"][rows])
+
+    def both_zero(self, rows: slice) -> NDArray[np.uint32]:
+        """Cells in which neither gene is expressed, for a range of rows: (P,) uint32."""
+        return np.asarray(_group(str(self.path))["both_zero"][rows])
+
+    def pairs(self) -> Pairs:
+        """All pairs in the order of the store."""
+        return Pairs(self.array("gene_a"), self.array("gene_b"), self.array("label"))
+
+    def missing_shards(self) -> list[int]:
+        """Shards without a valid receipt."""
+        return [shard for shard in range(self.spec.n_shards) if not has_receipt(self, shard)]
+
+
+@lru_cache(maxsize=8)
+def _group(path: str) -> zarr.Group:
+    return zarr.open_group(path, mode="r")
+
+
+def create_images(
+    path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, provenance: dict[str, Any]
+) -> None:
+    """Lay out an image store with everything but the images.
+
+    It is made aside and moved to its place whole, so a half-made one is never seen.
+
+    Parameters
+    ----------
+    pairs
+        In the order of the store.
+    codes
+        The codes that will be counted.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.wip")
+    root = zarr.create_group(str(aside), zarr_format=3, overwrite=True)
+    rows = spec.n_shards * spec.binning.shard_pairs
+    _create_sharded(root, spec.binning, rows)
+    for name, values in (("gene_a", pairs.gene_a), ("gene_b", pairs.gene_b), ("label", pairs.label)):
+        array = root.create_array(
+            name, shape=(rows,), chunks=(min(rows, PAIR_ROWS),), dtype=values.dtype, fill_value=-1, dimension_names=("pair",)
+        )
+        array[: spec.n_pairs] = values
+    for name, dims in {"edges": ("gene", "edge"), **dict.fromkeys(("mean", "variance", "dropout", "gene"), ("gene",))}.items():
+        root.create_array(name, data=codes.array(name), dimension_names=dims)
+    root.create_group("receipts")
+    root.attrs.update(_attributes(spec, provenance))
+    zarr.consolidate_metadata(str(aside))
+    aside.rename(path)
+
+
+def _create_sharded(root: zarr.Group, binning: Binning, rows: int) -> None:
+    bins, shard = binning.bins, binning.shard_pairs
+    compressors = [BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"), Crc32cCodec()]
+    root.create_array(
+        "counts",
+        shape=(rows, bins, bins),
+        chunks=(CHUNK_PAIRS, bins, bins),
+        shards=(shard, bins, bins),
+        dtype="uint32",
+        fill_value=0,
+        compressors=compressors,
+        dimension_names=("pair", "bin_b", "bin_a"),
+    )
+    root.create_array(
+        "both_zero", shape=(rows,), chunks=(shard,), dtype="uint32", fill_value=0, compressors=compressors, dimension_names=("pair",)
+    )
+
+
+def _attributes(spec: ImageSpec, provenance: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "bins": spec.binning.bins,
+        "scale": spec.binning.scale,
+        "n_cells": spec.n_cells,
+        "n_pairs": spec.n_pairs,
+        "plan_hash": spec.plan_hash,
+        "spec": asdict(spec),
+        "provenance": provenance,
+    }
+
+
+def open_images(path: str | Path, *, complete: bool = True) -> Images:
+    """Open an image store.
+
+    Parameters
+    ----------
+    complete
+        Whether every shard must be there.
+
+    Raises
+    ------
+    InputError
+        No store, another kind of store, another version, or shards are missing.
+    """
+    path = Path(path)
+    images = Images(path, *_read_attributes(path))
+    if complete and (missing := images.missing_shards()):
+        raise InputError(
+            f"{path} is half-written: {len(missing)} of {images.spec.n_shards} shards have no valid receipt (first: "
+            f"{missing[0]}), and would read as zeros; run the same `pairscape heatmaps` again, it will finish the rest."
+        )
+    return images
+
+
+def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any]]:
+    if not path.is_dir():
+        raise InputError(f"{path}: no such image store; make it with `pairscape heatmaps`.")
+    try:
+        attrs = json.loads((path / "zarr.json").read_text())["attributes"]
+        found = attrs["format"], attrs["format_version"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is not a Pairscape image store; make one with `pairscape heatmaps`.") from error
+    if found != (FORMAT, FORMAT_VERSION):
+        raise InputError(
+            f"{path} has format {found[0]} version {found[1]}, but this Pairscape reads {FORMAT} version {FORMAT_VERSION}; "
+            "its numbers could mean something else: make the store again, or use the Pairscape that wrote it."
+        )
+    spec = dict(attrs["spec"])
+    return ImageSpec(**{**spec, "binning": Binning(**spec["binning"])}), attrs["provenance"]
+
+
+def shard_file(images: Images, array: str, shard: int) -> Path:
+    """The file that holds a shard of `counts` or `both_zero`."""
+    return images.path / array / "c" / (f"{shard}/0/0" if array == "counts" else str(shard))
+
+
+def receipt_file(images: Images, shard: int) -> Path:
+    """The receipt of a shard."""
+    return images.path / "receipts" / f"{shard}.json"
+
+
+def write_shard(images: Images, shard: int, counts: NDArray[np.uint32], both_zero: NDArray[np.uint32]) -> int:
+    """Write a whole shard, read it back, leave its receipt; returns the bytes on disk.
+
+    Parameters
+    ----------
+    counts : (P, bins, bins) uint32, both_zero : (P,) uint32
+        For `images.spec.shard_rows(shard)`; padding is added here.
+
+    Raises
+    ------
+    JobError
+        What was read back differs from what was written, or an image does not sum to the number of cells.
+    """
+    size, rows = images.spec.binning.shard_pairs, images.spec.shard_rows(shard)
+    total = int(counts.sum(dtype=np.int64))
+    if total != len(rows) * images.spec.n_cells:
+        raise JobError(f"shard {shard} of {images.path}: counts sum to {total}, not pairs × cells; this is a bug, report it.")
+    padded = {"counts": counts, "both_zero": both_zero}
+    if len(rows) < size:
+        padded = {name: np.pad(a, [(0, size - len(rows))] + [(0, 0)] * (a.ndim - 1)) for name, a in padded.items()}
+    root = zarr.open_group(str(images.path), mode="r+")
+    where = slice(rows.start, rows.start + size)
+    for name in SHARDED:
+        root[name][where] = padded[name]
+        if not np.array_equal(root[name][where], padded[name]):
+            raise JobError(f"shard {shard} of {images.path}: {name} read back differs from what was written; check the disk.")
+    facts = {"plan_hash": images.spec.plan_hash, "shard": shard, "rows": [rows.start, rows.stop], "total": total}
+    written = {name: _sync_file(shard_file(images, name, shard)) for name in SHARDED}
+    _write_receipt(receipt_file(images, shard), {**facts, **written})
+    return sum(part["bytes"] for part in written.values())
+
+
+def _sync_file(path: Path) -> dict[str, Any]:
+    """Push a written file to the disk, before a receipt says that it is there; its size and checksum."""
+    if not path.exists():  # all fill values: nothing is stored
+        return {"bytes": 0, "sha256": None}
+    with path.open("rb") as file:
+        content = file.read()
+        os.fsync(file.fileno())
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _write_receipt(path: Path, facts: dict[str, Any]) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w") as file:
+        json.dump(facts, file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+
+
+def _read_receipt(images: Images, shard: int) -> dict[str, Any] | None:
+    try:
+        receipt = json.loads(receipt_file(images, shard).read_text())
+    except (OSError, ValueError):  # none, or half of one: the shard counts as missing
+        return None
+    mine = isinstance(receipt, dict) and receipt.get("plan_hash") == images.spec.plan_hash
+    return receipt if mine and receipt.get("shard") == shard and set(SHARDED) <= set(receipt) else None
+
+
+def has_receipt(images: Images, shard: int) -> bool:
+    """Whether a shard has a receipt of this plan and files of the size that it names."""
+    receipt = _read_receipt(images, shard)
+    if receipt is None:
+        return False
+    files = {name: shard_file(images, name, shard) for name in SHARDED}
+    return all((files[name].stat().st_size if files[name].exists() else 0) == receipt[name]["bytes"] for name in SHARDED)
+
+
+def damage(images: Images, shard: int) -> str | None:
+    """What is wrong with a shard, in words; None if its receipt, its bytes and its counts all agree."""
+    receipt = _read_receipt(images, shard)
+    if receipt is None:
+        return "no valid receipt"
+    for name in SHARDED:
+        path = shard_file(images, name, shard)
+        if (path.exists() or receipt[name]["bytes"]) and not _same_bytes(path, receipt[name]):
+            return f"{name} is not the file the receipt describes"
+    rows = images.spec.shard_rows(shard)
+    if receipt["rows"] != [rows.start, rows.stop]:
+        return "the receipt names other rows"
+    sums = images.counts(slice(rows.start, rows.stop)).sum(axis=(1, 2), dtype=np.int64)
+    return None if (sums == images.spec.n_cells).all() else "an image does not sum to the number of cells"
+
+
+def _same_bytes(path: Path, described: dict[str, Any]) -> bool:
+    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == described["sha256"]
+
+
+def clear_shard(images: Images, shard: int) -> None:
+    """Remove a shard that has no valid receipt. Only the driver does this, before the shard is computed again.
+
+    A truncated file would make even a full overwrite fail: zarr-python 3.1 reads before it writes.
+    """
+    for path in (receipt_file(images, shard), *(shard_file(images, name, shard) for name in SHARDED)):
+        path.unlink(missing_ok=True)

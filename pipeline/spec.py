@@ -1,0 +1,161 @@
+"""The frozen facts that travel from the command line to the plan and from the plan to every worker. Pure."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import InputError
+
+BinningRule = Literal["max", "range", "quantile", "rank"]
+LabelSource = Literal["given", "replicate"]
+
+CHUNK_PAIRS = 256  # images that are compressed together: the unit of reading
+SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of repair
+SHARD_BYTES = SHARD_PAIRS * 32 * 32 * 4  # uncompressed; finer bins put fewer images into a shard, not more bytes
+CODES_CELLS = 16_384  # cells in one shard of the code store
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """Hex sha256 of JSON-able facts, the same on every machine and in every run."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Binning:
+    """How the expression of a gene becomes a bin.
+
+    Parameters
+    ----------
+    scale
+        Rule that places a gene's bin edges; the rules are told apart in `pipeline.binning`.
+    bins
+        Bins per gene, so that an image is bins × bins. Codes are uint8 and 0 means "not expressed": 2 to 255.
+    """
+
+    scale: BinningRule = "max"
+    bins: int = 32
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bins <= 255:
+            raise InputError(f"bins is {self.bins}: codes are one byte with 0 kept for 'not expressed'; give 2 to 255.")
+        if self.scale not in ("max", "range", "quantile", "rank"):
+            raise InputError(f"scale is {self.scale!r}, no known binning rule; give max, range, quantile or rank.")
+
+    @property
+    def shard_pairs(self) -> int:
+        """Images per shard: 8192 at 32 bins and below, fewer at finer bins, always whole chunks."""
+        whole = SHARD_BYTES // (self.bins**2 * 4 * CHUNK_PAIRS)
+        return CHUNK_PAIRS * min(max(whole, 1), SHARD_PAIRS // CHUNK_PAIRS)
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Which gene pairs are candidates, and where their labels come from.
+
+    Parameters
+    ----------
+    pairs
+        File of pairs, one a line: gene_a, gene_b and, if known, the label (0 none, 1 a→b or undirected, 2 b→a).
+    regulators
+        File of regulators (one symbol a line, or a table with a `TF` column): candidates are regulators × targets.
+    targets
+        File of target genes. Absent: every gene of the matrix.
+    network
+        File of known edges regulator → target. A candidate that is an edge gets label 1, any other 0.
+    all_pairs
+        Every unordered pair of genes.
+    labels
+        `given`: from `pairs` or `network`. `replicate`: co-expression in a held-out half of the cells (see
+        `pipeline.replicate`); the images then come from the other half.
+    threshold
+        Replicate labels: |Spearman| in the held-out half from which a pair is positive.
+    """
+
+    pairs: Path | None = None
+    regulators: Path | None = None
+    targets: Path | None = None
+    network: Path | None = None
+    all_pairs: bool = False
+    labels: LabelSource = "given"
+    threshold: float = 0.3
+
+    def __post_init__(self) -> None:
+        ways = [self.pairs is not None, self.regulators is not None, self.all_pairs]
+        if sum(ways) != 1:
+            raise InputError(
+                f"{sum(ways)} sources of pairs given, one is needed: --pairs FILE, --regulators FILE or --all-pairs."
+            )
+        if self.regulators is None and (self.targets or self.network):
+            raise InputError("--targets and --network describe regulator × target pairs: give --regulators FILE too.")
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold is {self.threshold}: |Spearman| lies between 0 and 1; 0.3 is usual.")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where the work runs.
+
+    Parameters
+    ----------
+    scheduler
+        `local` (processes on this machine), `threads`, `synchronous`, or the address of a running Dask scheduler.
+    workers
+        Number of workers. Absent: one a core. Ignored where a running scheduler is given.
+    memory_limit
+        Memory per worker, such as `4GB`. Absent: an equal share of this machine's memory.
+    """
+
+    scheduler: str = "local"
+    workers: int | None = None
+    memory_limit: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"workers is {self.workers}: at least one is needed.")
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Everything that decides the bytes of an image store, save the pairs themselves.
+
+    Parameters
+    ----------
+    codes
+        Path of the code store that the workers read.
+    codes_hash
+        Its content hash, which covers the matrix, the cells used and the binning.
+    binning
+        The binning of those codes.
+    n_cells
+        Cells counted in every image.
+    n_pairs
+        Candidate pairs; rows of the store beyond it are padding.
+    pairs_hash
+        Hex sha256 of the ordered pairs and their labels.
+    """
+
+    codes: str
+    codes_hash: str
+    binning: Binning
+    n_cells: int
+    n_pairs: int
+    pairs_hash: str
+
+    @property
+    def plan_hash(self) -> str:
+        """Hex sha256 that names the content: equal hashes mean equal images, wherever and however computed."""
+        facts = asdict(self)
+        del facts["codes"]  # where the codes lie does not change what they say
+        return digest(facts)
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of the store, the last one padded."""
+        return -(-self.n_pairs // self.binning.shard_pairs)
+
+    def shard_rows(self, shard: int) -> range:
+        """The rows of a shard that hold pairs (its padding left out)."""
+        size = self.binning.shard_pairs
+        return range(shard * size, min((shard + 1) * size, self.n_pairs))
