@@ -40,7 +40,7 @@ def open_client(compute: Compute) -> Iterator[Client | None]:
 
 
 def _local_cluster(compute: Compute) -> LocalCluster:
-    workers = compute.workers or len(os.sched_getaffinity(0))
+    workers = worker_count(compute)
     processes = compute.scheduler == "local"
     return LocalCluster(
         n_workers=workers if processes else 1,
@@ -52,6 +52,11 @@ def _local_cluster(compute: Compute) -> LocalCluster:
     )
 
 
+def worker_count(compute: Compute) -> int:
+    """Workers of a local cluster: as asked, or one for each core that this process may use."""
+    return 1 if compute.scheduler == "synchronous" else compute.workers or len(os.sched_getaffinity(0))
+
+
 def memory_per_worker(compute: Compute) -> int:
     """Bytes of memory that each local worker may use; the machine's limit is the container's, if there is one.
 
@@ -60,9 +65,8 @@ def memory_per_worker(compute: Compute) -> int:
     InputError
         A limit that is no number of bytes, or not positive.
     """
-    workers = compute.workers or len(os.sched_getaffinity(0))
     if compute.memory_limit is None:
-        return MEMORY_LIMIT // workers
+        return MEMORY_LIMIT // worker_count(compute)
     try:
         limit = int(parse_bytes(compute.memory_limit))
     except ValueError as error:

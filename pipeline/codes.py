@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from pipeline.binning import GeneStatistics, encode
 from pipeline.errors import InputError
-from pipeline.matrix import Expression
 from pipeline.spec import CODES_CELLS, Binning, digest
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
@@ -126,30 +126,22 @@ def create_codes(
     root.attrs.update({**facts, "provenance": provenance})
 
 
-def write_block(path: str, expression: Expression, block: slice) -> int:
+def write_block(path: str, rows: csr_matrix, block: slice) -> int:
     """Encode one block of cells and write its shard; returns the number of expressed entries.
 
     Parameters
     ----------
-    expression
-        The matrix the store was laid out for.
+    rows : (N, G)
+        Expression of the block's cells, cells × genes.
     block
         Cells of the store, one of `cell_blocks`.
     """
     root = zarr.open_group(path, mode="r+")
-    rows = selected_rows(expression, np.asarray(root["cell"][block]))
     dense = np.zeros((rows.shape[1], rows.shape[0]), np.uint8)
     cell = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
     dense[rows.indices, cell] = encode(rows.data, rows.indices, np.asarray(root["edges"][:]))
     root["codes"][:, block] = dense
     return int(rows.nnz)
-
-
-def selected_rows(expression: Expression, cells: NDArray[np.int64]) -> Any:
-    """CSR rows of some cells, ascending: one contiguous read, then a selection."""
-    first = int(cells[0])
-    rows = expression.rows(first, int(cells[-1]) + 1)
-    return rows if rows.shape[0] == cells.size else rows[cells - first]
 
 
 def open_codes(path: Path) -> Codes:

@@ -1,20 +1,18 @@
 """The encoding job: expression matrix → code store, in two passes over blocks of cells, never the whole in memory."""
 
 import shutil
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from distributed import Client
 from numpy.typing import NDArray
-from scipy import sparse
 
 from pipeline.binning import GeneStatistics, bin_edges, gene_statistics
-from pipeline.codes import Codes, cell_blocks, codes_hash, create_codes, open_codes, selected_rows, write_block
-from pipeline.fanout import Progress, run_tasks
+from pipeline.codes import Codes, cell_blocks, codes_hash, create_codes, open_codes, write_block
+from pipeline.fanout import run_tasks
 from pipeline.matrix import Expression, open_expression
+from pipeline.progress import Progress
 from pipeline.spec import Binning
 
 SAMPLE_CELLS = 65_536  # cells whose quantiles place the edges of `rank` and `quantile`: all of them, up to this many
@@ -58,7 +56,7 @@ def encode_matrix(
     provenance = {"matrix": str(Path(path).resolve()), "matrix_hash": matrix_hash}
     create_codes(aside, wanted, binning, expression.genes, cells, edges, statistics, provenance)
     progress.start("encoding cells", cells.size)
-    for block, _ in run_tasks(client, _encode_block, blocks, path, str(aside)):
+    for (block, _), _ in run_tasks(client, _encode_block, [(b, cells[b]) for b in blocks], path, str(aside)):
         progress.advance(block.stop - block.start)
     aside.rename(target)
     return open_codes(target)
@@ -77,23 +75,18 @@ def _survey(path: str, blocks: list[NDArray[np.int64]], client: Client | None, p
 
 
 def _survey_block(path: str, task: tuple[int, NDArray[np.int64]]) -> GeneStatistics:
-    rows = selected_rows(_opened(path), task[1])
+    rows = _opened(path).select(task[1])
     return gene_statistics(rows.data, rows.indices, rows.shape[1], rows.shape[0])
 
 
-def _encode_block(path: str, target: str, block: slice) -> int:
-    return write_block(target, _opened(path), block)
+def _encode_block(path: str, target: str, task: tuple[slice, NDArray[np.int64]]) -> int:
+    return write_block(target, _opened(path).select(task[1]), task[0])
 
 
 def _sample_values(expression: Expression, cells: NDArray[np.int64]) -> list[NDArray[np.float32]]:
     """Expressed values of every gene, from all cells or from evenly spaced runs of them."""
-    columns = sparse.vstack(list(_sample_rows(expression, cells)), format="csc")
+    if cells.size > SAMPLE_CELLS:
+        starts = np.linspace(0, cells.size - SAMPLE_RUN, SAMPLE_CELLS // SAMPLE_RUN).astype(np.int64)
+        cells = np.concatenate([cells[start : start + SAMPLE_RUN] for start in starts])
+    columns = expression.select(cells).tocsc()
     return [columns.data[a:b] for a, b in zip(columns.indptr[:-1], columns.indptr[1:], strict=True)]
-
-
-def _sample_rows(expression: Expression, cells: NDArray[np.int64]) -> Iterator[Any]:
-    if cells.size <= SAMPLE_CELLS:
-        yield from (selected_rows(expression, cells[block]) for block in cell_blocks(cells.size))
-        return
-    for start in np.linspace(0, cells.size - SAMPLE_RUN, SAMPLE_CELLS // SAMPLE_RUN).astype(np.int64):
-        yield selected_rows(expression, cells[start : start + SAMPLE_RUN])

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count, islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from distributed import Client, Future, as_completed
@@ -19,26 +19,6 @@ from pipeline.errors import JobError
 T = TypeVar("T")
 R = TypeVar("R")
 RETRIES = 2  # for exceptions that pass, such as a full disk that is cleared; a poisoned task fails all three times
-
-
-class Progress(Protocol):
-    """What a job tells of how far it is; `rich` draws it in the terminal, notebooks may pass their own."""
-
-    def start(self, stage: str, total: int) -> None:
-        """A stage of this many units begins."""
-
-    def advance(self, units: int) -> None:
-        """That many more are done."""
-
-
-class Silent:
-    """Progress that nobody watches."""
-
-    def start(self, stage: str, total: int) -> None:
-        """Say nothing."""
-
-    def advance(self, units: int) -> None:
-        """Say nothing."""
 
 
 def run_tasks(

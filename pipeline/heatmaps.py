@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from pipeline.binning import zero_bin
 from pipeline.cluster import smallest_memory, worker_threads
-from pipeline.codes import Codes, open_codes, selected_rows
+from pipeline.codes import Codes, open_codes
 from pipeline.encode import encode_matrix
 from pipeline.errors import InputError, JobError
-from pipeline.fanout import Progress, run_tasks
+from pipeline.fanout import run_tasks
 from pipeline.histogram import GeneBlock, Margins, code_margins, finish
 from pipeline.images import Images, clear_shard, create_images, open_images, write_shard
 from pipeline.matrix import Expression
 from pipeline.pairs import Candidates, candidates
+from pipeline.progress import Progress
 from pipeline.replicate import replicate_labels, split_cells
 from pipeline.spec import Binning, Compute, ImageSpec, PairSource, digest
 from pipeline.tiles import CELLS_AT_ONCE, LAYOUTS, Task, Tile, plan_tasks, require_memory, storage_order
@@ -77,9 +78,7 @@ def resolve_request(expression: Expression, source: PairSource, seed: int) -> Re
         if expression.n_cells < 4:
             raise InputError(f"replicate labels split the cells in halves and there are {expression.n_cells}; give 4 or more.")
         label_half, cells = split_cells(expression.n_cells, seed)
-        rows = expression.rows(0, expression.n_cells) if expression.n_cells <= 10**5 else selected_rows(expression, label_half)
-        label_cells = rows[label_half] if rows.shape[0] == expression.n_cells else rows
-        pairs = replicate_labels(pairs, label_cells, source.threshold)
+        pairs = replicate_labels(pairs, expression.select(label_half), source.threshold)
         rule = f"image half of a random split, seed {seed}; labels |Spearman| >= {source.threshold:g} in the other half"
     provenance = {"cells": rule, "seed": seed, "pairs": {key: str(value) for key, value in asdict(source).items() if value}}
     return Request(cells, Candidates(storage_order(pairs), found.notes), provenance)

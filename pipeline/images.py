@@ -21,6 +21,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from pipeline.codes import Codes
 from pipeline.errors import InputError, JobError
+from pipeline.genes import require_matches, resolve
 from pipeline.pairs import Pairs
 from pipeline.spec import CHUNK_PAIRS, Binning, ImageSpec
 
@@ -176,6 +177,25 @@ def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any]]:
         )
     spec = dict(attrs["spec"])
     return ImageSpec(**{**spec, "binning": Binning(**spec["binning"])}), attrs["provenance"]
+
+
+def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
+    """Row of a pair, and whether the store holds it the other way round.
+
+    Raises
+    ------
+    InputError
+        A gene that the store does not know, or a pair that was no candidate.
+    """
+    found = resolve([gene_a, gene_b], images.array("gene").tolist())
+    require_matches(found, minimum=1.0)
+    a, b = found.index
+    pairs = images.pairs()
+    for first, second, turned in ((a, b, False), (b, a, True)):
+        rows = np.flatnonzero((pairs.gene_a == first) & (pairs.gene_b == second))
+        if rows.size:
+            return int(rows[0]), turned
+    raise InputError(f"{images.path} has no image of {gene_a} and {gene_b}: they were no candidate pair; add them to the list.")
 
 
 def shard_file(images: Images, array: str, shard: int) -> Path:

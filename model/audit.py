@@ -1,0 +1,126 @@
+"""What can be had without the network, on the same test rows: labels alone, marginals alone, correlation, information.
+
+A supervised score on gene pairs means nothing by itself: how often a gene was positive in training, or how strongly
+it is expressed, may already tell the answer. So these stand beside every score of ours.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from pipeline.images import Images
+from pipeline.pairs import Pairs
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float64]
+
+INFORMATION_BINS = 8  # finer bins measure the number of empty bins, not dependence
+MARGINAL_ROWS = 200_000  # training rows of the marginals-only model at most
+SMOOTHING = 10.0  # pseudo-pairs at the mean rate: a gene seen twice says little
+BATCH = 2048
+
+
+def labels_only(pairs: Pairs, train: Rows, rows: Rows, n_genes: int, directed: bool) -> Scores:
+    """Score from how often each gene was positive among the training labels, (R,); expression is not looked at.
+
+    The log-odds of both genes' smoothed rates are added. A gene unseen in training has the mean rate, so under the
+    `both` split every row scores the same.
+    """
+    positive = (pairs.label[train] > 0).astype(np.float64)
+    mean = positive.mean()
+    sides = [pairs.gene_a[train], pairs.gene_b[train]]
+    seen = [np.bincount(side, minlength=n_genes) for side in sides]
+    hits = [np.bincount(side, positive, minlength=n_genes) for side in sides]
+    if not directed:
+        seen, hits = [seen[0] + seen[1]] * 2, [hits[0] + hits[1]] * 2
+    rate = [(h + SMOOTHING * mean) / (s + SMOOTHING) for h, s in zip(hits, seen, strict=True)]
+    odds = [np.log(r / (1 - r)) for r in np.clip(rate, 1e-9, 1 - 1e-9)]
+    return np.asarray(odds[0][pairs.gene_a[rows]] + odds[1][pairs.gene_b[rows]])
+
+
+def marginals_only(images: Images, pairs: Pairs, train: Rows, rows: Rows, directed: bool, seed: int) -> Scores:
+    """Score of a gradient-boosted model that sees mean, variance and dropout of each gene and never the pair, (R,)."""
+    genes = np.column_stack([images.array(name) for name in ("mean", "variance", "dropout")]).astype(np.float64)
+    rng = np.random.default_rng([seed, 3])
+    if train.size > MARGINAL_ROWS:  # all positives, then as many others as fit
+        positive = train[pairs.label[train] > 0][:MARGINAL_ROWS]
+        other = train[pairs.label[train] == 0]
+        train = np.concatenate([positive, rng.choice(other, min(MARGINAL_ROWS, other.size), replace=False)])
+    model = HistGradientBoostingClassifier(class_weight="balanced", random_state=seed)
+    model.fit(_marginals(genes, pairs, train, directed), pairs.label[train] > 0)
+    return np.asarray(model.predict_proba(_marginals(genes, pairs, rows, directed))[:, 1])
+
+
+def _marginals(genes: NDArray[np.float64], pairs: Pairs, rows: Rows, directed: bool) -> NDArray[np.float64]:
+    """(R, 6) marginals of both genes; where labels have no direction, the weaker expressed gene first."""
+    a, b = genes[pairs.gene_a[rows]], genes[pairs.gene_b[rows]]
+    if not directed:
+        swap = (a[:, :1] > b[:, :1]).repeat(genes.shape[1], axis=1)
+        a, b = np.where(swap, b, a), np.where(swap, a, b)
+    return np.hstack([a, b])
+
+
+def heatmap_statistics(images: Images, pairs: Pairs, rows: Rows) -> dict[str, Scores]:
+    """|Pearson|, |Spearman| and mutual information of pairs, from their heatmaps, each (R,)."""
+    edges = images.array("edges")
+    centres = bin_centres(edges)
+    found = [_statistics(images, pairs, part, centres) for part in _runs(rows, images.spec.binning.shard_pairs)]
+    names = ("pearson", "spearman", "mutual_information")
+    return {name: np.concatenate([part[i] for part in found]) for i, name in enumerate(names)}
+
+
+def _runs(rows: Rows, shard_pairs: int) -> Iterable[Rows]:
+    """Rows (ascending) in parts that lie in one shard each and are small enough to compute on."""
+    for shard in np.unique(rows // shard_pairs):
+        first, last = np.searchsorted(rows, [shard * shard_pairs, (shard + 1) * shard_pairs])
+        for start in range(first, last, BATCH):
+            yield rows[start : min(start + BATCH, last)]
+
+
+def _statistics(images: Images, pairs: Pairs, rows: Rows, centres: NDArray[np.float64]) -> tuple[Scores, Scores, Scores]:
+    counts = images.counts(slice(int(rows[0]), int(rows[-1]) + 1))[rows - rows[0]].astype(np.float64)
+    a, b = centres[pairs.gene_a[rows]], centres[pairs.gene_b[rows]]
+    rank_a, rank_b = _mid_ranks(counts.sum(axis=1)), _mid_ranks(counts.sum(axis=2))
+    return np.abs(_correlation(counts, a, b)), np.abs(_correlation(counts, rank_a, rank_b)), mutual_information(counts)
+
+
+def bin_centres(edges: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Expression that stands for each bin, (G, bins): its middle, and 0 for the bin of the unexpressed cells."""
+    middle = (edges[:, 1:].astype(np.float64) + edges[:, :-1]) / 2
+    holds_zero = (edges[:, :-1] <= 0) & (edges[:, 1:] > 0)
+    return np.where(holds_zero, 0.0, middle)
+
+
+def _mid_ranks(margin: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average rank of the cells in each bin, (P, bins)."""
+    return np.asarray(np.cumsum(margin, axis=1) - margin / 2)
+
+
+def _correlation(counts: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]) -> Scores:
+    """Correlation over cells of values given per bin: counts (P, bin_b, bin_a), a (P, bin_a), b (P, bin_b) → (P,).
+
+    0 where a gene does not vary.
+    """
+    n = counts.sum(axis=(1, 2))
+    margin_a, margin_b = counts.sum(axis=1), counts.sum(axis=2)
+    a = a - ((margin_a * a).sum(axis=1) / n)[:, None]
+    b = b - ((margin_b * b).sum(axis=1) / n)[:, None]
+    covariance = np.matmul(np.matmul(b[:, None, :], counts), a[:, :, None])[:, 0, 0]
+    scale = np.sqrt((margin_a * a**2).sum(axis=1) * (margin_b * b**2).sum(axis=1))
+    return np.asarray(np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 1e-12))
+
+
+def mutual_information(counts: NDArray[np.float64]) -> Scores:
+    """Mutual information of binned genes in nats, less the bias of Miller (1955), from at most 8 × 8 pooled bins, (P,)."""
+    bins = counts.shape[1]
+    starts = np.unique(np.linspace(0, bins, min(INFORMATION_BINS, bins), endpoint=False).astype(int))
+    pooled = np.add.reduceat(np.add.reduceat(counts, starts, axis=1), starts, axis=2)
+    n = pooled.sum(axis=(1, 2), keepdims=True)
+    margin_a, margin_b = pooled.sum(axis=1, keepdims=True), pooled.sum(axis=2, keepdims=True)
+    expected = margin_a * margin_b / n
+    ratio = np.divide(pooled, expected, out=np.ones_like(pooled), where=pooled > 0)
+    information = (pooled / n * np.log(ratio)).sum(axis=(1, 2))
+    freedom = ((margin_a > 0).sum(axis=2) - 1) * ((margin_b > 0).sum(axis=1) - 1)
+    return np.asarray(information - freedom[:, 0] / (2 * n[:, 0, 0]))

@@ -1,0 +1,99 @@
+"""A trained run on disk: weights as safetensors (no pickle), configuration as TOML; written aside, then renamed."""
+
+import json
+import os
+import tomllib
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.spec import Recipe, Rendering, Splitting, Training
+from pipeline.errors import InputError
+
+FORMAT_VERSION = "1"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole, never half."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def save_weights(path: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write weights with the facts needed to use them (bins, classes, …) in the file's own header."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    header = {"format": "pairscape-model", "format_version": FORMAT_VERSION, "facts": json.dumps(facts, sort_keys=True)}
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, aside, metadata=header)
+    aside.replace(path)
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and facts of a trained run.
+
+    Raises
+    ------
+    InputError
+        No such file, not ours, or of another version.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no trained weights there; give a folder that `pairscape train` made.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as weights ({error}); train again, or copy the file again.") from error
+    if header.get("format") != "pairscape-model" or header.get("format_version") != FORMAT_VERSION:
+        found = f"{header.get('format')} version {header.get('format_version')}"
+        raise InputError(f"{path} is {found}, this Pairscape reads pairscape-model version {FORMAT_VERSION}; train again.")
+    return state, json.loads(header["facts"])
+
+
+def write_config(path: Path, recipe: Recipe, store: dict[str, Any], seed: int) -> None:
+    """The whole configuration of a run as TOML; what is unset is left out."""
+    tables = {name: _set_values(getattr(recipe, name)) for name in ("rendering", "splitting", "training")}
+    write_text(path, tomli_w.dumps({"seed": seed, **tables, "store": store}))
+
+
+def _set_values(config: Any) -> dict[str, Any]:
+    assert is_dataclass(config) and not isinstance(config, type)
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items() if v is not None}
+
+
+def read_recipe(path: Path) -> tuple[Recipe, int]:
+    """Recipe and seed of a run's `config.toml`.
+
+    Raises
+    ------
+    InputError
+        No such file, not TOML, or a name that is no option.
+    """
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; give a folder that `pairscape train` made.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML ({error}); restore it or train again.") from error
+    parts = {"rendering": Rendering, "splitting": Splitting, "training": Training}
+    made = {name: _from_table(kind, config.get(name, {}), path) for name, kind in parts.items()}
+    return Recipe(**made), int(config.get("seed", 0))
+
+
+def _from_table(kind: type[Any], table: dict[str, Any], path: Path) -> Any:
+    unknown = sorted(set(table) - {field.name for field in fields(kind)})
+    if unknown:
+        raise InputError(f"{path}: {unknown[0]!r} is no option of {kind.__name__.lower()}; correct or remove it.")
+    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in table.items()})
+
+
+def seed_everything(seed: int) -> None:
+    """Make torch repeat itself: same seed, same weights, on the same machine and number of threads."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,219 @@
+"""What a trained classifier is worth on rows it never saw: scores at the natural prevalence, the audit, the run folder."""
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from model.audit import heatmap_statistics, labels_only, marginals_only
+from model.checkpoint import write_text
+from model.classifier import PairClassifier, score_rows
+from model.metrics import (
+    best_threshold,
+    confusion,
+    prior_corrected,
+    ranking_scores,
+    all_scores,
+    watch_collapse,
+)
+from model.render import independence_residual
+from model.sampling import Rows
+from model.splits import Folds
+from pipeline.images import Images
+from pipeline.progress import Progress
+from pipeline.pairs import Pairs
+
+AUDIT = ("labels_only", "marginals_only", "pearson", "spearman", "mutual_information")
+EXAMPLES = 6  # pairs of each kind drawn in the report
+MEAN_IMAGES = 2000  # pairs of each class in its mean image, at most
+THRESHOLD_ROWS = 50_000  # validation pairs that place the audit's thresholds, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Figures and scores on the test rows.
+
+    Attributes
+    ----------
+    metrics
+        `metrics.json` without what only the training knows.
+    predictions
+        A row per test pair: gene_a, gene_b, label, score, fold, and the audit's scores.
+    threshold
+        Score from which a pair is called positive.
+    """
+
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    threshold: float
+
+
+def evaluate(
+    classifier: PairClassifier,
+    images: Images,
+    folds: Folds,
+    shown: float,
+    device: torch.device,
+    seed: int,
+    progress: Progress,
+    threshold: float | None = None,
+) -> Evaluation:
+    """Score the test rows and audit them.
+
+    Parameters
+    ----------
+    shown
+        Share of positives in the batches the classifier was trained on.
+    threshold
+        Probability from which a pair is called positive. Absent: the best one on the validation rows.
+    """
+    pairs, test = folds.pairs, folds.test
+    label = pairs.label[test]
+    natural = float((pairs.label[folds.train] > 0).mean())
+    progress.start("scoring pairs", test.size + (folds.validation.size if threshold is None else 0))
+
+    def score(rows: Rows) -> NDArray[np.float64]:
+        raw = 1 - score_rows(classifier, images, rows, pairs.label, device, progress.advance)[:, 0]
+        # a network that blew up has no opinion: the prevalence stands for it, and the watch reports it
+        return prior_corrected(np.nan_to_num(raw, nan=shown), shown, natural)
+
+    if threshold is None:
+        threshold = best_threshold(pairs.label[folds.validation], score(folds.validation))
+    probability = score(test)
+    audit, audit_scores = _audit(images, folds, seed, progress)
+    collapse = watch_collapse(label, probability, threshold)
+    metrics = {
+        "prevalence": float((label > 0).mean()),
+        "n_test": int(test.size),
+        "n_train": int(folds.train.size),
+        "n_validation": int(folds.validation.size),
+        "test": all_scores(label, probability, threshold),
+        "audit": audit,
+        "collapsed": collapse.collapsed,
+        "collapse_reason": collapse.reason,
+        "threshold": threshold,
+        "confusion": confusion(label, probability, threshold),
+        "seed": seed,
+        "versions": versions(),
+        "store": store_facts(images),
+    }
+    return Evaluation(metrics, _predictions(images, pairs, test, probability, audit_scores), threshold)
+
+
+def _audit(
+    images: Images, folds: Folds, seed: int, progress: Progress
+) -> tuple[dict[str, dict[str, float | None]], dict[str, NDArray[np.floating]]]:
+    """Figures of each baseline on the test rows, its threshold placed on validation rows; and its test scores."""
+    pairs, test = folds.pairs, folds.test
+    watched = folds.validation
+    if watched.size > THRESHOLD_ROWS:
+        watched = np.sort(np.random.default_rng([seed, 5]).choice(watched, THRESHOLD_ROWS, replace=False))
+    rows = np.union1d(watched, test)
+    progress.start("audit", 3)
+    scores = {"labels_only": labels_only(pairs, folds.train, rows, images.array("gene").size, folds.directed)}
+    progress.advance(1)
+    scores["marginals_only"] = marginals_only(images, pairs, folds.train, rows, folds.directed, seed)
+    progress.advance(1)
+    scores |= heatmap_statistics(images, pairs, rows)
+    progress.advance(1)
+    of_watched, of_test = np.searchsorted(rows, watched), np.searchsorted(rows, test)
+    figures = {}
+    for name in AUDIT:
+        threshold = best_threshold(pairs.label[watched], scores[name][of_watched])
+        figures[name] = ranking_scores(pairs.label[test], scores[name][of_test], threshold)
+    return figures, {name: scores[name][of_test] for name in AUDIT}
+
+
+def _predictions(
+    images: Images, pairs: Pairs, rows: Rows, probability: NDArray[np.float64], audit: dict[str, NDArray[np.floating]]
+) -> pd.DataFrame:
+    gene = images.array("gene").astype(object)
+    columns = {
+        "gene_a": gene[pairs.gene_a[rows]],
+        "gene_b": gene[pairs.gene_b[rows]],
+        "label": pairs.label[rows],
+        "score": probability.astype(np.float32),
+        "fold": np.zeros(rows.size, np.int16),
+    }
+    return pd.DataFrame(columns | {name: score.astype(np.float32) for name, score in audit.items()})
+
+
+def store_facts(images: Images) -> dict[str, Any]:
+    """What a run remembers of its store."""
+    spec = images.spec
+    return {
+        "path": str(images.path),
+        "plan_hash": spec.plan_hash,
+        "n_pairs": spec.n_pairs,
+        "n_cells": spec.n_cells,
+        "bins": spec.binning.bins,
+        "scale": spec.binning.scale,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the figures."""
+    return {name: version(name) for name in ("pairscape", "torch", "numpy", "scikit-learn", "zarr")}
+
+
+def save_evaluation(run: Path, evaluation: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int) -> dict[str, Any]:
+    """Write `predictions.parquet`, `examples.npz` and, last, `metrics.json`; returns the metrics."""
+    aside = run / ".predictions.parquet"
+    evaluation.predictions.to_parquet(aside, index=False)
+    aside.replace(run / "predictions.parquet")
+    np.savez_compressed(run / "examples.npz", **_examples(images, folds, evaluation, seed))
+    metrics = extra | evaluation.metrics
+    write_text(run / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def _examples(images: Images, folds: Folds, evaluation: Evaluation, seed: int) -> dict[str, NDArray[Any]]:
+    """Images for the report: the surest hits, ordinary rejections, the worst mistakes, and each class's mean."""
+    test, label = folds.test, folds.pairs.label[folds.test]
+    score = evaluation.predictions["score"].to_numpy()
+    chosen = _choose_examples(label, score, evaluation.threshold, seed)
+    position = np.concatenate(list(chosen.values()))
+    table = evaluation.predictions.iloc[position]
+    found: dict[str, NDArray[Any]] = {
+        "images": np.stack([images.counts(slice(r, r + 1))[0] for r in test[position].tolist()]),
+        "gene_a": table["gene_a"].to_numpy(str),
+        "gene_b": table["gene_b"].to_numpy(str),
+        "label": table["label"].to_numpy(),
+        "score": table["score"].to_numpy(),
+        "group": np.repeat(list(chosen), [part.size for part in chosen.values()]),
+    }
+    for name, rows in (("positive", test[label > 0]), ("negative", test[label == 0])):
+        rng = np.random.default_rng([seed, 6])
+        counts = _read(images, rows if rows.size <= MEAN_IMAGES else np.sort(rng.choice(rows, MEAN_IMAGES, replace=False)))
+        found[f"mean_{name}"] = counts.mean(axis=0) / images.spec.n_cells
+        found[f"mean_residual_{name}"] = independence_residual(torch.from_numpy(counts)).mean(0).numpy()
+    return found
+
+
+def _choose_examples(
+    label: NDArray[np.int8], score: NDArray[np.float32], threshold: float, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    called, order = score >= threshold, np.argsort(-score, kind="stable")
+    rejected = np.flatnonzero((label == 0) & ~called)
+    rng = np.random.default_rng([seed, 7])
+    return {
+        "true positive": order[(label[order] > 0) & called[order]][:EXAMPLES],
+        "true negative": np.sort(rng.choice(rejected, min(EXAMPLES, rejected.size), replace=False)),
+        "false positive": order[(label[order] == 0) & called[order]][:EXAMPLES],
+        "false negative": order[(label[order] > 0) & ~called[order]][::-1][:EXAMPLES],
+    }
+
+
+def _read(images: Images, rows: Rows) -> NDArray[np.float32]:
+    size = images.spec.binning.shard_pairs
+    parts = []
+    for shard in np.unique(rows // size):
+        own = rows[rows // size == shard]
+        parts.append(images.counts(slice(int(own[0]), int(own[-1]) + 1))[own - own[0]].astype(np.float32))
+    return np.concatenate(parts)

@@ -1,0 +1,152 @@
+"""Scores of a classifier at the natural prevalence, and the watch for networks that answer one class. Pure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, brier_score_loss, matthews_corrcoef, roc_auc_score
+
+Labels = NDArray[np.integer]
+Scores = NDArray[np.floating]
+
+CALIBRATION_BINS = 15
+
+
+def prior_corrected(probability: Scores, shown: float, natural: float) -> NDArray[np.float64]:
+    """Probability at the natural prevalence from that of a network trained on another one.
+
+    Balanced training shifts the log-odds by a constant (Saerens et al., Neural Computation 14:21, 2002); this shifts
+    them back.
+
+    Parameters
+    ----------
+    probability : (P,)
+        Of being positive, where the share `shown` was positive.
+    shown, natural
+        Share of positives in training batches and in the data.
+    """
+    if not 0 < shown < 1 or not 0 < natural < 1:
+        return np.asarray(probability, np.float64)
+    p = np.clip(np.asarray(probability, np.float64), 1e-12, 1 - 1e-12)
+    odds = p / (1 - p) * (natural / (1 - natural)) / (shown / (1 - shown))
+    return np.asarray(odds / (1 + odds))
+
+
+def best_threshold(label: Labels, score: Scores) -> float:
+    """Score from which "positive" gives the best balanced accuracy on these rows; the middle of the best gap."""
+    order = np.argsort(-score, kind="stable")
+    positive = label[order] > 0
+    if not positive.any() or positive.all():
+        return 0.5
+    sensitivity = np.cumsum(positive) / positive.sum()
+    false_alarms = np.cumsum(~positive) / (~positive).sum()
+    sorted_score = score[order].astype(np.float64)
+    last_of_tie = np.append(np.diff(sorted_score) != 0, True)
+    gain = np.where(last_of_tie, sensitivity - false_alarms, -np.inf)
+    best = int(np.argmax(gain))
+    below = sorted_score[best + 1] if best + 1 < score.size else sorted_score[best]
+    return float((sorted_score[best] + below) / 2)
+
+
+def confusion(label: Labels, score: Scores, threshold: float) -> list[list[int]]:
+    """[[true negatives, false positives], [false negatives, true positives]] at a threshold."""
+    positive, called = label > 0, score >= threshold
+    return [[int((~positive & ~called).sum()), int((~positive & called).sum())],
+            [int((positive & ~called).sum()), int((positive & called).sum())]]  # fmt: skip
+
+
+def balanced_accuracy(label: Labels, score: Scores, threshold: float) -> float | None:
+    """Mean of sensitivity and specificity; None where a class is absent."""
+    (tn, fp), (fn, tp) = confusion(label, score, threshold)
+    return None if tn + fp == 0 or tp + fn == 0 else (tp / (tp + fn) + tn / (tn + fp)) / 2
+
+
+def auroc(label: Labels, score: Scores) -> float | None:
+    """Area under the ROC curve; None where a class is absent."""
+    return float(roc_auc_score(label > 0, score)) if _has_both(label) else None
+
+
+def average_precision(label: Labels, score: Scores) -> float | None:
+    """Area under the precision-recall curve, as a step function; a random score gets the prevalence."""
+    return float(average_precision_score(label > 0, score)) if _has_both(label) else None
+
+
+def precision_at(label: Labels, score: Scores, k: int) -> float | None:
+    """Share of positives among the k highest scores; None with fewer than k rows."""
+    if label.size < k:
+        return None
+    top = np.argsort(-score, kind="stable")[:k]
+    return float((label[top] > 0).mean())
+
+
+def expected_calibration_error(label: Labels, probability: Scores) -> float:
+    """Mean gap between probability and frequency over bins of equal size (equal width would leave most bins empty)."""
+    order = np.argsort(probability, kind="stable")
+    parts = [part for part in np.array_split(order, CALIBRATION_BINS) if part.size]
+    gaps = [abs(probability[part].mean() - (label[part] > 0).mean()) * part.size for part in parts]
+    return float(sum(gaps) / label.size)
+
+
+def _has_both(label: Labels) -> bool:
+    return bool((label > 0).any() and (label == 0).any())
+
+
+def ranking_scores(label: Labels, score: Scores, threshold: float) -> dict[str, float | None]:
+    """The three figures every scorer gets, the audit's included."""
+    return {
+        "balanced_accuracy": balanced_accuracy(label, score, threshold),
+        "auroc": auroc(label, score),
+        "average_precision": average_precision(label, score),
+    }
+
+
+def all_scores(label: Labels, probability: Scores, threshold: float) -> dict[str, float | None]:
+    """All figures of `metrics.json`'s "test", from probabilities at the natural prevalence.
+
+    Parameters
+    ----------
+    label : (P,)
+        0 none, above 0 positive.
+    probability : (P,)
+    threshold
+        Chosen on the validation fold, never on these rows.
+    """
+    called = probability >= threshold
+    return ranking_scores(label, probability, threshold) | {
+        "mcc": float(matthews_corrcoef(label > 0, called)) if _has_both(label) else None,
+        "precision_at_100": precision_at(label, probability, 100),
+        "brier": float(brier_score_loss(label > 0, probability)) if _has_both(label) else None,
+        "ece": expected_calibration_error(label, probability),
+    }
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """Whether a network fell back to one answer, and what shows it."""
+
+    collapsed: bool
+    reason: str
+
+
+def watch_collapse(label: Labels, probability: Scores, threshold: float) -> Collapse:
+    """Tell a network that learned from one that gives every pair the same answer.
+
+    Collapsed means both: balanced accuracy at the threshold is within noise (two standard errors) of 0.5, and the
+    prediction is nearly constant: one call for 99.9 % of the rows at probability 0.5 or at the threshold, or scores that
+    hardly differ.
+    """
+    accuracy = balanced_accuracy(label, probability, threshold)
+    if accuracy is None or not np.isfinite(probability).all():
+        return Collapse(not np.isfinite(probability).all(), "scores are not finite" if accuracy is not None else "")
+    n_positive, n_negative = int((label > 0).sum()), int((label == 0).sum())
+    noise = 2 * np.sqrt(0.25 / n_positive + 0.25 / n_negative) / 2
+    spread = float(np.std(probability))
+    calls = np.mean(probability >= threshold), np.mean(probability >= 0.5)
+    constant = spread < 1e-4 or any(min(share, 1 - share) < 1e-3 for share in calls)
+    if abs(accuracy - 0.5) > noise or not constant:
+        return Collapse(False, "")
+    return Collapse(
+        True,
+        f"balanced accuracy {accuracy:.3f} is within noise (±{noise:.3f}) of 0.5 and the prediction is nearly constant "
+        f"(standard deviation of the scores {spread:.2g}; called positive: {calls[0]:.1%} of the pairs)",
+    )

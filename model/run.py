@@ -1,0 +1,90 @@
+"""A run folder from start to end: train, evaluate, audit, report; and a trained run on another store."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.checkpoint import read_recipe, write_config
+from model.classifier import choose_device, load_classifier
+from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
+from model.report import write_report
+from model.spec import Recipe
+from model.splits import Folds
+from model.train import fit, is_directed, make_folds
+from pipeline.errors import InputError
+from pipeline.images import Images
+from pipeline.progress import Progress
+
+
+def train_run(
+    images: Images, run: Path, recipe: Recipe, seed: int, progress: Progress, *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Train on a store and write the whole run folder; returns what `metrics.json` holds.
+
+    Everything about the labels and the folder is checked before anything is written.
+
+    Raises
+    ------
+    InputError
+        A run is there already, or the store's labels do not suffice (see `model.train.make_folds`).
+    """
+    folds = make_folds(images, recipe, seed)
+    _prepare(run, overwrite)
+    write_config(run / "config.toml", recipe, store_facts(images), seed)
+    fitted = fit(images, folds, recipe, run, seed, progress)
+    result = evaluate(fitted.classifier, images, folds, fitted.shown, fitted.device, seed, progress)
+    extra = {"split": recipe.splitting.split, "seconds": {"train": fitted.seconds}}
+    return _finish(run, result, extra, images, folds, seed)
+
+
+def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> dict[str, Any]:
+    """Score all labelled pairs of another store with a trained run; returns what `metrics.json` holds.
+
+    Thresholds and the audit's trained rows need labels of this store: half of the pairs place them, drawn by the run's
+    seed, and the figures are about the other half.
+
+    Raises
+    ------
+    InputError
+        The run and the store do not fit together, or the store has no labels of both classes.
+    """
+    recipe, seed = read_recipe(run / "config.toml")
+    classifier, facts = load_classifier(run)
+    if images.spec.binning.bins != facts["bins"]:
+        raise InputError(
+            f"{images.path} has {images.spec.binning.bins} bins and {run} was trained on {facts['bins']}; the pictures "
+            f"would mean something else: make the store with --bins {facts['bins']}."
+        )
+    folds = _halves(images, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    write_config(out / "config.toml", recipe, store_facts(images), seed)
+    shutil.copyfile(run / "history.csv", out / "history.csv")
+    device = choose_device("auto")
+    result = evaluate(classifier.to(device), images, folds, facts["shown"], device, seed, progress)
+    return _finish(out, result, {"split": "another store", "seconds": {}}, images, folds, seed)
+
+
+def _halves(images: Images, seed: int) -> Folds:
+    pairs = images.pairs()
+    rows = np.flatnonzero(pairs.label >= 0)
+    halves = np.random.default_rng([seed, 8]).random(rows.size) < 0.5
+    for part in (rows[halves], rows[~halves]):
+        if not (pairs.label[part] > 0).any() or not (pairs.label[part] == 0).any():
+            raise InputError(f"{images.path} has too few labelled pairs of both classes to measure anything on; label more.")
+    return Folds(pairs, rows[halves], rows[halves], rows[~halves], is_directed(images))
+
+
+def _prepare(run: Path, overwrite: bool) -> None:
+    if (run / "config.toml").exists() and overwrite:
+        shutil.rmtree(run)
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise InputError(f"{run} exists and is not empty: its figures would be mixed with new ones; give another folder or --overwrite.")
+    run.mkdir(parents=True, exist_ok=True)
+
+
+def _finish(run: Path, result: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int) -> dict[str, Any]:
+    metrics = save_evaluation(run, result, extra, images, folds, seed)
+    write_report(run)
+    return metrics

@@ -1,0 +1,166 @@
+"""The frozen choices of a training run: what the network sees, which rows it learns from, how it is trained. Pure."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pipeline.errors import InputError
+
+Split = Literal["pair", "regulator", "target", "both"]
+Balance = Literal["down", "natural"]
+
+
+def _require(good: bool, message: str) -> None:
+    if not good:
+        raise InputError(message)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How counts become the network's input; computed on the training device, never stored.
+
+    Parameters
+    ----------
+    channels
+        `log` (CNNC's picture of density), `residual` (dependence, marginals taken out), `log+residual`, or `counts`
+        (unscaled, as the original project did).
+    pool
+        Sums pool × pool bins into one.
+    sigma
+        Gaussian smoothing in bins after pooling; 0 for none.
+    drop_both_zero
+        Leave out the cells in which both genes are unexpressed.
+    """
+
+    channels: str = "log+residual"
+    pool: int = 1
+    sigma: float = 0.0
+    drop_both_zero: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.pool >= 1, f"pool is {self.pool}: it sums pool × pool bins into one; give 1 or more.")
+        _require(self.sigma >= 0, f"sigma is {self.sigma}: a width in bins is not negative; 0 means no smoothing.")
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """Which pairs are for training, for validation, for the test. Mirrors (a,b), (b,a) always share a fold.
+
+    Parameters
+    ----------
+    split
+        `both`: both genes of a test pair are unseen in training (the headline; nothing of the labels leaks).
+        `regulator`, `target`: gene_a, gene_b unseen. `pair`: only the pair unseen.
+    test_share, validation_share
+        Share of the genes (of the pairs, for `pair`) set aside.
+    """
+
+    split: Split = "both"
+    test_share: float = 0.3
+    validation_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        held_out = self.test_share + self.validation_share
+        good = self.test_share > 0 and self.validation_share > 0 and held_out < 1
+        _require(good, f"test share {self.test_share} and validation share {self.validation_share} must be above 0 and "
+                       "leave something to train on: their sum must be below 1.")  # fmt: skip
+        _require(self.split in ("pair", "regulator", "target", "both"),
+                 f"split {self.split!r} is unknown; give pair, regulator, target or both.")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the network is trained.
+
+    Parameters
+    ----------
+    network
+        Architecture, one of `model.networks.NETWORKS`.
+    loss
+        `cross-entropy`, `weighted` or `focal`.
+    class_weights
+        Weights of the classes for `weighted`. Absent: inverse to their frequency in the batches.
+    balance
+        `down`: every epoch all rows of the rare class and fresh rows of the common one. `natural`: all rows.
+    ratio
+        Rows of the common class for each of the rare one in every batch, under `down`.
+    epochs
+        At most; fewer if the validation score stops rising.
+    patience
+        Epochs without a better validation score before training stops.
+    batch_size
+        Images per step, about (the class ratio of a batch is exact).
+    optimizer
+        `adamw`, `adam` or `sgd` (Nesterov momentum 0.9).
+    schedule
+        `cosine`: linear warm-up over the first tenth, then a cosine to zero. `constant`.
+    learning_rate, weight_decay
+        Of the optimizer; the rate is the schedule's highest.
+    averaging
+        Decay of the moving average of the weights that is evaluated and saved; 0 for none.
+    mirror
+        Show each image transposed half of the time and average both at prediction; right where labels have no
+        direction. Absent: as the store's pairs are undirected or not.
+    device
+        `auto`, `cpu`, `cuda` or `mps`.
+    """
+
+    network: str = "pairnet"
+    loss: str = "cross-entropy"
+    class_weights: tuple[float, ...] | None = None
+    balance: Balance = "down"
+    ratio: float = 5.0
+    epochs: int = 12
+    patience: int = 4
+    batch_size: int = 252
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    averaging: float = 0.0
+    mirror: bool | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _require(self.ratio > 0, f"ratio is {self.ratio}: rows of the common class per rare one must be above 0.")
+        _require(self.epochs >= 1, f"epochs is {self.epochs}: at least one pass is needed to learn anything.")
+        _require(self.patience >= 1, f"patience is {self.patience}: give 1 or more epochs.")
+        _require(self.batch_size >= 2, f"batch size is {self.batch_size}: a batch holds both classes; give 2 or more.")
+        _require(self.learning_rate > 0, f"learning rate is {self.learning_rate}: it must be above 0.")
+        _require(0 <= self.averaging < 1, f"averaging is {self.averaging}: a decay lies in 0 (none) to below 1.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run besides the store and the seed."""
+
+    rendering: Rendering = Rendering()
+    splitting: Splitting = Splitting()
+    training: Training = Training()
+
+
+DEEP_CELL = Recipe(
+    Rendering(channels="counts", sigma=16.0, drop_both_zero=True),
+    Splitting(split="pair"),
+    Training(
+        network="deep-cell-1",
+        balance="natural",
+        optimizer="adam",
+        schedule="constant",
+        learning_rate=0.05,
+        weight_decay=0.0,
+        mirror=False,
+    ),
+)
+"""The original project's published recipe, which collapses to the majority class; kept to show that it does."""
+
+
+def preset(name: str) -> Recipe:
+    """A recipe by name: `pairscape` (the default) or `deep-cell` (the original's).
+
+    Raises
+    ------
+    InputError
+        Another name.
+    """
+    _require(name in ("pairscape", "deep-cell"), f"preset {name!r} is unknown; give pairscape or deep-cell.")
+    return DEEP_CELL if name == "deep-cell" else replace(Recipe())

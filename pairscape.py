@@ -1,0 +1,437 @@
+"""Pairscape: gene-pair inference from single-cell data with images of joint expression.
+
+The front door. Every command is a plain function, so the command line and the notebook are one interface:
+`pairscape train images.zarr run` is `pairscape.train("images.zarr", "run")`. It parses, opens the cluster and calls;
+the work is done in `pipeline` (matrix → heatmaps) and `model` (heatmaps → classifier).
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from model.spec import Recipe, Rendering, Splitting, Training, preset as recipe_preset
+from pipeline.errors import InputError, JobError
+from pipeline.spec import Binning, Compute, PairSource
+
+if TYPE_CHECKING:  # `pairscape --help` loads neither torch nor dask: commands import what they need
+    import xarray
+    from anndata import AnnData
+
+    from pipeline.heatmaps import Request
+    from pipeline.progress import Progress
+
+__version__ = "0.1.0"
+
+Flat = Parameter(name="*")
+Matrix = "str | Path | AnnData"
+Store = "str | Path | xarray.Dataset"
+
+app = App(name="pairscape", help=__doc__.splitlines()[0], version=__version__, help_on_error=False)
+
+
+# ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command
+def demo(out: Path = Path("data/demo"), /, *, seed: int = 0, scheduler: str = "local", quiet: bool = False) -> dict[str, Any]:
+    """The whole job on real cells, nothing to download: 700 PBMC cells, 292,230 pairs, a trained and audited network.
+
+    Parameters
+    ----------
+    out
+        Folder for the stores and the run; an earlier demo there is replaced.
+    seed
+        Decides the split of the cells, the folds and the training.
+    scheduler
+        Where the heatmaps are counted: `local`, `threads`, `synchronous` or an address.
+    quiet
+        No progress bars, no table.
+
+    Returns
+    -------
+    dict
+        What `metrics.json` holds.
+    """
+    import shutil
+
+    from pipeline.datasets import demo_cells
+
+    out = Path(out)
+    for name in ("expression.zarr", "codes.zarr", "images.zarr", "run"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    ingest(demo_cells(), out / "expression.zarr", quiet=quiet)
+    pairs = PairSource(all_pairs=True, labels="replicate")
+    heatmaps(
+        out / "expression.zarr",
+        out / "images.zarr",
+        source=pairs,
+        binning=Binning("rank"),
+        codes=out / "codes.zarr",
+        compute=Compute(scheduler),
+        seed=seed,
+        quiet=quiet,
+    )
+    return train(out / "images.zarr", out / "run", seed=seed, quiet=quiet)
+
+
+@app.command
+def ingest(
+    source: Any,
+    expression: Path,
+    /,
+    *,
+    preset: Literal["auto", "scanpy", "log1p", "none"] = "auto",
+    min_cells: int = 1,
+    min_genes: int = 1,
+    orientation: Literal["auto", "genes-by-cells", "cells-by-genes"] = "auto",
+    layer: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes.
+
+    Parameters
+    ----------
+    source
+        An .h5ad, AnnData .zarr, or .csv/.tsv/.txt(.gz) file; in Python also an AnnData.
+    expression
+        Store to write, ending in .zarr.
+    preset
+        `scanpy`: raw counts to 10,000 per cell, log1p. `log1p`: only the logarithm. `none`: already normalised.
+        `auto`: told from the values, and said.
+    min_cells, min_genes
+        Keep genes expressed in at least so many cells, and cells that express at least so many genes.
+    orientation
+        What the rows of a text file are; `auto` tells from the names.
+    layer
+        Take this layer in place of X; `raw` takes `.raw`.
+    overwrite
+        Replace an existing store.
+    quiet
+        Print no summary.
+    """
+    from pipeline.ingest import ingest as ingest_matrix
+
+    summary = ingest_matrix(
+        source, Path(expression), preset=preset, min_cells=min_cells, min_genes=min_genes,
+        orientation=orientation, layer=layer, overwrite=overwrite,
+    )  # fmt: skip
+    _say(quiet, *summary.lines(), f"wrote {expression}")
+
+
+@app.command
+def plan(
+    expression: Any,
+    /,
+    *,
+    source: Annotated[PairSource | None, Flat] = None,
+    binning: Annotated[Binning, Flat] = Binning(),
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+) -> dict[str, int]:
+    """What a heatmap job will cost, before spending: pairs, shards, tasks, bytes on disk, memory per task.
+
+    Parameters
+    ----------
+    expression
+        Expression store, or any AnnData .zarr or .h5ad.
+    seed
+        Of the split of the cells under `--labels replicate`.
+    """
+    from dataclasses import asdict
+
+    from pipeline.cluster import memory_per_worker, worker_count
+    from pipeline.heatmaps import resolve_request
+    from pipeline.matrix import open_expression
+    from pipeline.tiles import estimate
+
+    matrix = open_expression(expression)
+    request = resolve_request(matrix, _required(source), seed)
+    workers = worker_count(compute)
+    cost = asdict(estimate(len(request.chosen.pairs), binning, request.cells.size, workers))
+    lines = [
+        f"pairs            {cost['pairs']:,}",
+        f"cells            {request.cells.size:,} of {matrix.n_cells:,}",
+        f"shards           {cost['shards']:,} of {binning.shard_pairs:,} images",
+        f"tasks            {cost['tasks']:,} for {workers} workers",
+        f"image store      about {cost['store_bytes'] / 1e6:,.0f} MB on disk",
+        f"memory per task  {cost['task_bytes'] / 1e6:,.0f} MB, of {memory_per_worker(compute) / 1e6:,.0f} MB per worker",
+    ]
+    _say(False, *request.chosen.notes, _label_note(request), *lines)
+    return cost
+
+
+@app.command
+def heatmaps(
+    expression: Any,
+    images: Path,
+    /,
+    *,
+    source: Annotated[PairSource | None, Flat] = None,
+    binning: Annotated[Binning, Flat] = Binning(),
+    codes: Path | None = None,
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+    quiet: bool = False,
+) -> None:
+    """Count the joint expression heatmap of every candidate pair into an image store; resumes by itself.
+
+    Parameters
+    ----------
+    expression
+        Expression store, or any AnnData .zarr or .h5ad; in Python also an AnnData.
+    images
+        Image store to write. If an earlier run of the same job was interrupted, only what is missing is computed.
+    codes
+        Where the encoded matrix is kept for reuse. Absent: beside the images.
+    seed
+        Of the split of the cells under `--labels replicate`.
+    quiet
+        No progress bars, no summary.
+    """
+    import time
+
+    from pipeline.cluster import open_client
+    from pipeline.heatmaps import make_heatmaps, resolve_request
+    from pipeline.matrix import open_expression
+
+    images, started = Path(images), time.perf_counter()
+    matrix = open_expression(_on_disk(expression, images))
+    request = resolve_request(matrix, _required(source), seed)
+    _say(quiet, *request.chosen.notes, _label_note(request))
+    with _progress(quiet) as progress, open_client(compute) as client:
+        done = make_heatmaps(matrix, images, codes, request, binning, compute, client, progress)
+    kept = f", {done.kept} kept from an earlier run" if done.kept else ""
+    _say(quiet, f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells, {done.computed} shards "
+                f"computed{kept}, {done.bytes_written / 1e6:,.1f} MB, {time.perf_counter() - started:.0f} s")  # fmt: skip
+
+
+@app.command
+def show(images: Any, gene_a: str, gene_b: str, /, *, output: Annotated[Path | None, Parameter(alias="-o")] = None) -> Path:
+    """Draw the heatmap of a pair, and beneath it where it departs from independence.
+
+    Parameters
+    ----------
+    images
+        Image store.
+    gene_a, gene_b
+        Names as in the store; the pair is found in either order.
+    output
+        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png.
+    """
+    from model.figures import pair_figure
+    from pipeline.images import find_pair, open_images
+
+    store = open_images(_path(images))
+    row, turned = find_pair(store, gene_a, gene_b)
+    image = store.counts(slice(row, row + 1))[0]
+    output = output or Path(f"{gene_a}-{gene_b}.png")
+    if output.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
+    label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[int(store.array("label")[row])]
+    picture = image.T if turned else image
+    pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True).savefig(output)
+    _say(False, f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")
+    return output
+
+
+@app.command
+def verify(images: Any, /) -> None:
+    """Check every shard of an image store: receipt, checksum, counts. Exit status 1 if anything is damaged.
+
+    Parameters
+    ----------
+    images
+        Image store.
+    """
+    from pipeline.images import damage, open_images
+
+    store = open_images(_path(images), complete=False)
+    with _progress(False) as progress:
+        progress.start("verifying", store.spec.n_shards)
+        found = {}
+        for shard in range(store.spec.n_shards):
+            found[shard] = damage(store, shard)
+            progress.advance(1)
+    bad = {shard: what for shard, what in found.items() if what}
+    for shard, what in bad.items():
+        print(f"shard {shard}: {what}", file=sys.stderr)
+    if bad:
+        raise JobError(f"{len(bad)} of {store.spec.n_shards} shards of {store.path} are damaged or missing; `pairscape "
+                       "heatmaps` with the same arguments computes those without a valid receipt again.")  # fmt: skip
+    _say(False, f"{store.path}: {store.spec.n_shards} shards, {store.spec.n_pairs:,} images, all sound")
+
+
+@app.command
+def train(
+    images: Any,
+    run: Path,
+    /,
+    *,
+    preset: Literal["deep-cell"] | None = None,
+    rendering: Annotated[Rendering, Flat] = Rendering(),
+    splitting: Annotated[Splitting, Flat] = Splitting(),
+    training: Annotated[Training, Flat] = Training(),
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train a network on an image store, evaluate it on pairs it never saw, audit it, and write a report.
+
+    Parameters
+    ----------
+    images
+        Image store with labels.
+    run
+        Folder for weights, figures and the report.
+    preset
+        `deep-cell`: the original project's published recipe, all of it.
+    seed
+        Decides the folds, the first weights and the order of the images.
+    overwrite
+        Replace an earlier run there.
+    quiet
+        No progress bars, no table.
+
+    Returns
+    -------
+    dict
+        What `metrics.json` holds.
+    """
+    from model.run import train_run
+    from pipeline.images import open_images
+
+    recipe = Recipe(rendering, splitting, training)
+    if preset is not None:
+        if recipe != Recipe():
+            raise InputError(f"preset {preset} fixes the whole recipe; leave out the other options, or the preset.")
+        recipe = recipe_preset(preset)
+    store, run = open_images(_path(images)), Path(run)
+    with _progress(quiet) as progress:
+        metrics = train_run(store, run, recipe, seed, progress, overwrite=overwrite)
+    _close(quiet, metrics, run)
+    return metrics
+
+
+@app.command
+def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool = False) -> dict[str, Any]:
+    """Score another labelled image store with a trained run, with the audit and a report.
+
+    Parameters
+    ----------
+    run
+        Folder that `train` made.
+    images
+        Image store with labels, of the same bins.
+    out
+        Folder for the figures. Absent: RUN/on-NAME, by the name of the store.
+    quiet
+        No progress bars, no table.
+
+    Returns
+    -------
+    dict
+        What `metrics.json` holds.
+    """
+    from model.run import evaluate_run
+    from pipeline.images import open_images
+
+    store = open_images(_path(images))
+    out = Path(out) if out else Path(run) / f"on-{store.path.stem}"
+    with _progress(quiet) as progress:
+        metrics = evaluate_run(Path(run), store, out, progress)
+    _close(quiet, metrics, out)
+    return metrics
+
+
+@app.command
+def report(run: Path, /) -> Path:
+    """Build the report of a run again.
+
+    Parameters
+    ----------
+    run
+        Folder that `train` or `evaluate` made.
+    """
+    from model.report import write_report
+
+    path = write_report(Path(run))
+    _say(False, f"wrote {path}")
+    return path
+
+
+# ── what the commands share ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _required(source: PairSource | None) -> PairSource:
+    return source if source is not None else PairSource()  # which says what is missing
+
+
+def _path(store: Any) -> Path:
+    """The path of a store, also of one that is open in xarray."""
+    source = getattr(store, "encoding", {}).get("source", store)
+    return Path(str(source).removeprefix("file://"))
+
+
+def _on_disk(expression: Any, images: Path) -> Any:
+    """Workers read the matrix themselves, so one in memory is written beside the images first."""
+    if isinstance(expression, str | Path):
+        return Path(expression)
+    path = images.with_name(f"{images.stem}.expression.zarr")
+    ingest(expression, path, preset="none", overwrite=True, quiet=True)
+    return path
+
+
+def _label_note(request: "Request") -> str:
+    label = request.chosen.pairs.label
+    if (label < 0).all():
+        return f"{label.size:,} candidate pairs, no labels"
+    return f"{label.size:,} candidate pairs, {(label > 0).mean():.2%} of them positive ({request.provenance['cells']} cells)"
+
+
+@contextmanager
+def _progress(quiet: bool) -> "Iterator[Progress]":
+    from pipeline.progress import Bars, Silent
+
+    if quiet:
+        yield Silent()
+    else:
+        with Bars() as bars:
+            yield bars
+
+
+def _say(quiet: bool, *lines: str) -> None:
+    if not quiet:
+        print(*lines, sep="\n", flush=True)
+
+
+def _close(quiet: bool, metrics: dict[str, Any], run: Path) -> None:
+    from model.closing import print_closing
+
+    if not quiet:
+        print_closing(metrics, run)
+
+
+def main() -> None:
+    """The console script: 0 done, 1 the job failed, 2 the input cannot be used; errors are one line."""
+    try:
+        app(exit_on_error=False, print_error=False, result_action="return_value")
+    except (InputError, CycloptsError) as error:
+        _fail(str(error), 2)
+    except JobError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; what is finished is kept", 130)
+
+
+def _fail(message: str, status: int) -> None:
+    print("pairscape:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

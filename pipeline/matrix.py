@@ -1,0 +1,362 @@
+"""Open an expression matrix of any common format, check it, and read it a block of cells at a time.
+
+On disk nothing is changed: `open_expression` accepts what others wrote, `pipeline.ingest` writes our own stores.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from anndata.utils import make_index_unique
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipeline.containers import (
+    canonical_csr,
+    csc_as_csr,
+    csr_rows,
+    existing,
+    layout_of,
+    member,
+    opened,
+    raw_of,
+    read_frame,
+    row_pointers,
+    shape_of,
+    stamp_of,
+    whole,
+    with_text_names,
+)
+from pipeline.errors import InputError
+from pipeline.genes import looks_like_barcodes, looks_like_genes
+from pipeline.tables import TEXT_SUFFIXES, Table, read_table
+
+Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
+
+SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
+SELECT_BLOCK = 4096  # cells that are read together to pick some of them
+HASH_BLOCK_VALUES = 2**24  # values of a dense block while hashing: 64 MiB of float32
+IN_MEMORY = "the AnnData in memory"
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """A cells × genes expression matrix, read a block of cells at a time.
+
+    It is small and picklable when it lies on disk: workers receive it and open the file themselves. No file stays open
+    between calls, so that the file can be replaced while an Expression lives.
+
+    Parameters
+    ----------
+    path : where the matrix lies, absolute, since workers have other working folders; None for an AnnData in memory,
+        which then travels with the Expression
+    genes : (gene,) ids, unique
+    symbols : (gene,) symbols, "" where a gene has none; None when the matrix has none
+    n_cells : number of cells
+    memory : the AnnData, when path is None
+    """
+
+    path: str | None
+    genes: tuple[str, ...]
+    symbols: tuple[str, ...] | None
+    n_cells: int
+    memory: AnnData | None = field(default=None, repr=False, compare=False)
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Expression of the cells start..stop: (stop - start, gene) float32, indices sorted, no explicit zeros.
+
+        Raises
+        ------
+        IndexError
+            not 0 <= start <= stop <= n_cells
+        InputError
+            a value is NaN, infinite or negative, or the file has changed its shape since it was opened
+        """
+        if not 0 <= start <= stop <= self.n_cells:
+            raise IndexError(f"cells {start}..{stop} of a matrix of {self.n_cells}")
+        block = canonical_csr(self._slice(start, stop))
+        if block.shape != (stop - start, len(self.genes)):
+            raise InputError(f"{self.path} has changed since it was opened (block of {block.shape}): open it again")
+        check_values(block, self.genes, self.path or IN_MEMORY)
+        return block
+
+    def select(self, cells: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Expression of some cells, ascending: (cell, gene) float32, read in runs of neighbours, never more than needed at once."""
+        starts = np.append(0, np.flatnonzero(np.diff(cells // SELECT_BLOCK)) + 1)
+        runs = [cells[a:b] for a, b in zip(starts, np.append(starts[1:], cells.size), strict=True)]
+        parts = [self.rows(int(run[0]), int(run[-1]) + 1)[run - run[0]] for run in runs]
+        return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
+
+    def content_hash(self) -> str:
+        """sha256 over shape, gene ids and values; the same for any container, chunks, compression and block size."""
+        streams = [hashlib.sha256() for _ in range(3)]
+        step = max(1, HASH_BLOCK_VALUES // len(self.genes))
+        for start in range(0, self.n_cells, step):
+            block = self.rows(start, min(start + step, self.n_cells))
+            streams[0].update(np.diff(block.indptr).astype("<i8").tobytes())
+            streams[1].update(block.indices.astype("<i4").tobytes())
+            streams[2].update(block.data.astype("<f4").tobytes())
+        total = hashlib.sha256(json.dumps([self.n_cells, len(self.genes), self.genes]).encode())
+        for stream in streams:
+            total.update(stream.digest())
+        return total.hexdigest()
+
+    def obs(self) -> pd.DataFrame:
+        """Annotations of the cells, one row each."""
+        if self.memory is not None:
+            return pd.DataFrame(self.memory.obs)
+        with opened(Path(str(self.path))) as root:
+            return read_frame(root["obs"])
+
+    def _slice(self, start: int, stop: int) -> Any:
+        if self.memory is not None:
+            return _in_memory(self.memory.X[start:stop])
+        path = Path(str(self.path))
+        with opened(path) as root:
+            x = root["X"]
+            layout = layout_of(x, str(path))
+            if layout == "csr":
+                return csr_rows(x, row_pointers(str(path), stamp_of(path)), start, stop)
+            return x[start:stop] if layout == "dense" else csc_as_csr(str(path), stamp_of(path))[start:stop]
+
+
+def open_expression(source: str | Path | AnnData) -> Expression:
+    """Open an AnnData-Zarr (format 2 or 3) or .h5ad as it is, with X as CSR, CSC or dense, or an AnnData in memory.
+
+    CSR and dense matrices are never loaded whole. CSC stores genes, not cells, contiguously: a block of cells touches
+    all of it, so it is converted in memory once per process; `pairscape ingest` writes CSR and spares that.
+
+    Raises
+    ------
+    InputError
+        the file is missing, of another kind, damaged or no AnnData; it has no X, fewer than two cells or genes, genes
+        without a name or with the same name, or genes where cells belong
+    """
+    if isinstance(source, AnnData):
+        return _open_memory(source)
+    path = existing(source, (".h5ad", ".zarr"))
+    with opened(path) as root:
+        layout_of(member(root, "X", path), str(path))
+        genes, obs_names = read_frame(member(root, "var", path)), read_frame(member(root, "obs", path)).index
+        shape = shape_of(root["X"])
+    if shape != (len(obs_names), len(genes)):
+        named = f"{len(obs_names)} cells and {len(genes)} genes"
+        raise InputError(
+            f"{path}: X has the shape {shape}, but obs and var name {named}; it is damaged, write it again"
+        )
+    check_names(obs_names, genes.index, str(path))
+    check_not_transposed(obs_names, genes.index, str(path))
+    return Expression(str(path.absolute()), tuple(genes.index), gene_symbols(genes), shape[0])
+
+
+def read_any(source: str | Path | AnnData, *, orientation: Orientation = "auto", layer: str | None = None) -> AnnData:
+    """Read a matrix into memory as cells × genes: .h5ad, .zarr, .csv, .tsv, .txt (.gz), or an AnnData (left untouched).
+
+    Parameters
+    ----------
+    orientation : what the rows of the source are. "auto": an AnnData is cells × genes; a text file is whatever its
+        names look like, and genes × cells (BEELINE's way) when they look like neither
+    layer : take this layer of an AnnData in place of X; "raw" takes `.raw` with its own genes. Absent: X
+
+    Returns
+    -------
+    AnnData
+        X CSR float32 without explicit zeros, obs, var, layers["counts"] where the source has it, and
+        uns["pairscape"] = {source, orientation, orientation_from}; the last is what told the
+        orientation: the "names", a "request", the "format" (any AnnData) or an "assumption"
+
+    Raises
+    ------
+    InputError
+        as `open_expression` and `pipeline.tables.read_table`; values are NaN, infinite or negative; no such layer
+    """
+    if orientation not in get_args(Orientation):
+        raise InputError(f"orientation {orientation!r} is unknown: give one of {', '.join(get_args(Orientation))}")
+    reason = "format" if orientation == "auto" else "request"
+    if isinstance(source, AnnData):
+        return _checked(_take(source, layer), orientation, reason, IN_MEMORY)
+    path = existing(source, (".h5ad", ".zarr", *TEXT_SUFFIXES, *(f"{s}.gz" for s in TEXT_SUFFIXES)))
+    if path.suffix in (".h5ad", ".zarr"):
+        return _checked(_load(path, layer), orientation, reason, str(path))
+    if layer is not None:
+        raise _no_layer(layer, [], str(path))
+    table = read_table(path)
+    if orientation == "auto":
+        orientation, reason = _orientation(table)
+    return _checked(_from_table(table), orientation, reason, str(path))
+
+
+def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:
+    """Refuse values that are no expression.
+
+    Raises
+    ------
+    InputError
+        a value is NaN or infinite, or is negative
+    """
+    bad = ~np.isfinite(x.data)
+    if bad.any():
+        gene = genes[x.indices[bad.argmax()]]
+        raise InputError(
+            f"{source}: values that are NaN or infinite: {int(bad.sum())}, the first in gene {gene}; a heatmap cannot"
+            " place such cells: set them to 0 or drop the gene"
+        )
+    if x.nnz and x.data.min() < 0:
+        gene, low = genes[x.indices[x.data.argmin()]], float(x.data.min())
+        raise InputError(
+            f"{source}: gene {gene} has the negative value {low:.3g}; scaled data have lost that 0 means not expressed:"
+            " give the unscaled matrix, such as --layer counts or --layer raw"
+        )
+
+
+def check_names(cells: Any, genes: Any, source: str) -> None:
+    """Refuse axes that cannot be right.
+
+    Raises
+    ------
+    InputError
+        fewer than two cells or genes; a gene without a name; genes of the same name
+    """
+    if len(cells) < 2 or len(genes) < 2:
+        raise InputError(f"{source} has {len(cells)} cells × {len(genes)} genes: gene pairs need at least two of each")
+    index = pd.Index(genes)
+    if (index == "").any():
+        raise InputError(f"{source}: gene {int((index == '').argmax()) + 1} has no name; name every gene")
+    if index.has_duplicates:
+        twice = index[index.duplicated()].unique()
+        raise InputError(
+            f"{source}: gene names that occur more than once: {len(twice)}, such as {', '.join(twice[:3])}; a pair must"
+            " name one gene each: use Ensembl ids, or make them unique (anndata's var_names_make_unique)"
+        )
+
+
+def check_not_transposed(cells: Any, genes: Any, source: str) -> None:
+    """Refuse a matrix whose cells are named like genes and whose genes are named like cells; either alone may be right.
+
+    Raises
+    ------
+    InputError
+        both are so
+    """
+    if looks_like_genes(cells) and looks_like_barcodes(genes):
+        raise InputError(
+            f"{source} looks transposed: its cells are named {cells[0]}, {cells[1]}, its genes {genes[0]}, {genes[1]};"
+            " transpose it, or ingest it with --orientation genes-by-cells"
+        )
+
+
+def gene_symbols(var: pd.DataFrame) -> tuple[str, ...] | None:
+    """(gene,) symbols from the first column known to hold them, "" where missing; None when no column does."""
+    column = next((c for c in SYMBOL_COLUMNS if c in var), None)
+    if column is None:
+        return None
+    return tuple("" if pd.isna(s) else str(s) for s in var[column])
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What becomes an AnnData once it is checked: AnnData itself warns about names before we can refuse them.
+
+    Parameters
+    ----------
+    x, counts : (obs, var) canonical CSR; counts None when unknown
+    obs, var : annotations, indexed by names as strings
+    """
+
+    x: sparse.csr_matrix
+    counts: sparse.csr_matrix | None
+    obs: pd.DataFrame
+    var: pd.DataFrame
+
+    def transposed(self) -> "_Parts":
+        counts = None if self.counts is None else canonical_csr(self.counts.T)
+        return _Parts(canonical_csr(self.x.T), counts, self.var, self.obs)
+
+
+def _open_memory(adata: AnnData) -> Expression:
+    genes = tuple(map(str, adata.var_names))
+    check_names(adata.obs_names, genes, IN_MEMORY)
+    check_not_transposed(tuple(map(str, adata.obs_names)), genes, IN_MEMORY)
+    if adata.X is None or getattr(adata.X, "format", "csr") != "csr":  # a block of rows of CSC costs a pass over all
+        adata = AnnData(canonical_csr(_in_memory(adata.X)), obs=adata.obs, var=adata.var)
+    return Expression(None, genes, gene_symbols(pd.DataFrame(adata.var)), adata.n_obs, memory=adata)
+
+
+def _in_memory(x: Any) -> Any:
+    """Numbers from whatever an AnnData may hold as X: arrays, sparse matrices, backed or Dask ones."""
+    if x is None:
+        raise InputError(f"{IN_MEMORY} has no X: set it, or name a layer that holds the expression")
+    x = x.compute() if hasattr(x, "compute") else x
+    return x.to_memory() if hasattr(x, "to_memory") else x
+
+
+def _take(adata: AnnData, layer: str | None) -> _Parts:
+    """The chosen matrix of an AnnData in memory, with its annotations and counts."""
+    known = [*adata.layers, *(["raw"] if adata.raw is not None and "raw" not in adata.layers else [])]
+    if layer is not None and layer not in known:
+        raise _no_layer(layer, known, IN_MEMORY)
+    home = adata.raw if layer == "raw" and "raw" not in adata.layers else adata
+    x = adata.layers[layer] if layer is not None and home is adata else home.X
+    counts = adata.layers.get("counts") if home is adata else None
+    kept = None if counts is None else canonical_csr(_in_memory(counts))
+    return _Parts(canonical_csr(_in_memory(x)), kept, with_text_names(adata.obs), with_text_names(home.var))
+
+
+def _load(path: Path, layer: str | None) -> _Parts:
+    """The chosen matrix of a file, with its annotations and counts; embeddings, graphs and other layers stay unread."""
+    with opened(path) as root:
+        layers, raw = root.get("layers", {}), raw_of(root)
+        known = [*layers, *(["raw"] if raw is not None and "raw" not in layers else [])]
+        if layer is not None and layer not in known:
+            raise _no_layer(layer, known, str(path))
+        home = raw if layer == "raw" and "raw" not in layers else root
+        x = layers[layer] if layer is not None and home is root else member(home, "X", path)
+        counts = layers["counts"] if home is root and "counts" in layers else None
+        return _Parts(
+            canonical_csr(whole(x, str(path))),
+            None if counts is None else canonical_csr(whole(counts, str(path))),
+            read_frame(member(root, "obs", path)),
+            read_frame(member(home, "var", path)),
+        )
+
+
+def _no_layer(layer: str, known: list[str], source: str) -> InputError:
+    cure = f"give {' or '.join(known)}, or no --layer" if known else "it has none: give no --layer"
+    return InputError(f"{source} has no layer {layer!r}; {cure} to use its main matrix")
+
+
+def _from_table(table: Table) -> _Parts:
+    obs, var = (pd.DataFrame(index=pd.Index(names, dtype=object)) for names in (table.rows, table.columns))
+    return _Parts(canonical_csr(table.values), None, obs, var)
+
+
+def _orientation(table: Table) -> tuple[Orientation, str]:
+    """What the rows are and how we know: the axis that looks more like genes, else genes × cells as BEELINE has it."""
+    rows = looks_like_genes(table.rows) - looks_like_barcodes(table.rows)
+    columns = looks_like_genes(table.columns) - looks_like_barcodes(table.columns)
+    if rows == columns:
+        return "genes-by-cells", "assumption"
+    return ("genes-by-cells" if rows > columns else "cells-by-genes"), "names"
+
+
+def _checked(parts: _Parts, orientation: Orientation, reason: str, source: str) -> AnnData:
+    """Turn the matrix to cells × genes, refuse what is no expression, and record where it came from."""
+    parts = parts.transposed() if orientation == "genes-by-cells" else parts
+    check_names(parts.obs.index, parts.var.index, source)
+    if reason != "request":
+        check_not_transposed(parts.obs.index, parts.var.index, source)
+    check_values(parts.x, parts.var.index, source)
+    # Cells of several samples may share barcodes. Nothing of ours goes by a cell's name, but AnnData wants them unique.
+    obs = parts.obs.set_axis(make_index_unique(parts.obs.index), axis=0)
+    adata = AnnData(parts.x, obs=obs, var=parts.var, layers={} if parts.counts is None else {"counts": parts.counts})
+    adata.uns["pairscape"] = {
+        "source": source if source == IN_MEMORY else Path(source).name,
+        "orientation": "genes-by-cells" if orientation == "genes-by-cells" else "cells-by-genes",
+        "orientation_from": reason,
+    }
+    return adata
