@@ -37,7 +37,9 @@ app = App(name="pairscape", help=__doc__.splitlines()[0], version=__version__, h
 
 
 @app.command
-def demo(out: Path = Path("data/demo"), /, *, seed: int = 0, scheduler: str = "local", quiet: bool = False) -> dict[str, Any]:
+def demo(
+    out: Path = Path("data/demo"), /, *, seed: int = 0, scheduler: str = "local", quiet: bool = False
+) -> dict[str, Any]:
     """The whole job on real cells, nothing to download: 700 PBMC cells, 292,230 pairs, a trained and audited network.
 
     Parameters
@@ -211,7 +213,9 @@ def heatmaps(
 
 
 @app.command
-def show(images: Any, gene_a: str, gene_b: str, /, *, output: Annotated[Path | None, Parameter(alias="-o")] = None) -> Path:
+def show(
+    images: Any, gene_a: str, gene_b: str, /, *, output: Annotated[Path | None, Parameter(alias="-o")] = None
+) -> Path:
     """Draw the heatmap of a pair, and beneath it where it departs from independence.
 
     Parameters
@@ -232,7 +236,9 @@ def show(images: Any, gene_a: str, gene_b: str, /, *, output: Annotated[Path | N
     output = output or Path(f"{gene_a}-{gene_b}.png")
     if output.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
-    label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[int(store.array("label")[row])]
+    label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
+        int(store.array("label")[row])
+    ]
     picture = image.T if turned else image
     pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True).savefig(output)
     _say(False, f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")

@@ -79,7 +79,9 @@ def _runs(rows: Rows, shard_pairs: int) -> Iterable[Rows]:
             yield rows[start : min(start + BATCH, last)]
 
 
-def _statistics(images: Images, pairs: Pairs, rows: Rows, centres: NDArray[np.float64]) -> tuple[Scores, Scores, Scores]:
+def _statistics(
+    images: Images, pairs: Pairs, rows: Rows, centres: NDArray[np.float64]
+) -> tuple[Scores, Scores, Scores]:
     counts = images.counts(slice(int(rows[0]), int(rows[-1]) + 1))[rows - rows[0]].astype(np.float64)
     a, b = centres[pairs.gene_a[rows]], centres[pairs.gene_b[rows]]
     rank_a, rank_b = _mid_ranks(counts.sum(axis=1)), _mid_ranks(counts.sum(axis=2))

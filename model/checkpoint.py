@@ -52,7 +52,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path} cannot be read as weights ({error}); train again, or copy the file again.") from error
     if header.get("format") != "pairscape-model" or header.get("format_version") != FORMAT_VERSION:
         found = f"{header.get('format')} version {header.get('format_version')}"
-        raise InputError(f"{path} is {found}, this Pairscape reads pairscape-model version {FORMAT_VERSION}; train again.")
+        raise InputError(
+            f"{path} is {found}, this Pairscape reads pairscape-model version {FORMAT_VERSION}; train again."
+        )
     return state, json.loads(header["facts"])
 
 

@@ -41,7 +41,13 @@ class PairClassifier(nn.Module):
 
     def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
         super().__init__()
-        self.facts = {"network": network, "rendering": asdict(rendering), "bins": bins, "classes": classes, "mirror": mirror}
+        self.facts = {
+            "network": network,
+            "rendering": asdict(rendering),
+            "bins": bins,
+            "classes": classes,
+            "mirror": mirror,
+        }
         self.mirror, self.classes = mirror, classes
         try:
             self.render = Render(bins, **asdict(rendering))

@@ -162,7 +162,9 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("pairscape", "torch", "numpy", "scikit-learn", "zarr")}
 
 
-def save_evaluation(run: Path, evaluation: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int) -> dict[str, Any]:
+def save_evaluation(
+    run: Path, evaluation: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int
+) -> dict[str, Any]:
     """Write `predictions.parquet`, `examples.npz` and, last, `metrics.json`; returns the metrics."""
     aside = run / ".predictions.parquet"
     evaluation.predictions.to_parquet(aside, index=False)
@@ -190,7 +192,9 @@ def _examples(images: Images, folds: Folds, evaluation: Evaluation, seed: int) -
     }
     for name, rows in (("positive", test[label > 0]), ("negative", test[label == 0])):
         rng = np.random.default_rng([seed, 6])
-        counts = _read(images, rows if rows.size <= MEAN_IMAGES else np.sort(rng.choice(rows, MEAN_IMAGES, replace=False)))
+        counts = _read(
+            images, rows if rows.size <= MEAN_IMAGES else np.sort(rng.choice(rows, MEAN_IMAGES, replace=False))
+        )
         found[f"mean_{name}"] = counts.mean(axis=0) / images.spec.n_cells
         found[f"mean_residual_{name}"] = independence_residual(torch.from_numpy(counts)).mean(0).numpy()
     return found

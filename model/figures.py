@@ -300,8 +300,15 @@ def validation_figure(history: pd.DataFrame, best_epoch: int | None = None) -> F
 def _mark_chance(axes: Axes) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.axhline(0.5, color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
-    axes.annotate("0.5, chance for AUROC and balanced accuracy", (0.99, 0.485), xycoords=("axes fraction", "data"),
-                  ha="right", va="top", color=MUTED, fontsize=7.5)
+    axes.annotate(
+        "0.5, chance for AUROC and balanced accuracy",
+        (0.99, 0.485),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="top",
+        color=MUTED,
+        fontsize=7.5,
+    )
 
 
 def _epochs_figure(
@@ -315,8 +322,16 @@ def _epochs_figure(
         axes.plot(history["epoch"], history[column], dashes, color=colour, label=name, linewidth=1.8, marker=marker)
     if best_epoch is not None:
         axes.axvline(best_epoch, color=LINE, linewidth=1.4, zorder=1)
-        axes.annotate("kept", (best_epoch, 1), xycoords=("data", "axes fraction"), xytext=(3, -3),
-                      textcoords="offset points", va="top", color=MUTED, fontsize=7.5)
+        axes.annotate(
+            "kept",
+            (best_epoch, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -3),
+            textcoords="offset points",
+            va="top",
+            color=MUTED,
+            fontsize=7.5,
+        )
     axes.set(xlabel="epoch", title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend_below(figure, axes, columns=3)

@@ -390,8 +390,10 @@ def calls_in_words(confusion: Sequence[Sequence[int]]) -> list[str]:
     if called:
         words.append(f"{true_positive:,} of them are: a precision of {number(true_positive / called)}.")
     if positive:
-        words.append(f"{true_positive:,} of {positive:,} positive pairs are found: a recall of "
-                     f"{number(true_positive / positive)}.")
+        words.append(
+            f"{true_positive:,} of {positive:,} positive pairs are found: a recall of "
+            f"{number(true_positive / positive)}."
+        )
     return words
 
 

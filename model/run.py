@@ -72,7 +72,9 @@ def _halves(images: Images, seed: int) -> Folds:
     halves = np.random.default_rng([seed, 8]).random(rows.size) < 0.5
     for part in (rows[halves], rows[~halves]):
         if not (pairs.label[part] > 0).any() or not (pairs.label[part] == 0).any():
-            raise InputError(f"{images.path} has too few labelled pairs of both classes to measure anything on; label more.")
+            raise InputError(
+                f"{images.path} has too few labelled pairs of both classes to measure anything on; label more."
+            )
     return Folds(pairs, rows[halves], rows[halves], rows[~halves], is_directed(images))
 
 
@@ -80,11 +82,15 @@ def _prepare(run: Path, overwrite: bool) -> None:
     if (run / "config.toml").exists() and overwrite:
         shutil.rmtree(run)
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise InputError(f"{run} exists and is not empty: its figures would be mixed with new ones; give another folder or --overwrite.")
+        raise InputError(
+            f"{run} exists and is not empty: its figures would be mixed with new ones; give another folder or --overwrite."
+        )
     run.mkdir(parents=True, exist_ok=True)
 
 
-def _finish(run: Path, result: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int) -> dict[str, Any]:
+def _finish(
+    run: Path, result: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int
+) -> dict[str, Any]:
     metrics = save_evaluation(run, result, extra, images, folds, seed)
     write_report(run)
     return metrics

@@ -130,7 +130,9 @@ def _draw_window(
 
 def _rows_in(rows: Rows, shards: Rows, rows_per_shard: int) -> Rows:
     """The rows of some shards, from ascending rows."""
-    parts = [rows[slice(*np.searchsorted(rows, [s * rows_per_shard, (s + 1) * rows_per_shard]))] for s in np.sort(shards)]
+    parts = [
+        rows[slice(*np.searchsorted(rows, [s * rows_per_shard, (s + 1) * rows_per_shard]))] for s in np.sort(shards)
+    ]
     return np.concatenate(parts)
 
 

@@ -51,7 +51,9 @@ def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
     folds = assign_folds(pairs, images.array("gene").size, recipe.splitting, seed)
     rows = [np.flatnonzero(folds == fold) for fold in (TRAIN, VALIDATION, TEST)]
     if not (pairs.label >= 0).any():
-        raise InputError(f"{images.path} has no labels, so nothing can be learned; make it with --network or --labels replicate.")
+        raise InputError(
+            f"{images.path} has no labels, so nothing can be learned; make it with --network or --labels replicate."
+        )
     for name, part in zip(("training", "validation", "test"), rows, strict=True):
         positive, negative = int((pairs.label[part] > 0).sum()), int((pairs.label[part] == 0).sum())
         if not positive or not negative:
@@ -142,9 +144,7 @@ def fit(images: Images, folds: Folds, recipe: Recipe, run: Path, seed: int, prog
     return Fitted(learner.classifier, learner.device, shown, time.perf_counter() - started)
 
 
-def _make_learner(
-    images: Images, folds: Folds, recipe: Recipe, stream: PairStream, shown: float, seed: int
-) -> Learner:
+def _make_learner(images: Images, folds: Folds, recipe: Recipe, stream: PairStream, shown: float, seed: int) -> Learner:
     settings, bins = recipe.training, images.spec.binning.bins
     device = choose_device(settings.device)
     mirror = settings.mirror if settings.mirror is not None else not folds.directed

@@ -73,7 +73,7 @@ class GeneStatistics:
         return np.asarray(1 - self.n_expressed / self.n_cells, np.float32)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _accumulate(values, genes, n_expressed, minimum, maximum, total, squares):  # type: ignore[no-untyped-def]
     for i in range(values.size):
         x, g = values[i], genes[i]
@@ -159,7 +159,7 @@ def zero_bin(edges: FloatArray) -> NDArray[np.int64]:
     return np.clip(below, 0, edges.shape[1] - 2)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _encode(values, genes, edges, codes):  # type: ignore[no-untyped-def]
     last = edges.shape[1] - 2
     for i in range(values.size):

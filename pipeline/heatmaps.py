@@ -76,11 +76,17 @@ def resolve_request(expression: Expression, source: PairSource, seed: int) -> Re
     pairs, cells, rule = found.pairs, np.arange(expression.n_cells), "all"
     if source.labels == "replicate":
         if expression.n_cells < 4:
-            raise InputError(f"replicate labels split the cells in halves and there are {expression.n_cells}; give 4 or more.")
+            raise InputError(
+                f"replicate labels split the cells in halves and there are {expression.n_cells}; give 4 or more."
+            )
         label_half, cells = split_cells(expression.n_cells, seed)
         pairs = replicate_labels(pairs, expression.select(label_half), source.threshold)
         rule = f"image half of a random split, seed {seed}; labels |Spearman| >= {source.threshold:g} in the other half"
-    provenance = {"cells": rule, "seed": seed, "pairs": {key: str(value) for key, value in asdict(source).items() if value}}
+    provenance = {
+        "cells": rule,
+        "seed": seed,
+        "pairs": {key: str(value) for key, value in asdict(source).items() if value},
+    }
     return Request(cells, Candidates(storage_order(pairs), found.notes), provenance)
 
 
@@ -123,7 +129,9 @@ def make_heatmaps(
         progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
         written += n_bytes
     if left := images.missing_shards():
-        raise JobError(f"{target}: {len(left)} of {spec.n_shards} shards are missing (first: {left[0]}); run the same again.")
+        raise JobError(
+            f"{target}: {len(left)} of {spec.n_shards} shards are missing (first: {left[0]}); run the same again."
+        )
     return Outcome(images, len(missing), spec.n_shards - len(missing), written)
 
 
@@ -180,7 +188,11 @@ def _count_shard(images: Images, codes: Codes, shard: int, tiles: tuple[Tile, ..
 
 
 def count_tile(
-    codes: Codes, genes_b: tuple[int, ...], gene_a: NDArray[np.int32], gene_b: NDArray[np.int32], images: NDArray[np.uint32]
+    codes: Codes,
+    genes_b: tuple[int, ...],
+    gene_a: NDArray[np.int32],
+    gene_b: NDArray[np.int32],
+    images: NDArray[np.uint32],
 ) -> NDArray[np.uint32]:
     """Count the pairs of one tile over all cells, a slab of cells at a time.
 

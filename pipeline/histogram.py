@@ -88,7 +88,7 @@ class GeneBlock:
         _add_counts(codes_a, self.codes, self.start, self.offset, first, member, alone, self.bins, images)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _count_entries(codes, start):  # type: ignore[no-untyped-def]
     for g in range(codes.shape[0]):
         for cell in range(codes.shape[1]):
@@ -97,7 +97,7 @@ def _count_entries(codes, start):  # type: ignore[no-untyped-def]
         start[cell + 1] += start[cell]
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _fill_entries(codes, bins, cursor, offset):  # type: ignore[no-untyped-def]
     for g in range(codes.shape[0]):
         for cell in range(codes.shape[1]):
@@ -107,7 +107,7 @@ def _fill_entries(codes, bins, cursor, offset):  # type: ignore[no-untyped-def]
                 cursor[cell] += 1
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _sort_cells(codes, bins, bucket, cells):  # type: ignore[no-untyped-def]
     """Expressed cells of one gene in the order of their code: bin k holds cells[bucket[k]:bucket[k + 1]]."""
     bucket[:] = 0
@@ -127,7 +127,7 @@ def _sort_cells(codes, bins, bucket, cells):  # type: ignore[no-untyped-def]
     bucket[0] = 0
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _add_counts(codes_a, codes_b, start, offset, first, member, alone, bins, images):  # type: ignore[no-untyped-def]
     table = np.zeros((bins, codes_b.shape[0] * bins), np.uint32)
     bucket, cells = np.zeros(bins + 2, np.int64), np.empty(codes_a.shape[1], np.int32)
@@ -142,7 +142,7 @@ def _add_counts(codes_a, codes_b, start, offset, first, member, alone, bins, ima
             _take_images(table, member, first[a], first[a + 1], bins, images)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _count_walk(start, offset, bucket, cells, bins, table):  # type: ignore[no-untyped-def]
     """Counts of one gene a with every gene of the block: table[bin a, gene b × bins + bin b]."""
     table[:] = 0
@@ -154,7 +154,7 @@ def _count_walk(start, offset, bucket, cells, bins, table):  # type: ignore[no-u
                 counters[offset[e]] += np.uint32(1)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _take_images(table, member, begin, end, bins, images):  # type: ignore[no-untyped-def]
     for p in range(begin, end):
         left = member[p] * bins
@@ -163,7 +163,7 @@ def _take_images(table, member, begin, end, bins, images):  # type: ignore[no-un
                 images[p, kb, ka] += table[ka, left + kb]
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _count_alone(codes_b, bucket, cells, member, begin, end, bins, images):  # type: ignore[no-untyped-def]
     for p in range(begin, end):
         codes, image = codes_b[member[p]], images[p]
@@ -181,7 +181,7 @@ def code_margins(codes: Codes, bins: int) -> Index:
     return margins[:, 1:]
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _add_margins(codes, margins):  # type: ignore[no-untyped-def]
     for g in range(codes.shape[0]):
         for cell in range(codes.shape[1]):
@@ -224,7 +224,7 @@ def finish(images: Counts, rows_a: Index, rows_b: Index, a: Margins, b: Margins,
     return both_zero
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _finish(images, rows_a, rows_b, counts_a, zero_a, counts_b, zero_b, n_cells, both_zero):  # type: ignore[no-untyped-def]
     bins = images.shape[1]
     only_a, only_b = np.empty(bins, np.int64), np.empty(bins, np.int64)

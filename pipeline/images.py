@@ -9,6 +9,7 @@ so a shard counts as written only if `receipts/` says so, and a receipt is left 
 import hashlib
 import json
 import os
+import warnings
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -76,9 +77,7 @@ def _group(path: str) -> zarr.Group:
     return zarr.open_group(path, mode="r")
 
 
-def create_images(
-    path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, provenance: dict[str, Any]
-) -> None:
+def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, provenance: dict[str, Any]) -> None:
     """Lay out an image store with everything but the images.
 
     It is made aside and moved to its place whole, so a half-made one is never seen.
@@ -96,14 +95,25 @@ def create_images(
     _create_sharded(root, spec.binning, rows)
     for name, values in (("gene_a", pairs.gene_a), ("gene_b", pairs.gene_b), ("label", pairs.label)):
         array = root.create_array(
-            name, shape=(rows,), chunks=(min(rows, PAIR_ROWS),), dtype=values.dtype, fill_value=-1, dimension_names=("pair",)
+            name,
+            shape=(rows,),
+            chunks=(min(rows, PAIR_ROWS),),
+            dtype=values.dtype,
+            fill_value=-1,
+            dimension_names=("pair",),
         )
         array[: spec.n_pairs] = values
-    for name, dims in {"edges": ("gene", "edge"), **dict.fromkeys(("mean", "variance", "dropout", "gene"), ("gene",))}.items():
+    for name, dims in {
+        "edges": ("gene", "edge"),
+        **dict.fromkeys(("mean", "variance", "dropout", "gene"), ("gene",)),
+    }.items():
         root.create_array(name, data=codes.array(name), dimension_names=dims)
     root.create_group("receipts")
     root.attrs.update(_attributes(spec, provenance))
-    zarr.consolidate_metadata(str(aside))
+    with warnings.catch_warnings():
+        # true, and intended: without it every opening lists the store, with it other readers lose nothing
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
+        zarr.consolidate_metadata(str(aside))
     aside.rename(path)
 
 
@@ -121,7 +131,13 @@ def _create_sharded(root: zarr.Group, binning: Binning, rows: int) -> None:
         dimension_names=("pair", "bin_b", "bin_a"),
     )
     root.create_array(
-        "both_zero", shape=(rows,), chunks=(shard,), dtype="uint32", fill_value=0, compressors=compressors, dimension_names=("pair",)
+        "both_zero",
+        shape=(rows,),
+        chunks=(shard,),
+        dtype="uint32",
+        fill_value=0,
+        compressors=compressors,
+        dimension_names=("pair",),
     )
 
 
@@ -195,7 +211,9 @@ def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
         rows = np.flatnonzero((pairs.gene_a == first) & (pairs.gene_b == second))
         if rows.size:
             return int(rows[0]), turned
-    raise InputError(f"{images.path} has no image of {gene_a} and {gene_b}: they were no candidate pair; add them to the list.")
+    raise InputError(
+        f"{images.path} has no image of {gene_a} and {gene_b}: they were no candidate pair; add them to the list."
+    )
 
 
 def shard_file(images: Images, array: str, shard: int) -> Path:
@@ -224,7 +242,9 @@ def write_shard(images: Images, shard: int, counts: NDArray[np.uint32], both_zer
     size, rows = images.spec.binning.shard_pairs, images.spec.shard_rows(shard)
     total = int(counts.sum(dtype=np.int64))
     if total != len(rows) * images.spec.n_cells:
-        raise JobError(f"shard {shard} of {images.path}: counts sum to {total}, not pairs × cells; this is a bug, report it.")
+        raise JobError(
+            f"shard {shard} of {images.path}: counts sum to {total}, not pairs × cells; this is a bug, report it."
+        )
     padded = {"counts": counts, "both_zero": both_zero}
     if len(rows) < size:
         padded = {name: np.pad(a, [(0, size - len(rows))] + [(0, 0)] * (a.ndim - 1)) for name, a in padded.items()}
@@ -233,7 +253,9 @@ def write_shard(images: Images, shard: int, counts: NDArray[np.uint32], both_zer
     for name in SHARDED:
         root[name][where] = padded[name]
         if not np.array_equal(root[name][where], padded[name]):
-            raise JobError(f"shard {shard} of {images.path}: {name} read back differs from what was written; check the disk.")
+            raise JobError(
+                f"shard {shard} of {images.path}: {name} read back differs from what was written; check the disk."
+            )
     facts = {"plan_hash": images.spec.plan_hash, "shard": shard, "rows": [rows.start, rows.stop], "total": total}
     written = {name: _sync_file(shard_file(images, name, shard)) for name in SHARDED}
     _write_receipt(receipt_file(images, shard), {**facts, **written})
@@ -274,7 +296,9 @@ def has_receipt(images: Images, shard: int) -> bool:
     if receipt is None:
         return False
     files = {name: shard_file(images, name, shard) for name in SHARDED}
-    return all((files[name].stat().st_size if files[name].exists() else 0) == receipt[name]["bytes"] for name in SHARDED)
+    return all(
+        (files[name].stat().st_size if files[name].exists() else 0) == receipt[name]["bytes"] for name in SHARDED
+    )
 
 
 def damage(images: Images, shard: int) -> str | None:

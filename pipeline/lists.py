@@ -68,7 +68,9 @@ def read_table(path: Path) -> pd.DataFrame:
         )
     except (UnicodeDecodeError, pd.errors.ParserError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise InputError(f"{path} cannot be read as a text table ({reason}); give CSV, TSV or one name a line.") from error
+        raise InputError(
+            f"{path} cannot be read as a text table ({reason}); give CSV, TSV or one name a line."
+        ) from error
     table = table.apply(lambda column: column.str.strip())
     first = [name.lower() for name in table.iloc[0]]
     if set(first) & set(REGULATOR_NAMES + TARGET_NAMES + GENE_NAMES + LABEL_NAMES):
@@ -96,7 +98,9 @@ def read_genes(path: Path) -> list[str]:
     table = read_table(path)
     column = _column(table, GENE_NAMES, 0)
     if column is None:
-        raise InputError(f"{path} has columns {list(table.columns)}, none known to hold genes; name one 'gene' or 'TF'.")
+        raise InputError(
+            f"{path} has columns {list(table.columns)}, none known to hold genes; name one 'gene' or 'TF'."
+        )
     return list(dict.fromkeys(name for name in column if name))
 
 

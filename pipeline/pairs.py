@@ -129,9 +129,7 @@ def _first_mentions(pairs: Pairs, n_genes: int, file: Path, notes: tuple[str, ..
     return Candidates(pairs.take(np.sort(first)), notes)
 
 
-def _regulated(
-    source: PairSource, regulators: Path, genes: Sequence[str], symbols: Sequence[str] | None
-) -> Candidates:
+def _regulated(source: PairSource, regulators: Path, genes: Sequence[str], symbols: Sequence[str] | None) -> Candidates:
     index = _find(lists.read_genes(regulators), "regulators", regulators, genes, symbols)
     notes = [_matched(regulators, index, "regulators")]
     found = np.unique(index[index >= 0])

@@ -114,9 +114,7 @@ def task_shards(n_shards: int, n_workers: int) -> int:
     return min(max(n_shards // (TASKS_PER_WORKER * n_workers), 1), MAX_TASK_SHARDS)
 
 
-def plan_tasks(
-    gene_b: NDArray[np.integer], shard_pairs: int, n_workers: int, shards: Sequence[int]
-) -> list[Task]:
+def plan_tasks(gene_b: NDArray[np.integer], shard_pairs: int, n_workers: int, shards: Sequence[int]) -> list[Task]:
     """Tasks over the shards that are still to be computed, in order.
 
     Parameters

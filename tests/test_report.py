@@ -77,18 +77,20 @@ def simulated_predictions(expression: NDArray[np.float64], rng: np.random.Genera
     mean = expression.mean(axis=0)
     label = (spearman + rng.normal(0, 0.02, a.size) >= 0.3).astype(np.int8)
     symbols = np.array([f"GENE{i}" for i in range(GENES)])
-    return pd.DataFrame({
-        "gene_a": symbols[a],
-        "gene_b": symbols[b],
-        "label": label,
-        "score": (1 / (1 + np.exp(-24 * (spearman - 0.32 + rng.normal(0, 0.055, a.size))))).astype(np.float32),
-        "fold": 0,
-        "labels_only": np.float32(0.5),
-        "marginals_only": (mean[a] + mean[b]).astype(np.float32),
-        "pearson": (np.abs(np.corrcoef(expression.T))[a, b] + rng.normal(0, 0.07, a.size)).astype(np.float32),
-        "spearman": (spearman + rng.normal(0, 0.06, a.size)).astype(np.float32),
-        "mutual_information": (spearman**2 + rng.normal(0, 0.05, a.size)).astype(np.float32),
-    })
+    return pd.DataFrame(
+        {
+            "gene_a": symbols[a],
+            "gene_b": symbols[b],
+            "label": label,
+            "score": (1 / (1 + np.exp(-24 * (spearman - 0.32 + rng.normal(0, 0.055, a.size))))).astype(np.float32),
+            "fold": 0,
+            "labels_only": np.float32(0.5),
+            "marginals_only": (mean[a] + mean[b]).astype(np.float32),
+            "pearson": (np.abs(np.corrcoef(expression.T))[a, b] + rng.normal(0, 0.07, a.size)).astype(np.float32),
+            "spearman": (spearman + rng.normal(0, 0.06, a.size)).astype(np.float32),
+            "mutual_information": (spearman**2 + rng.normal(0, 0.05, a.size)).astype(np.float32),
+        }
+    )
 
 
 def simulated_examples(predictions: pd.DataFrame, codes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -123,16 +125,18 @@ def simulated_examples(predictions: pd.DataFrame, codes: NDArray[np.int64]) -> d
 def simulated_history(epochs: int = 24) -> pd.DataFrame:
     epoch = np.arange(1, epochs + 1)
     learned = 1 - np.exp(-epoch / 5)
-    return pd.DataFrame({
-        "epoch": epoch,
-        "learning_rate": 0.003 * np.sin(np.pi * epoch / (epochs + 1)),
-        "train_loss": 0.69 - 0.6 * learned,
-        "validation_loss": 0.69 - 0.52 * learned + 0.02 * np.cos(2.1 * epoch),
-        "validation_balanced_accuracy": 0.5 + 0.46 * learned - 0.015 * np.cos(1.7 * epoch) * learned,
-        "validation_auroc": 0.5 + 0.49 * learned,
-        "validation_average_precision": 0.02 + 0.87 * learned**2 - 0.02 * np.cos(1.7 * epoch) * learned,
-        "seconds": 2.4,
-    })
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "learning_rate": 0.003 * np.sin(np.pi * epoch / (epochs + 1)),
+            "train_loss": 0.69 - 0.6 * learned,
+            "validation_loss": 0.69 - 0.52 * learned + 0.02 * np.cos(2.1 * epoch),
+            "validation_balanced_accuracy": 0.5 + 0.46 * learned - 0.015 * np.cos(1.7 * epoch) * learned,
+            "validation_auroc": 0.5 + 0.49 * learned,
+            "validation_average_precision": 0.02 + 0.87 * learned**2 - 0.02 * np.cos(1.7 * epoch) * learned,
+            "seconds": 2.4,
+        }
+    )
 
 
 def scored(label: NDArray[Any], score: NDArray[Any], threshold: float) -> dict[str, float]:
@@ -152,7 +156,8 @@ def simulated_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
         "n_test": len(label),
         "n_train": 101_250,
         "n_validation": 10_440,
-        "test": scored(label, score, 0.3) | {
+        "test": scored(label, score, 0.3)
+        | {
             "mcc": float(matthews_corrcoef(label, score >= 0.3)),
             "precision_at_100": float(label[np.argsort(-score)[:100]].mean()),
             "brier": float(brier_score_loss(label, score)),
@@ -166,8 +171,14 @@ def simulated_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
         "seed": 0,
         "seconds": {"train": 58.2, "evaluate": 3.1},
         "versions": {"pairscape": "1.0.0", "torch": "2.13.0"},
-        "store": {"plan_hash": "5f2c9a", "path": "demo/images.zarr", "n_pairs": 118_830, "n_cells": CELLS, "bins": BINS,
-                  "scale": "rank"},
+        "store": {
+            "plan_hash": "5f2c9a",
+            "path": "demo/images.zarr",
+            "n_pairs": 118_830,
+            "n_cells": CELLS,
+            "bins": BINS,
+            "scale": "rank",
+        },
     }
 
 
@@ -371,9 +382,7 @@ def test_empty_group_is_said_to_be_empty(run: Path) -> None:
     assert report_text(run).count("There is none among the test pairs.") == 3
 
 
-@pytest.mark.parametrize(
-    "name", ["metrics.json", "history.csv", "predictions.parquet", "examples.npz", "config.toml"]
-)
+@pytest.mark.parametrize("name", ["metrics.json", "history.csv", "predictions.parquet", "examples.npz", "config.toml"])
 def test_missing_or_damaged_file_is_named(run: Path, name: str) -> None:
     (run / name).write_bytes(b'{"\xff')
     with pytest.raises(InputError, match=rf"{re.escape(name)} cannot be read") as damaged:
@@ -407,9 +416,7 @@ AHEAD = {"average_precision": 0.80, "auroc": 0.90}
     ],
     ids=["ahead", "behind", "level", "next best", "undefined"],
 )
-def test_comparison_says_who_is_ahead(
-    network: dict[str, Any], spearman: dict[str, Any], words: list[str]
-) -> None:
+def test_comparison_says_who_is_ahead(network: dict[str, Any], spearman: dict[str, Any], words: list[str]) -> None:
     """Labels-only is no expression baseline, so its 0.99 takes no part."""
     audit = {
         "spearman": spearman,
@@ -482,10 +489,7 @@ def test_pair_figure_saves_in_every_format(tmp_path: Path, suffix: str, n: int, 
 
 
 def test_report_loads_neither_torch_nor_dask_nor_zarr_nor_pyplot() -> None:
-    source = (
-        "import sys, model.report; "
-        "print({'torch', 'dask', 'zarr', 'matplotlib.pyplot'} & set(sys.modules) or '')"
-    )
+    source = "import sys, model.report; print({'torch', 'dask', 'zarr', 'matplotlib.pyplot'} & set(sys.modules) or '')"
     loaded = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.strip() == ""
 

@@ -1,0 +1,145 @@
+"""Matrices with known dependence, and image stores made from them by the project's own pipeline, for the model's tests.
+
+The stores are made once a session: tests read them, and copy them before they change anything.
+"""
+
+import sys
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import sklearn.ensemble  # noqa: F401 - so that its OpenMP is there to be limited
+import torch
+from anndata import AnnData
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+import pairscape
+from pipeline.images import Images, open_images
+from pipeline.pairs import Pairs
+from pipeline.spec import Binning, Compute, PairSource
+
+# On shared cores, threads that wait for each other in turns of microseconds are up to ten times slower than one.
+torch.set_num_threads(1)
+threadpool_limits(1, user_api="openmp")
+
+HERE = Compute("synchronous")
+
+
+def run_command(*arguments):
+    """Exit status of `pairscape ARGUMENTS` in this process; what it prints goes where a test's output goes."""
+    before, sys.argv = sys.argv, ["pairscape", *map(str, arguments)]
+    try:
+        with warnings.catch_warnings():
+            # cyclopts suspects a test that forgot the arguments; they are in sys.argv, as in a shell
+            warnings.filterwarnings("ignore", message="Cyclopts application invoked without tokens")
+            pairscape.main()
+    except SystemExit as end:
+        return end.code
+    finally:
+        sys.argv = before
+    return 0
+
+
+def make_pairs(gene_a, gene_b, label):
+    """`Pairs` from any sequences of integers."""
+    return Pairs(np.asarray(gene_a, np.int32), np.asarray(gene_b, np.int32), np.asarray(label, np.int8))
+
+
+def gene_names(n):
+    """Names that look neither like mammalian genes nor like barcodes."""
+    return [f"GENE{i:03d}" for i in range(n)]
+
+
+def as_anndata(expression, genes=None, cells=None):
+    """(cell, gene) expression as AnnData, named as above unless names are given."""
+    genes = gene_names(expression.shape[1]) if genes is None else genes
+    cells = [f"c{i}x" for i in range(expression.shape[0])] if cells is None else cells
+    return AnnData(sparse.csr_matrix(expression), obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=genes))
+
+
+def write_pairs(path, gene_a, gene_b, label=None):
+    """A pair list as CSV with a header; returns its path."""
+    columns = {"gene_a": gene_a, "gene_b": gene_b} | ({} if label is None else {"label": label})
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+def module_expression(n_cells, n_modules, genes_per_module, seed):
+    """Expression whose genes rise together within a module and are independent between modules; half of it is 0.
+
+    Returns
+    -------
+    (cell, gene) float32, each cell with some expression; (gene,) the module of each gene
+    """
+    rng = np.random.default_rng(seed)
+    module = np.arange(n_modules * genes_per_module) % n_modules
+    factor = rng.normal(size=(n_cells, n_modules))
+    value = 0.9 * factor[:, module] + 0.45 * rng.normal(size=(n_cells, module.size))
+    value[:, 0] = np.maximum(value[:, 0], 0.01)  # ingest drops cells without expression
+    return np.clip(value, 0, None).astype(np.float32), module
+
+
+def curved_expression(n_cells, n_modules, genes_per_side, seed):
+    """Straight genes follow their module's factor f, curved genes |f|: dependent, and hardly correlated. 30 % dropout.
+
+    Returns
+    -------
+    (cell, gene) float32; (gene,) the module of each gene; (gene,) whether it is curved
+    """
+    rng = np.random.default_rng(seed)
+    factor = rng.normal(size=(n_cells, n_modules))
+    module = np.tile(np.repeat(np.arange(n_modules), genes_per_side), 2)
+    curved = np.repeat([False, True], n_modules * genes_per_side)
+    signal = np.where(curved, 1.5 * np.abs(factor[:, module]), factor[:, module] + 2.5)
+    value = signal + 0.5 * rng.normal(size=signal.shape)
+    return (np.clip(value, 0, None) * (rng.random(value.shape) < 0.7)).astype(np.float32), module, curved
+
+
+def make_store(folder, expression, source, binning=Binning(), seed=0):
+    """Ingest and count; `folder` then holds expression.zarr, codes.zarr and images.zarr."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairscape.ingest(as_anndata(expression), folder / "expression.zarr", preset="none", quiet=True)
+    matrix, images, codes = (folder / f"{name}.zarr" for name in ("expression", "images", "codes"))
+    pairscape.heatmaps(matrix, images, source=source, binning=binning, codes=codes, compute=HERE, seed=seed, quiet=True)
+    return open_images(images)
+
+
+def module_pairs(path, module):
+    """The list of every unordered pair of genes, positive within a module."""
+    names, (a, b) = np.array(gene_names(module.size)), np.triu_indices(module.size, 1)
+    return write_pairs(path, names[a], names[b], (module[a] == module[b]).astype(int))
+
+
+@lru_cache
+def curved_store(root: Path, seed: int = 0, bins: int = 16) -> Images:
+    """2,916 labelled pairs (straight gene, curved gene), 6 % positive: a module's. Correlation is blind to them."""
+    folder = root / f"curved-{seed}-{bins}"
+    folder.mkdir()
+    expression, module, curved = curved_expression(300, 18, 3, seed)
+    names, a, b = np.array(gene_names(module.size)), np.flatnonzero(~curved), np.flatnonzero(curved)
+    a, b = np.repeat(a, b.size), np.tile(b, a.size)
+    pairs = write_pairs(folder / "pairs.csv", names[a], names[b], (module[a] == module[b]).astype(int))
+    return make_store(folder, expression, PairSource(pairs=pairs), Binning("rank", bins))
+
+
+@lru_cache
+def sharded_store(root: Path) -> Images:
+    """4,560 labelled pairs of 96 genes in three shards, which takes 64 bins; 8 % positive."""
+    folder = root / "sharded"
+    folder.mkdir()
+    expression, module = module_expression(120, 12, 8, seed=1)
+    pairs = module_pairs(folder / "pairs.csv", module)
+    return make_store(folder, expression, PairSource(pairs=pairs), Binning("max", 64))
+
+
+@lru_cache
+def small_store(root: Path) -> Images:
+    """66 labelled pairs of 12 genes over 60 cells, 18 % positive."""
+    folder = root / "small"
+    folder.mkdir()
+    expression, module = module_expression(60, 4, 3, seed=2)
+    pairs = module_pairs(folder / "pairs.csv", module)
+    return make_store(folder, expression, PairSource(pairs=pairs), Binning("rank", 16))

@@ -1,0 +1,125 @@
+"""The kernel against the oracle, `np.histogram2d`: any codes, any pairs, any slabs of cells, both ways of counting."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from reference import joint_counts
+
+from pipeline import histogram
+from pipeline.histogram import BLOCK_GENES, GeneBlock, Margins, code_margins, finish
+
+BINS = (2, 3, 32, 255)
+WAYS = {"as it chooses": 2.0, "always alone": 1e-9, "always walking": 1e9}
+
+
+def count(codes, zero, gene_a, gene_b, bins, cuts=()):
+    """Images and both_zero of pairs, as a tile counts them: codes (G, N) uint8, pairs in any order."""
+    genes_a, row_a = np.unique(gene_a, return_inverse=True)
+    genes_b, row_b = np.unique(gene_b, return_inverse=True)
+    order = np.argsort(row_a, kind="stable")
+    first = np.searchsorted(row_a[order], np.arange(genes_a.size + 1))
+    images = np.zeros((order.size, bins, bins), np.uint32)
+    margin_a, margin_b = np.zeros((genes_a.size, bins), np.int64), np.zeros((genes_b.size, bins), np.int64)
+    for start, stop in pairwise([0, *cuts, codes.shape[1]]):
+        slab = np.ascontiguousarray(codes[:, start:stop])
+        GeneBlock.from_codes(slab[genes_b], bins).add_counts(slab[genes_a], first, row_b[order], images)
+        margin_a += code_margins(slab[genes_a], bins)
+        margin_b += code_margins(slab[genes_b], bins)
+    a, b = Margins(margin_a, zero[genes_a]), Margins(margin_b, zero[genes_b])
+    both_zero = finish(images, row_a[order], row_b[order], a, b, codes.shape[1])
+    back = np.argsort(order)
+    return images[back], both_zero[back]
+
+
+def expression_of(codes, zero, bins):
+    """Expression (N, G) with these codes, and its edges: a value lies inside its bin, an unexpressed one in `zero`."""
+    values = np.where(codes > 0, codes - 0.5, zero[:, None] + 0.25).astype(np.float32)
+    return values.T, np.tile(np.arange(bins + 1, dtype=np.float32), (codes.shape[0], 1))
+
+
+def assert_exact(codes, zero, gene_a, gene_b, bins, cuts=()):
+    images, both_zero = count(codes, zero, gene_a, gene_b, bins, cuts)
+    np.testing.assert_array_equal(images, joint_counts(*expression_of(codes, zero, bins), gene_a, gene_b))
+    np.testing.assert_array_equal(both_zero, ((codes[gene_a] == 0) & (codes[gene_b] == 0)).sum(axis=1))
+    assert (images.sum(axis=(1, 2)) == codes.shape[1]).all()
+
+
+@st.composite
+def problems(draw):
+    """Codes, zero bins, a list of pairs and the cuts between slabs of cells."""
+    bins, n_genes, n_cells = draw(st.sampled_from(BINS)), draw(st.integers(1, 9)), draw(st.integers(1, 30))
+    code = st.sampled_from([0, 0, 1, bins]) | st.integers(0, bins)
+    codes = draw(arrays(np.uint8, (n_genes, n_cells), elements=code))
+    codes[draw(st.lists(st.integers(0, n_genes - 1), max_size=2))] = 0  # genes expressed nowhere
+    codes[:, draw(st.lists(st.integers(0, n_cells - 1), max_size=2))] = 0  # cells that express nothing
+    zero = draw(arrays(np.int64, n_genes, elements=st.integers(0, bins - 1)))
+    gene = st.integers(0, n_genes - 1)
+    listed = np.array(draw(st.lists(st.tuples(gene, gene), min_size=1, max_size=40)))
+    cuts = sorted(draw(st.lists(st.integers(0, n_cells), max_size=3)))
+    return codes, zero, listed[:, 0], listed[:, 1], bins, cuts
+
+
+@pytest.mark.parametrize("cost", WAYS.values(), ids=WAYS.keys())
+@settings(max_examples=200)
+@given(problem=problems())
+def test_counts_are_those_of_numpy(problem, cost):
+    """Any codes and any pairs: repeated, mirrored, of a gene with itself; slabs of cells, empty ones too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(histogram, "ALONE_COST", cost)
+        assert_exact(*problem)
+
+
+@pytest.fixture
+def dense_codes():
+    """(60, 300) uint8, every second value expressed: 30 entries a cell, so that up to 15 pairs are counted alone."""
+    rng = np.random.default_rng(0)
+    return (rng.integers(1, 33, (60, 300)) * (rng.random((60, 300)) < 0.5)).astype(np.uint8)
+
+
+def test_both_ways_in_one_run(dense_codes):
+    """Gene 0 has few pairs and is counted pair by pair, gene 1 has many and whole cells are walked."""
+    gene_a = np.repeat([0, 1], [3, 58])
+    gene_b = np.append([7, 1, 59], np.arange(2, 60))
+    entries_per_cell = (dense_codes[np.unique(gene_b)] > 0).sum() / 300
+    assert 3 <= int(entries_per_cell / histogram.ALONE_COST) < 58
+    assert_exact(dense_codes, np.arange(60) % 32, gene_a, gene_b, 32, cuts=[100, 101, 250])
+
+
+def test_a_mirrored_pair_is_the_transposed_image(dense_codes):
+    zero = np.zeros(60, np.int64)
+    gene_a, gene_b = np.triu_indices(60, 1)
+    images, both_zero = count(dense_codes, zero, gene_a, gene_b, 32)
+    mirrored, mirrored_zero = count(dense_codes, zero, gene_b, gene_a, 32)
+    np.testing.assert_array_equal(mirrored, images.transpose(0, 2, 1))
+    np.testing.assert_array_equal(mirrored_zero, both_zero)
+
+
+def test_row_is_the_bin_of_gene_b_and_column_that_of_gene_a():
+    codes = np.array([[3, 3, 0], [1, 1, 2]], np.uint8)
+    images, both_zero = count(codes, np.array([0, 0]), np.array([0]), np.array([1]), 4)
+    np.testing.assert_array_equal(images[0], [[0, 0, 2, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    assert both_zero.tolist() == [0]
+
+
+@pytest.mark.parametrize("bins", [32, 255])
+def test_a_full_block_of_genes_in_their_last_bin(bins):
+    """The largest counter there is, gene 255 and the last bin, still fits into 16 bits."""
+    codes = np.full((BLOCK_GENES, 5), bins, np.uint8)
+    gene_a, gene_b = np.zeros(BLOCK_GENES, int), np.arange(BLOCK_GENES)
+    images, _ = count(codes, np.zeros(BLOCK_GENES, np.int64), gene_a, gene_b, bins)
+    assert (images[:, -1, -1] == 5).all()
+    assert images.sum() == BLOCK_GENES * 5
+
+
+def test_a_block_of_more_genes_is_refused():
+    with pytest.raises(ValueError, match="257"):
+        GeneBlock.from_codes(np.zeros((BLOCK_GENES + 1, 2), np.uint8), 32)
+
+
+def test_margins_leave_the_unexpressed_cells_out():
+    codes = np.array([[0, 1, 3, 3], [0, 0, 0, 0]], np.uint8)
+    np.testing.assert_array_equal(code_margins(codes, 3), [[1, 0, 2], [0, 0, 0]])

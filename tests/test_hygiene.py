@@ -1,0 +1,91 @@
+"""What may be imported where, seen from outside: in a process of its own, by what it has loaded afterwards."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "dask", "distributed", "anndata", "scanpy", "zarr", "matplotlib", "numba", "pandas", "scipy")
+
+
+def loaded_by(code: str) -> set[str]:
+    """The heavy packages that a fresh interpreter has loaded after running this code."""
+    report = f"\nimport sys\nprint('LOADED', *(name for name in {HEAVY!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+HELP = """
+import sys
+sys.argv = ["pairscape", *{arguments}]
+import pairscape
+try:
+    pairscape.main()
+except SystemExit as end:
+    assert not end.code
+"""
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "heatmaps --help", "train --help"])
+def test_help_loads_nothing_heavy(arguments):
+    assert loaded_by(HELP.format(arguments=arguments.split())) == set()
+
+
+NUMBERS = {"numba", "pandas", "scipy"}
+
+
+@pytest.mark.parametrize(("module", "allowed"), [
+    ("pairscape", set()),
+    ("pipeline.spec", set()),
+    ("pipeline.errors", set()),
+    ("model.spec", set()),
+    ("pipeline.genes", set()),
+    ("pipeline.binning", {"numba", "scipy"}),
+    ("pipeline.histogram", {"numba", "scipy"}),
+    ("pipeline.lists", {"pandas", "scipy"}),
+    ("pipeline.pairs", {"pandas", "scipy"}),
+    ("pipeline.replicate", {"pandas", "scipy"}),
+    ("pipeline.tiles", NUMBERS),
+    ("pipeline.progress", set()),
+    ("pipeline.codes", {*NUMBERS, "zarr"}),
+    ("pipeline.images", {*NUMBERS, "zarr"}),
+    ("pipeline.cluster", {"dask", "distributed", *NUMBERS}),
+])  # fmt: skip
+def test_a_room_loads_only_what_it_needs(module, allowed):
+    """A trainer that reads images starts without Dask, a worker that counts without torch."""
+    assert loaded_by(f"import {module}") <= allowed
+
+
+@pytest.mark.parametrize("module", ["pipeline.heatmaps", "pipeline.encode", "pipeline.fanout"])
+def test_a_worker_that_counts_loads_no_torch(module):
+    assert "torch" not in loaded_by(f"import {module}")
+
+
+def imports_of(path: Path) -> set[str]:
+    """First names of everything that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or ".").split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", ["pipeline", "model"])
+def test_nothing_imports_the_front_door(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    assert [path.name for path in files if "pairscape" in imports_of(path)] == []
+
+
+@pytest.mark.parametrize("package", ["pipeline", "model"])
+def test_packages_hold_a_docstring_only(package):
+    """A re-export there would load Dask into everyone who imports any room."""
+    body = ast.parse((ROOT / package / "__init__.py").read_text()).body
+    assert [type(node) for node in body] == [ast.Expr]
+    assert isinstance(body[0].value, ast.Constant)
