@@ -13,24 +13,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from model.spec import Recipe, Rendering, Splitting, Training, preset as recipe_preset
+from model.spec import Recipe, Rendering, Splitting, Training
+from model.spec import preset as recipe_preset
 from pipeline.errors import InputError, JobError
 from pipeline.spec import Binning, Compute, PairSource
 
 if TYPE_CHECKING:  # `pairscape --help` loads neither torch nor dask: commands import what they need
-    import xarray
-    from anndata import AnnData
-
     from pipeline.heatmaps import Request
     from pipeline.progress import Progress
 
 __version__ = "0.1.0"
 
 Flat = Parameter(name="*")
-Matrix = "str | Path | AnnData"
-Store = "str | Path | xarray.Dataset"
 
-app = App(name="pairscape", help=__doc__.splitlines()[0], version=__version__, help_on_error=False)
+app = App(
+    name="pairscape",
+    help=__doc__.splitlines()[0],
+    version=__version__,
+    help_on_error=False,
+    suppress_keyboard_interrupt=False,
+)
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,7 +163,7 @@ def plan(
         f"shards           {cost['shards']:,} of {binning.shard_pairs:,} images",
         f"tasks            {cost['tasks']:,} for {workers} workers",
         f"image store      about {cost['store_bytes'] / 1e6:,.0f} MB on disk",
-        f"memory per task  {cost['task_bytes'] / 1e6:,.0f} MB, of {memory_per_worker(compute) / 1e6:,.0f} MB per worker",
+        f"memory per task  {cost['task_bytes'] / 1e6:,.0f} MB of {memory_per_worker(compute) / 1e6:,.0f} MB per worker",
     ]
     _say(False, *request.chosen.notes, _label_note(request), *lines)
     return cost
@@ -208,8 +210,12 @@ def heatmaps(
     with _progress(quiet) as progress, open_client(compute) as client:
         done = make_heatmaps(matrix, images, codes, request, binning, compute, client, progress)
     kept = f", {done.kept} kept from an earlier run" if done.kept else ""
-    _say(quiet, f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells, {done.computed} shards "
-                f"computed{kept}, {done.bytes_written / 1e6:,.1f} MB, {time.perf_counter() - started:.0f} s")  # fmt: skip
+    size, seconds = done.bytes_written / 1e6, time.perf_counter() - started
+    _say(
+        quiet,
+        f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells",
+        f"{done.computed} shards computed{kept}, {size:,.1f} MB, {seconds:.0f} s",
+    )
 
 
 @app.command
@@ -236,6 +242,8 @@ def show(
     output = output or Path(f"{gene_a}-{gene_b}.png")
     if output.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
+    if not output.parent.is_dir():
+        raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
     label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
         int(store.array("label")[row])
     ]
@@ -396,7 +404,8 @@ def _label_note(request: "Request") -> str:
     label = request.chosen.pairs.label
     if (label < 0).all():
         return f"{label.size:,} candidate pairs, no labels"
-    return f"{label.size:,} candidate pairs, {(label > 0).mean():.2%} of them positive ({request.provenance['cells']} cells)"
+    counted = f"{request.cells.size:,} cells: {request.provenance['cells']}"
+    return f"{label.size:,} candidate pairs, {(label > 0).mean():.2%} of them positive; counted in {counted}"
 
 
 @contextmanager
@@ -428,7 +437,7 @@ def main() -> None:
         app(exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as error:
         _fail(str(error), 2)
-    except JobError as error:
+    except (JobError, OSError) as error:  # OSError: the disk is full, or refuses
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted; what is finished is kept", 130)

@@ -115,7 +115,7 @@ def _correlation(counts: NDArray[np.float64], a: NDArray[np.float64], b: NDArray
 
 
 def mutual_information(counts: NDArray[np.float64]) -> Scores:
-    """Mutual information of binned genes in nats, less the bias of Miller (1955), from at most 8 × 8 pooled bins, (P,)."""
+    """Mutual information in nats, (P,), from at most 8 × 8 pooled bins, less the bias of Miller (1955)."""
     bins = counts.shape[1]
     starts = np.unique(np.linspace(0, bins, min(INFORMATION_BINS, bins), endpoint=False).astype(int))
     pooled = np.add.reduceat(np.add.reduceat(counts, starts, axis=1), starts, axis=2)

@@ -3,7 +3,7 @@
 import json
 import os
 import tomllib
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,6 @@ def write_config(path: Path, recipe: Recipe, store: dict[str, Any], seed: int) -
 
 
 def _set_values(config: Any) -> dict[str, Any]:
-    assert is_dataclass(config) and not isinstance(config, type)
     return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items() if v is not None}
 
 
@@ -75,24 +74,32 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
     Raises
     ------
     InputError
-        No such file, not TOML, or a name that is no option.
+        No such file, not TOML, a name that is no option, or a value of another kind.
     """
     try:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: no such file; give a folder that `pairscape train` made.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML ({error}); restore it or train again.") from error
     parts = {"rendering": Rendering, "splitting": Splitting, "training": Training}
     made = {name: _from_table(kind, config.get(name, {}), path) for name, kind in parts.items()}
-    return Recipe(**made), int(config.get("seed", 0))
+    seed = config.get("seed", 0)
+    if not isinstance(seed, int):
+        raise InputError(f"{path}: seed is {seed!r}, not a whole number; correct it.")
+    return Recipe(**made), seed
 
 
-def _from_table(kind: type[Any], table: dict[str, Any], path: Path) -> Any:
+def _from_table(kind: type[Any], table: Any, path: Path) -> Any:
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: {kind.__name__.lower()} is {table!r}, not a table of options; correct it.")
     unknown = sorted(set(table) - {field.name for field in fields(kind)})
     if unknown:
         raise InputError(f"{path}: {unknown[0]!r} is no option of {kind.__name__.lower()}; correct or remove it.")
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in table.items()})
+    try:
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in table.items()})
+    except TypeError as error:
+        raise InputError(f"{path}: an option of {kind.__name__.lower()} is of the wrong kind ({error}).") from error
 
 
 def seed_everything(seed: int) -> None:

@@ -63,8 +63,8 @@ class PairClassifier(nn.Module):
         return logits
 
     def probabilities(self, counts: Tensor, both_zero: Tensor) -> Tensor:
-        """Counts (B, bins, bins) to class probabilities (B, classes), averaged over the mirror where it means the same."""
-        probability = self(counts, both_zero).softmax(1)
+        """Counts (B, bins, bins) to probabilities (B, classes), averaged with the mirror's if that is the same pair."""
+        probability: Tensor = self(counts, both_zero).softmax(1)
         if self.mirror:
             probability = (probability + self(counts.mT, both_zero).softmax(1)) / 2
         return probability

@@ -1,4 +1,4 @@
-"""What a trained classifier is worth on rows it never saw: scores at the natural prevalence, the audit, the run folder."""
+"""What a trained classifier is worth on rows it never saw: scores at the natural prevalence, and the audit."""
 
 import json
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from model.audit import heatmap_statistics, labels_only, marginals_only
 from model.checkpoint import write_text
 from model.classifier import PairClassifier, score_rows
 from model.metrics import (
+    all_scores,
     best_threshold,
     confusion,
     prior_corrected,
     ranking_scores,
-    all_scores,
     watch_collapse,
 )
 from model.render import independence_residual
 from model.sampling import Rows
 from model.splits import Folds
 from pipeline.images import Images
-from pipeline.progress import Progress
 from pipeline.pairs import Pairs
+from pipeline.progress import Progress
 
 AUDIT = ("labels_only", "marginals_only", "pearson", "spearman", "mutual_information")
 EXAMPLES = 6  # pairs of each kind drawn in the report
@@ -169,7 +169,7 @@ def save_evaluation(
     aside = run / ".predictions.parquet"
     evaluation.predictions.to_parquet(aside, index=False)
     aside.replace(run / "predictions.parquet")
-    np.savez_compressed(run / "examples.npz", **_examples(images, folds, evaluation, seed))
+    np.savez_compressed(run / "examples.npz", **_examples(images, folds, evaluation, seed))  # type: ignore[arg-type]
     metrics = extra | evaluation.metrics
     write_text(run / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return metrics

@@ -45,12 +45,14 @@ def best_threshold(label: Labels, score: Scores) -> float:
     gain = np.where(last_of_tie, sensitivity - false_alarms, -np.inf)
     best = int(np.argmax(gain))
     below = sorted_score[best + 1] if best + 1 < score.size else sorted_score[best]
-    return float((sorted_score[best] + below) / 2)
+    middle = float((sorted_score[best] + below) / 2)
+    return middle if middle > below else float(sorted_score[best])  # nothing lies between neighbouring floats
 
 
 def confusion(label: Labels, score: Scores, threshold: float) -> list[list[int]]:
     """[[true negatives, false positives], [false negatives, true positives]] at a threshold."""
-    positive, called = label > 0, score >= threshold
+    # in float64: numpy would round the threshold to float32 beside scores of that type, maybe across one of them
+    positive, called = label > 0, np.asarray(score, np.float64) >= threshold
     return [[int((~positive & ~called).sum()), int((~positive & called).sum())],
             [int((positive & ~called).sum()), int((positive & called).sum())]]  # fmt: skip
 
@@ -131,22 +133,24 @@ class Collapse:
 def watch_collapse(label: Labels, probability: Scores, threshold: float) -> Collapse:
     """Tell a network that learned from one that gives every pair the same answer.
 
-    Collapsed means both: balanced accuracy at the threshold is within noise (two standard errors) of 0.5, and the
-    prediction is nearly constant: one call for 99.9 % of the rows at probability 0.5 or at the threshold, or scores that
-    hardly differ.
+    Collapsed means both: balanced accuracy at the threshold is not above 0.5 by more than noise (two standard errors; a
+    threshold among scores that hardly differ may also fall below by chance), and the prediction is nearly constant: one
+    call for 99.9 % of the rows at probability 0.5 or at the threshold, or scores that hardly differ.
     """
+    if not np.isfinite(probability).all():
+        return Collapse(True, "scores are not finite")
     accuracy = balanced_accuracy(label, probability, threshold)
-    if accuracy is None or not np.isfinite(probability).all():
-        return Collapse(not np.isfinite(probability).all(), "scores are not finite" if accuracy is not None else "")
+    if accuracy is None:
+        return Collapse(False, "")
     n_positive, n_negative = int((label > 0).sum()), int((label == 0).sum())
     noise = 2 * np.sqrt(0.25 / n_positive + 0.25 / n_negative) / 2
     spread = float(np.std(probability))
     calls = np.mean(probability >= threshold), np.mean(probability >= 0.5)
     constant = spread < 1e-4 or any(min(share, 1 - share) < 1e-3 for share in calls)
-    if abs(accuracy - 0.5) > noise or not constant:
+    if accuracy - 0.5 > noise or not constant:
         return Collapse(False, "")
     return Collapse(
         True,
-        f"balanced accuracy {accuracy:.3f} is within noise (±{noise:.3f}) of 0.5 and the prediction is nearly constant "
-        f"(standard deviation of the scores {spread:.2g}; called positive: {calls[0]:.1%} of the pairs)",
+        f"balanced accuracy {accuracy:.3f} is not above 0.5 by more than noise (±{noise:.3f}) and the prediction is "
+        f"nearly constant (deviation of the scores {spread:.2g}; called positive: {calls[0]:.1%} of the pairs)",
     )

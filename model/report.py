@@ -413,6 +413,7 @@ def detail_tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def split_words(split: str) -> str:
+    """What a split holds apart, in words."""
     return SPLIT_WORDS.get(split, "a split of the user's own")
 
 
@@ -445,6 +446,7 @@ def probability(value: Any) -> str:
 
 
 def percent(share: Any) -> str:
+    """A share in percent, to two digits."""
     known = finite(share)
     return "–" if known is None else f"{100 * known:.2g} %"
 
@@ -456,6 +458,7 @@ def rate(share: Any) -> str:
 
 
 def whole(count: Any) -> str:
+    """A count with thousands set apart."""
     return "–" if count is None else f"{count:,}"
 
 

@@ -11,8 +11,8 @@ from model.classifier import choose_device, load_classifier
 from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
 from model.report import write_report
 from model.spec import Recipe
-from model.splits import Folds
-from model.train import fit, is_directed, make_folds
+from model.splits import Folds, mirror_groups
+from model.train import check_recipe, fit, is_directed, make_folds
 from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
@@ -23,14 +23,16 @@ def train_run(
 ) -> dict[str, Any]:
     """Train on a store and write the whole run folder; returns what `metrics.json` holds.
 
-    Everything about the labels and the folder is checked before anything is written.
+    Everything about the labels, the recipe and the folder is checked before anything is written.
 
     Raises
     ------
     InputError
-        A run is there already, or the store's labels do not suffice (see `model.train.make_folds`).
+        A run is there already, the store's labels do not suffice (see `model.train.make_folds`), or the recipe does
+        not fit (see `model.train.check_recipe`).
     """
     folds = make_folds(images, recipe, seed)
+    check_recipe(images, folds, recipe)
     _prepare(run, overwrite)
     write_config(run / "config.toml", recipe, store_facts(images), seed)
     fitted = fit(images, folds, recipe, run, seed, progress)
@@ -69,7 +71,8 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
 def _halves(images: Images, seed: int) -> Folds:
     pairs = images.pairs()
     rows = np.flatnonzero(pairs.label >= 0)
-    halves = np.random.default_rng([seed, 8]).random(rows.size) < 0.5
+    mirror = mirror_groups(pairs, images.array("gene").size)[rows]
+    halves = (np.random.default_rng([seed, 8]).random(int(mirror.max(initial=-1)) + 1) < 0.5)[mirror]
     for part in (rows[halves], rows[~halves]):
         if not (pairs.label[part] > 0).any() or not (pairs.label[part] == 0).any():
             raise InputError(
@@ -82,10 +85,13 @@ def _prepare(run: Path, overwrite: bool) -> None:
     if (run / "config.toml").exists() and overwrite:
         shutil.rmtree(run)
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise InputError(f"{run} exists and is not empty: two runs would be mixed; give another folder or --overwrite.")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise InputError(
-            f"{run} exists and is not empty: its figures would be mixed with new ones; give another folder or --overwrite."
-        )
-    run.mkdir(parents=True, exist_ok=True)
+            f"{run} cannot be made ({error.strerror}): a run needs a folder; give another path."
+        ) from error
 
 
 def _finish(

@@ -2,8 +2,8 @@
 
 An epoch takes every row of the rare class and, under `down`, `ratio` times as many rows of the common class, fresh ones
 each epoch and none twice within it. Shards are visited in random order and gathered into *windows* whose chosen rows
-fit into memory; batches are mixed within a window. Each window has the epoch's class ratio and each batch its window's, so
-no batch is single-class, whatever the order of the store.
+fit into memory; batches are mixed within a window. Each window has both classes, under `down` in the epoch's ratio, and
+each batch has its window's ratio, so no batch is single-class, whatever the order of the store.
 """
 
 from collections.abc import Iterator
@@ -97,15 +97,20 @@ def epoch_windows(
 def _gather_shards(
     population: Population, drawing: Drawing, ratio: float, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Shards in random order, in groups that are expected to yield `window_images` chosen rows each."""
+    """Shards in random order, in groups of both classes that are expected to yield `window_images` chosen rows."""
     n_shards = _shard_count(population)
     rare = np.bincount(population.rare // population.rows_per_shard, minlength=n_shards)
     common = np.bincount(population.common // population.rows_per_shard, minlength=n_shards)
     order = rng.permutation(np.flatnonzero(rare + common))
-    chosen = np.cumsum(rare[order] * (1 + ratio))
+    chosen = np.cumsum(rare[order] + common[order] if drawing.ratio is None else rare[order] * (1 + ratio))
     number = (chosen / max(drawing.window_images, 1)).astype(np.int64)
-    groups = np.split(order, np.flatnonzero(np.diff(number)) + 1)
-    return [group for group in groups if rare[group].sum()]
+    groups, held = [], order[:0]
+    for group in np.split(order, np.flatnonzero(np.diff(number)) + 1):
+        held = np.concatenate([held, group])
+        if rare[held].any() and common[held].any():
+            groups.append(held)
+            held = order[:0]
+    return [*groups[:-1], np.concatenate([*groups[-1:], held])]
 
 
 def _shard_count(population: Population) -> int:
@@ -118,7 +123,7 @@ def _draw_window(
 ) -> Window:
     rare = _rows_in(population.rare, shards, population.rows_per_shard)
     common = _rows_in(population.common, shards, population.rows_per_shard)
-    wanted = min(round(ratio * rare.size), common.size)
+    wanted = common.size if drawing.ratio is None else min(max(round(ratio * rare.size), 1), common.size)
     chosen = rng.choice(common, wanted, replace=False, shuffle=False)
     rows = np.concatenate([rare, chosen])
     order = np.argsort(rows, kind="stable")
@@ -137,8 +142,11 @@ def _rows_in(rows: Rows, shards: Rows, rows_per_shard: int) -> Rows:
 
 
 def _mixed_batches(rare: Rows, common: Rows, batch_size: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """Both classes shuffled and dealt evenly: batches differ by at most one row of each class."""
-    n_batches = max(round((rare.size + common.size) / batch_size), 1)
+    """Both classes shuffled and dealt evenly: batches differ by at most one row of each class, and all have both.
+
+    Where a class has fewer rows than there would be batches, the batches are fewer and larger.
+    """
+    n_batches = max(min(round((rare.size + common.size) / batch_size), rare.size, common.size), 1)
     rare_parts = np.array_split(rng.permutation(rare), n_batches)
     common_parts = np.array_split(rng.permutation(common), n_batches)
     for own, other in zip(rare_parts, common_parts, strict=True):

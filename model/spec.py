@@ -108,15 +108,15 @@ class Training:
     loss: str = "cross-entropy"
     class_weights: tuple[float, ...] | None = None
     balance: Balance = "down"
-    ratio: float = 5.0
-    epochs: int = 12
+    ratio: float = 9.0
+    epochs: int = 10
     patience: int = 4
-    batch_size: int = 252
+    batch_size: int = 250
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     schedule: Literal["cosine", "constant"] = "cosine"
     learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    averaging: float = 0.0
+    weight_decay: float = 2e-2
+    averaging: float = 0.998
     mirror: bool | None = None
     device: str = "auto"
 
@@ -148,6 +148,7 @@ DEEP_CELL = Recipe(
         schedule="constant",
         learning_rate=0.05,
         weight_decay=0.0,
+        averaging=0.0,
         mirror=False,
     ),
 )

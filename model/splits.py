@@ -5,6 +5,7 @@ genes' groups would tear them apart, the row nearer to training is left out.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from model.spec import Splitting
 from pipeline.pairs import Pairs
 
 UNUSED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
+STRATUM = 10  # dealt together; at the default shares 3 to the test, 1 to validation
+MAX_STRATA = 1000
 
 FoldArray = NDArray[np.int8]
 
@@ -55,23 +58,25 @@ def assign_folds(pairs: Pairs, n_genes: int, splitting: Splitting, seed: int) ->
     n_genes
         Genes of the matrix; gene indices lie below it.
     """
-    rng = np.random.default_rng([seed, 2])
-    mirror = mirror_groups(pairs, n_genes)
+    folds = np.full(len(pairs), UNUSED, np.int8)
+    labelled = np.flatnonzero(pairs.label >= 0)  # the shares are shares of these: the others play no part
+    if labelled.size:
+        folds[labelled] = _labelled_folds(pairs.take(labelled), n_genes, splitting, np.random.default_rng([seed, 2]))
+    return folds
+
+
+def _labelled_folds(pairs: Pairs, n_genes: int, splitting: Splitting, rng: np.random.Generator) -> FoldArray:
+    mirror, positive = mirror_groups(pairs, n_genes), pairs.label > 0
     if splitting.split == "pair":
-        folds = _random_groups(int(mirror.max()) + 1, splitting, rng)[mirror]
-        folds[pairs.label < 0] = UNUSED
-        return folds
+        return _stratified_groups(np.bincount(mirror, positive), splitting, rng)[mirror]
     regulator = np.where(pairs.label == 2, pairs.gene_b, pairs.gene_a)  # label 2 is the mirror of label 1
     target = np.where(pairs.label == 2, pairs.gene_a, pairs.gene_b)
-    if splitting.split == "both":
-        used = np.unique(np.concatenate([regulator, target]))
-    else:
-        used = np.unique(regulator if splitting.split == "regulator" else target)
+    sides = {"both": (regulator, target), "regulator": (regulator,), "target": (target,)}[splitting.split]
+    ends, hits = np.concatenate(sides), np.concatenate([positive] * len(sides))
+    used, number = np.unique(ends, return_inverse=True)
     group = np.full(n_genes, TRAIN, np.int8)
-    group[used] = _random_groups(used.size, splitting, rng)
-    folds = _fold_of(group[regulator], group[target], splitting)
-    folds[pairs.label < 0] = UNUSED
-    return _keep_mirrors_together(folds, mirror)
+    group[used] = _stratified_groups(np.bincount(number, hits), splitting, rng)
+    return _keep_mirrors_together(_fold_of(group[regulator], group[target], splitting), mirror)
 
 
 def mirror_groups(pairs: Pairs, n_genes: int) -> NDArray[np.int64]:
@@ -81,14 +86,30 @@ def mirror_groups(pairs: Pairs, n_genes: int) -> NDArray[np.int64]:
     return group
 
 
-def _random_groups(n: int, splitting: Splitting, rng: np.random.Generator) -> FoldArray:
-    """n things dealt at random, in exactly the shares asked for (rounded, at least one each where n allows)."""
-    n_test = max(round(n * splitting.test_share), 1)
-    n_validation = max(round(n * splitting.validation_share), 1)
+def _stratified_groups(positives: NDArray[Any], splitting: Splitting, rng: np.random.Generator) -> FoldArray:
+    """Deal genes (or pairs) at random in the shares asked for, hubs and rarely positive ones alike.
+
+    Positive pairs gather on few genes, so a plain draw gives one seed half the positives of another. Those of similar
+    numbers of positives are therefore dealt together, as in any stratified split. At least one goes to each held-out
+    group.
+
+    Parameters
+    ----------
+    positives : (n,)
+        Positive pairs of each.
+    """
+    n = positives.size
+    order = np.lexsort((rng.random(n), -positives))
+    n_test, n_validation = (max(round(n * share), 1) for share in (splitting.test_share, splitting.validation_share))
     groups = np.full(n, TRAIN, np.int8)
-    order = rng.permutation(n)
-    groups[order[:n_test]] = TEST
-    groups[order[n_test : n_test + n_validation]] = VALIDATION
+    size = max(STRATUM, n // MAX_STRATA)
+    for start in range(0, n, size):
+        stratum = rng.permutation(order[start : start + size])
+        test, validation = (
+            round(k * (start + stratum.size) / n) - round(k * start / n) for k in (n_test, n_validation)
+        )
+        groups[stratum[:test]] = TEST
+        groups[stratum[test : test + validation]] = VALIDATION
     return groups
 
 

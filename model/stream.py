@@ -81,6 +81,8 @@ def read_rows(images: Images, rows: Rows, label: NDArray[np.int8]) -> Rowset:
 class PairStream(IterableDataset[Batch]):
     """Balanced, mixed-class batches of an image store, a new epoch each time it is iterated.
 
+    Loader workers count epochs in their own copies: keep them (`persistent_workers=True`), or each epoch is the first.
+
     Parameters
     ----------
     images
@@ -122,7 +124,7 @@ class PairStream(IterableDataset[Batch]):
 
 
 def loader(stream: PairStream) -> Iterator[Batch]:
-    """One epoch of a stream through PyTorch's DataLoader, read ahead in a thread: the disk works while the network does."""
+    """One epoch through PyTorch's DataLoader, read ahead in a thread: the disk works while the network does."""
     return prefetched(iter(DataLoader(stream, batch_size=None)), PREFETCHED_BATCHES)
 
 
@@ -144,9 +146,10 @@ def prefetched(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
     def offer(thing: Batch | BaseException | None) -> None:
         while not stopped.is_set():
             try:
-                return made.put(thing, timeout=0.1)
+                made.put(thing, timeout=0.1)
             except queue.Full:
                 continue
+            return
 
     def work() -> None:
         try:
@@ -155,7 +158,7 @@ def prefetched(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
                 if stopped.is_set():
                     return
             offer(None)
-        except BaseException as error:  # whatever it is, it belongs to the reader
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in the reader
             offer(error)
 
     thread = threading.Thread(target=work, name="pairscape-prefetch", daemon=True)

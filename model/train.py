@@ -3,6 +3,7 @@
 import csv
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from model.checkpoint import load_weights, save_weights, seed_everything
 from model.classifier import PairClassifier, choose_device, score_rows
@@ -26,6 +27,8 @@ from pipeline.progress import Progress
 
 VALIDATION_ROWS = 20_000  # scored after every epoch; a random part of a larger fold says the same
 WARM_UP = 0.1
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 HISTORY = (
     "epoch",
@@ -61,13 +64,28 @@ def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
                 f"the {name} fold of {images.path} has {positive:,} positive and {negative:,} negative pairs, both are "
                 f"needed; give more labelled pairs, another --split than {recipe.splitting.split}, or larger shares."
             )
-    return Folds(pairs, *rows, directed=is_directed(images))
+    return Folds(pairs, rows[0], rows[1], rows[2], is_directed(images))
 
 
 def is_directed(images: Images) -> bool:
-    """Whether gene_a regulates gene_b in a positive pair, or the two are merely co-expressed."""
+    """Whether gene_a regulates gene_b in a positive pair (regulators were named, or a label says b→a)."""
     source = images.provenance.get("pairs", {})
-    return not ("all_pairs" in source or source.get("labels") == "replicate")
+    co_expression = "all_pairs" in source or source.get("labels") == "replicate"
+    return not co_expression and ("regulators" in source or bool((images.array("label") == 2).any()))
+
+
+def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
+    """Refuse choices that do not fit the store or this machine, before any run folder is touched.
+
+    Raises
+    ------
+    InputError
+        Unknown network, loss, channels or device; class weights, pool or bins that do not fit.
+    """
+    settings = recipe.training
+    choose_device(settings.device)
+    make_loss(settings.loss, classes=folds.classes, weight=_class_weights(settings, 0.5, folds.classes))
+    PairClassifier(settings.network, recipe.rendering, images.spec.binning.bins, folds.classes, mirror=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,16 +143,17 @@ def fit(images: Images, folds: Folds, recipe: Recipe, run: Path, seed: int, prog
     shown = _share_of_positives(stream, label)
     learner = _make_learner(images, folds, recipe, stream, shown, seed)
     watched = _some(folds.validation, seed)
-    history, best, since_best = _History(run / "history.csv"), -math.inf, 0
+    history, best, since_best = _History(run / "history.csv"), (-math.inf, -math.inf), 0
     progress.start("training", settings.epochs * stream.images_per_epoch)
     for epoch in range(settings.epochs):
         began = time.perf_counter()
-        rate, train_loss = learner.schedule.get_last_lr()[0], _train_epoch(learner, stream, progress)
+        rate, train_loss = float(learner.schedule.get_last_lr()[0]), _train_epoch(learner, stream, progress)
         scores = _validate(learner, images, watched, label)
         history.add(epoch, rate, train_loss, *scores, time.perf_counter() - began)
         since_best += 1
-        if epoch == 0 or scores[-1] > best:
-            best, since_best = scores[-1], 0
+        score = _rank_of(scores)
+        if epoch == 0 or score > best:
+            best, since_best = score, 0
             facts = learner.classifier.facts | {"shown": shown, "epoch": epoch}
             save_weights(run / "model.safetensors", learner.evaluated.state_dict(), facts)
         if since_best >= settings.patience or not math.isfinite(train_loss):
@@ -153,7 +172,7 @@ def _make_learner(images: Images, folds: Folds, recipe: Recipe, stream: PairStre
     optimizer = _make_optimizer(classifier, settings)
     steps = settings.epochs * max(stream.images_per_epoch // settings.batch_size, 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_at(step / steps, settings.schedule))
-    average = get_ema_multi_avg_fn(settings.averaging)
+    average = _moving_average(settings.averaging)
     averaged = AveragedModel(classifier, multi_avg_fn=average, use_buffers=True) if settings.averaging else None
     flips = torch.Generator().manual_seed(seed) if mirror else None
     return Learner(classifier, averaged, loss, optimizer, schedule, flips, device)
@@ -178,6 +197,21 @@ def _rate_at(done: float, schedule: str) -> float:
     if done < WARM_UP:
         return max(done / WARM_UP, 0.01)
     return 0.5 * (1 + math.cos(math.pi * min((done - WARM_UP) / (1 - WARM_UP), 1.0)))
+
+
+def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """Exponential average that forgets faster at first, so that the random start does not linger."""
+
+    @torch.no_grad()
+    def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
+        kept = min(decay, (1 + float(steps)) / (10 + float(steps)))
+        for average, value in zip(averaged, current, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - kept)
+            else:
+                average.copy_(value)  # a counter
+
+    return update
 
 
 def _class_weights(settings: Training, shown: float, classes: int) -> tuple[float, ...] | None:
@@ -231,7 +265,7 @@ def _mirrored(counts: Tensor, flips: torch.Generator | None) -> Tensor:
 
 
 def _validate(learner: Learner, images: Images, rows: Rows, label: NDArray[np.int8]) -> list[float]:
-    """Loss, balanced accuracy (at the best threshold of these rows), AUROC and average precision on the validation fold."""
+    """Loss, balanced accuracy (at these rows' best threshold), AUROC and average precision on the validation fold."""
     probability = score_rows(learner.evaluated, images, rows, label, learner.device, lambda _: None)
     if not np.isfinite(probability).all():
         return [math.nan] * 4
@@ -240,6 +274,12 @@ def _validate(learner: Learner, images: Images, rows: Rows, label: NDArray[np.in
     score = 1 - probability[:, 0]
     found = ranking_scores(truth, score, best_threshold(truth, score))
     return [loss, *(float(value) if value is not None else math.nan for value in found.values())]
+
+
+def _rank_of(scores: list[float]) -> tuple[float, float]:
+    """Better epochs are higher: average precision; where it is level but for rounding (as at 1), the lower loss."""
+    loss, average_precision = scores[0], scores[-1]
+    return (-math.inf, -math.inf) if math.isnan(average_precision) else (round(average_precision, 6), -loss)
 
 
 class _History:

@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class GeneStatistics:
-    """What one pass over the cells tells of each gene; blocks of cells merge exactly in any order.
+    """What one pass over the cells tells of each gene; blocks of cells merge in any order (the sums up to rounding).
 
     Attributes
     ----------
@@ -115,13 +115,12 @@ def bin_edges(binning: Binning, statistics: GeneStatistics, sample: list[FloatAr
     -------
     (G, bins + 1) float32, non-decreasing along the bins.
     """
+    if binning.scale == "range":  # a gene expressed nowhere is constant 0, and widened to −0.5 … 0.5 as in numpy
+        always = statistics.n_expressed == statistics.n_cells
+        return _equal_width(np.where(always, statistics.minimum, np.float32(0)), statistics.maximum, binning.bins)
     top = np.where(statistics.n_expressed > 0, statistics.maximum, np.float32(1))
-    if binning.scale in ("max", "range"):
-        low = np.zeros_like(top)
-        if binning.scale == "range":
-            always = statistics.n_expressed == statistics.n_cells
-            low = np.where(always, statistics.minimum, low)
-        return _equal_width(low, top, binning.bins)
+    if binning.scale == "max":
+        return _equal_width(np.zeros_like(top), top, binning.bins)
     if sample is None:
         raise ValueError(f"the {binning.scale} rule needs a sample of expressed values per gene")
     if binning.scale == "rank":
@@ -131,10 +130,11 @@ def bin_edges(binning: Binning, statistics: GeneStatistics, sample: list[FloatAr
 
 
 def _equal_width(low: FloatArray, top: FloatArray, bins: int) -> FloatArray:
-    """Equal bins, in the arithmetic of `np.histogram2d` on float32 data (a constant gene is widened by 0.5, as there)."""
+    """Equal bins, in the arithmetic of `np.histogram2d` on float32 (a constant gene is widened by 0.5, as there)."""
     flat = low == top
     low, top = np.where(flat, low - np.float32(0.5), low), np.where(flat, top + np.float32(0.5), top)
-    return np.ascontiguousarray(np.linspace(low, top, bins + 1, axis=1, dtype=np.float32))
+    # Gene by gene: on arrays, linspace rounds all of them differently as soon as the step of one underflows.
+    return np.stack([np.linspace(a, b, bins + 1, dtype=np.float32) for a, b in zip(low, top, strict=True)])
 
 
 def _quantile_edges(values: FloatArray, top: np.float32, bins: int) -> FloatArray:
@@ -156,7 +156,7 @@ def _rank_edges(values: FloatArray, bottom: np.float32, top: np.float32, bins: i
 def zero_bin(edges: FloatArray) -> NDArray[np.int64]:
     """Bin that holds the value 0 for every gene, (G,): where an image counts the unexpressed cells."""
     below = (edges <= 0).sum(axis=1) - 1
-    return np.clip(below, 0, edges.shape[1] - 2)
+    return np.asarray(np.clip(below, 0, edges.shape[1] - 2), np.int64)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -22,21 +22,16 @@ def open_client(compute: Compute) -> Iterator[Client | None]:
     Raises
     ------
     InputError
-        Unknown scheduler, unreadable memory limit, or nobody answers at the address.
+        Unreadable memory limit, or nobody answers at the address.
     """
     if compute.scheduler == "synchronous":
         yield None
     elif compute.scheduler in ("local", "threads"):
         with _local_cluster(compute) as cluster, Client(cluster) as client:
             yield client
-    elif "://" in compute.scheduler:
+    else:
         with _connect(compute.scheduler) as client:
             yield client
-    else:
-        raise InputError(
-            f"scheduler {compute.scheduler!r} is unknown; give local, threads, synchronous or an address such as "
-            "tcp://10.0.0.1:8786."
-        )
 
 
 def _local_cluster(compute: Compute) -> LocalCluster:
@@ -47,7 +42,8 @@ def _local_cluster(compute: Compute) -> LocalCluster:
         threads_per_worker=1 if processes else workers,
         processes=processes,
         memory_limit=memory_per_worker(compute) * (1 if processes else workers),
-        dashboard_address=None,  # no port is opened that nobody asked for
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else it takes port 8787, and warns if another job has
         silence_logs=logging.CRITICAL,  # failed tasks are reported by the job, in one line
     )
 
@@ -69,7 +65,7 @@ def memory_per_worker(compute: Compute) -> int:
         return MEMORY_LIMIT // worker_count(compute)
     try:
         limit = int(parse_bytes(compute.memory_limit))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"memory limit {compute.memory_limit!r} is no size; give one such as 4GB.") from error
     if limit <= 0:
         raise InputError(f"memory limit {compute.memory_limit!r} is not positive; give one such as 4GB.")
@@ -87,11 +83,11 @@ def _connect(address: str) -> Client:
 
 
 def smallest_memory(client: Client | None, compute: Compute) -> int | None:
-    """Memory limit of the smallest worker in bytes; None where there is no limit."""
+    """Memory that a task has on the smallest worker, whose threads share its limit, in bytes; None: no limit."""
     if client is None:
         return memory_per_worker(compute)
-    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
-    return min((limit for limit in limits if limit), default=None)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return min((w["memory_limit"] // w["nthreads"] for w in workers if w["memory_limit"]), default=None)
 
 
 def worker_threads(client: Client | None) -> int:

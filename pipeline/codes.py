@@ -57,25 +57,25 @@ class Codes:
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the small arrays, whole: `edges`, `cell`, `gene`, `mean`, `variance`, `dropout`."""
-        return np.asarray(_group(self.path)[name][:])
+        return np.asarray(_array(self.path, self.content_hash, name)[:])
 
     def read(self, genes: NDArray[np.int64], cells: slice) -> NDArray[np.uint8]:
         """Codes of some genes, ascending, over a range of cells: (G, N) uint8."""
         chunks = np.unique(genes // CHUNK_GENES)
-        parts = [_read_slice(self.path, int(chunk), cells.start, cells.stop) for chunk in chunks]
+        parts = [_read_slice(self.path, self.content_hash, int(chunk), cells.start, cells.stop) for chunk in chunks]
         row = np.searchsorted(chunks, genes // CHUNK_GENES) * CHUNK_GENES + genes % CHUNK_GENES
         return np.concatenate(parts)[row] if len(parts) > 1 else parts[0][row]
 
 
-@lru_cache(maxsize=8)
-def _group(path: str) -> zarr.Group:
-    """Opened once per process: a store never changes after it is published."""
-    return zarr.open_group(path, mode="r")
+@lru_cache(maxsize=32)
+def _array(path: str, content_hash: str, name: str) -> zarr.Array[Any]:
+    """Opened once per process and content: the same path may hold other codes later, the same hash may not."""
+    return zarr.open_array(path, path=name, mode="r")
 
 
 @lru_cache(maxsize=CACHED_SLICES)
-def _read_slice(path: str, chunk: int, start: int, stop: int) -> NDArray[np.uint8]:
-    codes = _group(path)["codes"]
+def _read_slice(path: str, content_hash: str, chunk: int, start: int, stop: int) -> NDArray[np.uint8]:
+    codes = _array(path, content_hash, "codes")
     return np.asarray(codes[chunk * CHUNK_GENES : (chunk + 1) * CHUNK_GENES, start:stop])
 
 
@@ -136,11 +136,11 @@ def write_block(path: str, rows: csr_matrix, block: slice) -> int:
     block
         Cells of the store, one of `cell_blocks`.
     """
-    root = zarr.open_group(path, mode="r+")
+    codes, edges = (zarr.open_array(path, path=name, mode="r+") for name in ("codes", "edges"))
     dense = np.zeros((rows.shape[1], rows.shape[0]), np.uint8)
     cell = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-    dense[rows.indices, cell] = encode(rows.data, rows.indices, np.asarray(root["edges"][:]))
-    root["codes"][:, block] = dense
+    dense[rows.indices, cell] = encode(rows.data, rows.indices, np.asarray(edges[:]))
+    codes[:, block] = dense
     return int(rows.nnz)
 
 
@@ -162,5 +162,5 @@ def open_codes(path: Path) -> Codes:
             f"{path} has format {known[0]} version {known[1]}, this Pairscape reads {FORMAT} version {FORMAT_VERSION}; "
             "delete it, it will be made again."
         )
-    shape = _group(str(path))["codes"].shape
+    shape = _array(str(path), attrs["content_hash"], "codes").shape
     return Codes(str(path), attrs["content_hash"], Binning(attrs["scale"], attrs["bins"]), shape[0], shape[1])

@@ -70,7 +70,7 @@ def raw_of(root: Any) -> Any:
 
 
 def read_frame(element: Any) -> pd.DataFrame:
-    """obs or var with names as strings; files of anndata < 0.7 hold a record array whose first field is the name."""
+    """Read obs or var, names as strings; anndata < 0.7 wrote a record array whose first field is the name."""
     if isinstance(element, h5py.Dataset):
         frame = pd.DataFrame.from_records(element[:], index=element.dtype.names[0])
     else:

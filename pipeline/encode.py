@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.binning import GeneStatistics, bin_edges, gene_statistics
 from pipeline.codes import Codes, cell_blocks, codes_hash, create_codes, open_codes, write_block
+from pipeline.containers import stamp_of
 from pipeline.fanout import run_tasks
 from pipeline.matrix import Expression, open_expression
 from pipeline.progress import Progress
@@ -19,9 +20,13 @@ SAMPLE_CELLS = 65_536  # cells whose quantiles place the edges of `rank` and `qu
 SAMPLE_RUN = 256  # a larger matrix is sampled in evenly spaced runs of neighbouring cells, which is quick to read
 
 
-@lru_cache(maxsize=2)
 def _opened(path: str) -> Expression:
-    """A worker opens the matrix once, whatever the number of its tasks."""
+    return _opened_as(path, stamp_of(Path(path)))
+
+
+@lru_cache(maxsize=2)
+def _opened_as(path: str, stamp: tuple[int, int]) -> Expression:
+    """A worker opens the matrix once, whatever the number of its tasks, and again when another lies there."""
     return open_expression(path)
 
 
@@ -32,6 +37,7 @@ def encode_matrix(
     cells: NDArray[np.int64],
     client: Client | None,
     progress: Progress,
+    matrix_hash: str | None = None,
 ) -> Codes:
     """Codes of some cells of a matrix; made once, and reused if `target` already holds exactly these.
 
@@ -39,8 +45,10 @@ def encode_matrix(
     ----------
     cells : (N,) int64
         Rows of the matrix that are counted, ascending.
+    matrix_hash
+        Content hash of the matrix, if the caller has it: it takes a pass over the matrix. Absent: computed here.
     """
-    matrix_hash = expression.content_hash()
+    matrix_hash = matrix_hash or expression.content_hash()
     wanted = codes_hash(matrix_hash, cells, binning)
     if target.exists():
         if (found := open_codes(target)).content_hash == wanted:

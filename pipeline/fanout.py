@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count, islice
+from textwrap import shorten
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -46,11 +47,11 @@ def run_tasks(
     with _quiet_logs():
         yield from _windowed(client, function, iter(tasks), common, failures)
     if failures:
-        task, error = failures[0]
+        first, error = shorten(str(failures[0][0]), 60), failures[0][1]
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise JobError(
-            f"{len(failures)} tasks failed, the first with {type(error).__name__}: {reason}; what is finished is kept, "
-            "run the same command again for the rest."
+            f"{len(failures)} tasks failed, the first, {first}, with {type(error).__name__}: {reason}; "
+            "what is finished is kept, run the same command again for the rest."
         ) from error
 
 

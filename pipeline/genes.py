@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from os import PathLike
 from typing import Literal
 
@@ -221,5 +222,5 @@ def _share(pattern: re.Pattern[str], names: Sequence[str]) -> float:
 
 def _counts_up(names: Sequence[str]) -> bool:
     numbers = [int(name) for name in names if name.isdecimal()]
-    steps = {b - a for a, b in zip(numbers[:-1], numbers[1:], strict=True)}
+    steps = {b - a for a, b in pairwise(numbers)}
     return numbers[0] in (0, 1) and len(steps) <= 1

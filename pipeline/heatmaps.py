@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.binning import zero_bin
 from pipeline.cluster import smallest_memory, worker_threads
-from pipeline.codes import Codes, open_codes
+from pipeline.codes import Codes, codes_hash, open_codes
 from pipeline.encode import encode_matrix
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import run_tasks
@@ -114,11 +114,16 @@ def make_heatmaps(
     JobError
         Shards are missing at the end.
     """
-    codes_path = codes_path or target.with_name(f"{target.stem}.codes.zarr")
-    codes = encode_matrix(expression, codes_path, binning, request.cells, client, progress)
-    spec = _spec_of(codes, request)
+    target = target.absolute()  # workers have other working folders
+    codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
+    matrix_hash = expression.content_hash()
+    spec = _spec_of(str(codes_path), codes_hash(matrix_hash, request.cells, binning), binning, request)
     require_memory(spec, smallest_memory(client, compute))
-    images = _claim(target, spec, request, codes)
+    _refuse_another_job(target, spec)  # before its codes are replaced by ours
+    codes = encode_matrix(expression, codes_path, binning, request.cells, client, progress, matrix_hash)
+    if not target.exists():
+        create_images(target, spec, request.chosen.pairs, codes, request.provenance)
+    images = open_images(target, complete=False)
     missing = images.missing_shards()
     for shard in missing:
         clear_shard(images, shard)
@@ -135,52 +140,40 @@ def make_heatmaps(
     return Outcome(images, len(missing), spec.n_shards - len(missing), written)
 
 
-def _spec_of(codes: Codes, request: Request) -> ImageSpec:
+def _spec_of(codes: str, content_hash: str, binning: Binning, request: Request) -> ImageSpec:
     pairs = request.chosen.pairs
     parts = {name: digest({"sha": getattr(pairs, name).tobytes().hex()}) for name in ("gene_a", "gene_b", "label")}
-    return ImageSpec(codes.path, codes.content_hash, codes.binning, codes.n_cells, len(pairs), digest(parts))
+    return ImageSpec(codes, content_hash, binning, request.cells.size, len(pairs), digest(parts))
 
 
-def _claim(target: Path, spec: ImageSpec, request: Request, codes: Codes) -> Images:
-    """The store to fill: a new one, or the one an earlier run of the very same job began."""
-    if not target.exists():
-        create_images(target, spec, request.chosen.pairs, codes, request.provenance)
-    images = open_images(target, complete=False)
-    if images.spec.plan_hash != spec.plan_hash:
+def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
+    """A store that is there already has to be what an earlier run of the very same job began."""
+    if target.exists() and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
         raise InputError(
             f"{target} holds another job ({images.spec.n_pairs:,} pairs, {images.spec.n_cells:,} cells, scale "
             f"{images.spec.binning.scale}, {images.spec.binning.bins} bins) and would be mixed with this one; give "
             "another path, or delete it."
         )
-    return images
 
 
 def count_task(target: str, codes_path: str, task: Task) -> int:
     """Count, write and receipt the shards of one task; returns bytes on disk. Runs on a worker, any number of times."""
-    images, codes = _images(target), _codes(codes_path)
+    images, codes = open_images(target, complete=False), open_codes(Path(codes_path))
     return sum(_count_shard(images, codes, *part) for part in zip(task.shards, task.tiles, strict=True))
 
 
 @lru_cache(maxsize=2)
-def _images(path: str) -> Images:
-    return open_images(path, complete=False)
-
-
-@lru_cache(maxsize=2)
-def _codes(path: str) -> Codes:
-    return open_codes(Path(path))
-
-
-@lru_cache(maxsize=2)
-def _pair_columns(path: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    return _images(path).array("gene_a"), _images(path).array("gene_b")
+def _pair_columns(path: str, plan_hash: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Read once per process and job; the hash is in the key because the path may hold another job later."""
+    images = open_images(path, complete=False)
+    return images.array("gene_a"), images.array("gene_b")
 
 
 def _count_shard(images: Images, codes: Codes, shard: int, tiles: tuple[Tile, ...]) -> int:
     rows, bins = images.spec.shard_rows(shard), images.spec.binning.bins
     counts = np.zeros((len(rows), bins, bins), np.uint32)
     both_zero = np.empty(len(rows), np.uint32)
-    gene_a, gene_b = _pair_columns(str(images.path))
+    gene_a, gene_b = _pair_columns(str(images.path), images.spec.plan_hash)
     for tile in tiles:
         inside, outside = slice(tile.start - rows.start, tile.stop - rows.start), slice(tile.start, tile.stop)
         both_zero[inside] = count_tile(codes, tile.genes_b, gene_a[outside], gene_b[outside], counts[inside])
@@ -213,11 +206,11 @@ def count_tile(
     genes_a, first, row_a = np.unique(gene_a, return_index=True, return_inverse=True)
     row_b = np.searchsorted(genes_b, gene_b)
     bounds = np.append(first, gene_a.size)
-    bins, zero = codes.binning.bins, _zero_bins(codes.path)
+    bins, zero = codes.binning.bins, _zero_bins(codes)
     margin_a, margin_b = np.zeros((genes_a.size, bins), np.int64), np.zeros((len(genes_b), bins), np.int64)
     for start in range(0, codes.n_cells, CELLS_AT_ONCE):
         stop = min(start + CELLS_AT_ONCE, codes.n_cells)
-        block, margin = _layout(codes.path, genes_b, start, stop)
+        block, margin = _layout(codes, genes_b, start, stop)
         codes_a = codes.read(genes_a.astype(np.int64), slice(start, stop))
         block.add_counts(codes_a, bounds, row_b, images)
         margin_a += code_margins(codes_a, bins)
@@ -227,13 +220,12 @@ def count_tile(
 
 
 @lru_cache(maxsize=LAYOUTS)
-def _layout(path: str, genes_b: tuple[int, ...], start: int, stop: int) -> tuple[GeneBlock, NDArray[np.int64]]:
+def _layout(codes: Codes, genes_b: tuple[int, ...], start: int, stop: int) -> tuple[GeneBlock, NDArray[np.int64]]:
     """Genes b over a slab of cells, cell by cell, and their margins; kept for the next shards of the same block."""
-    codes = _codes(path)
     dense = codes.read(np.asarray(genes_b, np.int64), slice(start, stop))
     return GeneBlock.from_codes(dense, codes.binning.bins), code_margins(dense, codes.binning.bins)
 
 
 @lru_cache(maxsize=2)
-def _zero_bins(path: str) -> NDArray[np.int64]:
-    return zero_bin(_codes(path).array("edges"))
+def _zero_bins(codes: Codes) -> NDArray[np.int64]:
+    return zero_bin(codes.array("edges"))

@@ -50,18 +50,18 @@ class Images:
     provenance: dict[str, Any]
 
     def array(self, name: str) -> NDArray[Any]:
-        """One of the small arrays without padding: `gene_a`, `gene_b`, `label`, `gene`, `edges`, `mean`, …"""
-        array = _group(str(self.path))[name]
+        """One of the small arrays without padding: `gene_a`, `gene_b`, `label`, `gene`, `edges`, `mean` and so on."""
+        array = _array(str(self.path), self.spec.plan_hash, name)
         pairwise = name in ("gene_a", "gene_b", "label", "both_zero")
         return np.asarray(array[: self.spec.n_pairs] if pairwise else array[:])
 
     def counts(self, rows: slice) -> NDArray[np.uint32]:
         """Images of a range of rows: (P, bins, bins) uint32."""
-        return np.asarray(_group(str(self.path))["counts"][rows])
+        return np.asarray(_array(str(self.path), self.spec.plan_hash, "counts")[rows])
 
     def both_zero(self, rows: slice) -> NDArray[np.uint32]:
         """Cells in which neither gene is expressed, for a range of rows: (P,) uint32."""
-        return np.asarray(_group(str(self.path))["both_zero"][rows])
+        return np.asarray(_array(str(self.path), self.spec.plan_hash, "both_zero")[rows])
 
     def pairs(self) -> Pairs:
         """All pairs in the order of the store."""
@@ -72,9 +72,10 @@ class Images:
         return [shard for shard in range(self.spec.n_shards) if not has_receipt(self, shard)]
 
 
-@lru_cache(maxsize=8)
-def _group(path: str) -> zarr.Group:
-    return zarr.open_group(path, mode="r")
+@lru_cache(maxsize=32)
+def _array(path: str, plan_hash: str, name: str) -> zarr.Array[Any]:
+    """Opened once per process and content: the same path may hold another job later."""
+    return zarr.open_array(path, path=name, mode="r")
 
 
 def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, provenance: dict[str, Any]) -> None:
@@ -188,7 +189,7 @@ def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any]]:
         raise InputError(f"{path} is not a Pairscape image store; make one with `pairscape heatmaps`.") from error
     if found != (FORMAT, FORMAT_VERSION):
         raise InputError(
-            f"{path} has format {found[0]} version {found[1]}, but this Pairscape reads {FORMAT} version {FORMAT_VERSION}; "
+            f"{path} has format {found[0]} version {found[1]}, but this one reads {FORMAT} version {FORMAT_VERSION}; "
             "its numbers could mean something else: make the store again, or use the Pairscape that wrote it."
         )
     spec = dict(attrs["spec"])
@@ -239,36 +240,47 @@ def write_shard(images: Images, shard: int, counts: NDArray[np.uint32], both_zer
     JobError
         What was read back differs from what was written, or an image does not sum to the number of cells.
     """
-    size, rows = images.spec.binning.shard_pairs, images.spec.shard_rows(shard)
+    size, rows, facts = images.spec.binning.shard_pairs, images.spec.shard_rows(shard), _facts(images, shard)
     total = int(counts.sum(dtype=np.int64))
-    if total != len(rows) * images.spec.n_cells:
+    if total != facts["total"]:
         raise JobError(
             f"shard {shard} of {images.path}: counts sum to {total}, not pairs × cells; this is a bug, report it."
         )
     padded = {"counts": counts, "both_zero": both_zero}
     if len(rows) < size:
         padded = {name: np.pad(a, [(0, size - len(rows))] + [(0, 0)] * (a.ndim - 1)) for name, a in padded.items()}
-    root = zarr.open_group(str(images.path), mode="r+")
     where = slice(rows.start, rows.start + size)
     for name in SHARDED:
-        root[name][where] = padded[name]
-        if not np.array_equal(root[name][where], padded[name]):
+        array = zarr.open_array(str(images.path), path=name, mode="r+")
+        array[where] = padded[name]
+        if not np.array_equal(np.asarray(array[where]), padded[name]):
             raise JobError(
                 f"shard {shard} of {images.path}: {name} read back differs from what was written; check the disk."
             )
-    facts = {"plan_hash": images.spec.plan_hash, "shard": shard, "rows": [rows.start, rows.stop], "total": total}
-    written = {name: _sync_file(shard_file(images, name, shard)) for name in SHARDED}
+    written = {name: _describe(shard_file(images, name, shard), sync=True) for name in SHARDED}
     _write_receipt(receipt_file(images, shard), {**facts, **written})
     return sum(part["bytes"] for part in written.values())
 
 
-def _sync_file(path: Path) -> dict[str, Any]:
-    """Push a written file to the disk, before a receipt says that it is there; its size and checksum."""
+def _facts(images: Images, shard: int) -> dict[str, Any]:
+    """What the receipt of a shard has to say, whatever its bytes are."""
+    rows, spec = images.spec.shard_rows(shard), images.spec
+    return {
+        "plan_hash": spec.plan_hash,
+        "shard": shard,
+        "rows": [rows.start, rows.stop],
+        "total": len(rows) * spec.n_cells,
+    }
+
+
+def _describe(path: Path, *, sync: bool = False) -> dict[str, Any]:
+    """Size and checksum of a file; `sync`: push it to the disk first, before a receipt says that it is there."""
     if not path.exists():  # all fill values: nothing is stored
         return {"bytes": 0, "sha256": None}
     with path.open("rb") as file:
         content = file.read()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
@@ -286,8 +298,10 @@ def _read_receipt(images: Images, shard: int) -> dict[str, Any] | None:
         receipt = json.loads(receipt_file(images, shard).read_text())
     except (OSError, ValueError):  # none, or half of one: the shard counts as missing
         return None
-    mine = isinstance(receipt, dict) and receipt.get("plan_hash") == images.spec.plan_hash
-    return receipt if mine and receipt.get("shard") == shard and set(SHARDED) <= set(receipt) else None
+    if not isinstance(receipt, dict) or any(receipt.get(k) != v for k, v in _facts(images, shard).items()):
+        return None
+    described = all(isinstance(receipt.get(name), dict) and "bytes" in receipt[name] for name in SHARDED)
+    return receipt if described else None
 
 
 def has_receipt(images: Images, shard: int) -> bool:
@@ -307,18 +321,11 @@ def damage(images: Images, shard: int) -> str | None:
     if receipt is None:
         return "no valid receipt"
     for name in SHARDED:
-        path = shard_file(images, name, shard)
-        if (path.exists() or receipt[name]["bytes"]) and not _same_bytes(path, receipt[name]):
+        if _describe(shard_file(images, name, shard)) != receipt[name]:
             return f"{name} is not the file the receipt describes"
     rows = images.spec.shard_rows(shard)
-    if receipt["rows"] != [rows.start, rows.stop]:
-        return "the receipt names other rows"
     sums = images.counts(slice(rows.start, rows.stop)).sum(axis=(1, 2), dtype=np.int64)
     return None if (sums == images.spec.n_cells).all() else "an image does not sum to the number of cells"
-
-
-def _same_bytes(path: Path, described: dict[str, Any]) -> bool:
-    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == described["sha256"]
 
 
 def clear_shard(images: Images, shard: int) -> None:
@@ -328,3 +335,5 @@ def clear_shard(images: Images, shard: int) -> None:
     """
     for path in (receipt_file(images, shard), *(shard_file(images, name, shard) for name in SHARDED)):
         path.unlink(missing_ok=True)
+        for partial in (*path.parent.glob(f"{path.name}.*.partial"), *path.parent.glob(f".{path.name}.*")):
+            partial.unlink(missing_ok=True)  # of a writer that was killed: zarr's, and ours of the receipt

@@ -1,4 +1,4 @@
-"""Gene lists, pair lists and networks as users keep them: CSV, TSV or blank-separated, with or without a header. Pure."""
+"""Gene lists, pair lists and networks as users keep them: CSV, TSV or blanks, with or without a header. Pure."""
 
 import csv
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ TARGET_NAMES = ("gene_b", "gene2", "target", "geneb")
 GENE_NAMES = ("tf", "gene", "symbol", "gene_symbol", "gene_id", "regulator", "target", "name")
 LABEL_NAMES = ("label", "class")
 LABELS = (-1, 0, 1, 2)
+KNOWN_NAMES = {*REGULATOR_NAMES, *TARGET_NAMES, *GENE_NAMES, *LABEL_NAMES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        No such file, not text, empty, or rows of different length.
+        No such file, not text, empty, a row longer than the first, or a header with one name twice.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path.")
@@ -65,17 +66,18 @@ def read_table(path: Path) -> pd.DataFrame:
             encoding="utf-8-sig",
             quoting=csv.QUOTE_MINIMAL,
             engine="c",
-        )
+        ).map(str.strip)
     except (UnicodeDecodeError, pd.errors.ParserError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(
             f"{path} cannot be read as a text table ({reason}); give CSV, TSV or one name a line."
         ) from error
-    table = table.apply(lambda column: column.str.strip())
+    table = table[(table != "").any(axis=1)]  # a line of blanks is no row
     first = [name.lower() for name in table.iloc[0]]
-    if set(first) & set(REGULATOR_NAMES + TARGET_NAMES + GENE_NAMES + LABEL_NAMES):
-        table = table.iloc[1:].set_axis(first, axis=1)
-    return table
+    known = [name for name in first if name in KNOWN_NAMES]
+    if twice := [name for name in known if known.count(name) > 1]:
+        raise InputError(f"{path} has {twice[0]!r} twice in its header, and which is meant cannot be told; rename one.")
+    return table.iloc[1:].set_axis(first, axis=1) if known else table
 
 
 def _column(table: pd.DataFrame, names: tuple[str, ...], position: int) -> pd.Series | None:
@@ -83,8 +85,18 @@ def _column(table: pd.DataFrame, names: tuple[str, ...], position: int) -> pd.Se
     for name in names:
         if name in table.columns:
             return table[name]
-    headless = isinstance(table.columns, pd.RangeIndex)
+    headless = pd.api.types.is_integer_dtype(table.columns)
     return table[position] if headless and position < table.shape[1] else None
+
+
+def _ends(gene_a: pd.Series, gene_b: pd.Series, path: Path) -> tuple[list[str], list[str]]:
+    """Both columns of a list of pairs, every cell a name."""
+    nameless = ((gene_a == "") | (gene_b == "")).to_numpy()
+    if nameless.any():
+        raise InputError(
+            f"{path}: row {int(np.argmax(nameless)) + 1} names fewer than two genes; complete or drop that row."
+        )
+    return list(gene_a), list(gene_b)
 
 
 def read_genes(path: Path) -> list[str]:
@@ -107,12 +119,12 @@ def read_genes(path: Path) -> list[str]:
 def read_pairs(path: Path) -> NamedPairs:
     """Pairs of a file: BEELINE, SCENIC or decoupler columns, CNNC's `a b label` triples, or two plain columns.
 
-    A third column is a label where the header says `label` or where there is no header and every value is a label.
+    A third column is a label where the header says `label`, and always where there is no header.
 
     Raises
     ------
     InputError
-        As `read_table`; fewer than two columns; a label outside −1, 0, 1, 2; no pair at all.
+        As `read_table`; fewer than two columns; a row without two names; a label outside −1, 0, 1, 2; no pair at all.
     """
     table = read_table(path)
     gene_a, gene_b = _column(table, REGULATOR_NAMES, 0), _column(table, TARGET_NAMES, 1)
@@ -120,7 +132,7 @@ def read_pairs(path: Path) -> NamedPairs:
         raise InputError(f"{path} has columns {list(table.columns)}: two with genes are needed, such as gene_a,gene_b.")
     if table.empty:
         raise InputError(f"{path} lists no pair below its header; one pair a line is needed.")
-    return NamedPairs(list(gene_a), list(gene_b), _labels(table, path))
+    return NamedPairs(*_ends(gene_a, gene_b, path), _labels(table, path))
 
 
 def _labels(table: pd.DataFrame, path: Path) -> NDArray[np.int8] | None:
@@ -150,4 +162,4 @@ def read_network(path: Path) -> NamedPairs:
     gene_a, gene_b = _column(table, REGULATOR_NAMES, 0), _column(table, TARGET_NAMES, 1)
     if gene_a is None or gene_b is None or table.empty:
         raise InputError(f"{path} holds no edges: two columns regulator, target are needed, one edge a line.")
-    return NamedPairs(list(gene_a), list(gene_b), None)
+    return NamedPairs(*_ends(gene_a, gene_b, path), None)

@@ -86,7 +86,7 @@ class Expression:
         return block
 
     def select(self, cells: NDArray[np.int64]) -> sparse.csr_matrix:
-        """Expression of some cells, ascending: (cell, gene) float32, read in runs of neighbours, never more than needed at once."""
+        """Expression of some cells, ascending: (cell, gene) float32 CSR, read a run of neighbours at a time."""
         starts = np.append(0, np.flatnonzero(np.diff(cells // SELECT_BLOCK)) + 1)
         runs = [cells[a:b] for a, b in zip(starts, np.append(starts[1:], cells.size), strict=True)]
         parts = [self.rows(int(run[0]), int(run[-1]) + 1)[run - run[0]] for run in runs]

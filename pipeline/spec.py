@@ -114,6 +114,11 @@ class Compute:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}: at least one is needed.")
+        if self.scheduler not in ("local", "threads", "synchronous") and "://" not in self.scheduler:
+            raise InputError(
+                f"scheduler {self.scheduler!r} is unknown; give local, threads, synchronous or an address such as "
+                "tcp://10.0.0.1:8786."
+            )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ b, or a few at its ends; such a run of rows is a *tile*, whose genes b are laid 
 A task is a run of whole shards. The order depends on the pairs alone, so the store's bytes do not depend on the plan.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -135,7 +136,8 @@ def task_bytes(binning: Binning, n_cells: int) -> int:
     cells = min(n_cells, LAYOUTS * CELLS_AT_ONCE)
     shard = binning.shard_pairs * binning.bins**2 * 4
     layouts = BLOCK_GENES * cells * 3 + 8 * cells  # dense codes, two bytes an entry at full density, cell starts
-    return 3 * shard + layouts + BLOCK_GENES * min(n_cells, CELLS_AT_ONCE)
+    counters = BLOCK_GENES * binning.bins**2 * 4  # of one gene a with a whole block: 1 MB at 32 bins, 67 MB at 255
+    return 3 * shard + counters + layouts + BLOCK_GENES * min(n_cells, CELLS_AT_ONCE)
 
 
 def estimate(n_pairs: int, binning: Binning, n_cells: int, n_workers: int) -> Estimate:
@@ -156,7 +158,9 @@ def require_memory(spec: ImageSpec, limit: int | None) -> None:
     """
     need = task_bytes(spec.binning, spec.n_cells) + WORKER_BASE_BYTES
     if limit is not None and need > limit:
+        # Rounded apart: nobody is told that 0.5 GB is too little for 0.5 GB, or refused again after doing as told.
+        enough, given = math.ceil(need / 1e8) / 10, math.floor(limit / 1e8) / 10
         raise InputError(
-            f"a task needs {need / 1e9:.1f} GB of memory and each worker has {limit / 1e9:.1f} GB: it would be killed; "
-            f"give --memory-limit {need / 1e9:.1f}GB or more with fewer --workers."
+            f"a task needs {enough:.1f} GB of memory and each worker has {given:.1f} GB: it would be killed; "
+            f"give --memory-limit {enough:.1f}GB or more with fewer --workers."
         )

@@ -183,6 +183,7 @@ def test_workers_are_as_asked_or_one_a_core():
 @pytest.mark.parametrize(("scheduler", "limit", "words"), [
     ("slurmish", None, ["'slurmish' is unknown", "synchronous"]),
     ("threads", "lots", ["'lots' is no size", "4GB"]),
+    ("threads", "inf", ["'inf' is no size"]),
     ("threads", "-1GB", ["'-1GB' is not positive"]),
     ("threads", "0", ["'0' is not positive"]),
 ])  # fmt: skip

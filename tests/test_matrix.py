@@ -187,7 +187,7 @@ def test_a_file_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 
 def test_rows_out_of_range() -> None:
-    with pytest.raises(IndexError, match="cells 5..8 of a matrix of 7"):
+    with pytest.raises(IndexError, match=r"cells 5\.\.8 of a matrix of 7"):
         open_expression(adata()).rows(5, 8)
 
 
