@@ -75,11 +75,11 @@ def marginal_store(folder: Path) -> Images:
     """Independent genes of different strength; a pair of two strong ones is positive."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    strength = rng.uniform(0.2, 3, 40)
-    scale = rng.uniform(0.95, 1.05, 40)  # so that no two genes have exactly the same mean
-    expression = (scale * rng.poisson(strength, (200, 40))).astype(np.float32)
-    a, b = np.triu_indices(40, 1)
-    names = np.array([f"GENE{i:03d}" for i in range(40)])
+    strength = rng.uniform(0.2, 3, 80)
+    scale = rng.uniform(0.95, 1.05, 80)  # so that no two genes have exactly the same mean
+    expression = (scale * rng.poisson(strength, (200, 80))).astype(np.float32)
+    a, b = np.triu_indices(80, 1)
+    names = np.array([f"GENE{i:03d}" for i in range(80)])
     strong = strength > np.median(strength)
     pairs = write_pairs(folder / "pairs.csv", names[a], names[b], (strong[a] & strong[b]).astype(int))
     return make_store(folder, expression, PairSource(pairs=pairs), Binning("max", 16))

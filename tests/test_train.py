@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import tomllib
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -88,7 +89,9 @@ def test_a_network_learns_dependence_that_correlation_does_not_see(metrics, run)
     assert metrics["test"]["balanced_accuracy"] > 0.8
     assert metrics["test"]["auroc"] > 0.9
     assert not metrics["collapsed"]
-    assert max(metrics["audit"][name]["auroc"] for name in ("pearson", "spearman", "marginals_only")) < 0.65
+    # a test fold of 16 positives: an uninformative score strays by 0.07
+    rivals = [metrics["audit"][name]["auroc"] for name in ("pearson", "spearman", "marginals_only")]
+    assert metrics["test"]["auroc"] > max(rivals) + 0.2
     assert metrics["audit"]["labels_only"]["auroc"] == 0.5
     losses = [row["train_loss"] for row in history(run)]
     assert losses[-1] < 0.5 * losses[0]
@@ -399,9 +402,9 @@ def test_labels_of_one_class_are_refused_before_anything_is_written(images, tmp_
 
 
 def test_a_fold_without_positives_is_named(images, tmp_path):
-    label = images.array("label").copy()
-    label[make_folds(images, Recipe(), 0).test] = 0
-    with pytest.raises(InputError, match=r"the test fold .* has 0 positive .*larger shares"):
+    label = np.zeros_like(images.array("label"))
+    label[0] = 1  # one positive pair cannot lie in three folds
+    with pytest.raises(InputError, match=r"the \w+ fold .* has 0 positive .*larger shares"):
         train_run(relabelled(images, label), tmp_path / "run", Recipe(), 0, Silent())
 
 
@@ -472,7 +475,16 @@ def test_labels_of_replicates_and_of_all_pairs_have_no_direction(root, tmp_path)
     expression, _, _ = curved_expression(60, 2, 3, seed=0)
     images = make_store(tmp_path, expression, PairSource(all_pairs=True, labels="replicate"), Binning("rank", 16))
     assert not model.train.is_directed(images)
-    assert model.train.is_directed(small_store(root))
+
+
+def test_direction_needs_a_label_or_a_list_of_regulators_that_tells_it(root):
+    images = small_store(root)
+    assert not model.train.is_directed(images)
+    label = images.array("label").copy()
+    label[0] = 2
+    assert model.train.is_directed(relabelled(images, label))
+    named = replace(images, provenance={"pairs": {"regulators": "tf.txt"}})
+    assert model.train.is_directed(named)
 
 
 def test_a_device_that_is_not_there_is_refused():
