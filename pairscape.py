@@ -275,8 +275,10 @@ def verify(images: Any, /) -> None:
     for shard, what in bad.items():
         print(f"shard {shard}: {what}", file=sys.stderr)
     if bad:
-        raise JobError(f"{len(bad)} of {store.spec.n_shards} shards of {store.path} are damaged or missing; `pairscape "
-                       "heatmaps` with the same arguments computes those without a valid receipt again.")  # fmt: skip
+        raise JobError(
+            f"{len(bad)} of {store.spec.n_shards} shards of {store.path} are damaged or missing; delete their receipts "
+            f"({store.path / 'receipts'}/N.json) and run the same `pairscape heatmaps`: it computes them again."
+        )
     _say(False, f"{store.path}: {store.spec.n_shards} shards, {store.spec.n_pairs:,} images, all sound")
 
 

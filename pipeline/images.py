@@ -90,7 +90,7 @@ def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, prove
     codes
         The codes that will be counted.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.wip")
+    aside = path.with_name(f".{path.name}.wip")  # one name, so that a killed run's remains are replaced
     root = zarr.create_group(str(aside), zarr_format=3, overwrite=True)
     rows = spec.n_shards * spec.binning.shard_pairs
     _create_sharded(root, spec.binning, rows)

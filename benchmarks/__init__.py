@@ -1,0 +1,1 @@
+"""Commands that print the project's figures; each also runs once, small, as a test."""

@@ -1,0 +1,25 @@
+"""Every benchmark runs once, small, so that the command behind a published figure never rots."""
+
+import numpy as np
+
+from benchmarks import kernel, picture
+
+
+def test_kernel_figures():
+    figures = kernel.measure(cells=300)
+    assert figures["cells"] == 300
+    assert min(value for name, value in figures.items() if name.endswith("us_per_pair")) >= 0
+
+
+def test_the_simulated_matrix_has_the_density_it_promises():
+    expression = kernel.simulate(2000, 320, 1.0)
+    assert 0.1 < expression.nnz / np.prod(expression.shape) < 0.17
+
+
+def test_picture(tmp_path):
+    group = np.repeat(["true positive", "true negative"], 3)
+    names = np.array([f"G{i}" for i in range(6)])
+    images = np.random.default_rng(0).poisson(1, (6, 8, 8)).astype(np.uint32)
+    np.savez(tmp_path / "examples.npz", images=images, group=group, gene_a=names, gene_b=names)
+    picture.draw(tmp_path, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 10_000

@@ -1,0 +1,56 @@
+"""The README's commands, as typed, on the reader's own small matrix."""
+
+import re
+import shlex
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+from distributed import LocalCluster
+from model_fixtures import curved_expression, gene_names, run_command
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def commands():
+    """Every `pairscape …` line of the README's code blocks."""
+    blocks = re.findall(r"```\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
+    return [line.strip() for block in blocks for line in block.splitlines() if line.strip().startswith("pairscape ")]
+
+
+def test_the_readme_shows_the_commands_that_users_come_for():
+    shown = {line.split()[1] for line in commands()}
+    assert {"ingest", "plan", "heatmaps", "train", "evaluate", "show"} <= shown
+
+
+@pytest.mark.cluster
+def test_the_readmes_commands_work_as_typed(tmp_path, monkeypatch, capsys):
+    """In their order; the address is that of a real scheduler, the genes are ours, and training is cut short."""
+    monkeypatch.chdir(tmp_path)
+    expression, _, _ = curved_expression(120, 4, 6, seed=0)
+    write_cells("cells.h5ad", expression)
+    write_cells("other.h5ad", curved_expression(120, 4, 6, seed=1)[0])
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster:
+        for line in commands():
+            words = shlex.split(line)[1:]
+            words = [cluster.scheduler_address if word.startswith("tcp://") else word for word in words]
+            words = [{"CD79A": "GENE000", "CD79B": "GENE001"}.get(word, word) for word in words]
+            if words[0] == "train":
+                words += ["--epochs", "1"]
+            status = run_command(*words)
+            assert status == 0, (line, capsys.readouterr().err)
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert (tmp_path / "pair.png").is_file()
+
+
+def write_cells(path, expression):
+    cells = [f"cell{i}" for i in range(expression.shape[0])]
+    table = anndata.AnnData(expression.astype(np.float32))
+    table.obs_names, table.var_names = cells, gene_names(expression.shape[1])
+    table.write_h5ad(path)
+
+
+def test_the_picture_is_there():
+    for path in re.findall(r"\]\(((?:docs|benchmarks)/[^)]+)\)", README.read_text(encoding="utf-8")):
+        assert (README.parent / path).is_file(), path
