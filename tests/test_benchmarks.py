@@ -1,8 +1,9 @@
 """Every benchmark runs once, small, so that the command behind a published figure never rots."""
 
 import numpy as np
+from model_fixtures import small_store
 
-from benchmarks import kernel, picture
+from benchmarks import exact, kernel, picture
 
 
 def test_kernel_figures():
@@ -23,3 +24,8 @@ def test_picture(tmp_path):
     np.savez(tmp_path / "examples.npz", images=images, group=group, gene_a=names, gene_b=names)
     picture.draw(tmp_path, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
+def test_the_comparison_with_the_oracle(tmp_path):
+    small_store(tmp_path)
+    assert exact.compare(tmp_path / "small") == {"images": 66, "differ": 0, "wrong_sum": 0}
