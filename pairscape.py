@@ -60,13 +60,10 @@ def demo(
     dict
         What `metrics.json` holds.
     """
-    import shutil
-
     from pipeline.datasets import demo_cells
 
     out = Path(out)
-    for name in ("expression.zarr", "codes.zarr", "images.zarr", "run"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    _clear_demo(out)
     ingest(demo_cells(), out / "expression.zarr", quiet=quiet)
     pairs = PairSource(all_pairs=True, labels="replicate")
     heatmaps(
@@ -381,6 +378,20 @@ def report(run: Path, /) -> Path:
 
 
 # ── what the commands share ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _clear_demo(out: Path) -> None:
+    """Remove an earlier demo, and nothing that a demo did not make."""
+    import shutil
+
+    made, marker = ("expression.zarr", "codes.zarr", "images.zarr", "run"), out / ".pairscape-demo"
+    there = [name for name in made if (out / name).exists()]
+    if there and not marker.exists():
+        raise InputError(f"{out} holds {there[0]}, which no demo made and this one would replace; give another folder.")
+    for name in there:
+        shutil.rmtree(out / name)
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
 
 
 def _required(source: PairSource | None) -> PairSource:

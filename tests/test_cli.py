@@ -632,3 +632,11 @@ def test_a_matrix_in_memory_is_left_as_it_was(tmp_path):
     assert isinstance(adata, AnnData)
     assert (adata.X != before.X).nnz == 0
     assert adata.uns == before.uns
+
+
+def test_a_demo_never_replaces_what_it_did_not_make(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    assert run_command("demo", tmp_path) == 2
+    assert "which no demo made" in capsys.readouterr().err
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
