@@ -147,7 +147,7 @@ def _labels(table: pd.DataFrame, path: Path) -> NDArray[np.int8] | None:
             f"{path}: label {value!r} in row {int(np.argmax(bad)) + 1} is none of -1 (unlabelled), 0 (none), 1 (a→b or "
             "undirected), 2 (b→a); correct it, or drop the column for unlabelled pairs."
         )
-    return numbers.astype(np.int8)
+    return np.asarray(numbers, np.int8)
 
 
 def read_network(path: Path) -> NamedPairs:
