@@ -1,0 +1,111 @@
+"""Whole shards, chunk by chunk: the bytes that zarr-python would write, without its detour through one task a chunk.
+
+A shard of Zarr v3 is its chunks one after the other and then an index: offset and length of each chunk, uint64, and a
+crc32c of the index. A chunk that holds only zeros is left out and its index entry is all ones. Each chunk is little-endian
+values, compressed by blosc, and a crc32c (Zarr v3 core and `sharding_indexed` specifications). Reading is left to zarr.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import google_crc32c
+import numpy as np
+from numcodecs import Blosc
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from pipeline.errors import JobError
+
+ABSENT = np.uint64(2**64 - 1)  # both index entries of a chunk that is not stored
+CRC_BYTES = 4
+
+
+@dataclass(frozen=True)
+class ChunkCodec:
+    """How one chunk is compressed; it is always followed by a crc32c, so that no flipped bit is read in silence.
+
+    Parameters
+    ----------
+    cname, clevel, shuffle, blocksize
+        As blosc has them; `blocksize` in bytes, 0 for blosc's own choice.
+    """
+
+    cname: Literal["zstd", "lz4"]
+    clevel: int
+    shuffle: Literal["noshuffle", "shuffle", "bitshuffle"]
+    blocksize: int = 0
+
+    def compressors(self) -> list[Any]:
+        """The same for `zarr.create_array`."""
+        return [BloscCodec(**asdict(self)), Crc32cCodec()]
+
+    def encode(self, chunk: NDArray[Any]) -> bytes | None:
+        """Bytes of a contiguous chunk; None if it holds only zeros, as then nothing is stored."""
+        if not chunk.any():
+            return None
+        content = bytes(self._blosc().encode(chunk))
+        return content + _crc(content)
+
+    def decode(self, content: bytes, out: NDArray[Any]) -> None:
+        """Fill a contiguous array with a chunk.
+
+        Raises
+        ------
+        JobError
+            The checksum is not that of the bytes.
+        """
+        compressed = content[:-CRC_BYTES]
+        if _crc(compressed) != content[-CRC_BYTES:]:
+            raise JobError("a chunk has another checksum than its bytes; check the disk.")
+        self._blosc().decode(compressed, out=out)
+
+    def _blosc(self) -> Blosc:
+        shuffle = {"noshuffle": Blosc.NOSHUFFLE, "shuffle": Blosc.SHUFFLE, "bitshuffle": Blosc.BITSHUFFLE}
+        return Blosc(self.cname, self.clevel, shuffle[self.shuffle], self.blocksize)
+
+
+def _crc(content: bytes) -> bytes:
+    return int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")
+
+
+def join_chunks(chunks: Iterable[bytes | None]) -> bytes:
+    """A shard from its chunks in order, index at the end; empty if all of them hold only zeros."""
+    held = list(chunks)
+    if all(chunk is None for chunk in held):
+        return b""
+    index, at = np.full((len(held), 2), ABSENT, "<u8"), 0
+    for number, chunk in enumerate(held):
+        if chunk is not None:
+            index[number] = at, len(chunk)
+            at += len(chunk)
+    footer = index.tobytes()
+    return b"".join([*(chunk for chunk in held if chunk is not None), footer, _crc(footer)])
+
+
+def split_shard(content: bytes, n_chunks: int) -> list[bytes | None]:
+    """The chunks of a shard in order, None where only zeros are meant."""
+    if not content:
+        return [None] * n_chunks
+    footer = content[-16 * n_chunks - CRC_BYTES : -CRC_BYTES]
+    index = np.frombuffer(footer, "<u8").reshape(n_chunks, 2).tolist()
+    return [None if at == int(ABSENT) else content[at : at + length] for at, length in index]
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, also after a power cut; nothing to write is no file.
+
+    The directory is made where it is missing. What a killed writer leaves is named `.NAME.PID`.
+    """
+    if not content:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)

@@ -1,0 +1,72 @@
+"""Shards of our own making are those of zarr-python, to the byte, and nothing damaged is read in silence."""
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import JobError
+from pipeline.shards import ChunkCodec, join_chunks, split_shard, write_file
+
+CODECS = [
+    ChunkCodec("zstd", 1, "bitshuffle", 262_144),
+    ChunkCodec("zstd", 3, "bitshuffle"),
+    ChunkCodec("lz4", 5, "noshuffle"),
+]
+
+
+def chunks_of(values, size):
+    return [np.ascontiguousarray(values[i : i + size]) for i in range(0, len(values), size)]
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: f"{codec.cname}{codec.clevel}-{codec.blocksize}")
+@pytest.mark.parametrize("dtype", ["uint32", "uint8"])
+def test_the_bytes_are_zarrs(codec, dtype, tmp_path):
+    """Also with a chunk of zeros in the middle, which neither stores."""
+    values = np.random.default_rng(0).poisson(0.3, (40, 12, 12)).astype(dtype)
+    values[8:16] = 0
+    array = zarr.create_array(
+        str(tmp_path / "a"), shape=values.shape, chunks=(8, 12, 12), shards=values.shape, dtype=dtype, fill_value=0,
+        compressors=codec.compressors(),
+    )  # fmt: skip
+    array[:] = values
+    theirs = (tmp_path / "a" / "c" / "0" / "0" / "0").read_bytes()
+    ours = join_chunks(codec.encode(chunk) for chunk in chunks_of(values, 8))
+    assert ours == theirs
+    (tmp_path / "a" / "c" / "0" / "0" / "0").unlink()
+    write_file(tmp_path / "a" / "c" / "0" / "0" / "0", ours)
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "a"), mode="r")[:], values)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.sampled_from(CODECS))
+def test_what_is_joined_is_split_again(present, codec):
+    chunks = [np.full((3, 5), held * (i + 1), np.uint32) for i, held in enumerate(present)]
+    shard = join_chunks(codec.encode(chunk) for chunk in chunks)
+    assert bool(shard) == any(present)
+    for held, chunk, content in zip(present, chunks, split_shard(shard, len(chunks)), strict=True):
+        assert (content is not None) == held
+        if content is not None:
+            out = np.empty_like(chunk)
+            codec.decode(content, out)
+            np.testing.assert_array_equal(out, chunk)
+
+
+def test_every_flipped_bit_of_a_chunk_is_seen():
+    codec, chunk = CODECS[0], np.arange(60, dtype=np.uint32)
+    content = codec.encode(chunk)
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(JobError, match="checksum"):
+            codec.decode(bytes(damaged), np.empty_like(chunk))
+
+
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "deep" / "file"
+    for content in (b"first", b"second"):
+        write_file(path, content)
+        assert path.read_bytes() == content
+        assert [p.name for p in path.parent.iterdir()] == ["file"]
+    write_file(path, b"")
+    assert list(path.parent.iterdir()) == []
