@@ -5,9 +5,16 @@ twice or die: the job's truth is on disk, in receipts, not in the scheduler.
 """
 
 import logging
+import os
+import resource
+import socket
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import count, islice
+from pathlib import Path
 from textwrap import shorten
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -22,8 +29,38 @@ R = TypeVar("R")
 RETRIES = 2  # for exceptions that pass, such as a full disk that is cleared; a poisoned task fails all three times
 
 
+@dataclass
+class Usage:
+    """What the workers measured of themselves while they ran tasks.
+
+    Attributes
+    ----------
+    peak_bytes
+        Largest resident memory that each worker process has had so far, by host and process.
+    busy_seconds
+        Time inside tasks, of all workers together.
+    """
+
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+    busy_seconds: float = 0.0
+
+    @property
+    def peak(self) -> int:
+        """The largest of them, 0 before any task."""
+        return max(self.peak_bytes.values(), default=0)
+
+    def add(self, worker: str, peak: int, seconds: float) -> None:
+        """One task more."""
+        self.peak_bytes[worker] = max(peak, self.peak_bytes.get(worker, 0))
+        self.busy_seconds += seconds
+
+
 def run_tasks(
-    client: Client | None, function: Callable[..., R], tasks: Iterable[T], *common: Any
+    client: Client | None,
+    function: Callable[..., R],
+    tasks: Iterable[T],
+    *common: Any,
+    usage: Usage | None = None,
 ) -> Iterator[tuple[T, R]]:
     """Results of `function(*common, task)` for every task, as they come.
 
@@ -33,19 +70,26 @@ def run_tasks(
         None: in this process, in order.
     common
         Small arguments that all tasks share.
+    usage
+        Takes in what the workers measured of themselves.
 
     Raises
     ------
     JobError
         After every other task has ended: which tasks failed and why the first did.
     """
+    usage = usage if usage is not None else Usage()
     if client is None:
         for task in tasks:
-            yield task, function(*common, task)
+            result, measured = _measured(function, *common, task)
+            usage.add(*measured)
+            yield task, result
         return
     failures: list[tuple[T, BaseException]] = []
     with _quiet_logs():
-        yield from _windowed(client, function, iter(tasks), common, failures)
+        for task, (result, measured) in _windowed(client, function, iter(tasks), common, failures):
+            usage.add(*measured)
+            yield task, result
     if failures:
         first, error = shorten(str(failures[0][0]), 60), failures[0][1]
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -55,15 +99,31 @@ def run_tasks(
         ) from error
 
 
+def _measured(function: Callable[..., R], *arguments: Any) -> tuple[R, tuple[str, int, float]]:
+    """A result, and what it took: which process, its peak memory, seconds. Runs on the worker."""
+    started = time.perf_counter()
+    result = function(*arguments)
+    return result, (f"{socket.gethostname()}:{os.getpid()}", _peak_memory(), time.perf_counter() - started)
+
+
+def _peak_memory() -> int:
+    """Bytes; `ru_maxrss` alone would count the parent that this process was forked from."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _windowed(
     client: Client, function: Callable[..., R], tasks: Iterator[T], common: tuple[Any, ...], failures: list[Any]
-) -> Iterator[tuple[T, R]]:
+) -> Iterator[tuple[T, tuple[R, tuple[str, int, float]]]]:
     """Twice as many tasks in flight as threads: workers never wait, the scheduler never chokes."""
     run, number, pending = uuid4().hex, count(), dict[Future, T]()
 
     def submit(task: T) -> Future:
         key = f"{function.__name__}-{run}-{next(number)}"
-        future = client.submit(function, *common, task, key=key, pure=False, retries=RETRIES)
+        future = client.submit(_measured, function, *common, task, key=key, pure=False, retries=RETRIES)
         pending[future] = task
         return future
 

@@ -11,7 +11,7 @@ from distributed import get_worker
 from pipeline import cluster
 from pipeline.cluster import memory_per_worker, open_client, smallest_memory, worker_count, worker_threads
 from pipeline.errors import InputError, JobError
-from pipeline.fanout import RETRIES, run_tasks
+from pipeline.fanout import RETRIES, Usage, run_tasks
 from pipeline.spec import Compute
 
 ATTEMPTS: dict[str, int] = {}  # of the tasks below, which run in threads of this process
@@ -71,6 +71,14 @@ def die_once(marker, task):
 
 def test_every_task_has_its_result(client):
     assert sorted(run_tasks(client, power, range(40), 100, 2)) == [(task, 100 + task**2) for task in range(40)]
+
+
+def test_workers_measure_themselves(client):
+    usage = Usage()
+    list(run_tasks(client, power, range(6), 0, 1, usage=usage))
+    assert 1 <= len(usage.peak_bytes) <= 2
+    assert 10e6 < usage.peak < 100e9
+    assert 0 < usage.busy_seconds < 60
 
 
 def test_no_task_is_no_work(client):
