@@ -207,12 +207,18 @@ def heatmaps(
     with _progress(quiet) as progress, open_client(compute) as client:
         done = make_heatmaps(matrix, images, codes, request, binning, compute, client, progress)
     kept = f", {done.kept} kept from an earlier run" if done.kept else ""
-    size, seconds = done.bytes_written / 1e6, time.perf_counter() - started
-    _say(
-        quiet,
+    size, seconds = done.spent.bytes_written / 1e6, time.perf_counter() - started
+    lines = [
         f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells",
         f"{done.computed} shards computed{kept}, {size:,.1f} MB, {seconds:.0f} s",
-    )
+    ]
+    if done.computed:
+        spent, peak = done.spent, done.usage.peak / 1e9
+        lines.append(
+            f"workers: {spent.reading:.1f} s reading, {spent.counting:.1f} s counting, {spent.writing:.1f} s writing; "
+            f"at most {peak:.2f} GB of memory in one"
+        )
+    _say(quiet, *lines)
 
 
 @app.command

@@ -1,24 +1,32 @@
-"""The kernel against CNNC's recipe and plain `np.histogram2d`, on one simulated matrix in one run.
+"""The kernel beside its floor, plain C, and its peers, CNNC's recipe and `np.histogram2d`: one matrix, one core.
 
-python -m benchmarks.kernel [--cells N] [--density-scale S]
+python -m benchmarks.kernel [--cells N]
 
-Prints JSON: microseconds per pair on one core, and ratios. `layout` is the cost of laying a block of genes out, shared
-by all genes a that are paired with it (64 of them here).
+Prints one JSON line for each of three layouts: an atlas of 100,000 cells, one of a million sparse cells, and a few
+hundred dense cells. Medians of rounds in which everything is timed in turn. `kernel`: codes in memory to complete
+images; `layout`: what all genes a of a block share (64 of them here, hundreds in a real job). The floor counts the same
+events into tables, and neither sorts, lays out, nor makes images of them.
 """
 
 import argparse
+import ctypes
 import json
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
 from pipeline.binning import bin_edges, encode, gene_statistics
-from pipeline.histogram import GeneBlock, Margins, code_margins, finish
+from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
 from pipeline.spec import Binning
 
-BINS, GENES_A, GENES_B, REPEATS = 32, 64, 256, 5
+BINS, GENES_A, GENES_B, ROUNDS = 32, 64, 256, 7
+PAIRS = GENES_A * GENES_B
 
 
 def simulate(cells: int, genes: int, scale: float, seed: int = 0) -> sparse.csr_matrix:
@@ -44,14 +52,14 @@ def dense_codes(expression: sparse.csr_matrix) -> np.ndarray:
     return codes
 
 
-def best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of a few runs: the machine's noise only ever adds."""
-    times = []
-    for _ in range(REPEATS):
+def medians(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each piece of work, all of them timed in turn, so that a slow minute slows them all."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for name, work in [*works.items()] * ROUNDS:
         start = time.perf_counter()
         work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(spent)) for name, spent in times.items()}
 
 
 def cnnc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -60,43 +68,68 @@ def cnnc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (np.log10(counts / x.size + 1e-4) + 4) / 4
 
 
+def floor(genes_a: GeneCells, block: GeneBlock, folder: Path) -> Callable[[], object]:
+    """The compiled floor on this block, ready to run."""
+    library = folder / "floor.so"
+    source = Path(__file__).with_name("floor.c")
+    subprocess.run(["cc", "-O3", "-march=native", "-shared", "-fPIC", "-o", library, source], check=True)
+    count = ctypes.CDLL(str(library)).count_events
+    bucket, cells = np.empty((GENES_A, BINS + 1), np.int64), np.empty_like(genes_a.cell)
+    for a in range(GENES_A):
+        own = slice(genes_a.start[a], genes_a.start[a + 1])
+        cells[own] = genes_a.cell[own][np.argsort(genes_a.code[own], kind="stable")]
+        bucket[a] = own.start + np.cumsum(np.bincount(genes_a.code[own], minlength=BINS + 1))
+    table = np.zeros((GENES_A, BINS, GENES_B * BINS), np.uint32)
+    arrays = [np.ascontiguousarray(x) for x in (bucket, cells, block.start, block.offset, table)]
+    sizes = [ctypes.c_int64(n) for n in (GENES_A, BINS, GENES_B * BINS)]
+    return lambda: count(*sizes, *(x.ctypes.data_as(ctypes.c_void_p) for x in arrays))
+
+
 def measure(cells: int, scale: float = 1.0) -> dict[str, float]:
-    """Microseconds per pair of the kernel's steps and of the peers, and their ratios."""
+    """Microseconds per pair of the kernel's steps, the floor and the peers, and their ratios."""
     expression = simulate(cells, GENES_A + GENES_B, scale)
     codes = dense_codes(expression)
-    codes_a, codes_b = codes[:GENES_A], codes[GENES_A:]
+    genes_a, genes_b = GeneCells.from_codes(codes[:GENES_A]), GeneCells.from_codes(codes[GENES_A:])
     first, member = np.arange(GENES_A + 1) * GENES_B, np.tile(np.arange(GENES_B), GENES_A)
-    images = np.zeros((GENES_A * GENES_B, BINS, BINS), np.uint32)
-    block = GeneBlock.from_codes(codes_b, BINS)
-
-    def count() -> None:
-        images[:] = 0
-        block.add_counts(codes_a, first, member, images)
-        a, b = (Margins(code_margins(c, BINS), np.zeros(len(c), np.int64)) for c in (codes_a, codes_b))
-        finish(images, np.repeat(np.arange(GENES_A), GENES_B), member, a, b, cells)
-
-    kernel, layout = best(count) / len(images), best(lambda: GeneBlock.from_codes(codes_b, BINS)) / len(images)
+    images, row_a = np.zeros((PAIRS, BINS, BINS), np.uint32), np.repeat(np.arange(GENES_A), GENES_B)
+    block = GeneBlock.lay_out(genes_b, BINS)
     columns = [np.asarray(expression[:, [g]].todense()).ravel() for g in (0, 1, GENES_A, GENES_A + 1)]
-    recipe = best(lambda: cnnc(columns[0], columns[2]))
-    histogram = best(lambda: np.histogram2d(columns[1], columns[3], bins=BINS))
+
+    def kernel() -> None:
+        block.count(genes_a, first, member, images, add=False)
+        a, b = (Margins(g.margins(BINS), np.zeros(g.start.size - 1, np.int64)) for g in (genes_a, genes_b))
+        finish(images, row_a, member, a, b, cells)
+
+    def layout() -> None:
+        GeneBlock.lay_out(GeneCells.from_codes(codes[GENES_A:]), BINS)
+        GeneCells.from_codes(codes[:GENES_A])
+
+    works: dict[str, Callable[[], object]] = {"kernel": kernel, "layout": layout}
+    works["cnnc"] = lambda: [cnnc(columns[a], columns[b]) for a in (0, 1) for b in (2, 3)]
+    works["histogram2d"] = lambda: [np.histogram2d(columns[a], columns[b], bins=BINS) for a in (0, 1) for b in (2, 3)]
+    kernel()
+    with tempfile.TemporaryDirectory() as folder:
+        if shutil.which("cc"):
+            works["floor"] = floor(genes_a, block, Path(folder))
+        spent = medians(works)
+    each = {name: 1e6 * t / (4 if name in ("cnnc", "histogram2d") else PAIRS) for name, t in spent.items()}
     return {
         "cells": cells,
         "density": round(expression.nnz / np.prod(expression.shape), 4),
-        "kernel_us_per_pair": round(1e6 * kernel, 2),
-        "layout_us_per_pair": round(1e6 * layout, 2),
-        "histogram2d_us_per_pair": round(1e6 * histogram, 1),
-        "cnnc_us_per_pair": round(1e6 * recipe, 1),
-        "cnnc_over_kernel": round(recipe / (kernel + layout), 1),
+        **{f"{name}_us_per_pair": round(value, 3) for name, value in each.items()},
+        "cnnc_over_kernel": round(each["cnnc"] / each["kernel"], 1),
+        "cnnc_over_kernel_and_layout": round(each["cnnc"] / (each["kernel"] + each["layout"]), 1),
+        **({"kernel_over_floor": round(each["kernel"] / each["floor"], 2)} if "floor" in each else {}),
     }
 
 
 def main() -> None:
-    """Print the figures of the two layouts that matter: a sparse atlas, and a few hundred dense cells."""
+    """Print the figures of the layouts that matter."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=100_000)
     arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.cells)))
-    print(json.dumps(measure(400, scale=40.0)))
+    for cells, scale in ((arguments.cells, 1.0), (1_000_000, 0.22), (383, 140.0)):
+        print(json.dumps(measure(cells, scale)), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from pipeline.spec import CODES_CELLS, Binning, digest
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
 CHUNK_GENES = 32
-CACHED_SLICES = 12  # a task walks genes in order: the current chunk of genes a and the 8 to 9 of a block of genes b
 
 
 def codes_hash(matrix_hash: str, cells: NDArray[np.int64], binning: Binning) -> str:
@@ -60,23 +59,18 @@ class Codes:
         return np.asarray(_array(self.path, self.content_hash, name)[:])
 
     def read(self, genes: NDArray[np.int64], cells: slice) -> NDArray[np.uint8]:
-        """Codes of some genes, ascending, over a range of cells: (G, N) uint8."""
-        chunks = np.unique(genes // CHUNK_GENES)
-        parts = [_read_slice(self.path, self.content_hash, int(chunk), cells.start, cells.stop) for chunk in chunks]
-        row = np.searchsorted(chunks, genes // CHUNK_GENES) * CHUNK_GENES + genes % CHUNK_GENES
-        return np.concatenate(parts)[row] if len(parts) > 1 else parts[0][row]
+        """Codes of some genes, ascending, over a range of cells: (G, N) uint8, read from disk chunk by chunk."""
+        codes, parts = _array(self.path, self.content_hash, "codes"), []
+        for chunk in np.unique(genes // CHUNK_GENES):
+            rows = genes[genes // CHUNK_GENES == chunk] - chunk * CHUNK_GENES
+            parts.append(np.asarray(codes[chunk * CHUNK_GENES : (chunk + 1) * CHUNK_GENES, cells])[rows])
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 @lru_cache(maxsize=32)
 def _array(path: str, content_hash: str, name: str) -> zarr.Array[Any]:
     """Opened once per process and content: the same path may hold other codes later, the same hash may not."""
     return zarr.open_array(path, path=name, mode="r")
-
-
-@lru_cache(maxsize=CACHED_SLICES)
-def _read_slice(path: str, content_hash: str, chunk: int, start: int, stop: int) -> NDArray[np.uint8]:
-    codes = _array(path, content_hash, "codes")
-    return np.asarray(codes[chunk * CHUNK_GENES : (chunk + 1) * CHUNK_GENES, start:stop])
 
 
 def cell_blocks(n_cells: int) -> list[slice]:

@@ -1,5 +1,6 @@
 """Candidate pairs and their labels, as indices into the genes of a matrix. Pure."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,13 @@ class Pairs:
     def take(self, rows: NDArray[np.integer]) -> "Pairs":
         """These pairs in this order."""
         return Pairs(self.gene_a[rows], self.gene_b[rows], self.label[rows])
+
+    def content_hash(self) -> str:
+        """Hex sha256 of the ordered pairs and their labels, the same on every machine."""
+        total = hashlib.sha256()
+        for column, dtype in ((self.gene_a, "<i4"), (self.gene_b, "<i4"), (self.label, "i1")):
+            total.update(np.ascontiguousarray(column, dtype).view(np.uint8))
+        return total.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

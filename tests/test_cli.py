@@ -22,7 +22,7 @@ from scipy import sparse
 import model.figures
 import pairscape
 import pipeline.cluster
-import pipeline.heatmaps
+import pipeline.count
 from pipeline.errors import InputError, JobError
 from pipeline.images import find_pair, open_images, shard_file
 from pipeline.spec import Binning, PairSource
@@ -410,7 +410,7 @@ def test_a_job_that_fails_ends_with_status_1_and_one_line(error, place, capfd, m
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(pipeline.heatmaps, "write_shard", fail)
+    monkeypatch.setattr(pipeline.count, "write_shard", fail)
     outcome = call(capfd, "heatmaps", "good.h5ad", tmp_path / "new.zarr", "--all-pairs", *LOCAL, "--quiet")
     assert_failed(outcome, [str(error.args[-1])])
     assert len(outcome[2].splitlines()) == 1

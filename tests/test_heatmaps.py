@@ -20,17 +20,18 @@ from hypothesis import strategies as st
 from reference import joint_counts
 from scipy.stats import spearmanr
 
-from pipeline import heatmaps, tiles
+from pipeline import count, heatmaps, tiles
 from pipeline.cluster import open_client
+from pipeline.count import GeneReader, Spent, count_tile
 from pipeline.encode import encode_matrix
 from pipeline.errors import JobError
-from pipeline.heatmaps import count_tile, make_heatmaps, resolve_request
+from pipeline.heatmaps import make_heatmaps, resolve_request
 from pipeline.images import damage, open_images, receipt_file, shard_file
 from pipeline.matrix import open_expression
 from pipeline.pairs import Pairs, all_pairs
 from pipeline.progress import Silent
 from pipeline.spec import Binning, Compute, PairSource
-from pipeline.tiles import storage_order, tiles_of
+from pipeline.tiles import Portion, storage_order, tiles_of
 
 ROOT = Path(__file__).parents[1]
 RULES = ("max", "range", "quantile", "rank")
@@ -97,7 +98,7 @@ def test_images_are_those_of_numpy(scale, bins, dense, expression_path, shards_o
     assert (done.computed, done.kept) == (22, 0)  # 1,035 pairs, 48 a shard
     assert stages.seen["heatmaps"] == [1035, 1035]
     shards = [p for name in ("counts", "both_zero") for p in (tmp_path / "i.zarr" / name / "c").rglob("*")]
-    assert done.bytes_written == sum(p.stat().st_size for p in shards if p.is_file())
+    assert done.spent.bytes_written == sum(p.stat().st_size for p in shards if p.is_file())
 
 
 def test_range_is_histogram2d_literally(shards_of_48, tmp_path):
@@ -144,15 +145,51 @@ def test_any_tiling_of_any_pairs_gives_the_images_of_numpy(listed, cells, genes,
     gene_a, gene_b = np.array(listed, np.int32).T
     pairs = storage_order(Pairs(gene_a, gene_b, np.zeros(gene_a.size, np.int8)))
     bins = codes.binning.bins
-    counts, both_zero = np.zeros((len(pairs), bins, bins), np.uint32), np.zeros(len(pairs), np.uint32)
+    counts, both_zero = np.full((len(pairs), bins, bins), 9, np.uint32), np.zeros(len(pairs), np.uint32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(heatmaps, "CELLS_AT_ONCE", cells)
         patch.setattr(tiles, "BLOCK_GENES", genes)
+        patch.setattr(count, "READ_CELLS", data.draw(st.sampled_from([13, 2**20])))
+        reader = GeneReader(codes, Portion(cells, 1, data.draw(st.sampled_from([0, 300, 10**6])), 0))
         for tile in (tile for shard in tiles_of(pairs.gene_b, data.draw(st.integers(1, 90))) for tile in shard):
             rows = slice(tile.start, tile.stop)
-            both_zero[rows] = count_tile(codes, tile.genes_b, pairs.gene_a[rows], pairs.gene_b[rows], counts[rows])
+            part = reader, tile.genes_b, pairs.gene_a[rows], pairs.gene_b[rows], counts[rows]
+            both_zero[rows] = count_tile(*part, Spent())
     np.testing.assert_array_equal(counts, joint_counts(dense, codes.array("edges"), pairs.gene_a, pairs.gene_b))
     np.testing.assert_array_equal(both_zero, double_zeros(dense, pairs))
+
+
+@pytest.fixture
+def short_of_memory(monkeypatch):
+    """Every job in slabs of 64 cells, with so many shards that share them."""
+
+    def portions(shards):
+        monkeypatch.setattr(heatmaps, "portion", lambda *_: Portion(64, shards, 0, 0))
+
+    return portions
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_memory_changes_no_byte(together, small_truth, expression_path, shards_of_48, short_of_memory, tmp_path):
+    """Three slabs of cells; shards one by one, or four at a time that share the reading."""
+    short_of_memory(together)
+    done = run(expression_path, tmp_path / "i.zarr")
+    assert store_hash(tmp_path / "i.zarr") == store_hash(small_truth / "i.zarr")
+    assert done.spent.chunks_read > 0
+
+
+def test_shards_that_are_counted_together_share_the_reading(expression_path, shards_of_48, short_of_memory, tmp_path):
+    read = []
+    for together in (1, 22):
+        short_of_memory(together)
+        read.append(run(expression_path, tmp_path / f"{together}.zarr").spent.chunks_read)
+    assert read[1] < read[0] / 3
+
+
+def test_a_gene_is_read_once_a_worker(expression_path, shards_of_48, tmp_path):
+    """All pairs of 46 genes: two chunks of genes, whatever the number of tiles and tasks."""
+    assert (
+        run(expression_path, tmp_path / "i.zarr").spent.chunks_read == 3
+    )  # the second chunk for b, the rest of it for a
 
 
 def test_labels_and_images_come_from_different_cells(dense, expression_path, shards_of_48, tmp_path):
@@ -256,7 +293,7 @@ def test_a_finished_job_is_not_done_again(small_truth, expression_path, shards_o
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     monkeypatch.setattr(heatmaps, "count_task", None)  # would fail if it were called
     done = run(expression_path, tmp_path / "i.zarr", progress=stages)
-    assert (done.computed, done.kept, done.bytes_written) == (0, 22, 0)
+    assert (done.computed, done.kept, done.spent) == (0, 22, Spent())
     assert stages.seen == {"heatmaps": [0, 0]}
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
@@ -312,7 +349,7 @@ def test_codes_are_shared_between_stores(small_truth, expression_path, shards_of
 
 
 def test_lost_shards_are_told_at_the_end(expression_path, shards_of_48, tmp_path, monkeypatch, refuses):
-    monkeypatch.setattr(heatmaps, "count_task", lambda target, codes, task: 0)
+    monkeypatch.setattr(heatmaps, "count_task", lambda target, codes, share, task: Spent())
     with refuses("22 of 22 shards are missing", "first: 0", "run the same again", kind=JobError):
         run(expression_path, tmp_path / "i.zarr")
     with refuses("half-written"):

@@ -10,10 +10,10 @@ from hypothesis.extra.numpy import arrays
 from reference import joint_counts
 
 from pipeline import histogram
-from pipeline.histogram import BLOCK_GENES, GeneBlock, Margins, code_margins, finish
+from pipeline.histogram import BLOCK_GENES, MAX_SLAB_CELLS, GeneBlock, GeneCells, Margins, finish
 
 BINS = (2, 3, 32, 255)
-WAYS = {"as it chooses": 2.0, "always alone": 1e-9, "always walking": 1e9}
+WAYS = {"as it chooses": 2.0, "always alone": 0.0, "always walking": 1e18}
 
 
 def count(codes, zero, gene_a, gene_b, bins, cuts=()):
@@ -22,13 +22,14 @@ def count(codes, zero, gene_a, gene_b, bins, cuts=()):
     genes_b, row_b = np.unique(gene_b, return_inverse=True)
     order = np.argsort(row_a, kind="stable")
     first = np.searchsorted(row_a[order], np.arange(genes_a.size + 1))
-    images = np.zeros((order.size, bins, bins), np.uint32)
+    images = np.full((order.size, bins, bins), 7, np.uint32)  # the first slab has to replace what is there
     margin_a, margin_b = np.zeros((genes_a.size, bins), np.int64), np.zeros((genes_b.size, bins), np.int64)
     for start, stop in pairwise([0, *cuts, codes.shape[1]]):
-        slab = np.ascontiguousarray(codes[:, start:stop])
-        GeneBlock.from_codes(slab[genes_b], bins).add_counts(slab[genes_a], first, row_b[order], images)
-        margin_a += code_margins(slab[genes_a], bins)
-        margin_b += code_margins(slab[genes_b], bins)
+        slab = GeneCells.from_codes(np.ascontiguousarray(codes[:, start:stop]))
+        a, b = slab.take(genes_a), slab.take(genes_b)
+        GeneBlock.lay_out(b, bins).count(a, first, row_b[order], images, add=start > 0)
+        margin_a += a.margins(bins)
+        margin_b += b.margins(bins)
     a, b = Margins(margin_a, zero[genes_a]), Margins(margin_b, zero[genes_b])
     both_zero = finish(images, row_a[order], row_b[order], a, b, codes.shape[1])
     back = np.argsort(order)
@@ -84,8 +85,10 @@ def test_both_ways_in_one_run(dense_codes):
     """Gene 0 has few pairs and is counted pair by pair, gene 1 has many and whole cells are walked."""
     gene_a = np.repeat([0, 1], [3, 58])
     gene_b = np.append([7, 1, 59], np.arange(2, 60))
-    entries_per_cell = (dense_codes[np.unique(gene_b)] > 0).sum() / 300
-    assert 3 <= int(entries_per_cell / histogram.ALONE_COST) < 58
+    expressed, genes_b = (dense_codes > 0).sum(axis=1), np.unique(gene_b)
+    for gene, alone in ((0, True), (1, False)):
+        walked = expressed[gene] * expressed[genes_b].sum() / 300
+        assert (expressed[gene_b[gene_a == gene]].sum() * histogram.ALONE_COST <= walked) == alone
     assert_exact(dense_codes, np.arange(60) % 32, gene_a, gene_b, 32, cuts=[100, 101, 250])
 
 
@@ -115,11 +118,46 @@ def test_a_full_block_of_genes_in_their_last_bin(bins):
     assert images.sum() == BLOCK_GENES * 5
 
 
-def test_a_block_of_more_genes_is_refused():
-    with pytest.raises(ValueError, match="257"):
-        GeneBlock.from_codes(np.zeros((BLOCK_GENES + 1, 2), np.uint8), 32)
+@pytest.mark.parametrize(("genes", "cells", "named"), [(BLOCK_GENES + 1, 2, "257"), (1, MAX_SLAB_CELLS + 1, "8388609")])
+def test_a_block_that_could_not_be_addressed_is_refused(genes, cells, named):
+    empty = GeneCells(np.zeros(genes + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.uint8), cells)
+    with pytest.raises(ValueError, match=named):
+        GeneBlock.lay_out(empty, 32)
 
 
 def test_margins_leave_the_unexpressed_cells_out():
     codes = np.array([[0, 1, 3, 3], [0, 0, 0, 0]], np.uint8)
-    np.testing.assert_array_equal(code_margins(codes, 3), [[1, 0, 2], [0, 0, 0]])
+    np.testing.assert_array_equal(GeneCells.from_codes(codes).margins(3), [[1, 0, 2], [0, 0, 0]])
+
+
+dense = st.tuples(st.integers(1, 6), st.integers(0, 40)).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 1, 127, 128, 255]))
+)
+
+
+@given(dense, st.data())
+def test_the_sparse_form_is_the_dense_one(codes, data):
+    """Whole words of eight cells and the rest; every value of a byte's top bit; any choice of genes."""
+    cells = GeneCells.from_codes(codes)
+    rows = data.draw(st.lists(st.integers(0, codes.shape[0] - 1), min_size=1, max_size=8))
+    for found, wanted in ((cells, codes), (cells.take(np.array(rows)), codes[rows]),
+                          (GeneCells.join([cells, cells]), np.vstack([codes, codes]))):  # fmt: skip
+        again = np.zeros_like(wanted)
+        for g in range(len(wanted)):
+            here = slice(found.start[g], found.start[g + 1])
+            assert (np.diff(found.cell[here]) > 0).all()
+            again[g, found.cell[here]] = found.code[here]
+        np.testing.assert_array_equal(again, wanted)
+        assert found.code.size == np.count_nonzero(wanted)
+        assert found.n_cells == codes.shape[1]
+
+
+@pytest.mark.parametrize("layout_cells", [1, 3, 64])
+def test_a_layout_is_the_same_however_it_is_cut(layout_cells, dense_codes, monkeypatch):
+    """Cell by cell, genes ascending: read off the dense codes."""
+    monkeypatch.setattr(histogram, "LAYOUT_CELLS", layout_cells)
+    block = GeneBlock.lay_out(GeneCells.from_codes(dense_codes), 32)
+    gene, cell = np.nonzero(dense_codes)
+    order = np.lexsort((gene, cell))
+    np.testing.assert_array_equal(block.offset, (gene * 32 + dense_codes[gene, cell] - 1)[order])
+    np.testing.assert_array_equal(np.diff(block.start), (dense_codes > 0).sum(axis=0))

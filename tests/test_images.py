@@ -10,6 +10,7 @@ import xarray
 import zarr
 from conftest import small_shards
 
+from pipeline import images as store
 from pipeline.codes import open_codes
 from pipeline.errors import JobError
 from pipeline.heatmaps import make_heatmaps, resolve_request
@@ -25,6 +26,7 @@ from pipeline.images import (
 )
 from pipeline.matrix import open_expression
 from pipeline.progress import Silent
+from pipeline.shards import ChunkCodec, write_file
 from pipeline.spec import Binning, Compute, PairSource
 
 BINS, N_CELLS, N_PAIRS = 8, 150, 52
@@ -221,7 +223,9 @@ def forge(images):
     counts = images.counts(slice(16, 32))
     counts[3, 0, 0] += 1
     counts[4, 0, 0] -= 1
-    write_shard(images, 1, counts, images.both_zero(slice(16, 32)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_first_wrong", lambda *_: -1)
+        write_shard(images, 1, counts, images.both_zero(slice(16, 32)))
 
 
 DAMAGES = {
@@ -311,20 +315,48 @@ def test_a_shard_is_written_again_over_anything(images, finished):
 def test_counts_that_do_not_sum_to_the_cells_leave_no_receipt(images):
     counts, both_zero = images.counts(slice(0, 16)), images.both_zero(slice(0, 16))
     clear_shard(images, 0)
-    counts.flat[counts.argmax()] -= 1
-    with pytest.raises(JobError, match="counts sum to 2399"):
+    counts[11].flat[counts[11].argmax()] -= 1
+    with pytest.raises(JobError, match=r"shard 0 .* image 11: it does not sum"):
+        write_shard(images, 0, counts, both_zero)
+    assert images.missing_shards() == [0]
+    assert not shard_file(images, "counts", 0).exists()
+
+
+@pytest.mark.parametrize("name", ["counts", "both_zero"])
+def test_a_disk_that_lies_leaves_no_receipt(name, images, monkeypatch):
+    counts, both_zero = images.counts(slice(0, 16)), images.both_zero(slice(0, 16))
+    clear_shard(images, 0)
+
+    def lying(path, content):
+        write_file(path, content[:-1] if name in path.parts else content)
+
+    monkeypatch.setattr(store, "write_file", lying)
+    with pytest.raises(JobError, match=rf"{name}.* read back it differs"):
+        write_shard(images, 0, counts, both_zero)
+    assert not receipt_file(images, 0).exists()
+
+
+def test_a_compressor_that_lies_leaves_no_receipt(images, monkeypatch):
+    counts, both_zero = images.counts(slice(0, 16)), images.both_zero(slice(0, 16))
+    clear_shard(images, 0)
+    encode = ChunkCodec.encode
+    monkeypatch.setattr(ChunkCodec, "encode", lambda self, chunk: encode(self, np.roll(chunk, 1, axis=0)))
+    with pytest.raises(JobError, match="another one after compression"):
         write_shard(images, 0, counts, both_zero)
     assert images.missing_shards() == [0]
 
 
-def test_a_disk_that_lies_leaves_no_receipt(images, monkeypatch):
-    counts, both_zero = images.counts(slice(0, 16)), images.both_zero(slice(0, 16))
-    clear_shard(images, 0)
-    read = zarr.Array.__getitem__
-    monkeypatch.setattr(zarr.Array, "__getitem__", lambda self, where: read(self, where) // 2)
-    with pytest.raises(JobError, match="read back differs"):
-        write_shard(images, 0, counts, both_zero)
-    assert not receipt_file(images, 0).exists()
+def test_zarr_reads_what_was_written_and_would_write_the_same(images, tmp_path):
+    """The last shard, whose padding fills no chunk of its own, included."""
+    for shard in range(4):
+        rows = slice(16 * shard, 16 * (shard + 1))
+        for name in ("counts", "both_zero"):
+            array = zarr.open_array(str(images.path), path=name, mode="r+")
+            file, ours = shard_file(images, name, shard), content(shard_file(images, name, shard))
+            values = array[rows]
+            file.unlink(missing_ok=True)
+            array[rows] = values
+            assert content(file) == ours
 
 
 def test_double_zeros_that_are_all_zero_are_sound_without_a_file(images):

@@ -1,0 +1,220 @@
+"""A worker's task: read its genes, count its tiles, write its shards; any number of times, the same bytes.
+
+Each worker keeps the expressed cells of the genes it has read, as far as its share of memory allows, and the layout of
+the block of genes b at hand; so a gene is read once a worker, not once a tile. While a shard is compressed and written
+by a second thread, which often waits for the disk, the next one is counted.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from threading import local
+
+import numpy as np
+from cachetools import LRUCache
+from numpy.typing import NDArray
+
+from pipeline.binning import zero_bin
+from pipeline.codes import CHUNK_GENES, Codes, open_codes
+from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
+from pipeline.images import Images, open_images, write_shard
+from pipeline.tiles import Portion, Task, Tile
+
+READ_CELLS = 2**20  # cells of a chunk of genes that are unpacked at a time: 32 MB of dense codes
+
+
+@dataclass
+class Spent:
+    """What a task cost.
+
+    Attributes
+    ----------
+    bytes_written
+        On disk.
+    reading, counting, writing
+        Seconds: codes to laid-out genes; counts to complete images; compression, disk and read-back.
+    chunks_read
+        Times that a chunk of genes was read over all cells.
+    """
+
+    bytes_written: int = 0
+    reading: float = 0.0
+    counting: float = 0.0
+    writing: float = 0.0
+    chunks_read: int = 0
+
+    def add(self, other: "Spent") -> None:
+        """Take the cost of another task in."""
+        for name in vars(self):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(eq=False)
+class GeneReader:
+    """The genes of a code store as a worker holds them.
+
+    Parameters
+    ----------
+    codes
+        The store.
+    portion
+        How much is held at once.
+    """
+
+    codes: Codes
+    portion: Portion
+    chunks_read: int = 0
+    _genes: LRUCache = field(init=False)
+    _block: dict[tuple[tuple[int, ...], int], tuple[GeneBlock, NDArray[np.int64]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._genes = LRUCache(self.portion.cache_bytes, getsizeof=lambda gene: gene.nbytes)
+        self._block = {}
+
+    def slabs(self) -> Iterator[slice]:
+        """Runs of cells that are counted one after the other: one, unless memory is short."""
+        for start in range(0, self.codes.n_cells, self.portion.cells):
+            yield slice(start, min(start + self.portion.cells, self.codes.n_cells))
+
+    def genes(self, genes: NDArray[np.integer], slab: slice) -> GeneCells:
+        """Expressed cells of some genes, ascending, over a slab."""
+        held = {gene: self._genes.get((gene, slab.start)) for gene in genes.tolist()}
+        missing = np.array([gene for gene, cells in held.items() if cells is None], np.int64)
+        for chunk in np.unique(missing // CHUNK_GENES):
+            held.update(self._read(missing[missing // CHUNK_GENES == chunk], slab))
+        return GeneCells.join([held[gene] for gene in genes.tolist()])
+
+    def block(self, genes: tuple[int, ...], slab: slice) -> tuple[GeneBlock, NDArray[np.int64]]:
+        """A block of genes b laid out over a slab, and its margins; the last block is kept for the shards to come."""
+        if (genes, slab.start) not in self._block:
+            self._block.clear()
+            cells, bins = self.genes(np.array(genes), slab), self.codes.binning.bins
+            self._block[genes, slab.start] = GeneBlock.lay_out(cells, bins), cells.margins(bins)
+        return self._block[genes, slab.start]
+
+    def _read(self, genes: NDArray[np.int64], slab: slice) -> dict[int, GeneCells]:
+        """Genes of one chunk, read and kept."""
+        self.chunks_read += 1
+        starts = range(slab.start, slab.stop, READ_CELLS)
+        parts = [
+            GeneCells.from_codes(self.codes.read(genes, slice(start, min(start + READ_CELLS, slab.stop))))
+            for start in starts
+        ]
+        found = {}
+        for row, gene in enumerate(genes.tolist()):
+            found[gene] = GeneCells.follow([part.take(np.array([row])) for part in parts])
+            if found[gene].nbytes <= self._genes.maxsize:
+                self._genes[gene, slab.start] = found[gene]
+        return found
+
+
+_held = local()  # a reader a thread: the memory of a task was planned for a thread
+
+
+def _reader(codes: Codes, portion: Portion) -> GeneReader:
+    """The reader of this thread, kept while its tasks are of one job."""
+    if getattr(_held, "reader", None) is None or (_held.reader.codes, _held.reader.portion) != (codes, portion):
+        _held.reader = GeneReader(codes, portion)
+    return _held.reader
+
+
+def warm_up() -> None:
+    """Load the compiled kernels, so that what is measured next is counting."""
+    cells, rows = GeneCells.from_codes(np.ones((2, 9), np.uint8)), np.arange(2)
+    images, margins = np.empty((2, 2, 2), np.uint32), Margins(cells.margins(2), np.zeros(2, np.int64))
+    GeneBlock.lay_out(cells, 2).count(cells, np.arange(3), rows, images, add=False)
+    finish(images, rows, rows, margins, margins, 9)
+
+
+def count_task(target: str, codes_path: str, portion: Portion, task: Task) -> Spent:
+    """Count, write and receipt the shards of one task. Runs on a worker, any number of times."""
+    images, reader = open_images(target, complete=False), _reader(open_codes(Path(codes_path)), portion)
+    spent, pending, read_before = Spent(), list[Future[Spent]](), reader.chunks_read
+    with ThreadPoolExecutor(1) as writer:
+        for start in range(0, len(task.shards), portion.shards):
+            group = slice(start, start + portion.shards)
+            tiles = [tile for shard in task.tiles[group] for tile in shard]
+            counts, both_zero = _count_rows(images, reader, tiles, spent)
+            while pending:  # at most one group waits to be written: memory for two is planned
+                spent.add(pending.pop().result())
+            pending.append(writer.submit(_write, images, task.shards[group], counts, both_zero))
+        spent.add(pending.pop().result())
+    spent.chunks_read = reader.chunks_read - read_before
+    return spent
+
+
+def _write(images: Images, shards: tuple[int, ...], counts: NDArray[np.uint32], both_zero: NDArray[np.uint32]) -> Spent:
+    started, written, at = time.perf_counter(), 0, 0
+    for shard in shards:
+        rows = slice(at, at + len(images.spec.shard_rows(shard)))
+        written += write_shard(images, shard, counts[rows], both_zero[rows])
+        at = rows.stop
+    return Spent(bytes_written=written, writing=time.perf_counter() - started)
+
+
+def _count_rows(
+    images: Images, reader: GeneReader, tiles: list[Tile], spent: Spent
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Images and double zeros of the rows of some tiles, one after the other."""
+    n_rows, bins = sum(tile.stop - tile.start for tile in tiles), images.spec.binning.bins
+    counts, both_zero, at = np.empty((n_rows, bins, bins), np.uint32), np.empty(n_rows, np.uint32), 0
+    for genes_b, members in groupby(tiles, key=lambda tile: tile.genes_b):
+        parts = list(members)
+        gene_a, gene_b = (
+            np.concatenate([images.pair_column(name, slice(tile.start, tile.stop)) for tile in parts])
+            for name in ("gene_a", "gene_b")
+        )
+        rows = slice(at, at + gene_a.size)
+        both_zero[rows] = count_tile(reader, genes_b, gene_a, gene_b, counts[rows], spent)
+        at = rows.stop
+    return counts, both_zero
+
+
+def count_tile(
+    reader: GeneReader,
+    genes_b: tuple[int, ...],
+    gene_a: NDArray[np.int32],
+    gene_b: NDArray[np.int32],
+    images: NDArray[np.uint32],
+    spent: Spent,
+) -> NDArray[np.uint32]:
+    """Count pairs that share a block of genes b over all cells, a slab of cells at a time.
+
+    Parameters
+    ----------
+    genes_b
+        The block of genes b, ascending.
+    gene_a, gene_b : (P,) int32
+        In the order of the store, so gene_a ascends.
+    images : (P, bins, bins) uint32
+        Whatever it holds is replaced by the counts.
+    spent
+        Takes the seconds in.
+
+    Returns
+    -------
+    (P,) uint32
+        Cells in which neither gene is expressed.
+    """
+    genes_a, first, row_a = np.unique(gene_a, return_index=True, return_inverse=True)
+    bounds, row_b = np.append(first, gene_a.size), np.searchsorted(genes_b, gene_b)
+    bins, zero = reader.codes.binning.bins, zero_bin(reader.codes.array("edges"))
+    margin_a, margin_b = np.zeros((genes_a.size, bins), np.int64), np.zeros((len(genes_b), bins), np.int64)
+    for slab in reader.slabs():
+        started = time.perf_counter()
+        block, margin = reader.block(genes_b, slab)
+        cells_a = reader.genes(genes_a, slab)
+        laid_out = time.perf_counter()
+        block.count(cells_a, bounds, row_b, images, add=slab.start > 0)
+        margin_a += cells_a.margins(bins)
+        margin_b += margin
+        spent.reading += laid_out - started
+        spent.counting += time.perf_counter() - laid_out
+    started = time.perf_counter()
+    a, b = Margins(margin_a, zero[genes_a]), Margins(margin_b, zero[list(genes_b)])
+    both_zero = finish(images, row_a, row_b, a, b, reader.codes.n_cells)
+    spent.counting += time.perf_counter() - started
+    return both_zero
