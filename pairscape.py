@@ -131,39 +131,53 @@ def plan(
     *,
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
+    codes: Path | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
-) -> dict[str, int]:
-    """What a heatmap job will cost, before spending: pairs, shards, tasks, bytes on disk, memory per task.
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """What a heatmap job will cost, before spending: pairs, shards, tasks, bytes on disk, memory per task, time.
+
+    Time and bytes are measured on some thousands of these very images, by as many of the workers as this machine has
+    cores, or by all those of a running scheduler.
 
     Parameters
     ----------
     expression
         Expression store, or any AnnData .zarr or .h5ad.
+    codes
+        Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
     seed
         Of the split of the cells under `--labels replicate`.
+    quiet
+        No progress bars, no table.
     """
     from dataclasses import asdict
 
-    from pipeline.cluster import memory_per_worker, worker_count
+    from pipeline.cluster import measuring, open_client, worker_threads
     from pipeline.heatmaps import resolve_request
     from pipeline.matrix import open_expression
-    from pipeline.tiles import estimate
+    from pipeline.plan import plan_heatmaps
 
     matrix = open_expression(expression)
     request = resolve_request(matrix, _required(source), seed)
-    workers = worker_count(compute)
-    cost = asdict(estimate(len(request.chosen.pairs), binning, request.cells.size, workers))
-    lines = [
-        f"pairs            {cost['pairs']:,}",
-        f"cells            {request.cells.size:,} of {matrix.n_cells:,}",
-        f"shards           {cost['shards']:,} of {binning.shard_pairs:,} images",
-        f"tasks            {cost['tasks']:,} for {workers} workers",
-        f"image store      about {cost['store_bytes'] / 1e6:,.0f} MB on disk",
-        f"memory per task  {cost['task_bytes'] / 1e6:,.0f} MB of {memory_per_worker(compute) / 1e6:,.0f} MB per worker",
-    ]
-    _say(False, *request.chosen.notes, _label_note(request), *lines)
-    return cost
+    _say(quiet, *request.chosen.notes, _label_note(request))
+    with _progress(quiet) as progress, open_client(measuring(compute)) as client:
+        workers = compute.workers or worker_threads(client)
+        cost = plan_heatmaps(matrix, request, binning, codes, compute, workers, client, progress)
+    limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
+    _say(
+        quiet,
+        f"pairs            {cost.pairs:,}",
+        f"cells            {cost.cells:,} of {matrix.n_cells:,}, {cost.cells_at_once:,} at once",
+        f"shards           {cost.shards:,} of {binning.shard_pairs:,} images",
+        f"tasks            {cost.tasks:,} for {workers} workers",
+        f"image store      about {cost.store_bytes / 1e6:,.0f} MB on disk",
+        f"memory per task  at most {cost.task_bytes / 1e6:,.0f} MB{limit}",
+        f"time             about {_duration(cost.encode_seconds)} to encode, {_duration(cost.seconds)} to count and write",
+        f"largest job      any number of cells and pairs, images of up to {cost.most_bins} × {cost.most_bins} bins",
+    )
+    return asdict(cost)
 
 
 @app.command
@@ -436,6 +450,14 @@ def _progress(quiet: bool) -> "Iterator[Progress]":
     else:
         with Bars() as bars:
             yield bars
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words, to two digits."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _say(quiet: bool, *lines: str) -> None:

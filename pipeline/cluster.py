@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
@@ -51,6 +52,13 @@ def _local_cluster(compute: Compute) -> LocalCluster:
 def worker_count(compute: Compute) -> int:
     """Workers of a local cluster: as asked, or one for each core that this process may use."""
     return 1 if compute.scheduler == "synchronous" else compute.workers or len(os.sched_getaffinity(0))
+
+
+def measuring(compute: Compute) -> Compute:
+    """The same, with no more local workers than cores: they measure for as many as will do the work."""
+    local = compute.scheduler in ("local", "threads") and compute.workers is not None
+    cores = len(os.sched_getaffinity(0))
+    return replace(compute, workers=min(compute.workers or cores, cores)) if local else compute
 
 
 def memory_per_worker(compute: Compute) -> int:

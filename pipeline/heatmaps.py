@@ -131,7 +131,7 @@ def make_heatmaps(
     missing = images.missing_shards()
     for shard in missing:
         clear_shard(images, shard)
-    share, tasks = plan_count(codes, request.chosen.pairs, binning, missing, limit, worker_threads(client), Rates())
+    share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
     progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
     spent, usage = Spent(), Usage()
     for task, cost in run_tasks(client, count_task, tasks, str(target), codes.path, share, usage=usage):
@@ -145,9 +145,9 @@ def make_heatmaps(
 
 
 def plan_count(
-    codes: Codes, pairs: Pairs, binning: Binning, shards: Sequence[int], limit: int | None, workers: int, rates: Rates
-) -> tuple[Portion, list[Task]]:
-    """What a worker takes at once, and the tasks over the shards to compute.
+    codes: Codes, pairs: Pairs, shards: Sequence[int], limit: int | None, workers: int, rates: Rates
+) -> tuple[Portion, list[Task], NDArray[np.float64]]:
+    """What a worker takes at once, the tasks over the shards to compute, and the seconds each shard should take.
 
     Parameters
     ----------
@@ -156,13 +156,11 @@ def plan_count(
     limit
         Bytes that one thread of a worker may use; None: no limit.
     """
-    density = 1 - codes.array("dropout")
-    share = portion(binning, codes.n_cells, block_density(pairs, density), limit)
-    if not len(shards):
-        return share, []
-    seconds = shard_seconds(pair_events(pairs, density, codes.n_cells), binning.shard_pairs, rates)
-    tiles = tiles_of(pairs.gene_b, binning.shard_pairs)
-    return share, plan_tasks(tiles, shards, seconds[np.asarray(shards)], workers)
+    density, size = 1 - codes.array("dropout"), codes.binning.shard_pairs
+    share = portion(codes.binning, codes.n_cells, block_density(pairs, density), limit)
+    events = pair_events(pairs, density, codes.n_cells)
+    seconds = shard_seconds(events, size, rates)[np.asarray(shards, np.int64)]
+    return share, plan_tasks(tiles_of(pairs.gene_b, size), shards, seconds, workers), seconds
 
 
 def _spec_of(codes: str, content_hash: str, binning: Binning, request: Request) -> ImageSpec:

@@ -9,19 +9,22 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline import tiles
+from pipeline.errors import InputError
+from pipeline.histogram import BLOCK_GENES
 from pipeline.pairs import Pairs
-from pipeline.spec import Binning, ImageSpec
+from pipeline.spec import CODES_CELLS, Binning
 from pipeline.tiles import (
-    MAX_TASK_SHARDS,
+    ENTRY_BYTES,
+    TASK_SECONDS,
     TASKS_PER_WORKER,
+    USED_SHARE,
     WORKER_BASE_BYTES,
+    block_density,
     blocks_of,
-    estimate,
     plan_tasks,
-    require_memory,
+    portion,
     storage_order,
-    task_bytes,
-    task_shards,
+    task_runs,
     tiles_of,
 )
 
@@ -79,63 +82,92 @@ def test_tiles_cover_every_pair_exactly_once(pairs, shard_pairs):
 @in_blocks_of_3
 @given(pair_lists(), shard_sizes, st.integers(1, 9), st.data())
 def test_tasks_cover_the_missing_shards_exactly(pairs, shard_pairs, n_workers, data):
-    gene_b = storage_order(pairs).gene_b
-    shards = tiles_of(gene_b, shard_pairs)
+    shards = tiles_of(storage_order(pairs).gene_b, shard_pairs)
     missing = [shard for shard in range(len(shards)) if data.draw(st.booleans())]
-    tasks = plan_tasks(gene_b, shard_pairs, n_workers, missing)
+    seconds = np.array(data.draw(st.lists(st.floats(0, 100), min_size=len(missing), max_size=len(missing))))
+    tasks = plan_tasks(shards, missing, seconds, n_workers)
     assert [shard for task in tasks for shard in task.shards] == missing
     for task in tasks:
+        assert task.shards
         assert task.tiles == tuple(shards[shard] for shard in task.shards)
 
 
-@given(st.integers(1, 100_000), st.integers(1, 500))
-def test_tasks_are_few_and_keep_every_worker_busy(n_shards, n_workers):
-    size = task_shards(n_shards, n_workers)
-    assert 1 <= size <= MAX_TASK_SHARDS
-    if size > 1:
-        assert -(-n_shards // size) >= TASKS_PER_WORKER * n_workers
-    assert -(-n_shards // size) <= max(2 * TASKS_PER_WORKER * n_workers, -(-n_shards // MAX_TASK_SHARDS))
+shard_times = st.lists(st.floats(0.01, 20), min_size=1, max_size=400).map(np.array)
 
 
-@in_blocks_of_3
-@given(pair_lists(), st.sampled_from([2, 32, 130]), st.integers(1, 4))
-def test_the_estimate_is_the_plan(pairs, bins, n_workers):
-    binning = Binning(bins=bins)
-    cost = estimate(len(pairs), binning, 1000, n_workers)
-    shards = tiles_of(storage_order(pairs).gene_b, binning.shard_pairs)
-    tasks = plan_tasks(storage_order(pairs).gene_b, binning.shard_pairs, n_workers, range(len(shards)))
-    assert (cost.pairs, cost.shards, cost.tasks) == (len(pairs), len(shards), len(tasks))
-    assert cost.task_bytes == task_bytes(binning, 1000)
-    assert cost.store_bytes > 0
+@given(shard_times, st.integers(1, 50))
+def test_tasks_are_short_and_keep_every_worker_busy(seconds, n_workers):
+    runs = task_runs(seconds, n_workers)
+    assert [shard for run in runs for shard in range(run.start, run.stop)] == list(range(seconds.size))
+    wanted = min(TASK_SECONDS, seconds.sum() / (TASKS_PER_WORKER * n_workers))
+    assert all(seconds[run].sum() <= wanted + 2 * seconds.max() for run in runs)
+    assert len(runs) <= seconds.sum() / wanted + 1
 
 
-def test_a_task_of_an_atlas_needs_no_more_memory_than_one_of_a_hundredth_of_it():
-    assert task_bytes(Binning(), 100_000_000) == task_bytes(Binning(), 2_000_000) < 2e9
-    assert task_bytes(Binning(), 1000) < task_bytes(Binning(), 100_000)
+def test_ten_thousand_shards_are_as_many_tasks_as_a_scheduler_likes():
+    """36.8 million pairs on a thousand workers, and on two."""
+    seconds = np.full(4490, 0.1)
+    assert 4490 / 2 < len(task_runs(seconds, 1000)) <= 4490
+    assert len(task_runs(seconds, 2)) == 16
 
 
-@pytest.mark.parametrize("bins", [2, 32, 255])
-def test_a_task_is_planned_with_its_shard_and_its_counters(bins):
-    binning = Binning(bins=bins)
-    assert task_bytes(binning, 1) > (3 * binning.shard_pairs + 256) * bins**2 * 4
+# ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+GB = 10**9
+jobs = st.tuples(st.sampled_from([2, 32, 64, 255]), st.integers(2, 50_000_000), st.floats(0.001, 1.0))
 
 
-def spec(n_cells=1_000_000):
-    return ImageSpec("codes.zarr", "", Binning(), n_cells, 100, "")
+@given(jobs, st.floats(0.5, 64))
+def test_a_portion_fits_or_is_refused(job, limit):
+    """What is planned fits beside the idle worker; whoever is refused is told a limit that is enough."""
+    bins, n_cells, density = job
+    limit = int(limit * GB)
+    try:
+        share = portion(Binning(bins=bins), n_cells, density, limit)
+    except InputError as error:
+        suggested = float(str(error).split("--memory-limit ")[1].split("GB")[0])
+        assert suggested * GB > limit
+        share, limit = portion(Binning(bins=bins), n_cells, density, int(suggested * GB)), int(suggested * GB)
+    assert share.task_bytes + WORKER_BASE_BYTES <= limit * USED_SHARE
+    assert 1 <= share.cells <= n_cells
+    assert share.shards >= 1
+    assert share.cache_bytes >= 0
+    slab = share.cells * BLOCK_GENES * density * ENTRY_BYTES
+    images = (1 + share.shards) * Binning(bins=bins).shard_pairs * bins**2 * 4
+    assert slab + images + share.cache_bytes <= share.task_bytes
+
+
+@given(jobs)
+def test_more_memory_is_never_worse(job):
+    bins, n_cells, density = job
+    shares = [portion(Binning(bins=bins), n_cells, density, limit * GB) for limit in (2, 4, 8, 16)]
+    assert [share.cells for share in shares] == sorted(share.cells for share in shares)
+
+
+def test_an_atlas_is_counted_in_one_go_and_a_larger_one_slab_by_slab():
+    one, many = (portion(Binning(), cells, 0.05, 3 * GB) for cells in (1_000_000, 100_000_000))
+    assert (one.cells, one.shards) == (1_000_000, 1)
+    assert one.cache_bytes > 10**9
+    assert many.cells < 100_000_000
+    assert many.cells % CODES_CELLS == 0
+    assert many.shards > 4
+    assert portion(Binning(), 200_000_000, 0.05, 3 * GB) == many
+
+
+def test_without_a_limit_all_cells_are_counted_in_one_go():
+    assert portion(Binning(), 5_000_000, 0.1, None).cells == 5_000_000
 
 
 def test_a_worker_too_small_for_a_task_is_refused_before_it_is_killed(refuses):
-    need = task_bytes(Binning(), 1_000_000) + WORKER_BASE_BYTES
-    require_memory(spec(), need)
-    require_memory(spec(), None)
     with refuses("needs", " GB", "each worker has 0.5", "--memory-limit", "--workers"):
-        require_memory(spec(), 500_000_000)
+        portion(Binning(), 1_000_000, 0.05, 500_000_000)
 
 
-def test_the_suggested_limit_is_enough():
-    """A user who does as told must not be refused again."""
-    for n_cells in (1, 50_000, 123_456, 1_000_000):
-        with pytest.raises(ValueError, match="--memory-limit") as error:
-            require_memory(spec(n_cells), 1)
-        suggested = str(error.value).split("--memory-limit ")[1].split("GB")[0]
-        require_memory(spec(n_cells), int(float(suggested) * 1e9))
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=200), st.integers(0, 2**32))
+def test_the_densest_block_decides(genes_b, seed):
+    density = np.random.default_rng(seed).random(41)
+    pairs = Pairs(np.zeros(len(genes_b), np.int32), np.array(genes_b, np.int32), np.zeros(len(genes_b), np.int8))
+    used = np.unique(genes_b)
+    with patch.object(tiles, "BLOCK_GENES", 3):
+        found = block_density(pairs, density)
+    assert found == pytest.approx(max(density[used[i : i + 3]].mean() for i in range(0, used.size, 3)))
