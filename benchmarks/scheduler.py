@@ -1,0 +1,101 @@
+"""What Dask itself costs with a thousand workers: fake tasks, planned like real ones, that only wait.
+
+python -m benchmarks.scheduler [--workers 1000] [--seconds 90]
+
+A scheduler in a process of its own and a thousand single-threaded workers in another. The tasks are those that
+`pipeline.tiles.task_runs` makes of shards whose work would keep every worker busy for so many seconds; each sleeps as long
+as it was planned. Prints JSON: tasks, their length, wall time, and how much longer it took than the sleep alone.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from distributed import Client, Scheduler, Worker
+
+from pipeline.fanout import run_tasks
+from pipeline.tiles import task_runs
+
+SHARD_SECONDS = 0.5  # a shard of a million-cell atlas
+
+
+async def serve_scheduler() -> None:
+    """A scheduler on a port of its own choice, which it prints."""
+    async with Scheduler(port=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as scheduler:
+        print(scheduler.address, flush=True)
+        await scheduler.finished()
+
+
+async def serve_workers(address: str, number: int) -> None:
+    """So many workers of one thread each."""
+    workers = [Worker(address, nthreads=1, memory_limit=None, name=str(i), host="127.0.0.1") for i in range(number)]
+    for start in range(0, number, 50):
+        await asyncio.gather(*workers[start : start + 50])
+    await asyncio.gather(*(worker.finished() for worker in workers))
+
+
+@contextmanager
+def cluster(number: int) -> Iterator[Client]:
+    """A client of a scheduler with so many workers, all of them there."""
+    start = [sys.executable, "-m", "benchmarks.scheduler", "--serve"]
+    scheduler = subprocess.Popen([*start, "scheduler"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert scheduler.stdout is not None
+    address = scheduler.stdout.readline().strip()
+    workers = subprocess.Popen([*start, address, "--workers", str(number)], stderr=subprocess.DEVNULL)
+    try:
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(number, timeout=300)
+            yield client
+    finally:
+        for process in (workers, scheduler):
+            process.kill()
+            process.wait()
+        scheduler.stdout.close()
+
+
+def wait(seconds: float) -> None:
+    """A task."""
+    time.sleep(seconds)
+
+
+def measure(number: int, seconds: float) -> dict[str, Any]:
+    """Run planned waits on so many workers."""
+    shards = np.full(round(number * seconds / SHARD_SECONDS), SHARD_SECONDS)
+    tasks = [float(shards[run].sum()) for run in task_runs(shards, number)]
+    with cluster(number) as client:
+        started = time.perf_counter()
+        done = sum(1 for _ in run_tasks(client, wait, tasks))
+        wall = time.perf_counter() - started
+    ideal = sum(tasks) / number
+    longest = -(-len(tasks) // number) * max(tasks)  # whole rounds of tasks cannot be shared out more evenly
+    return {
+        "workers": number, "tasks": done, "task_s": round(float(np.median(tasks)), 2), "wall_s": round(wall, 2),
+        "ideal_s": round(ideal, 2), "overhead": round(wall / ideal - 1, 4),
+        "overhead_beyond_whole_rounds": round(wall / max(longest, ideal) - 1, 4),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Print the figures, or serve."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=90.0)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.serve == "scheduler":
+        asyncio.run(serve_scheduler())
+    elif a.serve:
+        asyncio.run(serve_workers(a.serve, a.workers))
+    else:
+        print(json.dumps(measure(a.workers, a.seconds)))
+
+
+if __name__ == "__main__":
+    main()
