@@ -1,15 +1,16 @@
 """Cells that never lived: counts of an atlas of any size, each cell drawn from the seed and its own number alone. Pure.
 
 A cell's molecules come in bursts. Bursts arrive as a Poisson process whose rate is the cell's depth; a burst hits one
-gene and adds a logarithmic number of molecules. A Poisson number of logarithmic bursts is negative binomial (Quenouille,
-Biometrics 5:162, 1949), so a gene's count in a cell is exactly that, and the work is proportional to the bursts, not to
-cells × genes. Which gene a burst hits is decided by one of three sources:
+gene and adds a logarithmic number of molecules. A Poisson number of logarithmic bursts is negative binomial
+(Quenouille, Biometrics 5:162, 1949), so a gene's count in a cell is exactly that, and the work is proportional to the
+bursts, not to cells × genes. Which gene a burst hits is decided by one of three sources:
 
 - the base: a lognormal share for every gene, the same in all cells, so that gene means have a heavy tail;
 - the cell's type: one of its marker genes;
 - the cell's active modules: one of the genes of a module, which are therefore seen together.
 
-Nothing depends on the other cells: any block of cells can be drawn anew, at any time, on any worker, to the same counts.
+Nothing depends on the other cells: any block of cells can be drawn anew, at any time and on any worker, to the same
+counts.
 The depth that yields the asked density is the root of the expected share of expressed genes.
 """
 
@@ -33,7 +34,11 @@ DEPTH_SIGMA = 0.5  # of the log depths of cells
 ACTIVE = 4  # modules that are active in a cell; drawn with replacement, so one may be active twofold
 MODULES = 32  # at most, so that each is active in a tenth of the cells or more
 MODULE_GENES, MARKER_GENES = 0.2, 0.1  # shares of the genes that belong to modules, and that mark a type
-BASE, MARKERS, MODULE = 0.65, 0.10, 0.25 / ACTIVE  # shares of a cell's bursts by source; the last for each active module
+BASE, MARKERS, MODULE = (
+    0.65,
+    0.10,
+    0.25 / ACTIVE,
+)  # shares of a cell's bursts by source; the last for each active module
 SMALLEST_BURST, BURST_SLOPE = 0.4, 0.08  # logarithmic parameter of a gene at the median, and its rise with log share
 TARGET_SUM = 1e4  # molecules that every cell is scaled to before the logarithm
 SAMPLE_VALUES = 2**24  # cells × genes whose expectation the search for the depth goes by
@@ -131,7 +136,7 @@ def _programs(order: Index, types: int) -> list[Index]:
 
 @numba.njit(nogil=True, cache=True)
 def _make_alias(scaled, accept, alias):  # type: ignore[no-untyped-def]
-    """Give what a rich column has above 1 to the poor ones, each of which then has two genes (Walker 1977; Vose 1991)."""
+    """Give what rich columns have above 1 to the poor ones, which then have two genes each (Walker 1977; Vose 1991)."""
     poor, rich = list(np.flatnonzero(scaled < 1)), list(np.flatnonzero(scaled >= 1))
     while len(poor) > 0 and len(rich) > 0:
         low, high = poor.pop(), rich[-1]
@@ -242,7 +247,7 @@ def bursts_per_cell(atlas: Atlas) -> float:
         cells = Cells(cells.kind, np.exp(DEPTH_SIGMA * ndtri(quantile) - DEPTH_SIGMA**2 / 2), cells.active)
 
     def excess(log_bursts: float) -> float:
-        return expected_entries(atlas, cells, float(np.exp(log_bursts))).mean() / atlas.genes - atlas.density
+        return float(expected_entries(atlas, cells, np.exp(log_bursts)).mean()) / atlas.genes - atlas.density
 
     low, high = -20.0, np.log(atlas.density * atlas.genes)
     while excess(high) <= 0:
@@ -419,7 +424,7 @@ def _collect(seen, found):  # type: ignore[no-untyped-def]
 
 
 def log_normalised(molecules: NDArray[np.float32], indptr: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Counts scaled to 10,000 a cell, then log1p: the (E,) float32 entries of the cells that `indptr` (N + 1,) bounds."""
+    """Counts, (E,) float32, scaled to 10,000 a cell, then log1p; `indptr`, (N + 1,) from 0, bounds the cells."""
     expression = np.empty_like(molecules)
     _log_normalise(molecules, indptr, expression)
     return expression
