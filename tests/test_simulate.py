@@ -14,10 +14,12 @@ import pipeline.simulate as module
 from pipeline.cluster import open_client
 from pipeline.errors import JobError
 from pipeline.fanout import Usage
+from pipeline.images import open_images
 from pipeline.matrix import open_expression
+from pipeline.progress import Silent
 from pipeline.simulate import Layout, Piece, simulate_atlas, write_piece
 from pipeline.spec import Atlas, Compute
-from pipeline.synthetic import cell_counts, entries_per_cell
+from pipeline.synthetic import cell_counts
 
 ATLAS = Atlas(250, 120, 0.1, types=4, seed=3)
 
@@ -43,15 +45,8 @@ def small(monkeypatch):
 def plain(tmp_path_factory):
     """The atlas in one shard, as made in this process."""
     path = tmp_path_factory.mktemp("atlas") / "atlas.zarr"
-    with open_client(Compute("synchronous")) as client:
-        simulate_atlas(ATLAS, path, client, module_silence())
+    simulate_atlas(ATLAS, path, None, Silent())
     return path
-
-
-def module_silence():
-    from pipeline.progress import Silent
-
-    return Silent()
 
 
 def test_anndata_reads_it_and_scanpy_agrees(plain):
@@ -111,7 +106,7 @@ def test_progress_and_the_outcome(small, tmp_path, stages):
     assert stages.seen == {"counting entries": [250, 250], "writing entries": [entries, entries]}
     assert done.size == sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file())
     assert usage.peak > 0
-    assert f"250 cells × 120 genes, {entries:,} values above zero (10" in done.line().replace("(9.9", "(10.")
+    assert done.line().startswith(f"250 cells × 120 genes, {entries:,} values above zero ({entries / 30_000:.2%}), ")
 
 
 def test_threads_write_the_same_bytes(plain, tmp_path, silent):
@@ -136,16 +131,12 @@ def test_without_counts(plain, tmp_path, silent):
 
 
 def test_a_last_shard_that_is_exactly_full(tmp_path, monkeypatch, silent):
-    entries = int(anndata_entries(tmp_path / "first.zarr", silent))
+    entries = simulate_atlas(ATLAS, tmp_path / "first.zarr", None, silent).entries
     monkeypatch.setattr(module, "CHUNK_ENTRIES", entries)
     monkeypatch.setattr(module, "SHARD_ENTRIES", entries)
     simulate_atlas(ATLAS, tmp_path / "a.zarr", None, silent)
     assert [p.name for p in (tmp_path / "a.zarr" / "X" / "data" / "c").iterdir()] == ["0"]
     assert open_expression(tmp_path / "a.zarr").rows(249, 250).nnz > 0
-
-
-def anndata_entries(path, silent):
-    return simulate_atlas(ATLAS, path, None, silent).entries
 
 
 def test_the_smallest_atlas(tmp_path, silent):
@@ -188,9 +179,9 @@ def test_a_failed_task_is_one_line_and_leaves_the_old_store(small, tmp_path, mon
     simulate_atlas(ATLAS, tmp_path / "a.zarr", None, silent)
     before = files(tmp_path / "a.zarr")
     monkeypatch.setattr(module, "cell_counts", broken(OSError("disk full\nreally"), 3))
-    with open_client(Compute("threads", workers=2)) as client:
-        with refuses("nothing of it is kept", "OSError: disk full;", kind=JobError):
-            simulate_atlas(ATLAS, tmp_path / "a.zarr", client, silent, overwrite=True)
+    expected = refuses("nothing of it is kept", "OSError: disk full;", kind=JobError)
+    with open_client(Compute("threads", workers=2)) as client, expected:
+        simulate_atlas(ATLAS, tmp_path / "a.zarr", client, silent, overwrite=True)
     assert files(tmp_path / "a.zarr") == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
@@ -270,8 +261,9 @@ def test_the_command_needs_a_shape_and_a_density(missing, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_simulated_atlas_goes_through_the_next_command(tmp_path, capsys):
-    assert simulate(tmp_path / "a.zarr") == 0
+def test_a_simulated_atlas_goes_through_the_next_command_silent_genes_and_all(tmp_path):
+    assert simulate(tmp_path / "a.zarr", density="0.04") == 0
+    assert (anndata.read_zarr(tmp_path / "a.zarr").X.sum(0) == 0).any()
     stores = tmp_path / "a.zarr", tmp_path / "images.zarr"
     assert run_command("heatmaps", *stores, "--all-pairs", "--scheduler", "synchronous", "--quiet") == 0
-    assert entries_per_cell(Atlas(60, 40, 0.2), 20.0, 0, 3).min() > 0
+    assert open_images(stores[1]).counts(slice(0, 780)).sum() == 780 * 60

@@ -1,5 +1,7 @@
 """Cells that never lived: each from the seed and its number alone, and as single cells are."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,7 +49,7 @@ def counts(atlas):
 @given(st.lists(st.integers(0, SMALL.cells), max_size=6))
 def test_any_blocks_in_any_order_are_the_same_cells(cuts):
     bounds = sorted({0, SMALL.cells, *cuts})
-    blocks = [block(SMALL, a, b) for a, b in reversed(list(zip(bounds[:-1], bounds[1:], strict=True)))]
+    blocks = [block(SMALL, a, b) for a, b in reversed(list(pairwise(bounds)))]
     whole, parts = block(SMALL, 0, SMALL.cells), sparse.vstack(blocks[::-1], format="csr")
     for name in ("data", "indices", "indptr"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
