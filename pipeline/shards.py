@@ -2,7 +2,8 @@
 
 A shard of Zarr v3 is its chunks one after the other and then an index: offset and length of each chunk, uint64, and a
 crc32c of the index. A chunk that holds only zeros is left out and its index entry is all ones. Each chunk is
-little-endian values, compressed by blosc, and a crc32c (Zarr v3 core and `sharding_indexed` specifications). Reading is left to zarr.
+little-endian values, compressed by blosc, and a crc32c (Zarr v3 core and `sharding_indexed` specifications). Reading is
+left to zarr.
 """
 
 import os
