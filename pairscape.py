@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from model.spec import Recipe, Rendering, Splitting, Training
 from model.spec import preset as recipe_preset
 from pipeline.errors import InputError, JobError
-from pipeline.spec import Binning, Compute, PairSource
+from pipeline.spec import Atlas, Binning, Compute, PairSource
 
 if TYPE_CHECKING:  # `pairscape --help` loads neither torch nor dask: commands import what they need
     from pipeline.heatmaps import Request
@@ -395,6 +395,43 @@ def report(run: Path, /) -> Path:
     path = write_report(Path(run))
     _say(False, f"wrote {path}")
     return path
+
+
+@app.command
+def simulate(
+    expression: Path,
+    /,
+    *,
+    atlas: Annotated[Atlas, Flat],
+    counts: bool = True,
+    compute: Annotated[Compute, Flat] = Compute(),
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """An atlas of any size with planted modules and markers, as expression store: to size a cluster, or to try things.
+
+    Parameters
+    ----------
+    expression
+        Store to write, ending in .zarr.
+    counts
+        Keep the raw counts beside the log expression; without them the store is about half as large.
+    overwrite
+        Replace an existing store.
+    quiet
+        No progress bars, no summary.
+    """
+    import time
+
+    from pipeline.cluster import open_client
+    from pipeline.publish import check_target
+    from pipeline.simulate import simulate_atlas
+
+    expression, started = Path(expression), time.perf_counter()
+    check_target(expression, overwrite=overwrite)  # before a cluster is started
+    with _progress(quiet) as progress, open_client(compute) as client:
+        made = simulate_atlas(atlas, expression, client, progress, counts=counts, overwrite=overwrite)
+    _say(quiet, f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
 
 
 # ── what the commands share ──────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,5 @@
 """Any matrix file to our expression store: read, check everything, filter, normalise, and only then write."""
 
-import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,11 @@ from anndata.io import write_elem
 from scipy import sparse
 from zarr.codecs import BloscCodec
 
-from pipeline.errors import InputError, JobError
+from pipeline.errors import InputError
 from pipeline.genes import IdKind, id_kind
 from pipeline.matrix import Orientation, gene_symbols, read_any
 from pipeline.normalize import Preset, ValueKind, log_normalize
+from pipeline.publish import check_target, published
 
 CHUNK_VALUES = 2**16  # 256 KiB of float32: a block of cells reads little more than its own
 SHARD_VALUES = 2**24  # 64 MiB of float32: an atlas has thousands of files, not millions
@@ -99,7 +98,7 @@ def ingest(
         the disk refuses to take the store
     """
     target, tell = Path(target), progress or _silence
-    _check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite)
     tell("reading and checking")
     adata = read_any(source, orientation=orientation, layer=layer)
     tell("filtering and normalising")
@@ -108,45 +107,13 @@ def ingest(
     if symbols is not None:
         adata.var["symbol"] = list(symbols)
     tell("writing")
-    _publish(adata, target)
+    with published(target) as aside:
+        _write(adata, aside)
     return _summary(adata)
 
 
 def _silence(step: str) -> None:
     pass
-
-
-def _check_target(target: Path, *, overwrite: bool) -> None:
-    if target.suffix != ".zarr":
-        raise InputError(f"{target} does not end in .zarr: an expression store is a folder; name it {target.stem}.zarr")
-    if not target.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{target} exists: give another name, or allow to overwrite it (--overwrite)")
-    if not any((target / name).is_file() for name in ("zarr.json", ".zgroup")):
-        raise InputError(f"{target} is not a Zarr store, so it is not overwritten: give another name")
-
-
-def _publish(adata: AnnData, target: Path) -> None:
-    """Write beside the target, then rename; an existing target moves away first and goes last."""
-    tag = uuid.uuid4().hex[:8]
-    wip, old = (target.with_name(f".{target.name}.{tag}.{word}") for word in ("partial", "old"))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write(adata, wip)
-        if target.exists():
-            target.rename(old)
-        wip.rename(target)
-    except BaseException as e:  # also when the user interrupts: leave the folder as it was found
-        shutil.rmtree(wip, ignore_errors=True)
-        if old.exists() and not target.exists():
-            old.rename(target)
-        if isinstance(e, OSError):
-            raise JobError(
-                f"{target} cannot be written ({e}): free some space, or give a folder you may write to"
-            ) from e
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(adata: AnnData, path: Path) -> None:

@@ -122,6 +122,49 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Atlas:
+    """A simulated atlas, as a user asks for it.
+
+    Parameters
+    ----------
+    cells, genes
+        Its shape.
+    density
+        Share of its values that are above zero, as obtained on average: above 1/genes, as every cell expresses a gene,
+        and at most 0.95. Single-cell RNA sequencing has 0.02 to 0.2.
+    types
+        Cell types, each with marker genes of its own; every type has a cell.
+    seed
+        Decides every value: the same seed gives the same atlas on any number of workers.
+    """
+
+    cells: int
+    genes: int
+    density: float
+    types: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("cells", self.cells), ("genes", self.genes)):
+            if not 2 <= value < 2**31:
+                raise InputError(f"{name} is {value}: an atlas has 2 to 2,147,483,647 of them.")
+        if not 0 < self.density <= 0.95:
+            raise InputError(
+                f"density is {self.density:g}: the share of values above zero lies above 0 and, so that counts stay "
+                "small, at 0.95 or below; 0.05 is usual."
+            )
+        if self.density * self.genes <= 1:
+            raise InputError(
+                f"density is {self.density:g} of {self.genes} genes, one gene a cell or less, and every cell expresses "
+                f"one at least; give more than {1 / self.genes:.2g}, or more genes."
+            )
+        if not 1 <= self.types <= self.cells:
+            raise InputError(f"types is {self.types}, and every type has a cell; give 1 to {self.cells}, as the cells.")
+        if not 0 <= self.seed < 2**62:
+            raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2**62 - 1.")
+
+
+@dataclass(frozen=True)
 class ImageSpec:
     """Everything that decides the bytes of an image store, save the pairs themselves.
 

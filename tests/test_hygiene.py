@@ -30,7 +30,7 @@ except SystemExit as end:
 """
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "heatmaps --help", "train --help"])
+@pytest.mark.parametrize("arguments", ["--help", "--version", "heatmaps --help", "simulate --help", "train --help"])
 def test_help_loads_nothing_heavy(arguments):
     assert loaded_by(HELP.format(arguments=arguments.split())) == set()
 
@@ -46,11 +46,13 @@ NUMBERS = {"numba", "pandas", "scipy"}
     ("pipeline.genes", set()),
     ("pipeline.binning", {"numba", "scipy"}),
     ("pipeline.histogram", {"numba", "scipy"}),
+    ("pipeline.synthetic", {"numba", "scipy"}),
     ("pipeline.lists", {"pandas", "scipy"}),
     ("pipeline.pairs", {"pandas", "scipy"}),
     ("pipeline.replicate", {"pandas", "scipy"}),
     ("pipeline.tiles", NUMBERS),
     ("pipeline.progress", set()),
+    ("pipeline.publish", set()),
     ("pipeline.codes", {*NUMBERS, "zarr"}),
     ("pipeline.images", {*NUMBERS, "zarr"}),
     ("pipeline.cluster", {"dask", "distributed", *NUMBERS}),
@@ -60,7 +62,7 @@ def test_a_room_loads_only_what_it_needs(module, allowed):
     assert loaded_by(f"import {module}") <= allowed
 
 
-@pytest.mark.parametrize("module", ["pipeline.heatmaps", "pipeline.encode", "pipeline.fanout"])
+@pytest.mark.parametrize("module", ["pipeline.heatmaps", "pipeline.encode", "pipeline.simulate", "pipeline.fanout"])
 def test_a_worker_that_counts_loads_no_torch(module):
     assert "torch" not in loaded_by(f"import {module}")
 
