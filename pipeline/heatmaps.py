@@ -1,6 +1,6 @@
 """The heatmap job: matrix and pairs → image store. Plans, lays out, fans out, and ends with every shard receipted."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.binning import zero_bin
 from pipeline.cluster import smallest_memory, worker_threads
-from pipeline.codes import Codes, codes_hash, open_codes
+from pipeline.codes import Codes, open_codes
 from pipeline.encode import encode_matrix
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import run_tasks
@@ -116,11 +116,14 @@ def make_heatmaps(
     """
     target = target.absolute()  # workers have other working folders
     codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
-    matrix_hash = expression.content_hash()
-    spec = _spec_of(str(codes_path), codes_hash(matrix_hash, request.cells, binning), binning, request)
-    require_memory(spec, smallest_memory(client, compute))
-    _refuse_another_job(target, spec)  # before its codes are replaced by ours
-    codes = encode_matrix(expression, codes_path, binning, request.cells, client, progress, matrix_hash)
+    spec, memory = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
+    require_memory(spec, memory)
+
+    def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
+        _refuse_another_job(target, replace(spec, codes_hash=content_hash))
+
+    codes = encode_matrix(expression, codes_path, binning, request.cells, client, progress, check=check, memory=memory)
+    spec = replace(spec, codes_hash=codes.content_hash)
     if not target.exists():
         create_images(target, spec, request.chosen.pairs, codes, request.provenance)
     images = open_images(target, complete=False)
