@@ -155,7 +155,7 @@ def _rank_edges(values: FloatArray, bottom: np.float32, top: np.float32, bins: i
 
 
 def _inverted_cdf(values: FloatArray, n: int) -> FloatArray:
-    """`np.quantile(values, np.linspace(0, 1, n), method="inverted_cdf")`, by one sort, an order of magnitude quicker."""
+    """`np.quantile(values, np.linspace(0, 1, n), method="inverted_cdf")`, by one sort, as is quicker."""
     place = np.ceil(values.size * np.linspace(0, 1, n) - 1).astype(np.int64)
     return np.asarray(np.sort(values)[np.maximum(place, 0)])
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.errors import InputError
+from pipeline.ranges import read_range
 
 DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
 
@@ -142,7 +143,7 @@ def row_pointers(path: str, stamp: tuple[int, int]) -> NDArray[np.int64]:
 def csr_rows(x: Any, pointers: NDArray[np.int64], start: int, stop: int) -> sparse.csr_matrix:
     """The rows start..stop, of which only the values are read."""
     low, high = int(pointers[start]), int(pointers[stop])
-    parts = x["data"][low:high], x["indices"][low:high], pointers[start : stop + 1] - low
+    parts = read_range(x["data"], low, high), read_range(x["indices"], low, high), pointers[start : stop + 1] - low
     return sparse.csr_matrix(parts, shape=(stop - start, shape_of(x)[1]))
 
 

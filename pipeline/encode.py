@@ -21,6 +21,7 @@ from pipeline.budget import encode_bytes, require_encode_memory
 from pipeline.codes import (
     Codes,
     add_edges,
+    block_cells,
     cell_blocks,
     codes_hash,
     counted_cells,
@@ -148,14 +149,13 @@ def _trusted_hash(found: Codes, matrix: Path, stamp: str) -> str | None:
 def _task_bytes(expression: Expression, cells: NDArray[np.int64], binning: Binning) -> int:
     """Memory of the largest task of either pass. Selected cells are read a few thousand rows at a time and kept."""
     layout = expression.layout()
-    entries = max(
-        layout.fullest(hash_blocks(expression.n_cells)), layout.fullest([cells[b] for b in cell_blocks(cells.size)])
-    )
+    chosen = [cells[block] for block in cell_blocks(cells.size)]
+    entries = layout.fullest([*hash_blocks(expression.n_cells), *chosen])
     return encode_bytes(len(expression.genes), entries, binning, layout.entry_bytes) + layout.kept_bytes
 
 
 def _survey(job: _Job) -> tuple[str, GeneStatistics]:
-    """Content hash of the matrix and statistics of the counted cells; merged in order, so that sums of floats are too."""
+    """Content hash of the matrix, and statistics of the counted cells, merged in order: sums of floats depend on it."""
     blocks = hash_blocks(job.expression.n_cells)
     bounds = np.searchsorted(job.cells, [[block.start, block.stop] for block in blocks]).tolist()
     job.progress.start("gene statistics", job.expression.n_cells)

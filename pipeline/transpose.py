@@ -67,7 +67,8 @@ def by_gene(
     start = np.zeros(n_genes + 1, np.int64)
     _count(indices, start)
     n_cells = indptr.size - 1
-    cell = np.empty(indices.size if cells else 0, np.uint16 if n_cells <= 2**16 else np.uint32)
+    numbers: type[np.unsignedinteger] = np.uint16 if n_cells <= 2**16 else np.uint32
+    cell = np.empty(indices.size if cells else 0, numbers)
     value = np.empty(indices.size, np.float32)
     _scatter(indptr, indices, values, start[:-1].copy(), cell, value)
     return ByGene(start, cell, value)
