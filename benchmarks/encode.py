@@ -71,7 +71,7 @@ def log_normalised(pointers: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """log1p of counts per 10,000 of the cell, as scanpy computes it."""
     lengths = np.diff(pointers)
     totals = np.add.reduceat(np.append(counts, 0), pointers[:-1]) * (lengths > 0)
-    return np.log1p(counts * np.repeat(np.divide(1e4, totals, where=totals > 0), lengths)).astype(np.float32)
+    return np.log1p(counts * np.repeat(1e4 / np.maximum(totals, 1), lengths)).astype(np.float32)
 
 
 class ZarrColumn:
