@@ -174,7 +174,7 @@ def plan(
         f"tasks            {cost.tasks:,} for {workers} workers",
         f"image store      about {cost.store_bytes / 1e6:,.0f} MB on disk",
         f"memory per task  at most {cost.task_bytes / 1e6:,.0f} MB{limit}",
-        f"time             about {_duration(cost.encode_seconds)} to encode, {_duration(cost.seconds)} to count and write",
+        f"time             about {_duration(cost.encode_seconds)} to encode, {_duration(cost.seconds)} to count",
         f"largest job      any number of cells and pairs, images of up to {cost.most_bins} × {cost.most_bins} bins",
     )
     return asdict(cost)

@@ -66,7 +66,8 @@ def floor_seconds(images: Images, codes: Path) -> tuple[float, float]:
 
 def differing(images: Images, expression: Path, codes: Path) -> int:
     """How many of some random images are not those of `np.histogram2d`."""
-    rows = np.sort(np.random.default_rng(0).choice(images.spec.n_pairs, min(CHECKED, images.spec.n_pairs), replace=False))
+    n_pairs = images.spec.n_pairs
+    rows = np.sort(np.random.default_rng(0).choice(n_pairs, min(CHECKED, n_pairs), replace=False))
     pairs, edges, cells = images.pairs(), images.array("edges"), open_codes(codes).array("cell")
     used = np.unique(np.concatenate([pairs.gene_a[rows], pairs.gene_b[rows]]))
     matrix, wrong = open_expression(expression), 0
@@ -129,7 +130,8 @@ def measure(
 ) -> dict[str, Any]:
     """All figures of one atlas."""
     atlas, source = prepare(folder, cells, genes, density, pairs)
-    store, codes, compute = folder / "images.zarr", folder / f"{atlas.stem}.codes.zarr", Compute(scheduler, 2, memory_limit)
+    store, codes = folder / "images.zarr", folder / f"{atlas.stem}.codes.zarr"
+    compute = Compute(scheduler, 2, memory_limit)
     run_job(atlas, store, codes, source, compute)  # encodes, and brings the codes into the page cache
     job = run_job(atlas, store, codes, source, compute)
     shutil.rmtree(store)

@@ -3,8 +3,8 @@
 python -m benchmarks.scheduler [--workers 1000] [--seconds 90]
 
 A scheduler in a process of its own and a thousand single-threaded workers in another. The tasks are those that
-`pipeline.tiles.task_runs` makes of shards whose work would keep every worker busy for so many seconds; each sleeps as long
-as it was planned. Prints JSON: tasks, their length, wall time, and how much longer it took than the sleep alone.
+`pipeline.tiles.task_runs` makes of shards whose work would keep every worker busy for so many seconds; each sleeps as
+long as it was planned. Prints JSON: tasks, their length, wall time, and how much longer it took than the sleep alone.
 """
 
 import argparse

@@ -11,6 +11,7 @@ holds the value 0 (`zero_bin`), exactly as `np.histogram2d` on the stored edges 
     rank       [0, smallest expressed), then equal-frequency bins of expressed cells     0, alone
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numba
@@ -100,7 +101,7 @@ def gene_statistics(values: FloatArray, genes: NDArray[np.integer], n_genes: int
     return GeneStatistics(n_cells, n_expressed, minimum, maximum, total, squares)
 
 
-def bin_edges(binning: Binning, statistics: GeneStatistics, sample: list[FloatArray] | None = None) -> FloatArray:
+def bin_edges(binning: Binning, statistics: GeneStatistics, sample: Iterable[FloatArray] | None = None) -> FloatArray:
     """Edges of every gene under a rule.
 
     Parameters
@@ -148,9 +149,15 @@ def _quantile_edges(values: FloatArray, top: np.float32, bins: int) -> FloatArra
 def _rank_edges(values: FloatArray, bottom: np.float32, top: np.float32, bins: int) -> FloatArray:
     """Bin 0 for the unexpressed cells, then bins of equal frequency; tied values always share a bin."""
     edges = np.zeros(bins + 1, np.float32)
-    edges[1:] = np.quantile(values, np.linspace(0, 1, bins), method="inverted_cdf") if values.size else top
+    edges[1:] = _inverted_cdf(values, bins) if values.size else top
     edges[1], edges[-1] = bottom, top  # of all cells, also where `values` is a sample of them
     return edges
+
+
+def _inverted_cdf(values: FloatArray, n: int) -> FloatArray:
+    """`np.quantile(values, np.linspace(0, 1, n), method="inverted_cdf")`, by one sort, as is quicker."""
+    place = np.ceil(values.size * np.linspace(0, 1, n) - 1).astype(np.int64)
+    return np.asarray(np.sort(values)[np.maximum(place, 0)])
 
 
 def zero_bin(edges: FloatArray) -> NDArray[np.int64]:
@@ -159,19 +166,25 @@ def zero_bin(edges: FloatArray) -> NDArray[np.int64]:
     return np.asarray(np.clip(below, 0, edges.shape[1] - 2), np.int64)
 
 
+@numba.njit(nogil=True, cache=True, inline="always")
+def bin_of(x, edges):  # type: ignore[no-untyped-def]
+    """The last of the bins whose lower edge is <= x; 0 below the first edge. For compiled loops.
+
+    A search by halving, but of a fixed number of steps and without a branch on the value: which half a value lies in
+    cannot be foretold, and every wrong guess would cost as much as five steps.
+    """
+    low, left = 0, edges.size - 1  # the bin is one of low … low + left - 1; a value on the last edge is in the last bin
+    while left > 1:
+        half = left >> 1
+        low = low + half if edges[low + half] <= x else low
+        left -= half
+    return low
+
+
 @numba.njit(nogil=True, cache=True)
 def _encode(values, genes, edges, codes):  # type: ignore[no-untyped-def]
-    last = edges.shape[1] - 2
     for i in range(values.size):
-        x, row = values[i], edges[genes[i]]
-        low, high = 0, last + 1  # the bin is the last edge <= x; a value on the last edge belongs to the last bin
-        while low < high:
-            middle = (low + high + 1) >> 1
-            if row[middle] <= x:
-                low = middle
-            else:
-                high = middle - 1
-        codes[i] = 1 + min(low, last)
+        codes[i] = 1 + bin_of(values[i], edges[genes[i]])
 
 
 def encode(values: FloatArray, genes: NDArray[np.integer], edges: FloatArray) -> NDArray[np.uint8]:

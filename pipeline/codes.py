@@ -6,7 +6,7 @@ Layout (Zarr v3): `codes` uint8 (gene, cell), 0 = not expressed, k = bin k − 1
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from zarr.codecs import BloscCodec, Crc32cCodec
 
-from pipeline.binning import GeneStatistics, encode
-from pipeline.errors import InputError
+from pipeline.binning import GeneStatistics
+from pipeline.errors import InputError, JobError
+from pipeline.shards import ChunkCodec, join_chunks, write_file
 from pipeline.spec import CODES_CELLS, Binning, digest
+from pipeline.transpose import ByGene
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
 CHUNK_GENES = 32
+CODEC = ChunkCodec("lz4", 5, "noshuffle")  # read far more often than written: decodes at three times zstd's speed
 
 
 def codes_hash(matrix_hash: str, cells: NDArray[np.int64], binning: Binning) -> str:
@@ -73,69 +74,105 @@ def _array(path: str, content_hash: str, name: str) -> zarr.Array[Any]:
     return zarr.open_array(path, path=name, mode="r")
 
 
+def block_cells(number: int) -> slice:
+    """Cells of a block; the last block may have fewer than the slice says."""
+    return slice(number * CODES_CELLS, (number + 1) * CODES_CELLS)
+
+
 def cell_blocks(n_cells: int) -> list[slice]:
     """Blocks of cells that are encoded by one task each."""
     return [slice(i, min(i + CODES_CELLS, n_cells)) for i in range(0, n_cells, CODES_CELLS)]
 
 
-def create_codes(
-    path: Path,
-    content_hash: str,
-    binning: Binning,
-    genes: Sequence[str],
-    cells: NDArray[np.int64],
-    edges: NDArray[np.float32],
-    statistics: GeneStatistics,
-    provenance: dict[str, Any],
-) -> None:
-    """Lay out a code store with everything but the codes.
+def create_codes(path: Path, genes: Sequence[str], cells: NDArray[np.int64]) -> None:
+    """Lay out what is known of a code store before the matrix has been read; `add_edges` completes it.
 
     Parameters
     ----------
     cells : (N,) int64
         Rows of the matrix that are counted, ascending.
-    edges : (G, bins + 1) float32
-    provenance
-        Where the matrix lies and what it holds, kept as attributes.
     """
     block = min(CODES_CELLS, cells.size)
-    shard_genes = -(-len(genes) // CHUNK_GENES) * CHUNK_GENES
     root = zarr.create_group(str(path), zarr_format=3)
     root.create_array(
         "codes",
         shape=(len(genes), cells.size),
         chunks=(CHUNK_GENES, block),
-        shards=(shard_genes, block),
+        shards=(_gene_chunks(len(genes)) * CHUNK_GENES, block),
         dtype="uint8",
         fill_value=0,
-        compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"), Crc32cCodec()],
+        compressors=CODEC.compressors(),
         dimension_names=("gene", "cell"),
     )
-    root.create_array("edges", data=edges, dimension_names=("gene", "edge"))
-    root.create_array("cell", data=cells, dimension_names=("cell",))
+    root.create_array("cell", data=cells, chunks=(block,), dimension_names=("cell",))
     root.create_array("gene", data=np.asarray(genes, np.dtypes.StringDType()), dimension_names=("gene",))
+
+
+def add_edges(
+    path: Path,
+    content_hash: str,
+    binning: Binning,
+    edges: NDArray[np.float32],
+    statistics: GeneStatistics,
+    provenance: dict[str, Any],
+) -> None:
+    """Complete the layout with what the survey told; the codes follow block by block.
+
+    Parameters
+    ----------
+    edges : (G, bins + 1) float32
+    provenance
+        Where the matrix lies and what it holds, kept as attributes.
+    """
+    root = zarr.open_group(str(path), mode="r+")
+    root.create_array("edges", data=edges, dimension_names=("gene", "edge"))
     for name in ("mean", "variance", "dropout"):
         root.create_array(name, data=getattr(statistics, name), dimension_names=("gene",))
     facts = {"format": FORMAT, "format_version": FORMAT_VERSION, "content_hash": content_hash, **asdict(binning)}
     root.attrs.update({**facts, "provenance": provenance})
 
 
-def write_block(path: str, rows: csr_matrix, block: slice) -> int:
-    """Encode one block of cells and write its shard; returns the number of expressed entries.
+def counted_cells(path: str, some: slice = slice(None)) -> NDArray[np.int64]:
+    """Rows of the matrix that all or some cells of a store, also of one being made, are."""
+    return np.asarray(zarr.open_array(path, path="cell", mode="r")[some])
+
+
+def write_block(path: str, entries: ByGene, number: int) -> int:
+    """Encode a block of cells, write its shard and read it back; returns the bytes on disk.
+
+    Chunk by chunk: dense codes of 32 genes are all that is ever laid out.
 
     Parameters
     ----------
-    rows : (N, G)
-        Expression of the block's cells, cells × genes.
-    block
-        Cells of the store, one of `cell_blocks`.
+    entries
+        Expression of the block's cells, as lists by gene.
+    number
+        Of the block among `cell_blocks`.
+
+    Raises
+    ------
+    JobError
+        The file does not hold what was written.
     """
-    codes, edges = (zarr.open_array(path, path=name, mode="r+") for name in ("codes", "edges"))
-    dense = np.zeros((rows.shape[1], rows.shape[0]), np.uint8)
-    cell = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-    dense[rows.indices, cell] = encode(rows.data, rows.indices, np.asarray(edges[:]))
-    codes[:, block] = dense
-    return int(rows.nnz)
+    edges = np.asarray(zarr.open_array(path, path="edges", mode="r")[:])
+    width = zarr.open_array(path, path="codes", mode="r").chunks[1]
+    content = join_chunks(_encoded_chunks(entries, edges, width))
+    file = Path(path, "codes", "c", "0", str(number))
+    write_file(file, content)
+    if (file.read_bytes() if content else b"") != content:
+        raise JobError(f"{file} does not hold the bytes that were written to it; check the disk, then run again.")
+    return len(content)
+
+
+def _encoded_chunks(entries: ByGene, edges: NDArray[np.float32], width: int) -> Iterator[bytes | None]:
+    dense = np.empty((CHUNK_GENES, width), np.uint8)
+    for chunk in range(_gene_chunks(entries.n_genes)):
+        entries.fill_codes(chunk * CHUNK_GENES, edges, dense)
+        yield CODEC.encode(dense)
+
+
+def _gene_chunks(n_genes: int) -> int:
+    return -(-n_genes // CHUNK_GENES)
 
 
 def open_codes(path: Path) -> Codes:
@@ -158,3 +195,17 @@ def open_codes(path: Path) -> Codes:
         )
     shape = _array(str(path), attrs["content_hash"], "codes").shape
     return Codes(str(path), attrs["content_hash"], Binning(attrs["scale"], attrs["bins"]), shape[0], shape[1])
+
+
+def provenance_of(codes: Codes) -> dict[str, Any]:
+    """Which matrix the codes were made from, in the words of `add_edges`."""
+    attrs = json.loads((Path(codes.path) / "zarr.json").read_text())["attributes"]
+    return dict(attrs["provenance"])
+
+
+def set_provenance(codes: Codes, provenance: dict[str, Any]) -> None:
+    """Note another place of the same matrix; replaced in one step, so that a reader never finds half of it."""
+    file = Path(codes.path) / "zarr.json"
+    metadata = json.loads(file.read_text())
+    metadata["attributes"]["provenance"] = provenance
+    write_file(file, json.dumps(metadata, indent=2).encode())

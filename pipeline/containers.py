@@ -1,5 +1,6 @@
 """AnnData as it lies on disk: .h5ad and .zarr, of every generation of the format, with X as CSR, CSC or dense."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.errors import InputError
+from pipeline.ranges import read_range
+
+DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
 
 
 def existing(source: str | Path, suffixes: tuple[str, ...]) -> Path:
@@ -52,6 +56,20 @@ def stamp_of(path: Path) -> tuple[int, int]:
     """Changes when the file is replaced: what is cached of it is then read anew."""
     stat = path.stat()
     return stat.st_ino, stat.st_mtime_ns
+
+
+def fingerprint(path: Path) -> str:
+    """Hex sha256 over names, sizes and times of change of the file, or of all files below the folder.
+
+    As git's index does, equal fingerprints are taken for equal content, which is never read. It costs one look at each
+    file; who changes a file and sets back its time, at the same size, is not seen.
+    """
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        total.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return total.hexdigest()
 
 
 def member(root: Any, name: str, path: Path) -> Any:
@@ -125,8 +143,15 @@ def row_pointers(path: str, stamp: tuple[int, int]) -> NDArray[np.int64]:
 def csr_rows(x: Any, pointers: NDArray[np.int64], start: int, stop: int) -> sparse.csr_matrix:
     """The rows start..stop, of which only the values are read."""
     low, high = int(pointers[start]), int(pointers[stop])
-    parts = x["data"][low:high], x["indices"][low:high], pointers[start : stop + 1] - low
+    parts = read_range(x["data"], low, high), read_range(x["indices"], low, high), pointers[start : stop + 1] - low
     return sparse.csr_matrix(parts, shape=(stop - start, shape_of(x)[1]))
+
+
+def dense_rows(x: Any, start: int, stop: int) -> sparse.csr_matrix:
+    """The rows start..stop of a dense matrix, of which no more than a few are held dense at a time."""
+    step = max(1, DENSE_VALUES // x.shape[1])
+    parts = [canonical_csr(x[i : min(i + step, stop)]) for i in range(start, stop, step)]
+    return sparse.vstack(parts, format="csr") if parts else canonical_csr(x[start:stop])
 
 
 @lru_cache(maxsize=1)

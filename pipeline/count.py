@@ -21,7 +21,8 @@ from pipeline.binning import zero_bin
 from pipeline.codes import CHUNK_GENES, Codes, open_codes
 from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
 from pipeline.images import Images, open_images, write_shard
-from pipeline.tiles import Portion, Task, Tile
+from pipeline.memory import Portion
+from pipeline.tiles import Task, Tile
 
 READ_CELLS = 2**20  # cells of a chunk of genes that are unpacked at a time: 32 MB of dense codes
 
@@ -81,8 +82,11 @@ class GeneReader:
 
     def genes(self, genes: NDArray[np.integer], slab: slice) -> GeneCells:
         """Expressed cells of some genes, ascending, over a slab."""
-        held = {gene: self._genes.get((gene, slab.start)) for gene in genes.tolist()}
-        missing = np.array([gene for gene, cells in held.items() if cells is None], np.int64)
+        held = dict[int, GeneCells]()
+        for gene in genes.tolist():
+            if (cells := self._genes.get((gene, slab.start))) is not None:
+                held[gene] = cells
+        missing = np.array([gene for gene in genes.tolist() if gene not in held], np.int64)
         for chunk in np.unique(missing // CHUNK_GENES):
             held.update(self._read(missing[missing // CHUNK_GENES == chunk], slab))
         return GeneCells.join([held[gene] for gene in genes.tolist()])

@@ -1,33 +1,69 @@
-"""The encoding job: expression matrix → code store, in two passes over blocks of cells, never the whole in memory."""
+"""The encoding job: expression matrix → code store, in two passes over blocks of cells, never the whole in memory.
+
+The first pass, the survey, digests every block of the matrix and takes the statistics of every gene: content hash and
+bin edges follow. The second encodes, a task a block. Tasks carry numbers; workers read cells and edges from the store
+that is being made, `.NAME.wip`, which takes its name when it is complete.
+"""
 
 import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from distributed import Client
 from numpy.typing import NDArray
 
 from pipeline.binning import GeneStatistics, bin_edges, gene_statistics
-from pipeline.codes import Codes, cell_blocks, codes_hash, create_codes, open_codes, write_block
-from pipeline.containers import stamp_of
-from pipeline.fanout import run_tasks
-from pipeline.matrix import Expression, open_expression
+from pipeline.codes import (
+    Codes,
+    add_edges,
+    block_cells,
+    cell_blocks,
+    codes_hash,
+    counted_cells,
+    create_codes,
+    open_codes,
+    provenance_of,
+    set_provenance,
+    write_block,
+)
+from pipeline.containers import fingerprint, stamp_of
+from pipeline.errors import JobError
+from pipeline.fanout import Usage, in_order, run_tasks
+from pipeline.matrix import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
+from pipeline.memory import encode_bytes, require_encode_memory
 from pipeline.progress import Progress
+from pipeline.samples import read_sample, sample_blocks, sampled_cells, write_sample
 from pipeline.spec import Binning
-
-SAMPLE_CELLS = 65_536  # cells whose quantiles place the edges of `rank` and `quantile`: all of them, up to this many
-SAMPLE_RUN = 256  # a larger matrix is sampled in evenly spaced runs of neighbouring cells, which is quick to read
+from pipeline.transpose import ByGene, by_gene
 
 
-def _opened(path: str) -> Expression:
-    return _opened_as(path, stamp_of(Path(path)))
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What every step of the job needs.
 
+    Attributes
+    ----------
+    matrix, aside
+        Where the matrix lies, and the store that is being made.
+    cells : (N,) int64
+        Rows of the matrix that are counted, ascending.
+    """
 
-@lru_cache(maxsize=2)
-def _opened_as(path: str, stamp: tuple[int, int]) -> Expression:
-    """A worker opens the matrix once, whatever the number of its tasks, and again when another lies there."""
-    return open_expression(path)
+    expression: Expression
+    matrix: Path
+    aside: Path
+    cells: NDArray[np.int64]
+    client: Client | None
+    progress: Progress
+    usage: Usage | None
+
+    def run(self, function: Callable[..., Any], tasks: list[Any]) -> Iterator[tuple[Any, Any]]:
+        """Results of tasks that read the matrix and the store that is being made."""
+        return run_tasks(self.client, function, tasks, str(self.matrix), str(self.aside), usage=self.usage)
 
 
 def encode_matrix(
@@ -37,64 +73,173 @@ def encode_matrix(
     cells: NDArray[np.int64],
     client: Client | None,
     progress: Progress,
-    matrix_hash: str | None = None,
+    *,
+    check: Callable[[str], None] | None = None,
+    usage: Usage | None = None,
+    memory: int | None = None,
 ) -> Codes:
-    """Codes of some cells of a matrix; made once, and reused if `target` already holds exactly these.
+    """Codes of some cells of a matrix on disk; made once, and reused if `target` already holds exactly these.
+
+    If `target` was made from the same file and its fingerprint (`pipeline.containers.fingerprint`) is what it was, the
+    matrix is not read. Else the survey tells whether the content is.
 
     Parameters
     ----------
     cells : (N,) int64
         Rows of the matrix that are counted, ascending.
-    matrix_hash
-        Content hash of the matrix, if the caller has it: it takes a pass over the matrix. Absent: computed here.
+    check
+        Called with the content hash of the wanted codes as soon as it is known (again after the survey), before
+        anything at `target` changes; what it raises ends the job.
+    usage
+        Takes in what the workers measured of themselves.
+    memory
+        Bytes of the smallest worker. Absent: no limit.
+
+    Raises
+    ------
+    InputError
+        `target` is something else than a code store; a task would not fit into `memory`; values of the matrix are NaN,
+        infinite or negative.
+    JobError
+        Tasks failed, or the matrix changed meanwhile.
     """
-    matrix_hash = matrix_hash or expression.content_hash()
-    wanted = codes_hash(matrix_hash, cells, binning)
-    if target.exists():
-        if (found := open_codes(target)).content_hash == wanted:
+    matrix, check = Path(str(expression.path)).resolve(), check or _accept
+    stamp = fingerprint(matrix)
+    found = open_codes(target) if target.exists() else None
+    if found is not None and (trusted := _trusted_hash(found, matrix, stamp)) is not None:
+        check(wanted := codes_hash(trusted, cells, binning))
+        if found.content_hash == wanted:
             return found
-        shutil.rmtree(target)
-    path, blocks = str(expression.path), cell_blocks(cells.size)
-    progress.start("gene statistics", cells.size)
-    statistics = _survey(path, [cells[block] for block in blocks], client, progress)
-    sample = _sample_values(expression, cells) if binning.scale in ("rank", "quantile") else None
-    edges = bin_edges(binning, statistics, sample)
-    aside = target.with_name(f".{target.name}.wip")
-    shutil.rmtree(aside, ignore_errors=True)
-    provenance = {"matrix": str(Path(path).resolve()), "matrix_hash": matrix_hash}
-    create_codes(aside, wanted, binning, expression.genes, cells, edges, statistics, provenance)
-    progress.start("encoding cells", cells.size)
-    for (block, _), _ in run_tasks(client, _encode_block, [(b, cells[b]) for b in blocks], path, str(aside)):
-        progress.advance(block.stop - block.start)
-    aside.rename(target)
+    require_encode_memory(_task_bytes(expression, cells, binning), memory)
+    job = _Job(expression, matrix, target.with_name(f".{target.name}.wip"), cells, client, progress, usage)
+    shutil.rmtree(job.aside, ignore_errors=True)
+    create_codes(job.aside, expression.genes, cells)
+    content, statistics = _survey(job)
+    wanted = codes_hash(content, cells, binning)
+    provenance = {"matrix": str(matrix), "matrix_hash": content, "fingerprint": stamp}
+    try:
+        check(wanted)
+    except BaseException:
+        shutil.rmtree(job.aside)
+        raise
+    if found is not None and found.content_hash == wanted:
+        shutil.rmtree(job.aside)
+        set_provenance(found, provenance)
+        return found
+    add_edges(job.aside, wanted, binning, _edges(job, binning, statistics), statistics, provenance)
+    _encode(job)
+    if fingerprint(matrix) != stamp:
+        raise JobError(f"{matrix} changed while it was encoded, so the codes would be of no one matrix; run it again.")
+    shutil.rmtree(target, ignore_errors=True)
+    job.aside.rename(target)
     return open_codes(target)
 
 
-def _survey(path: str, blocks: list[NDArray[np.int64]], client: Client | None, progress: Progress) -> GeneStatistics:
-    """Statistics over all blocks, merged in the blocks' order, so that sums of floats do not depend on the workers."""
-    found = dict[int, GeneStatistics]()
-    for (number, cells), statistics in run_tasks(client, _survey_block, enumerate(blocks), path):
-        found[number] = statistics
-        progress.advance(cells.size)
-    merged = found[0]
-    for number in range(1, len(blocks)):
-        merged = merged.merge(found[number])
-    return merged
+def encoded_before(expression: Expression, target: Path, binning: Binning, cells: NDArray[np.int64]) -> Codes | None:
+    """The codes at `target` if they are those of these cells, told without reading the matrix; else None.
+
+    Raises
+    ------
+    InputError
+        `target` is something else than a code store.
+    """
+    if not target.exists():
+        return None
+    found, matrix = open_codes(target), Path(str(expression.path)).resolve()
+    trusted = _trusted_hash(found, matrix, fingerprint(matrix))
+    return found if trusted and found.content_hash == codes_hash(trusted, cells, binning) else None
 
 
-def _survey_block(path: str, task: tuple[int, NDArray[np.int64]]) -> GeneStatistics:
-    rows = _opened(path).select(task[1])
-    return gene_statistics(rows.data, rows.indices, rows.shape[1], rows.shape[0])
+def _accept(content_hash: str) -> None:
+    pass
 
 
-def _encode_block(path: str, target: str, task: tuple[slice, NDArray[np.int64]]) -> int:
-    return write_block(target, _opened(path).select(task[1]), task[0])
+def _trusted_hash(found: Codes, matrix: Path, stamp: str) -> str | None:
+    """Content hash of the matrix without reading it, if the codes were made from this very file; else None."""
+    known = provenance_of(found)
+    same = known.get("matrix") == str(matrix) and known.get("fingerprint") == stamp
+    return str(known["matrix_hash"]) if same else None
 
 
-def _sample_values(expression: Expression, cells: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-    """Expressed values of every gene, from all cells or from evenly spaced runs of them."""
-    if cells.size > SAMPLE_CELLS:
-        starts = np.linspace(0, cells.size - SAMPLE_RUN, SAMPLE_CELLS // SAMPLE_RUN).astype(np.int64)
-        cells = np.concatenate([cells[start : start + SAMPLE_RUN] for start in starts])
-    columns = expression.select(cells).tocsc()
-    return [columns.data[a:b] for a, b in zip(columns.indptr[:-1], columns.indptr[1:], strict=True)]
+def _task_bytes(expression: Expression, cells: NDArray[np.int64], binning: Binning) -> int:
+    """Memory of the largest task of either pass. Selected cells are read a few thousand rows at a time and kept."""
+    layout = expression.layout()
+    chosen = [cells[block] for block in cell_blocks(cells.size)]
+    entries = layout.fullest([*hash_blocks(expression.n_cells), *chosen])
+    return encode_bytes(len(expression.genes), entries, binning, layout.entry_bytes) + layout.kept_bytes
+
+
+def _survey(job: _Job) -> tuple[str, GeneStatistics]:
+    """Content hash of the matrix, and statistics of the counted cells, merged in order: sums of floats depend on it."""
+    blocks = hash_blocks(job.expression.n_cells)
+    bounds = np.searchsorted(job.cells, [[block.start, block.stop] for block in blocks]).tolist()
+    job.progress.start("gene statistics", job.expression.n_cells)
+    results = job.run(_survey_block, [(number, *counted) for number, counted in enumerate(bounds)])
+    digests, merged = list[str](), None
+    for digest, statistics in in_order(((task[0], result) for task, result in results)):
+        block = blocks[len(digests)]
+        digests.append(digest)
+        merged = statistics if merged is None else merged.merge(statistics)
+        job.progress.advance(block.stop - block.start)
+    assert merged is not None  # a matrix has at least two cells
+    return matrix_hash(job.expression.n_cells, job.expression.genes, digests), merged
+
+
+def _edges(job: _Job, binning: Binning, statistics: GeneStatistics) -> NDArray[np.float32]:
+    if binning.scale not in ("rank", "quantile"):
+        return bin_edges(binning, statistics)
+    folder, blocks = job.aside / "sample", sample_blocks(job.cells.size)
+    for _ in job.run(_sample_block, list(range(len(blocks)))):
+        pass
+    edges = bin_edges(binning, statistics, read_sample(folder, len(blocks)))
+    shutil.rmtree(folder)
+    return edges
+
+
+def _encode(job: _Job) -> None:
+    blocks = cell_blocks(job.cells.size)
+    job.progress.start("encoding cells", job.cells.size)
+    for number, _ in job.run(_encode_block, list(range(len(blocks)))):
+        job.progress.advance(blocks[number].stop - blocks[number].start)
+
+
+# ── on the workers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _opened(path: str) -> Expression:
+    return _opened_as(path, stamp_of(Path(path)))
+
+
+@lru_cache(maxsize=2)
+def _opened_as(path: str, stamp: tuple[int, int]) -> Expression:
+    """A worker opens the matrix once, whatever the number of its tasks, and again when another lies there."""
+    return reopen_expression(path)
+
+
+def _survey_block(matrix: str, aside: str, task: tuple[int, int, int]) -> tuple[str, GeneStatistics]:
+    """Digest of a block of the matrix, and statistics of the cells in it that are counted: start..stop of the store."""
+    number, start, stop = task
+    expression = _opened(matrix)
+    block = hash_blocks(expression.n_cells)[number]
+    rows = expression.rows(block.start, block.stop)
+    digest = block_digest(rows)
+    if stop - start < rows.shape[0]:
+        rows = rows[counted_cells(aside, slice(start, stop)) - block.start]
+    return digest, gene_statistics(rows.data, rows.indices, rows.shape[1], rows.shape[0])
+
+
+def _sample_block(matrix: str, aside: str, number: int) -> None:
+    cells = counted_cells(aside)
+    sampled = sampled_cells(cells.size)
+    chosen = cells[sampled[sample_blocks(cells.size)[number]]]
+    write_sample(Path(aside, "sample"), number, _by_gene(matrix, chosen, places=False))
+
+
+def _encode_block(matrix: str, aside: str, number: int) -> int:
+    return write_block(aside, _by_gene(matrix, counted_cells(aside, block_cells(number))), number)
+
+
+def _by_gene(matrix: str, cells: NDArray[np.int64], places: bool = True) -> ByGene:
+    """Lists by gene of some cells; their rows are gone when it returns."""
+    rows = _opened(matrix).select(cells)
+    return by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], places)

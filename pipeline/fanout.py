@@ -99,6 +99,16 @@ def run_tasks(
         ) from error
 
 
+def in_order(results: Iterable[tuple[int, R]]) -> Iterator[R]:
+    """Results of tasks 0, 1, 2, … in that order; only those that came before their turn are held."""
+    early, turn = dict[int, R](), 0
+    for number, result in results:
+        early[number] = result
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+
+
 def _measured(function: Callable[..., R], *arguments: Any) -> tuple[R, tuple[str, int, float]]:
     """A result, and what it took: which process, its peak memory, seconds. Runs on the worker."""
     started = time.perf_counter()

@@ -1,7 +1,7 @@
 """The heatmap job: matrix and pairs → image store. Plans, lays out, fans out, and ends with every shard receipted."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from pipeline.cluster import smallest_memory, worker_threads
-from pipeline.codes import Codes, codes_hash
+from pipeline.codes import Codes
 from pipeline.cost import Rates, pair_events, shard_seconds
 from pipeline.count import Spent, count_task
 from pipeline.encode import encode_matrix
@@ -18,11 +18,12 @@ from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage, run_tasks
 from pipeline.images import Images, clear_shard, create_images, open_images
 from pipeline.matrix import Expression
+from pipeline.memory import Portion, portion
 from pipeline.pairs import Candidates, Pairs, candidates
 from pipeline.progress import Progress
 from pipeline.replicate import replicate_labels, split_cells
 from pipeline.spec import Binning, Compute, ImageSpec, PairSource
-from pipeline.tiles import Portion, Task, block_density, plan_tasks, portion, storage_order, tiles_of
+from pipeline.tiles import Task, block_density, plan_tasks, storage_order, tiles_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +120,17 @@ def make_heatmaps(
     """
     target = target.absolute()  # workers have other working folders
     codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
-    matrix_hash = expression.content_hash()
-    spec = _spec_of(str(codes_path), codes_hash(matrix_hash, request.cells, binning), binning, request)
-    limit = smallest_memory(client, compute)
+    spec, limit = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
     portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
-    _refuse_another_job(target, spec)  # before its codes are replaced by ours
-    codes = encode_matrix(expression, codes_path, binning, request.cells, client, progress, matrix_hash)
+    usage = Usage()
+
+    def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
+        _refuse_another_job(target, replace(spec, codes_hash=content_hash))
+
+    codes = encode_matrix(
+        expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
+    )
+    spec = replace(spec, codes_hash=codes.content_hash)
     if not target.exists():
         create_images(target, spec, request.chosen.pairs, codes, request.provenance)
     images = open_images(target, complete=False)
@@ -133,7 +139,7 @@ def make_heatmaps(
         clear_shard(images, shard)
     share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
     progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
-    spent, usage = Spent(), Usage()
+    spent = Spent()
     for task, cost in run_tasks(client, count_task, tasks, str(target), codes.path, share, usage=usage):
         progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
         spent.add(cost)

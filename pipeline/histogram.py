@@ -127,9 +127,9 @@ def _list_entries(codes, words, start, cell, code):  # type: ignore[no-untyped-d
                 cell[at], code[at] = c, codes[g, c]
                 at += 1
                 found &= found - one
-        for c in range(8 * words.shape[1], codes.shape[1]):
-            if codes[g, c] != 0:
-                cell[at], code[at] = c, codes[g, c]
+        for rest in range(8 * words.shape[1], codes.shape[1]):
+            if codes[g, rest] != 0:
+                cell[at], code[at] = rest, codes[g, rest]
                 at += 1
 
 

@@ -285,7 +285,7 @@ def _sound_chunks(images: Images, shard: int, counts: NDArray[np.uint32]) -> Ite
 
 
 @numba.njit(nogil=True, cache=True)
-def _first_wrong(found, wanted, n_cells):  # type: ignore[no-untyped-def]
+def _first_wrong(found, wanted, n_cells):
     """First image that differs or has another sum; -1 if none. One pass, while both are in the cache."""
     for p in range(wanted.shape[0]):
         a, b = found[p].ravel(), wanted[p].ravel()

@@ -5,6 +5,7 @@ On disk nothing is changed: `open_expression` accepts what others wrote, `pipeli
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,6 +21,7 @@ from pipeline.containers import (
     canonical_csr,
     csc_as_csr,
     csr_rows,
+    dense_rows,
     existing,
     layout_of,
     member,
@@ -34,13 +36,15 @@ from pipeline.containers import (
 )
 from pipeline.errors import InputError
 from pipeline.genes import looks_like_barcodes, looks_like_genes
+from pipeline.spec import HASH_CELLS
 from pipeline.tables import TEXT_SUFFIXES, Table, read_table
 
 Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
 
 SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
 SELECT_BLOCK = 4096  # cells that are read together to pick some of them
-HASH_BLOCK_VALUES = 2**24  # values of a dense block while hashing: 64 MiB of float32
+SELECT_GAP = 256  # unwanted cells in a row from which on they are passed over rather than read
+SAMPLED_ROWS = 64  # of a dense matrix, whose density nothing on disk tells
 IN_MEMORY = "the AnnData in memory"
 
 
@@ -87,24 +91,40 @@ class Expression:
 
     def select(self, cells: NDArray[np.int64]) -> sparse.csr_matrix:
         """Expression of some cells, ascending: (cell, gene) float32 CSR, read a run of neighbours at a time."""
-        starts = np.append(0, np.flatnonzero(np.diff(cells // SELECT_BLOCK)) + 1)
+        if cells.size and int(cells[-1]) - int(cells[0]) == cells.size - 1:
+            return self.rows(int(cells[0]), int(cells[-1]) + 1)
+        apart = (np.diff(cells // SELECT_BLOCK) > 0) | (np.diff(cells) > SELECT_GAP)
+        starts = np.append(0, np.flatnonzero(apart) + 1)
         runs = [cells[a:b] for a, b in zip(starts, np.append(starts[1:], cells.size), strict=True)]
         parts = [self.rows(int(run[0]), int(run[-1]) + 1)[run - run[0]] for run in runs]
         return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
 
     def content_hash(self) -> str:
-        """sha256 over shape, gene ids and values; the same for any container, chunks, compression and block size."""
-        streams = [hashlib.sha256() for _ in range(3)]
-        step = max(1, HASH_BLOCK_VALUES // len(self.genes))
-        for start in range(0, self.n_cells, step):
-            block = self.rows(start, min(start + step, self.n_cells))
-            streams[0].update(np.diff(block.indptr).astype("<i8").tobytes())
-            streams[1].update(block.indices.astype("<i4").tobytes())
-            streams[2].update(block.data.astype("<f4").tobytes())
-        total = hashlib.sha256(json.dumps([self.n_cells, len(self.genes), self.genes]).encode())
-        for stream in streams:
-            total.update(stream.digest())
-        return total.hexdigest()
+        """sha256 over shape, gene ids and values; the same for any container, chunks and compression.
+
+        The serial form: the encoding job has its workers digest the blocks, with the same result.
+        """
+        blocks = hash_blocks(self.n_cells)
+        return matrix_hash(self.n_cells, self.genes, (block_digest(self.rows(b.start, b.stop)) for b in blocks))
+
+    def layout(self) -> "Layout":
+        """How the matrix lies on disk, for planning the memory of tasks; no more of it is read than tells so.
+
+        Only of a matrix on disk.
+        """
+        path = Path(str(self.path))
+        with opened(path) as root:
+            x = root["X"]
+            kind = layout_of(x, str(path))
+            if kind == "dense":
+                rows = np.linspace(0, self.n_cells - 1, min(SAMPLED_ROWS, self.n_cells)).astype(int)
+                filled = sum(np.count_nonzero(x[int(row)]) for row in rows) / rows.size
+                return Layout(np.arange(self.n_cells + 1) * int(np.ceil(filled)), 8, 0)
+            stored = x["data"].dtype.itemsize + x["indices"].dtype.itemsize
+            if kind == "csr":
+                return Layout(row_pointers(str(path), stamp_of(path)), stored, 0)
+            entries = int(x["data"].shape[0])
+            return Layout(np.linspace(0, entries, self.n_cells + 1).astype(np.int64), 8, entries * (stored + 8))
 
     def obs(self) -> pd.DataFrame:
         """Annotations of the cells, one row each."""
@@ -122,7 +142,58 @@ class Expression:
             layout = layout_of(x, str(path))
             if layout == "csr":
                 return csr_rows(x, row_pointers(str(path), stamp_of(path)), start, stop)
-            return x[start:stop] if layout == "dense" else csc_as_csr(str(path), stamp_of(path))[start:stop]
+            return (
+                dense_rows(x, start, stop) if layout == "dense" else csc_as_csr(str(path), stamp_of(path))[start:stop]
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How a matrix lies on disk, as far as it decides what a task needs in memory.
+
+    Parameters
+    ----------
+    pointers : (cell + 1,) int64, where each cell's entries start; exact for CSR, evenly spread for CSC and dense
+    entry_bytes : of one entry as it is read, value and index together
+    kept_bytes : what each process that reads the matrix keeps of it: CSC has to be turned as a whole
+    """
+
+    pointers: NDArray[np.int64]
+    entry_bytes: int
+    kept_bytes: int
+
+    def fullest(self, blocks: Iterable[NDArray[np.int64] | slice]) -> int:
+        """Entries of the fullest of some blocks of cells."""
+        lengths = np.diff(self.pointers)
+        return max(int(lengths[block].sum()) for block in blocks)
+
+
+def hash_blocks(n_cells: int) -> list[slice]:
+    """The blocks of cells whose digests make the content hash."""
+    return [slice(i, min(i + HASH_CELLS, n_cells)) for i in range(0, n_cells, HASH_CELLS)]
+
+
+def block_digest(rows: sparse.csr_matrix) -> str:
+    """Hex sha256 of a block of cells: row lengths, gene indices and values, little-endian i8, i4 and f4."""
+    total = hashlib.sha256(np.diff(rows.indptr).astype("<i8").data)
+    total.update(np.ascontiguousarray(rows.indices, "<i4").data)
+    total.update(np.ascontiguousarray(rows.data, "<f4").data)
+    return total.hexdigest()
+
+
+def matrix_hash(n_cells: int, genes: tuple[str, ...], digests: Iterable[str]) -> str:
+    """Content hash of a matrix from the digests of its `hash_blocks`, in order."""
+    total = hashlib.sha256(json.dumps([n_cells, genes]).encode())
+    for digest in digests:
+        total.update(bytes.fromhex(digest))
+    return total.hexdigest()
+
+
+def reopen_expression(path: str) -> Expression:
+    """A matrix that `open_expression` has accepted, without the names of its cells: what a worker needs to read it."""
+    with opened(Path(path)) as root:
+        genes, n_cells = read_frame(root["var"]), shape_of(root["X"])[0]
+    return Expression(path, tuple(genes.index), None, n_cells)
 
 
 def open_expression(source: str | Path | AnnData) -> Expression:

@@ -43,7 +43,7 @@ class Pairs:
         """Hex sha256 of the ordered pairs and their labels, the same on every machine."""
         total = hashlib.sha256()
         for column, dtype in ((self.gene_a, "<i4"), (self.gene_b, "<i4"), (self.label, "i1")):
-            total.update(np.ascontiguousarray(column, dtype).view(np.uint8))
+            total.update(np.ascontiguousarray(column, dtype).tobytes())
         return total.hexdigest()
 
 

@@ -26,10 +26,11 @@ from pipeline.fanout import run_tasks
 from pipeline.heatmaps import Request, plan_count
 from pipeline.images import create_images, open_images
 from pipeline.matrix import Expression
+from pipeline.memory import portion
 from pipeline.pairs import Pairs
 from pipeline.progress import Progress
 from pipeline.spec import CODES_CELLS, Binning, Compute, ImageSpec
-from pipeline.tiles import Task, portion
+from pipeline.tiles import Task
 from pipeline.transpose import by_gene
 
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
@@ -114,9 +115,19 @@ def plan_heatmaps(
         share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates)
         reading = rates.chunk * _chunk_reads(tasks, pairs, workers)
     return Plan(
-        len(pairs), cells.size, len(shards), len(tasks), workers, int(rates.image_bytes * len(pairs)), share.task_bytes,
-        limit, share.cells, _most_bins(cells.size, limit), encode_seconds / workers, (float(seconds.sum()) + reading) / workers,
-    )  # fmt: skip
+        pairs=len(pairs),
+        cells=cells.size,
+        shards=len(shards),
+        tasks=len(tasks),
+        workers=workers,
+        store_bytes=int(rates.image_bytes * len(pairs)),
+        task_bytes=share.task_bytes,
+        worker_bytes=limit,
+        cells_at_once=share.cells,
+        most_bins=_most_bins(cells.size, limit),
+        encode_seconds=encode_seconds / workers,
+        seconds=(float(seconds.sum()) + reading) / workers,
+    )
 
 
 def _measure(

@@ -15,6 +15,7 @@ CHUNK_PAIRS = 256  # images that are compressed together: the unit of reading
 SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of repair
 SHARD_BYTES = SHARD_PAIRS * 32 * 32 * 4  # uncompressed; finer bins put fewer images into a shard, not more bytes
 CODES_CELLS = 16_384  # cells in one shard of the code store
+HASH_CELLS = 16_384  # cells hashed together; part of what a content hash means, so never to be changed
 
 
 def digest(facts: dict[str, Any]) -> str:

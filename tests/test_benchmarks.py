@@ -1,9 +1,10 @@
 """Every benchmark runs once, small, so that the command behind a published figure never rots."""
 
 import numpy as np
+import pytest
 from model_fixtures import small_store
 
-from benchmarks import exact, kernel, picture
+from benchmarks import encode, exact, kernel, picture
 
 
 def test_kernel_figures():
@@ -15,6 +16,21 @@ def test_kernel_figures():
 def test_the_simulated_matrix_has_the_density_it_promises():
     expression = kernel.simulate(2000, 320, 1.0)
     assert 0.1 < expression.nnz / np.prod(expression.shape) < 0.17
+
+
+@pytest.mark.cluster
+def test_encode_figures(tmp_path):
+    figures = encode.measure(tmp_path, cells=300, genes=50, density=0.1)
+    assert figures["scanpy_over_pairscape"] > 0
+    assert min(figures[f"{name}_bytes"] for name in ("scanpy_peak", "pairscape_peak_worker", "codes")) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"300x50x0.1.zarr", "300x50x0.1.h5ad"}
+
+
+def test_the_input_of_encode_has_the_density_it_promises(monkeypatch):
+    monkeypatch.setattr(encode, "MADE_CELLS", 100)
+    entries = [genes.size for _, genes, _ in encode.blocks_of_counts(250, 400, 0.05)]
+    assert len(entries) == 3
+    assert 0.04 < sum(entries) / (250 * 400) < 0.06
 
 
 def test_picture(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_matrix
 
-from pipeline.binning import GeneStatistics, bin_edges, encode, gene_statistics, zero_bin
+from pipeline.binning import GeneStatistics, _inverted_cdf, bin_edges, encode, gene_statistics, zero_bin
 from pipeline.spec import CHUNK_PAIRS, SHARD_BYTES, SHARD_PAIRS, Binning
 
 RULES = ("max", "range", "quantile", "rank")
@@ -153,6 +153,11 @@ def test_rank_bins_are_equally_frequent(n_expressed, bins):
     assert counts[:2].tolist() == [80 - n_expressed, 0]
     assert np.ptp(counts[2:]) <= 2  # the quantiles and the closed last bin round by one cell each
     assert counts[2:].sum() == n_expressed
+
+
+@given(arrays(np.float32, st.integers(1, 300), elements=st.floats(0, 8, width=32)), st.integers(2, 255))
+def test_rank_takes_the_quantiles_of_numpy(x, n):
+    np.testing.assert_array_equal(_inverted_cdf(x, n), np.quantile(x, np.linspace(0, 1, n), method="inverted_cdf"))
 
 
 def test_rank_never_parts_tied_values():

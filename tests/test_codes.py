@@ -1,23 +1,32 @@
 """The code store: what is written is what numpy would code; kept while it is true, made again when it is not."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
+from anndata import AnnData
 from conftest import Stages, simulated, store_expression
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from pipeline import codes as module
 from pipeline import encode as encoding
+from pipeline import samples
 from pipeline.binning import bin_edges, gene_statistics
-from pipeline.codes import cell_blocks, open_codes
+from pipeline.cluster import open_client
+from pipeline.codes import cell_blocks, codes_hash, open_codes, provenance_of
 from pipeline.encode import encode_matrix
-from pipeline.matrix import open_expression
-from pipeline.spec import Binning
+from pipeline.errors import InputError, JobError
+from pipeline.fanout import Usage
+from pipeline.matrix import Expression, open_expression
+from pipeline.shards import write_file
+from pipeline.spec import Binning, Compute
 
 RULES = ("max", "range", "quantile", "rank")
 
@@ -38,6 +47,11 @@ def made(path):
     """When and as what the store's first file was made: changes if it is made again."""
     status = (path / "zarr.json").stat()
     return status.st_ino, status.st_mtime_ns
+
+
+def contents(folder):
+    """Every file below a folder with its bytes, in the order of names."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.mark.parametrize("scale", RULES)
@@ -97,8 +111,9 @@ def test_only_the_asked_cells_are_encoded(dense, expression_path, small_blocks, 
 
 @pytest.mark.parametrize("scale", ["rank", "quantile"])
 def test_a_sample_of_the_cells_leaves_no_value_outside(scale, dense, expression_path, silent, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "SAMPLE_CELLS", 40)
-    monkeypatch.setattr(encoding, "SAMPLE_RUN", 10)
+    monkeypatch.setattr(samples, "SAMPLE_CELLS", 40)
+    monkeypatch.setattr(samples, "SAMPLE_RUN", 10)
+    monkeypatch.setattr(module, "CODES_CELLS", 16)  # a sample of three blocks
     expression, cells = open_expression(expression_path), np.arange(150)
     codes = encode_matrix(expression, tmp_path / "c.zarr", Binning(scale), cells, None, silent)
     edges = codes.array("edges")
@@ -120,9 +135,168 @@ def test_the_same_codes_are_not_made_twice(expression_path, stages, silent, tmp_
 def test_the_same_matrix_elsewhere_has_the_same_codes(dense, expression_path, stages, silent, tmp_path):
     target = tmp_path / "c.zarr"
     encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, silent)
+    before = contents(target / "codes")
     elsewhere = open_expression(store_expression(tmp_path / "elsewhere.zarr", dense))
     encode_matrix(elsewhere, target, Binning(), np.arange(150), None, stages)
+    assert stages.seen == {"gene statistics": [150, 150]}
+    assert contents(target / "codes") == before
+    assert provenance_of(open_codes(target))["matrix"] == str(tmp_path / "elsewhere.zarr")
+    assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", "elsewhere.zarr"}
+
+
+def test_a_matrix_whose_files_are_what_they_were_is_not_read(expression_path, stages, silent, tmp_path, monkeypatch):
+    target = tmp_path / "c.zarr"
+    first = encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, silent)
+    monkeypatch.setattr(Expression, "rows", None)  # would fail if it were called
+    assert encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, stages) == first
     assert stages.seen == {}
+
+
+def test_a_touched_matrix_is_surveyed_once(dense, silent, tmp_path):
+    source, target = store_expression(tmp_path / "e.zarr", dense), tmp_path / "c.zarr"
+    encode_matrix(open_expression(source), target, Binning(), np.arange(150), None, silent)
+    before = contents(target / "codes")
+    os.utime(source / "X" / "data" / "zarr.json", ns=(1, 1))
+    for surveyed in (True, False):
+        stages = Stages()
+        encode_matrix(open_expression(source), target, Binning(), np.arange(150), None, stages)
+        assert set(stages.seen) == ({"gene statistics"} if surveyed else set())
+        assert contents(target / "codes") == before
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_refuses_the_wanted_codes_keeps_the_old_ones(known, dense, silent, tmp_path):
+    """Whether their hash is known from the fingerprint, or only after the survey."""
+    source, target = store_expression(tmp_path / "e.zarr", dense), tmp_path / "c.zarr"
+    old = encode_matrix(open_expression(source), target, Binning(), np.arange(150), None, silent)
+    if not known:
+        os.utime(source / "X" / "data" / "zarr.json", ns=(1, 1))
+    before, seen = contents(target), []
+
+    def refuse(content_hash):
+        seen.append(content_hash)
+        raise InputError("another job")
+
+    with pytest.raises(InputError, match="another job"):
+        encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), None, silent, check=refuse)
+    expected = codes_hash(open_expression(source).content_hash(), np.arange(150), Binning("rank"))
+    assert seen == [expected] != [old.content_hash]
+    assert contents(target) == before
+    assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", "e.zarr"}
+
+
+@pytest.mark.parametrize("n_cells", [150, 154])
+def test_shards_are_those_of_zarr_to_the_byte(n_cells, small_blocks, silent, tmp_path):
+    """The last block short or full; a chunk of genes that no cell of a block expresses."""
+    dense = simulated(n_cells)
+    dense[22:44, :32] = 0
+    source = store_expression(tmp_path / "e.zarr", dense)
+    ours = encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(n_cells), None, silent)
+    layout = zarr.open_array(f"{ours.path}/codes", mode="r")
+    theirs = zarr.create_array(
+        str(tmp_path / "z"), shape=layout.shape, chunks=layout.chunks, shards=layout.shards, dtype="uint8",
+        fill_value=0, compressors=layout.compressors,
+    )  # fmt: skip
+    theirs[:] = layout[:]
+    assert len(contents(tmp_path / "z" / "c")) == 7
+    names = {p.relative_to(tmp_path / "z"): content for p, content in contents(tmp_path / "z" / "c").items()}
+    assert names == {p.relative_to(f"{ours.path}/codes"): b for p, b in contents(Path(ours.path, "codes", "c")).items()}
+
+
+MANY = 40_000  # cells in three blocks: workers know no patched constants
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A matrix of three blocks, and the files that a synchronous run makes of half of its cells."""
+    folder = tmp_path_factory.mktemp("many")
+    source = store_expression(folder / "e.zarr", simulated(MANY, 40))
+    half = np.sort(np.random.default_rng(0).permutation(MANY)[: MANY // 2])
+    encode_matrix(open_expression(source), folder / "c.zarr", Binning("quantile"), half, None, Stages())
+    return source, half, contents(folder / "c.zarr")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("scheduler", ["threads", "local"])
+def test_every_scheduler_writes_the_same_bytes(scheduler, many, stages, tmp_path):
+    source, half, truth = many
+    usage = Usage()
+    with open_client(Compute(scheduler, workers=2)) as client:
+        expression = open_expression(source)
+        encode_matrix(
+            expression, tmp_path / "c.zarr", Binning("quantile"), half, client, stages, usage=usage, memory=2 * 10**9
+        )
+    assert {path.name for path in tmp_path.iterdir()} == {"c.zarr"}
+    assert list(contents(tmp_path / "c.zarr").values()) == list(truth.values())
+    assert stages.seen == {"gene statistics": [MANY, MANY], "encoding cells": [MANY // 2, MANY // 2]}
+    assert usage.peak > 0
+
+
+def foreign(kind, dense, path):
+    """The matrix as others write it."""
+    x = sparse.csr_matrix(dense)
+    if kind == "wide, unsorted, explicit zeros":
+        order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(x.indptr[:-1], x.indptr[1:], strict=True)])
+        pointers = (
+            x.indptr + np.eye(1, len(x.indptr), len(x.indptr) - 1, dtype=np.int64)[0]
+        )  # one entry more at the end
+        x = sparse.csr_matrix((np.append(x.data[order], 0.0), np.append(x.indices[order], 0), pointers), x.shape)
+        x.data, x.indices, x.indptr = x.data.astype(float), x.indices.astype(np.int64), x.indptr.astype(np.int64)
+    elif kind == "csc":
+        x = x.tocsc()
+    elif kind == "dense":
+        x = dense
+    names = {"obs": [f"c{i}" for i in range(len(dense))], "var": [f"G{i}" for i in range(dense.shape[1])]}
+    AnnData(x, **{axis: pd.DataFrame(index=index) for axis, index in names.items()}).write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csr", "wide, unsorted, explicit zeros", "csc", "dense"])
+def test_matrices_of_others_give_the_same_codes(kind, dense, expression_path, small_blocks, silent, tmp_path):
+    dense = dense.copy()
+    dense[149, 0] = 0  # where the explicit zero goes
+    ours = store_expression(tmp_path / "e.zarr", dense)
+    cells, made = np.arange(0, 150, 3), []
+    for number, source in enumerate((ours, foreign(kind, dense, tmp_path / "m.h5ad"))):
+        target = tmp_path / f"{number}.zarr"
+        made.append(encode_matrix(open_expression(source), target, Binning("rank"), cells, None, silent))
+    assert made[0].content_hash == made[1].content_hash
+    assert list(contents(tmp_path / "0.zarr" / "codes").values()) == list(
+        contents(tmp_path / "1.zarr" / "codes").values()
+    )
+    np.testing.assert_array_equal(made[0].array("edges"), made[1].array("edges"))
+
+
+def test_a_worker_without_the_memory_is_refused_before_anything_is_made(expression_path, silent, refuses, tmp_path):
+    with refuses("encoding a block", "each worker has 0.1 GB", "--memory-limit"):
+        encode_matrix(
+            open_expression(expression_path), tmp_path / "c.zarr", Binning(), np.arange(150), None, silent, memory=10**8
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_run_leaves_the_old_codes_and_its_own_beginning(dense, silent, refuses, tmp_path, monkeypatch):
+    source, target = store_expression(tmp_path / "e.zarr", dense), tmp_path / "c.zarr"
+    encode_matrix(open_expression(source), target, Binning(), np.arange(150), None, silent)
+    before = contents(target)
+    monkeypatch.setattr(module, "write_file", lambda path, content: write_file(path, content[:-1]))
+    with refuses("does not hold the bytes", kind=JobError):
+        encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), None, silent)
+    assert contents(target) == before
+    assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", ".c.zarr.wip", "e.zarr"}
+
+
+def test_a_matrix_that_changes_meanwhile_is_told(dense, silent, refuses, tmp_path, monkeypatch):
+    source, real = store_expression(tmp_path / "e.zarr", dense), encoding.add_edges
+
+    def disturbed(*arguments):
+        os.utime(source / "X" / "data" / "zarr.json", ns=(1, 1))
+        real(*arguments)
+
+    monkeypatch.setattr(encoding, "add_edges", disturbed)
+    with refuses("e.zarr changed while it was encoded", "run it again", kind=JobError):
+        encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(150), None, silent)
+    assert not (tmp_path / "c.zarr").exists()
 
 
 @pytest.mark.parametrize("change", ["matrix", "genes", "cells", "binning"])

@@ -7,11 +7,13 @@ import time
 
 import pytest
 from distributed import get_worker
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline import cluster
 from pipeline.cluster import memory_per_worker, open_client, smallest_memory, worker_count, worker_threads
 from pipeline.errors import InputError, JobError
-from pipeline.fanout import RETRIES, Usage, run_tasks
+from pipeline.fanout import RETRIES, Usage, in_order, run_tasks
 from pipeline.spec import Compute
 
 ATTEMPTS: dict[str, int] = {}  # of the tasks below, which run in threads of this process
@@ -37,6 +39,22 @@ def _fresh_attempts():
 
 def power(base, exponent, task):
     return base + task**exponent
+
+
+@given(st.permutations(range(9)))
+def test_results_in_order_hold_only_what_is_early(order):
+    given_out = []
+
+    def coming():
+        for position, number in enumerate(order):
+            done = set(order[:position])
+            in_turn = next(n for n in range(10) if n not in done)
+            assert given_out == list(range(in_turn))  # all that could be given before this one came
+            yield number, number
+
+    for result in in_order(coming()):
+        given_out.append(result)
+    assert given_out == list(range(9))
 
 
 def attempt(task):

@@ -28,10 +28,11 @@ from pipeline.errors import JobError
 from pipeline.heatmaps import make_heatmaps, resolve_request
 from pipeline.images import damage, open_images, receipt_file, shard_file
 from pipeline.matrix import open_expression
+from pipeline.memory import Portion
 from pipeline.pairs import Pairs, all_pairs
 from pipeline.progress import Silent
 from pipeline.spec import Binning, Compute, PairSource
-from pipeline.tiles import Portion, storage_order, tiles_of
+from pipeline.tiles import storage_order, tiles_of
 
 ROOT = Path(__file__).parents[1]
 RULES = ("max", "range", "quantile", "rank")

@@ -1,6 +1,8 @@
 """Matrices of every container: the same values, the same hash, and one clear line for what cannot be used."""
 
 import gzip
+import hashlib
+import json
 import os
 import pickle
 import shutil
@@ -21,9 +23,10 @@ from anndata.io import write_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.containers import fingerprint
 from pipeline.datasets import demo_cells
 from pipeline.errors import InputError
-from pipeline.matrix import open_expression, read_any
+from pipeline.matrix import open_expression, read_any, reopen_expression
 
 GENES = ["CTSH", "IL1B", "RPL23A", "CD81", "TLR2"]
 CELLS = [f"LPS_1h_S{i}" for i in range(7)]
@@ -127,10 +130,54 @@ def test_one_hash_for_every_container(make: Callable[[Path], Path | ad.AnnData],
         assert open_expression(source).content_hash() == expected
 
 
-def test_the_hash_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = open_expression(adata()).content_hash()
-    monkeypatch.setattr("pipeline.matrix.HASH_BLOCK_VALUES", 10)  # two cells at a time
-    assert open_expression(adata()).content_hash() == whole
+@pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
+def test_a_hash_of_several_blocks(
+    make: Callable[[Path], Path | ad.AnnData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.matrix.HASH_CELLS", 3)
+    monkeypatch.setattr("pipeline.containers.DENSE_VALUES", 10)  # two cells of a dense matrix at a time
+    total = hashlib.sha256(json.dumps([7, GENES]).encode())
+    for start in (0, 3, 6):
+        rows = sparse.csr_matrix(values()[start : start + 3])
+        parts = np.diff(rows.indptr).astype("<i8"), rows.indices.astype("<i4"), rows.data.astype("<f4")
+        total.update(hashlib.sha256(b"".join(part.tobytes() for part in parts)).digest())
+    assert open_expression(make(tmp_path)).content_hash() == total.hexdigest()
+
+
+@pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
+def test_a_worker_reopens_what_was_accepted(make: Callable[[Path], Path | ad.AnnData], tmp_path: Path) -> None:
+    source = make(tmp_path)
+    if isinstance(source, Path):
+        accepted, again = open_expression(source), reopen_expression(str(source))
+        assert (again.genes, again.n_cells) == (accepted.genes, accepted.n_cells)
+        np.testing.assert_array_equal(again.rows(2, 6).toarray(), values()[2:6])
+        assert accepted.layout().fullest([slice(0, 4), np.array([4, 6])]) >= np.count_nonzero(values()[:4])
+
+
+def test_the_fingerprint_sees_each_file(tmp_path: Path) -> None:
+    path = write_zarr(adata(), tmp_path / "m.zarr", 3)
+    seen = {fingerprint(path)}
+    assert fingerprint(path) in seen
+    for change in (
+        lambda: os.utime(path / "X" / "zarr.json", ns=(1, 1)),
+        lambda: (path / "obs" / "more").write_bytes(b"x"),
+        lambda: (path / "obs" / "more").rename(path / "obs" / "other"),
+        lambda: (path / "obs" / "other").unlink(),
+    ):
+        change()
+        seen.add(fingerprint(path))
+    assert len(seen) == 4  # the last is as before the second
+    file = write_h5ad(adata(), tmp_path / "m.h5ad")
+    before = fingerprint(file)
+    os.utime(file, ns=(1, 1))
+    assert fingerprint(file) != before
+
+
+@pytest.mark.parametrize("cells", [[0, 1, 2], [1, 3, 6], [0, 6], [4]])
+def test_selected_cells(cells: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.matrix.SELECT_BLOCK", 3)
+    monkeypatch.setattr("pipeline.matrix.SELECT_GAP", 2)
+    np.testing.assert_array_equal(open_expression(adata()).select(np.array(cells)).toarray(), values()[cells])
 
 
 @pytest.mark.parametrize("change", ["value", "place", "gene"])

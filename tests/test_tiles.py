@@ -1,4 +1,4 @@
-"""The plan: every pair in exactly one tile of one shard of one task, whatever the workers; memory before spending."""
+"""The plan: every pair in exactly one tile of one shard of one task, whatever the workers; few tasks, none too long."""
 
 from unittest.mock import patch
 
@@ -9,20 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline import tiles
-from pipeline.errors import InputError
-from pipeline.histogram import BLOCK_GENES
 from pipeline.pairs import Pairs
-from pipeline.spec import CODES_CELLS, Binning
 from pipeline.tiles import (
-    ENTRY_BYTES,
     TASK_SECONDS,
     TASKS_PER_WORKER,
-    USED_SHARE,
-    WORKER_BASE_BYTES,
     block_density,
     blocks_of,
     plan_tasks,
-    portion,
     storage_order,
     task_runs,
     tiles_of,
@@ -109,58 +102,6 @@ def test_ten_thousand_shards_are_as_many_tasks_as_a_scheduler_likes():
     seconds = np.full(4490, 0.1)
     assert 4490 / 2 < len(task_runs(seconds, 1000)) <= 4490
     assert len(task_runs(seconds, 2)) == 16
-
-
-# ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-GB = 10**9
-jobs = st.tuples(st.sampled_from([2, 32, 64, 255]), st.integers(2, 50_000_000), st.floats(0.001, 1.0))
-
-
-@given(jobs, st.floats(0.5, 64))
-def test_a_portion_fits_or_is_refused(job, limit):
-    """What is planned fits beside the idle worker; whoever is refused is told a limit that is enough."""
-    bins, n_cells, density = job
-    limit = int(limit * GB)
-    try:
-        share = portion(Binning(bins=bins), n_cells, density, limit)
-    except InputError as error:
-        suggested = float(str(error).split("--memory-limit ")[1].split("GB")[0])
-        assert suggested * GB > limit
-        share, limit = portion(Binning(bins=bins), n_cells, density, int(suggested * GB)), int(suggested * GB)
-    assert share.task_bytes + WORKER_BASE_BYTES <= limit * USED_SHARE
-    assert 1 <= share.cells <= n_cells
-    assert share.shards >= 1
-    assert share.cache_bytes >= 0
-    slab = share.cells * BLOCK_GENES * density * ENTRY_BYTES
-    images = (1 + share.shards) * Binning(bins=bins).shard_pairs * bins**2 * 4
-    assert slab + images + share.cache_bytes <= share.task_bytes
-
-
-@given(jobs)
-def test_more_memory_is_never_worse(job):
-    bins, n_cells, density = job
-    shares = [portion(Binning(bins=bins), n_cells, density, limit * GB) for limit in (2, 4, 8, 16)]
-    assert [share.cells for share in shares] == sorted(share.cells for share in shares)
-
-
-def test_an_atlas_is_counted_in_one_go_and_a_larger_one_slab_by_slab():
-    one, many = (portion(Binning(), cells, 0.05, 3 * GB) for cells in (1_000_000, 100_000_000))
-    assert (one.cells, one.shards) == (1_000_000, 1)
-    assert one.cache_bytes > 10**9
-    assert many.cells < 100_000_000
-    assert many.cells % CODES_CELLS == 0
-    assert many.shards > 4
-    assert portion(Binning(), 200_000_000, 0.05, 3 * GB) == many
-
-
-def test_without_a_limit_all_cells_are_counted_in_one_go():
-    assert portion(Binning(), 5_000_000, 0.1, None).cells == 5_000_000
-
-
-def test_a_worker_too_small_for_a_task_is_refused_before_it_is_killed(refuses):
-    with refuses("needs", " GB", "each worker has 0.5", "--memory-limit", "--workers"):
-        portion(Binning(), 1_000_000, 0.05, 500_000_000)
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=200), st.integers(0, 2**32))

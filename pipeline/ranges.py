@@ -1,0 +1,97 @@
+"""A range of a long 1-D array on disk, decoded chunk by chunk where zarr-python would run a coroutine for each.
+
+A matrix has hundreds of chunks a block of cells, and reading them is most of the time of encoding it. Only the layout
+that `pipeline.ingest` writes is read here: Zarr v3 in local files, shards of little-endian values under blosc. All
+other arrays are zarr's or h5py's to read.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs import blosc
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
+from zarr.storage import LocalStore
+
+INDEX_ENTRY, CRC_BYTES, ABSENT = 16, 4, 2**64 - 1
+
+
+def read_range(array: Any, low: int, high: int) -> NDArray[Any]:
+    """`array[low:high]` of a Zarr or HDF5 array of one dimension.
+
+    Raises
+    ------
+    ValueError
+        A shard is damaged.
+    """
+    shard = _shard_length(array)
+    if shard is None or low >= high:
+        return np.asarray(array[low:high])
+    out, numbers = np.empty(high - low, array.dtype), range(low // shard, -(-high // shard))
+    files = [_shard_file(array, number) for number in numbers]
+    if not all(file.exists() for file in files):  # holds fill values only, or is lost: zarr knows
+        return np.asarray(array[low:high])
+    for number, file in zip(numbers, files, strict=True):
+        _read_shard(file, array, number * shard, low, out)
+    return out
+
+
+def _shard_length(array: Any) -> int | None:
+    """Values of a shard; None if the array is laid out in another way than the one that is read here."""
+    if not isinstance(array, zarr.Array) or not isinstance(array.store, LocalStore) or array.metadata.zarr_format != 3:
+        return None
+    codecs: tuple[Any, ...] = array.metadata.codecs
+    if len(array.shape) != 1 or len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
+        return None
+    inner: tuple[Any, ...] = tuple(codecs[0].codecs)
+    outer = [type(codec).__name__ for codec in codecs[0].index_codecs]
+    plain = len(inner) == 2 and isinstance(inner[0], BytesCodec) and isinstance(inner[1], BloscCodec)
+    known = codecs[0].index_location.value == "end" and outer == ["BytesCodec", "Crc32cCodec"]
+    little = array.dtype.isnative and np.little_endian and plain and inner[0].endian.value == "little"
+    return int((array.shards or (0,))[0]) if little and known else None
+
+
+def _shard_file(array: Any, number: int) -> Path:
+    return Path(array.store.root, array.path, array.metadata.encode_chunk_key((number,)))
+
+
+def _read_shard(path: Path, array: Any, first: int, low: int, out: NDArray[Any]) -> None:
+    """Decode what a shard that begins at value `first` holds of the range that begins at `low`."""
+    length = int(array.chunks[0])
+    with path.open("rb") as file:
+        index = _index(file, array.shards[0] // length)
+        begin, end = max(low - first, 0) // length, min(-(-(low + out.size - first) // length), len(index))
+        for chunk in range(begin, end):
+            at, size = (int(number) for number in index[chunk])
+            content = None if at == ABSENT else _read(file, at, size)
+            _place(content, array, first + chunk * length - low, length, out)
+
+
+def _read(file: Any, at: int, size: int) -> bytes:
+    file.seek(at)
+    return bytes(file.read(size))
+
+
+def _index(file: Any, n_chunks: int) -> NDArray[np.uint64]:
+    size = INDEX_ENTRY * n_chunks + CRC_BYTES
+    file.seek(-size, 2)
+    footer = file.read(size)
+    if google_crc32c.value(footer[:-CRC_BYTES]).to_bytes(CRC_BYTES, "little") != footer[-CRC_BYTES:]:
+        raise ValueError(f"the index of {Path(file.name).name} is damaged")
+    return np.frombuffer(footer[:-CRC_BYTES], "<u8").reshape(n_chunks, 2)
+
+
+def _place(content: bytes | None, array: Any, at: int, length: int, out: NDArray[Any]) -> None:
+    """Put a chunk at its place, of which a part may lie outside; the last chunk of an array is padded."""
+    inside = slice(max(at, 0), min(at + length, out.size))
+    if content is None:
+        out[inside] = array.fill_value
+    elif inside.stop - inside.start == length:
+        blosc.decompress(content, out[inside])
+    else:
+        whole = np.empty(length, out.dtype)
+        blosc.decompress(content, whole)
+        out[inside] = whole[inside.start - at : inside.stop - at]
