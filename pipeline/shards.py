@@ -1,8 +1,9 @@
 """Whole shards, chunk by chunk: the bytes that zarr-python would write, without its detour through one task a chunk.
 
 A shard of Zarr v3 is its chunks one after the other and then an index: offset and length of each chunk, uint64, and a
-crc32c of the index. A chunk that holds only zeros is left out and its index entry is all ones. Each chunk is little-endian
-values, compressed by blosc, and a crc32c (Zarr v3 core and `sharding_indexed` specifications). Reading is left to zarr.
+crc32c of the index. A chunk of zeros is left out, and its index entry is all ones. Each chunk is its values,
+little-endian, compressed by blosc, and a crc32c (specifications: Zarr v3 core and `sharding_indexed`). Reading is left
+to zarr.
 """
 
 import os

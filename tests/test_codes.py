@@ -237,9 +237,7 @@ def foreign(kind, dense, path):
     x = sparse.csr_matrix(dense)
     if kind == "wide, unsorted, explicit zeros":
         order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(x.indptr[:-1], x.indptr[1:], strict=True)])
-        pointers = (
-            x.indptr + np.eye(1, len(x.indptr), len(x.indptr) - 1, dtype=np.int64)[0]
-        )  # one entry more at the end
+        pointers = np.append(x.indptr[:-1], x.indptr[-1] + 1)  # one entry more at the end
         x = sparse.csr_matrix((np.append(x.data[order], 0.0), np.append(x.indices[order], 0), pointers), x.shape)
         x.data, x.indices, x.indptr = x.data.astype(float), x.indices.astype(np.int64), x.indptr.astype(np.int64)
     elif kind == "csc":
