@@ -118,6 +118,8 @@ def make_heatmaps(
     codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
     spec, memory = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
     require_memory(spec, memory)
+    if target.exists():  # other pairs, bins or numbers of cells are refused before the matrix is read
+        _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
 
     def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
         _refuse_another_job(target, replace(spec, codes_hash=content_hash))

@@ -284,6 +284,17 @@ def test_a_failed_run_leaves_the_old_codes_and_its_own_beginning(dense, silent, 
     assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", ".c.zarr.wip", "e.zarr"}
 
 
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_a_bad_value_is_the_users_matter_on_any_scheduler(scheduler, dense, silent, refuses, tmp_path):
+    """Found by a worker, yet told as bad input, and nothing is left behind."""
+    bad = dense.copy()
+    bad[77, 7] = -1
+    source = foreign("csr", bad, tmp_path / "m.h5ad")
+    with open_client(Compute(scheduler, workers=1)) as client, refuses("m.h5ad", "gene G7", "negative value -1"):
+        encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(150), client, silent)
+    assert {path.name for path in tmp_path.iterdir()} == {"m.h5ad"}
+
+
 def test_a_matrix_that_changes_meanwhile_is_told(dense, silent, refuses, tmp_path, monkeypatch):
     source, real = store_expression(tmp_path / "e.zarr", dense), encoding.add_edges
 
