@@ -45,7 +45,7 @@ def core_seconds(store: str, codes: str, shards: list[int]) -> tuple[float, floa
     reader = count.GeneReader(found, portion(binning, found.n_cells, 1.0, None))
     count.warm_up()
     for shard in shards:
-        counts, _ = count._count_rows(images, reader, list(tiles[shard]), spent)
+        counts, _ = count._count_rows(images, reader, list(tiles[shard]), 0, spent)
         started = time.perf_counter()
         for at in range(0, len(counts), CHUNK_PAIRS):
             CODEC.encode(counts[at : at + CHUNK_PAIRS])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.binning import GeneStatistics
 from pipeline.errors import InputError, JobError
-from pipeline.shards import ChunkCodec, join_chunks, write_file
+from pipeline.shards import ChunkCodec, join_chunks, read_chunks, write_file
 from pipeline.spec import CODES_CELLS, Binning, digest
 from pipeline.transpose import ByGene
 
@@ -60,12 +60,37 @@ class Codes:
         return np.asarray(_array(self.path, self.content_hash, name)[:])
 
     def read(self, genes: NDArray[np.int64], cells: slice) -> NDArray[np.uint8]:
-        """Codes of some genes, ascending, over a range of cells: (G, N) uint8, read from disk chunk by chunk."""
-        codes, parts = _array(self.path, self.content_hash, "codes"), []
-        for chunk in np.unique(genes // CHUNK_GENES):
-            rows = genes[genes // CHUNK_GENES == chunk] - chunk * CHUNK_GENES
-            parts.append(np.asarray(codes[chunk * CHUNK_GENES : (chunk + 1) * CHUNK_GENES, cells])[rows])
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+        """Codes of some genes, ascending, over a range of cells: (G, N) uint8, read from disk chunk by chunk.
+
+        Raises
+        ------
+        JobError
+            A chunk is damaged.
+        """
+        width = _array(self.path, self.content_hash, "codes").chunks[1]
+        out = np.empty((genes.size, cells.stop - cells.start), np.uint8)
+        dense = np.empty((CHUNK_GENES, width), np.uint8)
+        for block in range(cells.start // width, -(-cells.stop // width)):
+            at = block * width - cells.start
+            inside = slice(max(at, 0), min(at + width, out.shape[1]))
+            self._read_block(block, genes, slice(inside.start - at, inside.stop - at), dense, out[:, inside])
+        return out
+
+    def _read_block(
+        self, block: int, genes: NDArray[np.int64], cells: slice, dense: NDArray[np.uint8], out: NDArray[np.uint8]
+    ) -> None:
+        """Codes of some genes over some cells of a block; a chunk is unpacked whole into `dense`, its rows picked."""
+        chunks, file = np.unique(genes // CHUNK_GENES), Path(self.path, "codes", "c", "0", str(block))
+        try:
+            for chunk, content in zip(chunks, read_chunks(file, _gene_chunks(self.n_genes), chunks), strict=True):
+                rows = genes // CHUNK_GENES == chunk
+                if content is None:
+                    out[rows] = 0
+                else:
+                    CODEC.decode(content, dense)
+                    out[rows] = dense[genes[rows] - chunk * CHUNK_GENES, cells]
+        except ValueError as error:
+            raise JobError(f"{file} is damaged ({error}); delete {self.path}, it will be made again.") from error
 
 
 @lru_cache(maxsize=32)

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from pipeline.binning import zero_bin
 from pipeline.codes import CHUNK_GENES, Codes, open_codes
+from pipeline.errors import JobError
 from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
 from pipeline.images import Images, open_images, write_shard
 from pipeline.memory import Portion
 from pipeline.tiles import Task, Tile
 
+ROUNDING = 2.0**-23  # of the share of cells that the store keeps as float32
 READ_CELLS = 2**20  # cells of a chunk of genes that are unpacked at a time: 32 MB of dense codes
 
 
@@ -68,12 +70,16 @@ class GeneReader:
     codes: Codes
     portion: Portion
     chunks_read: int = 0
+    _dropout: NDArray[np.float32] = field(init=False)
     _genes: LRUCache = field(init=False)
     _block: dict[tuple[tuple[int, ...], int], tuple[GeneBlock, NDArray[np.int64]]] = field(init=False)
+    _rooms: list[NDArray[np.uint32]] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._dropout = self.codes.array("dropout")
         self._genes = LRUCache(self.portion.cache_bytes, getsizeof=lambda gene: gene.nbytes)
         self._block = {}
+        self._rooms = [np.empty(0, np.uint32), np.empty(0, np.uint32)]
 
     def slabs(self) -> Iterator[slice]:
         """Runs of cells that are counted one after the other: one, unless memory is short."""
@@ -99,6 +105,12 @@ class GeneReader:
             self._block[genes, slab.start] = GeneBlock.lay_out(cells, bins), cells.margins(bins)
         return self._block[genes, slab.start]
 
+    def room(self, number: int, images: int, bins: int) -> NDArray[np.uint32]:
+        """Memory for so many images, used again and again: fresh memory costs as much as counting into it."""
+        if self._rooms[number].size < images * bins**2:
+            self._rooms[number] = np.empty(images * bins**2, np.uint32)
+        return self._rooms[number][: images * bins**2].reshape(images, bins, bins)
+
     def _read(self, genes: NDArray[np.int64], slab: slice) -> dict[int, GeneCells]:
         """Genes of one chunk, read and kept."""
         self.chunks_read += 1
@@ -110,9 +122,19 @@ class GeneReader:
         found = {}
         for row, gene in enumerate(genes.tolist()):
             found[gene] = GeneCells.follow([part.take(np.array([row])) for part in parts])
+            self._check(gene, found[gene])
             if found[gene].nbytes <= self._genes.maxsize:
                 self._genes[gene, slab.start] = found[gene]
         return found
+
+    def _check(self, gene: int, cells: GeneCells) -> None:
+        """A lost file of codes would read as zeros."""
+        expected = round((1 - float(self._dropout[gene])) * self.codes.n_cells)
+        if cells.n_cells == self.codes.n_cells and abs(cells.cell.size - expected) > 0.5 + ROUNDING * cells.n_cells:
+            raise JobError(
+                f"{self.codes.path}: gene {gene} is expressed in {cells.cell.size:,} cells, not in {expected:,} as it "
+                "was: codes are lost; delete the store, it will be made again."
+            )
 
 
 _held = local()  # a reader a thread: the memory of a task was planned for a thread
@@ -136,16 +158,16 @@ def warm_up() -> None:
 def count_task(target: str, codes_path: str, portion: Portion, task: Task) -> Spent:
     """Count, write and receipt the shards of one task. Runs on a worker, any number of times."""
     images, reader = open_images(target, complete=False), _reader(open_codes(Path(codes_path)), portion)
-    spent, pending, read_before = Spent(), list[Future[Spent]](), reader.chunks_read
+    spent, writing, read_before = Spent(), Future[Spent](), reader.chunks_read
+    writing.set_result(Spent())
     with ThreadPoolExecutor(1) as writer:
-        for start in range(0, len(task.shards), portion.shards):
+        for number, start in enumerate(range(0, len(task.shards), portion.shards)):
             group = slice(start, start + portion.shards)
             tiles = [tile for shard in task.tiles[group] for tile in shard]
-            counts, both_zero = _count_rows(images, reader, tiles, spent)
-            while pending:  # at most one group waits to be written: memory for two is planned
-                spent.add(pending.pop().result())
-            pending.append(writer.submit(_write, images, task.shards[group], counts, both_zero))
-        spent.add(pending.pop().result())
+            counts, both_zero = _count_rows(images, reader, tiles, number % 2, spent)
+            spent.add(writing.result())  # so that its room is free for the next group
+            writing = writer.submit(_write, images, task.shards[group], counts, both_zero)
+        spent.add(writing.result())
     spent.chunks_read = reader.chunks_read - read_before
     return spent
 
@@ -160,11 +182,11 @@ def _write(images: Images, shards: tuple[int, ...], counts: NDArray[np.uint32], 
 
 
 def _count_rows(
-    images: Images, reader: GeneReader, tiles: list[Tile], spent: Spent
+    images: Images, reader: GeneReader, tiles: list[Tile], room: int, spent: Spent
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Images and double zeros of the rows of some tiles, one after the other."""
+    """Images and double zeros of the rows of some tiles, one after the other, in one of the reader's two rooms."""
     n_rows, bins = sum(tile.stop - tile.start for tile in tiles), images.spec.binning.bins
-    counts, both_zero, at = np.empty((n_rows, bins, bins), np.uint32), np.empty(n_rows, np.uint32), 0
+    counts, both_zero, at = reader.room(room, n_rows, bins), np.empty(n_rows, np.uint32), 0
     for genes_b, members in groupby(tiles, key=lambda tile: tile.genes_b):
         parts = list(members)
         gene_a, gene_b = (

@@ -31,7 +31,7 @@ from pipeline.codes import (
     write_block,
 )
 from pipeline.containers import fingerprint, stamp_of
-from pipeline.errors import JobError
+from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage, in_order, run_tasks
 from pipeline.matrix import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
 from pipeline.memory import encode_bytes, require_encode_memory
@@ -62,8 +62,13 @@ class _Job:
     usage: Usage | None
 
     def run(self, function: Callable[..., Any], tasks: list[Any]) -> Iterator[tuple[Any, Any]]:
-        """Results of tasks that read the matrix and the store that is being made."""
-        return run_tasks(self.client, function, tasks, str(self.matrix), str(self.aside), usage=self.usage)
+        """Results of tasks that read the matrix and the store that is being made; a bad matrix is the user's matter."""
+        try:
+            yield from run_tasks(self.client, function, tasks, str(self.matrix), str(self.aside), usage=self.usage)
+        except JobError as error:
+            if isinstance(error.__cause__, InputError):
+                raise error.__cause__ from None
+            raise
 
 
 def encode_matrix(
@@ -114,14 +119,13 @@ def encode_matrix(
     job = _Job(expression, matrix, target.with_name(f".{target.name}.wip"), cells, client, progress, usage)
     shutil.rmtree(job.aside, ignore_errors=True)
     create_codes(job.aside, expression.genes, cells)
-    content, statistics = _survey(job)
-    wanted = codes_hash(content, cells, binning)
-    provenance = {"matrix": str(matrix), "matrix_hash": content, "fingerprint": stamp}
     try:
-        check(wanted)
-    except BaseException:
+        content, statistics = _survey(job)
+        check(wanted := codes_hash(content, cells, binning))
+    except InputError:  # the user's matrix, or another job on the same images: nothing that a next run could use
         shutil.rmtree(job.aside)
         raise
+    provenance = {"matrix": str(matrix), "matrix_hash": content, "fingerprint": stamp}
     if found is not None and found.content_hash == wanted:
         shutil.rmtree(job.aside)
         set_provenance(found, provenance)

@@ -123,6 +123,8 @@ def make_heatmaps(
     spec, limit = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
     portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
     usage = Usage()
+    if target.exists():  # other pairs, bins or numbers of cells are refused before the matrix is read
+        _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
 
     def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
         _refuse_another_job(target, replace(spec, codes_hash=content_hash))

@@ -239,17 +239,17 @@ def _count(a_start, a_cell, a_code, b_start, b_cell, b_code, start, offset, firs
         if begin == end:
             continue
         own_cell, own_code = a_cell[a_start[a] : a_start[a + 1]], a_code[a_start[a] : a_start[a + 1]]
-        if not add:
-            images[begin:end] = 0
         alone = 0
         for p in range(begin, end):
             alone += b_start[member[p] + 1] - b_start[member[p]]
         if alone * alone_cost <= own_cell.size * (offset.size / max(n_cells, 1)):
+            if not add:
+                images[begin:end] = 0
             _count_alone(own_cell, own_code, b_start, b_cell, b_code, dense, member, begin, end, images)
         else:
             _sort_cells(own_cell, own_code, bucket, cells)
             _count_walk(start, offset, bucket, cells, table)
-            _take_images(table, member, begin, end, images)
+            _take_images(table, member, begin, end, add, images)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -287,14 +287,18 @@ def _count_walk(start, offset, bucket, cells, table):  # type: ignore[no-untyped
 
 
 @numba.njit(nogil=True, cache=True)
-def _take_images(table, member, begin, end, images):  # type: ignore[no-untyped-def]
+def _take_images(table, member, begin, end, add, images):  # type: ignore[no-untyped-def]
     bins = table.shape[0]
     for p in range(begin, end):
         left, image = member[p] * bins, images[p]
         for ka in range(bins):
             counters = table[ka, left : left + bins]
-            for kb in range(bins):
-                image[kb, ka] += counters[kb]
+            if add:
+                for kb in range(bins):
+                    image[kb, ka] += counters[kb]
+            else:
+                for kb in range(bins):
+                    image[kb, ka] = counters[kb]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -8,7 +8,6 @@ other arrays are zarr's or h5py's to read.
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import zarr
 from numcodecs import blosc
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
 from zarr.storage import LocalStore
 
-INDEX_ENTRY, CRC_BYTES, ABSENT = 16, 4, 2**64 - 1
+from pipeline.shards import read_chunks
 
 
 def read_range(array: Any, low: int, high: int) -> NDArray[Any]:
@@ -60,28 +59,10 @@ def _shard_file(array: Any, number: int) -> Path:
 
 def _read_shard(path: Path, array: Any, first: int, low: int, out: NDArray[Any]) -> None:
     """Decode what a shard that begins at value `first` holds of the range that begins at `low`."""
-    length = int(array.chunks[0])
-    with path.open("rb") as file:
-        index = _index(file, array.shards[0] // length)
-        begin, end = max(low - first, 0) // length, min(-(-(low + out.size - first) // length), len(index))
-        for chunk in range(begin, end):
-            at, size = (int(number) for number in index[chunk])
-            content = None if at == ABSENT else _read(file, at, size)
-            _place(content, array, first + chunk * length - low, length, out)
-
-
-def _read(file: Any, at: int, size: int) -> bytes:
-    file.seek(at)
-    return bytes(file.read(size))
-
-
-def _index(file: Any, n_chunks: int) -> NDArray[np.uint64]:
-    size = INDEX_ENTRY * n_chunks + CRC_BYTES
-    file.seek(-size, 2)
-    footer = file.read(size)
-    if google_crc32c.value(footer[:-CRC_BYTES]).to_bytes(CRC_BYTES, "little") != footer[-CRC_BYTES:]:
-        raise ValueError(f"the index of {Path(file.name).name} is damaged")
-    return np.frombuffer(footer[:-CRC_BYTES], "<u8").reshape(n_chunks, 2)
+    length, n_chunks = int(array.chunks[0]), array.shards[0] // array.chunks[0]
+    numbers = range(max(low - first, 0) // length, min(-(-(low + out.size - first) // length), n_chunks))
+    for number, content in zip(numbers, read_chunks(path, n_chunks, numbers), strict=True):
+        _place(content, array, first + number * length - low, length, out)
 
 
 def _place(content: bytes | None, array: Any, at: int, length: int, out: NDArray[Any]) -> None:

@@ -2,15 +2,15 @@
 
 A shard of Zarr v3 is its chunks one after the other and then an index: offset and length of each chunk, uint64, and a
 crc32c of the index. A chunk of zeros is left out, and its index entry is all ones. Each chunk is its values,
-little-endian, compressed by blosc, and a crc32c (specifications: Zarr v3 core and `sharding_indexed`). Reading is left
-to zarr.
+little-endian, compressed by blosc, and a crc32c (specifications: Zarr v3 core and `sharding_indexed`). Reading whole
+arrays is left to zarr.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import google_crc32c
 import numpy as np
@@ -18,9 +18,8 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from pipeline.errors import JobError
-
-ABSENT = np.uint64(2**64 - 1)  # both index entries of a chunk that is not stored
+ABSENT = 2**64 - 1  # both numbers of the index entry of a chunk that is not stored
+INDEX_ENTRY = 16  # bytes: where a chunk begins, and its length
 CRC_BYTES = 4
 
 
@@ -45,7 +44,7 @@ class ChunkCodec:
 
     def encode(self, chunk: NDArray[Any]) -> bytes | None:
         """Bytes of a contiguous chunk; None if it holds only zeros, as then nothing is stored."""
-        if not chunk.any():
+        if not (chunk[:1].any() or chunk.any()):  # the first row nearly always answers
             return None
         content = bytes(self._blosc().encode(chunk))
         return content + _crc(content)
@@ -55,12 +54,12 @@ class ChunkCodec:
 
         Raises
         ------
-        JobError
+        ValueError
             The checksum is not that of the bytes.
         """
         compressed = content[:-CRC_BYTES]
         if _crc(compressed) != content[-CRC_BYTES:]:
-            raise JobError("a chunk has another checksum than its bytes; check the disk.")
+            raise ValueError("a chunk has another checksum than its bytes")
         self._blosc().decode(compressed, out=out)
 
     def _blosc(self) -> Blosc:
@@ -86,13 +85,33 @@ def join_chunks(chunks: Iterable[bytes | None]) -> bytes:
     return b"".join([*(chunk for chunk in held if chunk is not None), footer, _crc(footer)])
 
 
-def split_shard(content: bytes, n_chunks: int) -> list[bytes | None]:
-    """The chunks of a shard in order, None where only zeros are meant."""
-    if not content:
-        return [None] * n_chunks
-    footer = content[-16 * n_chunks - CRC_BYTES : -CRC_BYTES]
-    index = np.frombuffer(footer, "<u8").reshape(n_chunks, 2).tolist()
-    return [None if at == int(ABSENT) else content[at : at + length] for at, length in index]
+def read_chunks(path: Path, n_chunks: int, numbers: Iterable[int]) -> Iterator[bytes | None]:
+    """Some of the chunks of a shard, still compressed, None where only zeros are meant; a missing file is all zeros.
+
+    Raises
+    ------
+    ValueError
+        The index is damaged.
+    """
+    if not path.exists():
+        yield from (None for _ in numbers)
+        return
+    with path.open("rb") as file:
+        index = _read_index(file, n_chunks)
+        for number in numbers:
+            at, length = (int(entry) for entry in index[number])
+            file.seek(at if at != ABSENT else 0)
+            yield file.read(length) if at != ABSENT else None
+
+
+def _read_index(file: BinaryIO, n_chunks: int) -> NDArray[np.uint64]:
+    size = INDEX_ENTRY * n_chunks + CRC_BYTES
+    if file.seek(0, os.SEEK_END) >= size:
+        file.seek(-size, os.SEEK_END)
+        footer = file.read(size)
+        if _crc(footer[:-CRC_BYTES]) == footer[-CRC_BYTES:]:
+            return np.frombuffer(footer[:-CRC_BYTES], "<u8").reshape(n_chunks, 2)
+    raise ValueError(f"the index of {Path(file.name).name} is damaged")
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -237,9 +237,7 @@ def foreign(kind, dense, path):
     x = sparse.csr_matrix(dense)
     if kind == "wide, unsorted, explicit zeros":
         order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(x.indptr[:-1], x.indptr[1:], strict=True)])
-        pointers = (
-            x.indptr + np.eye(1, len(x.indptr), len(x.indptr) - 1, dtype=np.int64)[0]
-        )  # one entry more at the end
+        pointers = np.append(x.indptr[:-1], x.indptr[-1] + 1)  # one entry more at the end
         x = sparse.csr_matrix((np.append(x.data[order], 0.0), np.append(x.indices[order], 0), pointers), x.shape)
         x.data, x.indices, x.indptr = x.data.astype(float), x.indices.astype(np.int64), x.indptr.astype(np.int64)
     elif kind == "csc":
@@ -284,6 +282,17 @@ def test_a_failed_run_leaves_the_old_codes_and_its_own_beginning(dense, silent, 
         encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), None, silent)
     assert contents(target) == before
     assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", ".c.zarr.wip", "e.zarr"}
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_a_bad_value_is_the_users_matter_on_any_scheduler(scheduler, dense, silent, refuses, tmp_path):
+    """Found by a worker, yet told as bad input, and nothing is left behind."""
+    bad = dense.copy()
+    bad[77, 7] = -1
+    source = foreign("csr", bad, tmp_path / "m.h5ad")
+    with open_client(Compute(scheduler, workers=1)) as client, refuses("m.h5ad", "gene G7", "negative value -1"):
+        encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(150), client, silent)
+    assert {path.name for path in tmp_path.iterdir()} == {"m.h5ad"}
 
 
 def test_a_matrix_that_changes_meanwhile_is_told(dense, silent, refuses, tmp_path, monkeypatch):

@@ -6,8 +6,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import JobError
-from pipeline.shards import ChunkCodec, join_chunks, split_shard, write_file
+from pipeline.shards import ChunkCodec, join_chunks, read_chunks, write_file
 
 CODECS = [
     ChunkCodec("zstd", 1, "bitshuffle", 262_144),
@@ -39,12 +38,15 @@ def test_the_bytes_are_zarrs(codec, dtype, tmp_path):
     np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "a"), mode="r")[:], values)
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=9), st.sampled_from(CODECS))
-def test_what_is_joined_is_split_again(present, codec):
+@given(present=st.lists(st.booleans(), min_size=1, max_size=9), codec=st.sampled_from(CODECS), data=st.data())
+def test_what_is_joined_is_read_again_in_any_order(present, codec, data, tmp_path_factory):
     chunks = [np.full((3, 5), held * (i + 1), np.uint32) for i, held in enumerate(present)]
     shard = join_chunks(codec.encode(chunk) for chunk in chunks)
     assert bool(shard) == any(present)
-    for held, chunk, content in zip(present, chunks, split_shard(shard, len(chunks)), strict=True):
+    path, order = tmp_path_factory.mktemp("shards") / "shard", data.draw(st.permutations(range(len(chunks))))
+    write_file(path, shard)
+    for number, content in zip(order, read_chunks(path, len(chunks), order), strict=True):
+        held, chunk = present[number], chunks[number]
         assert (content is not None) == held
         if content is not None:
             out = np.empty_like(chunk)
@@ -58,8 +60,16 @@ def test_every_flipped_bit_of_a_chunk_is_seen():
     for bit in range(8 * len(content)):
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(JobError, match="checksum"):
+        with pytest.raises(ValueError, match="checksum"):
             codec.decode(bytes(damaged), np.empty_like(chunk))
+
+
+@pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:10], lambda b: b[:-9] + b"x" + b[-8:]])
+def test_a_damaged_index_is_seen(harm, tmp_path):
+    shard = join_chunks(CODECS[0].encode(np.full((3, 5), i, np.uint32)) for i in (1, 2, 3))
+    write_file(tmp_path / "shard", harm(shard))
+    with pytest.raises(ValueError, match="index of shard is damaged"):
+        list(read_chunks(tmp_path / "shard", 3, [0]))
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
