@@ -30,9 +30,10 @@ from pipeline.codes import open_codes
 from pipeline.heatmaps import make_heatmaps, resolve_request
 from pipeline.images import CODEC, Images, open_images
 from pipeline.matrix import open_expression
+from pipeline.memory import portion
 from pipeline.progress import Silent
 from pipeline.spec import CHUNK_PAIRS, Atlas, Binning, Compute, PairSource
-from pipeline.tiles import portion, tiles_of
+from pipeline.tiles import tiles_of
 
 SAMPLE_SHARDS, CHECKED = 8, 200
 

@@ -22,6 +22,7 @@ from pipeline.codes import CHUNK_GENES, Codes, open_codes
 from pipeline.errors import JobError
 from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
 from pipeline.images import Images, open_images, write_shard
+from pipeline.malloc import keep_freed_memory
 from pipeline.memory import Portion
 from pipeline.tiles import Task, Tile
 
@@ -143,6 +144,7 @@ _held = local()  # a reader a thread: the memory of a task was planned for a thr
 def _reader(codes: Codes, portion: Portion) -> GeneReader:
     """The reader of this thread, kept while its tasks are of one job."""
     if getattr(_held, "reader", None) is None or (_held.reader.codes, _held.reader.portion) != (codes, portion):
+        keep_freed_memory()
         _held.reader = GeneReader(codes, portion)
     return _held.reader
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -467,22 +468,25 @@ def test_help_lists_the_commands_and_version_is_the_version(capfd):
 
 def test_plan_prints_counts_and_bytes(place, capfd):
     before = contents(place)
-    status, out, err = call(capfd, "plan", "expression.zarr", "--all-pairs", "--bins", "64", "--workers", "2")
-    assert (status, err) == (0, "")
+    options = ["--bins", "64", "--workers", "2", "--scheduler", "threads", "--memory-limit", "3GB"]
+    status, out, err = call(capfd, "plan", "expression.zarr", "--all-pairs", *options)
+    assert (status, err) == (0, "measuring\n")
     lines = {line.split("  ")[0]: line for line in out.splitlines()}
     assert lines["pairs"].split()[1] == "66"
     assert "60 of 60" in lines["cells"]
     assert "1 of 2,048 images" in lines["shards"]
     assert "1 for 2 workers" in lines["tasks"]
     assert "MB on disk" in lines["image store"]
-    assert "MB per worker" in lines["memory per task"]
+    assert "of 3,000 MB per worker" in lines["memory per task"]
+    assert re.search(r"about [\d.]+ s to encode, [\d.]+ s to count", lines["time"])
+    assert "images of up to 255 × 255 bins" in lines["largest job"]
     assert "66 candidate pairs, no labels" in out
     assert contents(place) == before
 
 
 def test_plan_tells_what_was_understood_of_a_list(place, capfd):
     (place / "known.csv").write_text("gene_a,gene_b,label\nGENE000,GENE001,1\nGENE000,GATA1,0\nGENE001,GENE002,0\n")
-    status, out, _ = call(capfd, "plan", "good.h5ad", "--pairs", "known.csv")
+    status, out, _ = call(capfd, "plan", "good.h5ad", "--pairs", "known.csv", *LOCAL)
     (place / "known.csv").unlink()
     assert status == 0
     assert "known.csv: 2 of 3 pairs have both genes in the matrix" in out
