@@ -24,7 +24,7 @@ from pipeline.transpose import ByGene
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
 CHUNK_GENES = 32
-CODEC = ChunkCodec("lz4", 5, "noshuffle")  # read far more often than written: decodes at three times zstd's speed
+CODEC = ChunkCodec("lz4", 5, "noshuffle")  # twice zstd's size, but decodes 2.4 to 3.2 times as fast
 CACHED_SLICES = 12  # a task walks genes in order: the current chunk of genes a and the 8 to 9 of a block of genes b
 
 
