@@ -24,7 +24,7 @@ from pipeline.transpose import ByGene
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
 CHUNK_GENES = 32
-CODEC = ChunkCodec("lz4", 5, "noshuffle")  # read far more often than written: decodes at three times zstd's speed
+CODEC = ChunkCodec("lz4", 5, "noshuffle")  # twice zstd's size, but decodes 2.4 to 3.2 times as fast
 
 
 def codes_hash(matrix_hash: str, cells: NDArray[np.int64], binning: Binning) -> str:

