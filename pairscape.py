@@ -229,7 +229,8 @@ def heatmaps(
     if done.computed:
         spent, peak = done.spent, done.usage.peak / 1e9
         lines.append(
-            f"workers: {spent.reading:.1f} s reading, {spent.counting:.1f} s counting, {spent.writing:.1f} s writing; "
+            f"workers: {spent.reading:.1f} s reading, {spent.counting:.1f} s counting, {spent.compressing:.1f} s "
+            f"compressing, {spent.writing:.1f} s writing meanwhile; "
             f"at most {peak:.2f} GB of memory in one"
         )
     _say(quiet, *lines)

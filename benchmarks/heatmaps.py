@@ -29,6 +29,7 @@ from pipeline.cluster import open_client
 from pipeline.codes import open_codes
 from pipeline.heatmaps import make_heatmaps, resolve_request
 from pipeline.images import CODEC, Images, open_images
+from pipeline.malloc import keep_freed_memory
 from pipeline.matrix import open_expression
 from pipeline.memory import portion
 from pipeline.progress import Silent
@@ -45,8 +46,9 @@ def core_seconds(store: str, codes: str, shards: list[int]) -> tuple[float, floa
     tiles, spent, compressing = tiles_of(pairs.gene_b, binning.shard_pairs), count.Spent(), 0.0
     reader = count.GeneReader(found, portion(binning, found.n_cells, 1.0, None))
     count.warm_up()
+    keep_freed_memory()
     for shard in shards:
-        counts, _ = count._count_rows(images, reader, list(tiles[shard]), 0, spent)
+        counts, _ = count._count_rows(images, reader, list(tiles[shard]), spent)
         started = time.perf_counter()
         for at in range(0, len(counts), CHUNK_PAIRS):
             CODEC.encode(counts[at : at + CHUNK_PAIRS])
@@ -122,7 +124,9 @@ def run_job(atlas: Path, store: Path, codes: Path, source: PairSource, compute: 
         request = resolve_request(matrix, source, 0)
         done = make_heatmaps(matrix, store, codes, request, Binning(), compute, client, Silent())
         wall = time.perf_counter() - started
-    spent = {f"{name}_s": round(getattr(done.spent, name), 1) for name in ("reading", "counting", "writing")}
+    spent = {
+        f"{name}_s": round(getattr(done.spent, name), 1) for name in ("reading", "counting", "compressing", "writing")
+    }
     return {"job_s": round(wall, 2), **spent, "peak_gb": [round(b / 1e9, 2) for b in done.usage.peak_bytes.values()]}
 
 

@@ -1,11 +1,12 @@
 """A worker's task: read its genes, count its tiles, write its shards; any number of times, the same bytes.
 
 Each worker keeps the expressed cells of the genes it has read, as far as its share of memory allows, and the layout of
-the block of genes b at hand; so a gene is read once a worker, not once a tile. While a shard is compressed and written
-by a second thread, which often waits for the disk, the next one is counted.
+the block of genes b at hand; so a gene is read once a worker, not once a tile. While a second thread writes a shard and
+waits for the disk, the next one is counted. (Compressing there too was slower: it takes the cache that counting needs.)
 """
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,11 +22,13 @@ from pipeline.binning import zero_bin
 from pipeline.codes import CHUNK_GENES, Codes, open_codes
 from pipeline.errors import JobError
 from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
-from pipeline.images import Images, open_images, write_shard
+from pipeline.images import Images, encode_shard, open_images, publish_shard
 from pipeline.malloc import keep_freed_memory
 from pipeline.memory import Portion
 from pipeline.tiles import Task, Tile
 
+MAX_WAITING = 2  # shards, compressed, that wait for the disk
+PAIR = ("gene_a", "gene_b")
 ROUNDING = 2.0**-23  # of the share of cells that the store keeps as float32
 READ_CELLS = 2**20  # cells of a chunk of genes that are unpacked at a time: 32 MB of dense codes
 
@@ -38,8 +41,10 @@ class Spent:
     ----------
     bytes_written
         On disk.
-    reading, counting, writing
-        Seconds: codes to laid-out genes; counts to complete images; compression, disk and read-back.
+    reading, counting, compressing
+        Seconds: codes to laid-out genes; these to complete images; these to the bytes of shards.
+    writing
+        Seconds of writing, syncing and reading back; mostly while the next shard is counted.
     chunks_read
         Times that a chunk of genes was read over all cells.
     """
@@ -47,6 +52,7 @@ class Spent:
     bytes_written: int = 0
     reading: float = 0.0
     counting: float = 0.0
+    compressing: float = 0.0
     writing: float = 0.0
     chunks_read: int = 0
 
@@ -74,13 +80,13 @@ class GeneReader:
     _dropout: NDArray[np.float32] = field(init=False)
     _genes: LRUCache = field(init=False)
     _block: dict[tuple[tuple[int, ...], int], tuple[GeneBlock, NDArray[np.int64]]] = field(init=False)
-    _rooms: list[NDArray[np.uint32]] = field(init=False)
+    _room: NDArray[np.uint32] = field(init=False)
 
     def __post_init__(self) -> None:
         self._dropout = self.codes.array("dropout")
         self._genes = LRUCache(self.portion.cache_bytes, getsizeof=lambda gene: gene.nbytes)
         self._block = {}
-        self._rooms = [np.empty(0, np.uint32), np.empty(0, np.uint32)]
+        self._room = np.empty(0, np.uint32)
 
     def slabs(self) -> Iterator[slice]:
         """Runs of cells that are counted one after the other: one, unless memory is short."""
@@ -106,11 +112,11 @@ class GeneReader:
             self._block[genes, slab.start] = GeneBlock.lay_out(cells, bins), cells.margins(bins)
         return self._block[genes, slab.start]
 
-    def room(self, number: int, images: int, bins: int) -> NDArray[np.uint32]:
-        """Memory for so many images, used again and again: fresh memory costs as much as counting into it."""
-        if self._rooms[number].size < images * bins**2:
-            self._rooms[number] = np.empty(images * bins**2, np.uint32)
-        return self._rooms[number][: images * bins**2].reshape(images, bins, bins)
+    def room(self, images: int, bins: int) -> NDArray[np.uint32]:
+        """Memory for so many images, used again and again: fresh memory costs about as much as counting into it."""
+        if self._room.size < images * bins**2:
+            self._room = np.empty(images * bins**2, np.uint32)
+        return self._room[: images * bins**2].reshape(images, bins, bins)
 
     def _read(self, genes: NDArray[np.int64], slab: slice) -> dict[int, GeneCells]:
         """Genes of one chunk, read and kept."""
@@ -160,41 +166,48 @@ def warm_up() -> None:
 def count_task(target: str, codes_path: str, portion: Portion, task: Task) -> Spent:
     """Count, write and receipt the shards of one task. Runs on a worker, any number of times."""
     images, reader = open_images(target, complete=False), _reader(open_codes(Path(codes_path)), portion)
-    spent, writing, read_before = Spent(), Future[Spent](), reader.chunks_read
-    writing.set_result(Spent())
+    spent, read_before, writing = Spent(), reader.chunks_read, deque[Future[Spent]]()
     with ThreadPoolExecutor(1) as writer:
-        for number, start in enumerate(range(0, len(task.shards), portion.shards)):
-            group = slice(start, start + portion.shards)
-            tiles = [tile for shard in task.tiles[group] for tile in shard]
-            counts, both_zero = _count_rows(images, reader, tiles, number % 2, spent)
-            spent.add(writing.result())  # so that its room is free for the next group
-            writing = writer.submit(_write, images, task.shards[group], counts, both_zero)
-        spent.add(writing.result())
+        for start in range(0, len(task.shards), portion.shards):
+            group, at = slice(start, start + portion.shards), 0
+            counts, both_zero = _count_rows(images, reader, [t for s in task.tiles[group] for t in s], spent)
+            for shard in task.shards[group]:
+                rows = slice(at, at + len(images.spec.shard_rows(shard)))
+                content = _compress(images, shard, counts[rows], both_zero[rows], spent)
+                writing.append(writer.submit(_publish, images, shard, content))
+                at = rows.stop
+            while len(writing) > MAX_WAITING:
+                spent.add(writing.popleft().result())
+        for written in writing:
+            spent.add(written.result())
     spent.chunks_read = reader.chunks_read - read_before
     return spent
 
 
-def _write(images: Images, shards: tuple[int, ...], counts: NDArray[np.uint32], both_zero: NDArray[np.uint32]) -> Spent:
-    started, written, at = time.perf_counter(), 0, 0
-    for shard in shards:
-        rows = slice(at, at + len(images.spec.shard_rows(shard)))
-        written += write_shard(images, shard, counts[rows], both_zero[rows])
-        at = rows.stop
+def _compress(
+    images: Images, shard: int, counts: NDArray[np.uint32], both_zero: NDArray[np.uint32], spent: Spent
+) -> dict[str, bytes]:
+    started = time.perf_counter()
+    content = encode_shard(images, shard, counts, both_zero)
+    spent.compressing += time.perf_counter() - started
+    return content
+
+
+def _publish(images: Images, shard: int, content: dict[str, bytes]) -> Spent:
+    started = time.perf_counter()
+    written = publish_shard(images, shard, content)
     return Spent(bytes_written=written, writing=time.perf_counter() - started)
 
 
 def _count_rows(
-    images: Images, reader: GeneReader, tiles: list[Tile], room: int, spent: Spent
+    images: Images, reader: GeneReader, tiles: list[Tile], spent: Spent
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Images and double zeros of the rows of some tiles, one after the other, in one of the reader's two rooms."""
+    """Images and double zeros of the rows of some tiles, one after the other, in memory that the next call uses again."""
     n_rows, bins = sum(tile.stop - tile.start for tile in tiles), images.spec.binning.bins
-    counts, both_zero, at = reader.room(room, n_rows, bins), np.empty(n_rows, np.uint32), 0
+    counts, both_zero, at = reader.room(n_rows, bins), np.empty(n_rows, np.uint32), 0
     for genes_b, members in groupby(tiles, key=lambda tile: tile.genes_b):
         parts = list(members)
-        gene_a, gene_b = (
-            np.concatenate([images.pair_column(name, slice(tile.start, tile.stop)) for tile in parts])
-            for name in ("gene_a", "gene_b")
-        )
+        gene_a, gene_b = (np.concatenate([images.pair_column(name, t.start, t.stop) for t in parts]) for name in PAIR)
         rows = slice(at, at + gene_a.size)
         both_zero[rows] = count_tile(reader, genes_b, gene_a, gene_b, counts[rows], spent)
         at = rows.stop

@@ -57,9 +57,12 @@ class Images:
         pairwise = name in ("gene_a", "gene_b", "label", "both_zero")
         return np.asarray(array[: self.spec.n_pairs] if pairwise else array[:])
 
-    def pair_column(self, name: str, rows: slice) -> NDArray[np.int32]:
-        """`gene_a` or `gene_b` of a range of rows: (P,) int32."""
-        return np.asarray(_array(str(self.path), self.spec.plan_hash, name)[rows])
+    def pair_column(self, name: str, start: int, stop: int) -> NDArray[np.int32]:
+        """`gene_a` or `gene_b` of the rows start to stop: (P,) int32. A chunk once read serves the next shards too."""
+        chunks = range(start // PAIR_ROWS, -(-stop // PAIR_ROWS))
+        parts = [_pair_chunk(str(self.path), self.spec.plan_hash, name, chunk) for chunk in chunks]
+        first = chunks.start * PAIR_ROWS
+        return (np.concatenate(parts) if len(parts) > 1 else parts[0])[start - first : stop - first]
 
     def counts(self, rows: slice) -> NDArray[np.uint32]:
         """Images of a range of rows: (P, bins, bins) uint32."""
@@ -82,6 +85,11 @@ class Images:
 def _array(path: str, plan_hash: str, name: str) -> zarr.Array[Any]:
     """Opened once per process and content: the same path may hold another job later."""
     return zarr.open_array(path, path=name, mode="r")
+
+
+@lru_cache(maxsize=8)
+def _pair_chunk(path: str, plan_hash: str, name: str, chunk: int) -> NDArray[np.int32]:
+    return np.asarray(_array(path, plan_hash, name)[chunk * PAIR_ROWS : (chunk + 1) * PAIR_ROWS])
 
 
 def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, provenance: dict[str, Any]) -> None:
@@ -233,8 +241,13 @@ def receipt_file(images: Images, shard: int) -> Path:
     return images.path / "receipts" / f"{shard}.json"
 
 
-def write_shard(images: Images, shard: int, counts: NDArray[np.uint32], both_zero: NDArray[np.uint32]) -> int:
-    """Write a whole shard, read it back, decode it, leave its receipt; returns the bytes on disk.
+def encode_shard(
+    images: Images, shard: int, counts: NDArray[np.uint32], both_zero: NDArray[np.uint32]
+) -> dict[str, bytes]:
+    """The files of a whole shard, by array; an empty one holds only zeros and is none.
+
+    Every image is summed before. One chunk is decompressed and compared: a broken compressor shows at the first shard,
+    where decompressing all of them would take half as long as counting.
 
     Parameters
     ----------
@@ -244,12 +257,26 @@ def write_shard(images: Images, shard: int, counts: NDArray[np.uint32], both_zer
     Raises
     ------
     JobError
-        What was read back differs from what was written, or an image does not sum to the number of cells.
+        An image does not sum to the number of cells, or is another one after compression.
     """
+    if (wrong := _first_wrong_sum(counts, images.spec.n_cells)) >= 0:
+        raise JobError(
+            f"shard {shard} of {images.path}, image {wrong}: it does not sum to the number of cells; "
+            "this is a bug or a failing machine, report it."
+        )
     padded = np.zeros(images.spec.binning.shard_pairs, np.uint32)
     padded[: both_zero.size] = both_zero
-    chunks = _sound_chunks(images, shard, counts)
-    content = {"counts": join_chunks(chunks), "both_zero": CODEC.encode(padded) or b""}
+    return {"counts": join_chunks(_chunks(images, shard, counts)), "both_zero": CODEC.encode(padded) or b""}
+
+
+def publish_shard(images: Images, shard: int, content: dict[str, bytes]) -> int:
+    """Write the files of a shard, read them back, leave the receipt; returns the bytes on disk.
+
+    Raises
+    ------
+    JobError
+        What was read back differs from what was written.
+    """
     for name in SHARDED:
         file = shard_file(images, name, shard)
         write_file(file, content[name])
@@ -260,40 +287,40 @@ def write_shard(images: Images, shard: int, counts: NDArray[np.uint32], both_zer
     return sum(len(part) for part in content.values())
 
 
-def _sound_chunks(images: Images, shard: int, counts: NDArray[np.uint32]) -> Iterator[bytes | None]:
-    """Compressed chunks of a shard, each decompressed and compared while it is at hand; None beyond the last pair."""
-    decoded = np.empty((CHUNK_PAIRS, *counts.shape[1:]), np.uint32)
-    for start in range(0, images.spec.binning.shard_pairs, CHUNK_PAIRS):
-        wanted = chunk = counts[start : start + CHUNK_PAIRS]
-        if not len(wanted):
-            yield None
-            continue
-        if len(wanted) < CHUNK_PAIRS:
-            chunk = np.pad(wanted, [(0, CHUNK_PAIRS - len(wanted)), (0, 0), (0, 0)])
-        if (content := CODEC.encode(chunk)) is None:
-            decoded[:] = 0
-        else:
-            CODEC.decode(content, decoded)
-        if (wrong := _first_wrong(decoded, wanted, images.spec.n_cells)) >= 0:
+@numba.njit(nogil=True, cache=True)
+def _first_wrong_sum(counts, n_cells):
+    """First image with another sum than `n_cells`; -1 if there is none."""
+    for p in range(counts.shape[0]):
+        image, total = counts[p].ravel(), np.uint64(0)
+        for i in range(image.size):
+            total += np.uint64(image[i])
+        if total != np.uint64(n_cells):
+            return p
+    return -1
+
+
+def _chunks(images: Images, shard: int, counts: NDArray[np.uint32]) -> Iterator[bytes | None]:
+    """Compressed chunks of a shard, one of them, in turn, compared with what was compressed; None beyond the pairs."""
+    starts = range(0, images.spec.binning.shard_pairs, CHUNK_PAIRS)
+    compared = shard % -(-len(counts) // CHUNK_PAIRS)
+    for number, start in enumerate(starts):
+        chunk = counts[start : start + CHUNK_PAIRS]
+        if 0 < len(chunk) < CHUNK_PAIRS:
+            chunk = np.pad(chunk, [(0, CHUNK_PAIRS - len(chunk)), (0, 0), (0, 0)])
+        content = CODEC.encode(chunk) if len(chunk) else None
+        if number == compared and not _says(content, chunk):
             raise JobError(
-                f"shard {shard} of {images.path}, image {start + wrong}: it does not sum to the number of cells, or is "
-                "another one after compression; this is a bug or a failing machine, report it."
+                f"shard {shard} of {images.path}: chunk {number} is another one after compression; "
+                "check the installation of numcodecs, and the machine."
             )
         yield content
 
 
-@numba.njit(nogil=True, cache=True)
-def _first_wrong(found, wanted, n_cells):
-    """First image that differs or has another sum; -1 if none. One pass, while both are in the cache."""
-    for p in range(wanted.shape[0]):
-        a, b = found[p].ravel(), wanted[p].ravel()
-        total, different = np.uint64(0), np.uint32(0)
-        for i in range(a.size):
-            total += np.uint64(b[i])
-            different |= a[i] ^ b[i]
-        if different != 0 or total != np.uint64(n_cells):
-            return p
-    return -1
+def _says(content: bytes | None, chunk: NDArray[np.uint32]) -> bool:
+    decoded = np.zeros_like(chunk)
+    if content is not None:
+        CODEC.decode(content, decoded)
+    return np.array_equal(decoded, chunk)
 
 
 def _facts(images: Images, shard: int) -> dict[str, Any]:

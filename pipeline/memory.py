@@ -64,7 +64,9 @@ def portion(binning: Binning, n_cells: int, density: float, limit: int | None) -
         Not even the smallest portion fits: names the limit to raise and to what.
     """
     shard = binning.shard_pairs * binning.bins**2 * 4
-    fixed = 2 * shard + shard // 8 + BLOCK_GENES * binning.bins**2 * 4  # one counted, one written; compressed; counters
+    fixed = (
+        shard + shard // 4 + BLOCK_GENES * binning.bins**2 * 4
+    )  # counted; compressed, waiting for the disk; counters
     cell = BLOCK_GENES * density * ENTRY_BYTES + CELL_BYTES
     most = min(n_cells, MAX_SLAB_CELLS)
     free = _usable("a task", fixed + int(min(most, CODES_CELLS) * cell), limit) - fixed
@@ -73,8 +75,9 @@ def portion(binning: Binning, n_cells: int, density: float, limit: int | None) -
         return Portion(most, 1, cache, fixed + free)
     # Slab by slab: half of the room for the slab, half for the shards that share it.
     cells = max(min(most, int(free / 2 / cell)) // CODES_CELLS, 1) * CODES_CELLS
-    more = max(free - int(cells * cell), 0) // (2 * shard)
-    return Portion(cells, 1 + more, 0, fixed + int(cells * cell) + more * 2 * shard)
+    each = shard + shard // 4
+    more = max(free - int(cells * cell), 0) // each
+    return Portion(cells, 1 + more, 0, fixed + int(cells * cell) + more * each)
 
 
 def encode_bytes(n_genes: int, entries: int, binning: Binning, entry_bytes: int = CSR_BYTES) -> int:

@@ -412,7 +412,7 @@ def test_a_job_that_fails_ends_with_status_1_and_one_line(error, place, capfd, m
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(pipeline.count, "write_shard", fail)
+    monkeypatch.setattr(pipeline.count, "publish_shard", fail)
     outcome = call(capfd, "heatmaps", "good.h5ad", tmp_path / "new.zarr", "--all-pairs", *LOCAL, "--quiet")
     assert_failed(outcome, [str(error.args[-1])])
     assert len(outcome[2].splitlines()) == 1

@@ -17,12 +17,13 @@ from pipeline.heatmaps import make_heatmaps, resolve_request
 from pipeline.images import (
     clear_shard,
     damage,
+    encode_shard,
     find_pair,
     has_receipt,
     open_images,
+    publish_shard,
     receipt_file,
     shard_file,
-    write_shard,
 )
 from pipeline.matrix import open_expression
 from pipeline.progress import Silent
@@ -224,8 +225,12 @@ def forge(images):
     counts[3, 0, 0] += 1
     counts[4, 0, 0] -= 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_first_wrong", lambda *_: -1)
+        patch.setattr(store, "_first_wrong_sum", lambda *_: -1)
         write_shard(images, 1, counts, images.both_zero(slice(16, 32)))
+
+
+def write_shard(images, shard, counts, both_zero):
+    return publish_shard(images, shard, encode_shard(images, shard, counts, both_zero))
 
 
 DAMAGES = {
@@ -341,7 +346,7 @@ def test_a_compressor_that_lies_leaves_no_receipt(images, monkeypatch):
     clear_shard(images, 0)
     encode = ChunkCodec.encode
     monkeypatch.setattr(ChunkCodec, "encode", lambda self, chunk: encode(self, np.roll(chunk, 1, axis=0)))
-    with pytest.raises(JobError, match="another one after compression"):
+    with pytest.raises(JobError, match="chunk 0 is another one after compression"):
         write_shard(images, 0, counts, both_zero)
     assert images.missing_shards() == [0]
 

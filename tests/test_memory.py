@@ -36,7 +36,7 @@ def test_a_portion_fits_or_is_refused(job, limit):
     assert share.shards >= 1
     assert share.cache_bytes >= 0
     slab = share.cells * BLOCK_GENES * density * ENTRY_BYTES
-    images = (1 + share.shards) * Binning(bins=bins).shard_pairs * bins**2 * 4
+    images = share.shards * Binning(bins=bins).shard_pairs * bins**2 * 4
     assert slab + images + share.cache_bytes <= share.task_bytes
 
 
