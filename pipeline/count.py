@@ -202,7 +202,7 @@ def _publish(images: Images, shard: int, content: dict[str, bytes]) -> Spent:
 def _count_rows(
     images: Images, reader: GeneReader, tiles: list[Tile], spent: Spent
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Images and double zeros of the rows of some tiles, one after the other, in memory that the next call uses again."""
+    """Images and double zeros of the rows of some tiles, in memory that the next call uses again."""
     n_rows, bins = sum(tile.stop - tile.start for tile in tiles), images.spec.binning.bins
     counts, both_zero, at = reader.room(n_rows, bins), np.empty(n_rows, np.uint32), 0
     for genes_b, members in groupby(tiles, key=lambda tile: tile.genes_b):

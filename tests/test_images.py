@@ -99,7 +99,7 @@ def test_counts_are_compressed_and_checked(images):
     inner = metadata["codecs"][0]["configuration"]["codecs"]
     assert [codec["name"] for codec in inner] == ["bytes", "blosc", "crc32c"]
     blosc = inner[1]["configuration"]
-    assert (blosc["cname"], blosc["shuffle"]) == ("zstd", "bitshuffle")
+    assert (blosc["cname"], blosc["shuffle"]) == ("zstd", "shuffle")
 
 
 def test_anyone_opens_it_with_xarray(images, dense):

@@ -8,9 +8,9 @@ from conftest import simulated, small_shards, store_expression
 
 from pipeline import plan as planning
 from pipeline.cluster import measuring, open_client
-from pipeline.errors import InputError
 from pipeline.heatmaps import make_heatmaps, plan_count, resolve_request
 from pipeline.matrix import Expression, open_expression
+from pipeline.memory import portion
 from pipeline.plan import plan_heatmaps
 from pipeline.progress import Silent
 from pipeline.spec import Binning, Compute, PairSource
@@ -109,20 +109,12 @@ def test_a_worker_without_the_memory_is_refused(expression_path, refuses):
         planned(expression_path, compute=Compute("synchronous", memory_limit="100MB"))
 
 
-def test_the_largest_images_follow_from_the_limit(expression_path):
-    small, large = (planned(expression_path, compute=replace(HERE, memory_limit=size)) for size in ("0.8GB", "8GB"))
+def test_the_largest_images_follow_from_the_limit(expression_path, refuses):
+    small, large = (planned(expression_path, compute=replace(HERE, memory_limit=size)) for size in ("0.7GB", "8GB"))
     assert small.most_bins < large.most_bins == 255
-    with pytest.raises(InputError, match="a task needs"):
-        Compute("synchronous", memory_limit="0.8GB") and plan_heatmaps(
-            open_expression(expression_path),
-            resolve_request(open_expression(expression_path), ALL, 0),
-            Binning("max", small.most_bins + 1),
-            None,
-            Compute("synchronous", memory_limit="0.8GB"),
-            1,
-            None,
-            Silent(),
-        )
+    portion(Binning(bins=small.most_bins), 150, 1.0, 700_000_000)
+    with refuses("a task needs"):
+        portion(Binning(bins=small.most_bins + 1), 150, 1.0, 700_000_000)
 
 
 @pytest.mark.cluster
