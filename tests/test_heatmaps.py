@@ -178,7 +178,10 @@ def test_memory_changes_no_byte(together, small_truth, expression_path, shards_o
     assert done.spent.chunks_read > 0
 
 
-def test_shards_that_are_counted_together_share_the_reading(expression_path, shards_of_48, short_of_memory, tmp_path):
+def test_shards_that_are_counted_together_share_the_reading(
+    expression_path, shards_of_48, short_of_memory, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tiles, "TASKS_PER_WORKER", 1)
     read = []
     for together in (1, 22):
         short_of_memory(together)
