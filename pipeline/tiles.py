@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from pipeline.histogram import BLOCK_GENES
 from pipeline.pairs import Pairs
 
-TASKS_PER_WORKER = 8  # so that the last task to end leaves no worker idle for long
-TASK_SECONDS = 30.0  # long enough for any scheduler, short enough to lose little with a worker
+TASK_SECONDS = 30.0  # the longest task: little is lost with a worker
+SHORT_TASK_SECONDS = 5.0  # the shortest, if there is work enough: a thousand workers then end 200 tasks a second
+TASKS_PER_WORKER = 16  # the shortest where there is less work
+SHARES_PER_WORKER = 4  # a task takes this part of a worker's share of the work that is left
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,19 @@ def tiles_of(gene_b: NDArray[np.integer], shard_pairs: int) -> list[tuple[Tile, 
 def task_runs(seconds: NDArray[np.float64], n_workers: int) -> list[slice]:
     """Neighbouring shards that make a task, by the time each is expected to take: (S,) seconds on one worker.
 
-    Tasks last up to `TASK_SECONDS`; there are fewer seconds in each where there would be too few tasks for the workers.
+    The first tasks are long, so that few of them read the same genes; towards the end they shrink with the work that is
+    left, so that no worker waits long for the last one. None is so short that a scheduler of many workers chokes.
     """
-    if not seconds.size:
-        return []
-    wanted = min(TASK_SECONDS, float(seconds.sum()) / (TASKS_PER_WORKER * n_workers))
-    middle = np.cumsum(seconds) - seconds / 2
-    turns = np.flatnonzero(np.diff(np.floor(middle / max(wanted, 1e-9)))) + 1
-    bounds = [0, *turns.tolist(), seconds.size]
-    return [slice(start, stop) for start, stop in pairwise(bounds)]
+    left = float(seconds.sum())
+    shortest = min(SHORT_TASK_SECONDS, left / (TASKS_PER_WORKER * n_workers))
+    bounds, held = [0], 0.0
+    for shard, needed in enumerate(seconds.tolist()):
+        wanted = min(max(left / (SHARES_PER_WORKER * n_workers), shortest), TASK_SECONDS)
+        if held and held + needed / 2 > wanted:
+            bounds.append(shard)
+            left, held = left - held, 0.0
+        held += needed
+    return [slice(start, stop) for start, stop in pairwise([*bounds, seconds.size])] if seconds.size else []
 
 
 def plan_tasks(

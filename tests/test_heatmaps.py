@@ -181,7 +181,7 @@ def test_memory_changes_no_byte(together, small_truth, expression_path, shards_o
 def test_shards_that_are_counted_together_share_the_reading(
     expression_path, shards_of_48, short_of_memory, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tiles, "TASKS_PER_WORKER", 1)
+    monkeypatch.setattr(tiles, "SHARES_PER_WORKER", 0.5)
     read = []
     for together in (1, 22):
         short_of_memory(together)

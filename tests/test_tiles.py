@@ -11,6 +11,8 @@ from hypothesis.extra.numpy import arrays
 from pipeline import tiles
 from pipeline.pairs import Pairs
 from pipeline.tiles import (
+    SHARES_PER_WORKER,
+    SHORT_TASK_SECONDS,
     TASK_SECONDS,
     TASKS_PER_WORKER,
     block_density,
@@ -90,18 +92,27 @@ shard_times = st.lists(st.floats(0.01, 20), min_size=1, max_size=400).map(np.arr
 
 @given(shard_times, st.integers(1, 50))
 def test_tasks_are_short_and_keep_every_worker_busy(seconds, n_workers):
-    runs = task_runs(seconds, n_workers)
+    runs, total = task_runs(seconds, n_workers), seconds.sum()
     assert [shard for run in runs for shard in range(run.start, run.stop)] == list(range(seconds.size))
-    wanted = min(TASK_SECONDS, seconds.sum() / (TASKS_PER_WORKER * n_workers))
-    assert all(seconds[run].sum() <= wanted + 2 * seconds.max() for run in runs)
-    assert len(runs) <= seconds.sum() / wanted + 1
+    lengths = np.array([seconds[run].sum() for run in runs])
+    assert lengths.max() <= min(TASK_SECONDS, total / (SHARES_PER_WORKER * n_workers)) + 2 * seconds.max()
+    shortest = min(SHORT_TASK_SECONDS, total / (TASKS_PER_WORKER * n_workers))
+    assert (lengths[:-1] + seconds.max() >= shortest).all()
 
 
-def test_ten_thousand_shards_are_as_many_tasks_as_a_scheduler_likes():
-    """36.8 million pairs on a thousand workers, and on two."""
-    seconds = np.full(4490, 0.1)
-    assert 4490 / 2 < len(task_runs(seconds, 1000)) <= 4490
-    assert len(task_runs(seconds, 2)) == 16
+def test_the_last_tasks_are_the_shortest():
+    lengths = [run.stop - run.start for run in task_runs(np.full(1000, 0.5), 4)]
+    assert lengths[0] == max(lengths) > 25
+    assert max(lengths[-4:]) <= 16
+    assert sum(lengths) == 1000
+
+
+def test_the_tasks_of_a_large_job_are_as_many_as_a_scheduler_likes():
+    """36.8 million pairs on two workers; ten times the work on a thousand; and no job of one shard is cut."""
+    assert 20 < len(task_runs(np.full(4490, 0.1), 2)) < 100
+    assert 4_000 < len(task_runs(np.full(44_900, 2.0), 1000)) < 20_000
+    assert task_runs(np.array([0.1]), 8) == [slice(0, 1)]
+    assert task_runs(np.array([]), 8) == []
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=200), st.integers(0, 2**32))
