@@ -28,6 +28,7 @@ from pipeline.memory import Portion
 from pipeline.tiles import Task, Tile
 
 MAX_WAITING = 2  # shards, compressed, that wait for the disk
+KEPT_ENTRY_BYTES = 5  # of a gene's expressed cell: its number and its code
 PAIR = ("gene_a", "gene_b")
 ROUNDING = 2.0**-23  # of the share of cells that the store keeps as float32
 READ_CELLS = 2**20  # cells of a chunk of genes that are unpacked at a time: 32 MB of dense codes
@@ -78,12 +79,15 @@ class GeneReader:
     portion: Portion
     chunks_read: int = 0
     _dropout: NDArray[np.float32] = field(init=False)
+    _keeps_all: bool = field(init=False)
     _genes: LRUCache = field(init=False)
     _block: dict[tuple[tuple[int, ...], int], tuple[GeneBlock, NDArray[np.int64]]] = field(init=False)
     _room: NDArray[np.uint32] = field(init=False)
 
     def __post_init__(self) -> None:
         self._dropout = self.codes.array("dropout")
+        entries = float((1 - self._dropout.astype(np.float64)).sum()) * self.codes.n_cells
+        self._keeps_all = self.portion.cache_bytes >= KEPT_ENTRY_BYTES * entries
         self._genes = LRUCache(self.portion.cache_bytes, getsizeof=lambda gene: gene.nbytes)
         self._block = {}
         self._room = np.empty(0, np.uint32)
@@ -101,8 +105,13 @@ class GeneReader:
                 held[gene] = cells
         missing = np.array([gene for gene in genes.tolist() if gene not in held], np.int64)
         for chunk in np.unique(missing // CHUNK_GENES):
-            held.update(self._read(missing[missing // CHUNK_GENES == chunk], slab))
+            held.update(self._read(self._neighbours(chunk, missing), slab))
         return GeneCells.join([held[gene] for gene in genes.tolist()])
+
+    def _neighbours(self, chunk: int, missing: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What to keep of a chunk that is unpacked: all of it if all genes can be kept, else the genes at hand."""
+        whole = chunk * CHUNK_GENES + np.arange(CHUNK_GENES)
+        return whole[whole < self.codes.n_genes] if self._keeps_all else missing[missing // CHUNK_GENES == chunk]
 
     def block(self, genes: tuple[int, ...], slab: slice) -> tuple[GeneBlock, NDArray[np.int64]]:
         """A block of genes b laid out over a slab, and its margins; the last block is kept for the shards to come."""

@@ -189,11 +189,13 @@ def test_shards_that_are_counted_together_share_the_reading(
     assert read[1] < read[0] / 3
 
 
-def test_a_gene_is_read_once_a_worker(expression_path, shards_of_48, tmp_path):
-    """All pairs of 46 genes: two chunks of genes, whatever the number of tiles and tasks."""
-    assert (
-        run(expression_path, tmp_path / "i.zarr").spent.chunks_read == 3
-    )  # the second chunk for b, the rest of it for a
+@pytest.mark.parametrize(("kept", "chunks"), [(10**6, 2), (30_000, 3)])
+def test_a_gene_is_read_once_a_worker(kept, chunks, expression_path, shards_of_48, tmp_path, monkeypatch):
+    """All pairs of 46 genes in two chunks, whatever the number of tiles; a chunk is unpacked again for its other genes
+    where not all of them can be kept."""
+    monkeypatch.setattr(heatmaps, "portion", lambda *_: Portion(150, 1, kept, 0))
+    monkeypatch.setattr(count, "KEPT_ENTRY_BYTES", 50 if kept == 30_000 else 5)
+    assert run(expression_path, tmp_path / "i.zarr").spent.chunks_read == chunks
 
 
 def test_labels_and_images_come_from_different_cells(dense, expression_path, shards_of_48, tmp_path):
