@@ -73,11 +73,19 @@ class GeneReader:
         The store.
     portion
         How much is held at once.
+
+    Attributes
+    ----------
+    chunks_read
+        Times that a chunk of genes was unpacked.
+    zero_bin : (G,) int64
+        Bin in which each gene's unexpressed cells are counted.
     """
 
     codes: Codes
     portion: Portion
     chunks_read: int = 0
+    zero_bin: NDArray[np.int64] = field(init=False)
     _dropout: NDArray[np.float32] = field(init=False)
     _keeps_all: bool = field(init=False)
     _genes: LRUCache = field(init=False)
@@ -85,6 +93,7 @@ class GeneReader:
     _room: NDArray[np.uint32] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.zero_bin = zero_bin(self.codes.array("edges"))
         self._dropout = self.codes.array("dropout")
         entries = float((1 - self._dropout.astype(np.float64)).sum()) * self.codes.n_cells
         self._keeps_all = self.portion.cache_bytes >= KEPT_ENTRY_BYTES * entries
@@ -251,7 +260,7 @@ def count_tile(
     """
     genes_a, first, row_a = np.unique(gene_a, return_index=True, return_inverse=True)
     bounds, row_b = np.append(first, gene_a.size), np.searchsorted(genes_b, gene_b)
-    bins, zero = reader.codes.binning.bins, zero_bin(reader.codes.array("edges"))
+    bins, zero = reader.codes.binning.bins, reader.zero_bin
     margin_a, margin_b = np.zeros((genes_a.size, bins), np.int64), np.zeros((len(genes_b), bins), np.int64)
     for slab in reader.slabs():
         started = time.perf_counter()

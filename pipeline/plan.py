@@ -19,25 +19,22 @@ from pipeline.binning import bin_edges, gene_statistics
 from pipeline.cluster import smallest_memory, worker_threads
 from pipeline.codes import CHUNK_GENES, Codes, add_edges, create_codes, open_codes, write_block
 from pipeline.cost import Rates, Sample, pair_events, sample_rows
-from pipeline.count import Spent, count_task, warm_up
+from pipeline.count import Spent, count_task
 from pipeline.encode import encoded_before
 from pipeline.errors import InputError
-from pipeline.fanout import run_tasks
+from pipeline.fanout import Usage, run_tasks
 from pipeline.heatmaps import Request, plan_count
-from pipeline.images import create_images, open_images
+from pipeline.images import create_images
 from pipeline.matrix import Expression
 from pipeline.memory import portion
 from pipeline.pairs import Pairs
 from pipeline.progress import Progress
 from pipeline.spec import CODES_CELLS, Binning, Compute, ImageSpec
-from pipeline.tiles import Task, storage_order
+from pipeline.tiles import Task, storage_order, tiles_of
 from pipeline.transpose import by_gene
 
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
 SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes
-HIDDEN = (
-    0.5  # share of the writing that takes a core; for the rest it waits for the disk, and the next shard is counted
-)
 PASSES = 2  # over the matrix, to encode it
 
 
@@ -136,33 +133,32 @@ def plan_heatmaps(
 def _measure(
     codes: Codes, pairs: Pairs, limit: int | None, client: Client | None, scratch: Path, progress: Progress
 ) -> Sample:
-    """The job itself, on a sample of the pairs, all workers at once."""
-    density = 1 - codes.array("dropout")
-    events = pair_events(pairs, density, codes.n_cells)
+    """The job itself, on a sample of the pairs, all workers at once: cold, for the reading, and warm, for the rest."""
+    events = pair_events(pairs, 1 - codes.array("dropout"), codes.n_cells)
     rows = np.concatenate([np.r_[run] for run in sample_rows(events, SAMPLES, SAMPLE_PAIRS)])
     some = storage_order(pairs.take(rows))  # of fewer genes, so in other blocks
     spec = ImageSpec(codes.path, codes.content_hash, codes.binning, codes.n_cells, len(some), some.content_hash())
     target = scratch / f"{codes.n_cells}.images.zarr"
     create_images(target, spec, some, codes, {})
-    images = open_images(target, complete=False)
-    share, tasks, _ = plan_count(codes, some, range(spec.n_shards), limit, worker_threads(client), Rates())
-    if client is not None:
-        client.run(warm_up)
-    else:
-        warm_up()
-    progress.start("measuring", len(some))
-    spent = Spent()
-    for task, cost in run_tasks(client, count_task, tasks, str(target), codes.path, share):
-        progress.advance(sum(len(images.spec.shard_rows(shard)) for shard in task.shards))
-        spent.add(cost)
+    share, _, _ = plan_count(codes, some, range(spec.n_shards), limit, worker_threads(client), Rates())
+    tiles = tiles_of(some.gene_b, codes.binning.shard_pairs)
+    shares = np.array_split(np.arange(spec.n_shards), min(worker_threads(client), spec.n_shards))
+    tasks = [Task(tuple(shards.tolist()), tuple(tiles[shard] for shard in shards)) for shards in shares]
+    progress.start("measuring", 2 * len(some))
+    spent, usage = (Spent(), Spent()), (Usage(), Usage())
+    for turn in (0, 1):
+        for task, cost in run_tasks(client, count_task, tasks, str(target), codes.path, share, usage=usage[turn]):
+            progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
+            spent[turn].add(cost)
+    cold, warm = spent
     return Sample(
         images=len(some),
         events=float(events[rows].sum(dtype=np.float64)),
-        counting=spent.counting,
-        writing=spent.compressing + HIDDEN * spent.writing,
-        reading=spent.reading,
-        chunks_read=spent.chunks_read,
-        n_bytes=spent.bytes_written,
+        counting=warm.counting,
+        writing=usage[1].busy_seconds - warm.counting - warm.reading,  # and whatever else a task does
+        reading=cold.reading,
+        chunks_read=cold.chunks_read,
+        n_bytes=warm.bytes_written,
     )
 
 
