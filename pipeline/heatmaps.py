@@ -133,12 +133,7 @@ def make_heatmaps(
         expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
     )
     spec = replace(spec, codes_hash=codes.content_hash)
-    if not target.exists():
-        create_images(target, spec, request.chosen.pairs, codes, request.provenance)
-    images = open_images(target, complete=False)
-    missing = images.missing_shards()
-    for shard in missing:
-        clear_shard(images, shard)
+    images, missing = _laid_out(target, spec, request, codes)
     share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
     progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
     spent = Spent()
@@ -150,6 +145,18 @@ def make_heatmaps(
             f"{target}: {len(left)} of {spec.n_shards} shards are missing (first: {left[0]}); run the same again."
         )
     return Outcome(images, len(missing), spec.n_shards - len(missing), spent, usage)
+
+
+def _laid_out(target: Path, spec: ImageSpec, request: Request, codes: Codes) -> tuple[Images, list[int]]:
+    """The store, made where it is missing, and its shards to compute, of which nothing is left."""
+    if not target.exists():
+        create_images(target, spec, request.chosen.pairs, codes, request.provenance)
+        return open_images(target, complete=False), list(range(spec.n_shards))
+    images = open_images(target, complete=False)
+    missing = images.missing_shards()
+    for shard in missing:
+        clear_shard(images, shard)
+    return images, missing
 
 
 def plan_count(

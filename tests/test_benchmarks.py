@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from model_fixtures import small_store
 
-from benchmarks import encode, exact, kernel, picture
+from benchmarks import codecs, encode, exact, growth, heatmaps, kernel, picture, prediction, scheduler
 
 
 def test_kernel_figures():
@@ -45,3 +45,47 @@ def test_picture(tmp_path):
 def test_the_comparison_with_the_oracle(tmp_path):
     small_store(tmp_path)
     assert exact.compare(tmp_path / "small") == {"images": 66, "differ": 0, "wrong_sum": 0}
+
+
+def test_codecs():
+    rows = codecs.compare(codecs.images(200, 40.0, genes_a=1))
+    assert len(rows) == 10
+    assert all(0 < size < 4096 and encode > 0 and decode > 0 for _, encode, decode, size in rows)
+    assert codecs.allocator_us("kept") > 0
+
+
+@pytest.mark.cluster
+def test_a_whole_job_beside_its_pure_work(tmp_path):
+    found = heatmaps.measure(tmp_path, 500, 120, 0.2, 2400, "2GB", rounds=1)
+    assert found["differing_of_200"] == 0
+    assert found["pairs"] == 20 * 119
+    assert found["counting_core_s"] >= 0 < found["job_over_needed"]
+    assert sum(found["bytes_per_pair"].values()) > found["bytes_per_pair"]["counts"] > 0
+    assert all(0.05 < peak < 2 for peak in found["peak_gb"])
+
+
+@pytest.mark.cluster
+def test_prediction(tmp_path):
+    found = prediction.measure(tmp_path, 300, 150, 0.2, 60, 1.0)
+    assert (found["pairs"], found["shards"]) == (60 * 149, 2)
+    assert found["encoded"]["gb_over_measured"] == pytest.approx(1, rel=0.25)
+    assert found["sampled"]["s"] > 0 < found["measured_s"]
+
+
+def test_growth_and_its_plot(tmp_path, monkeypatch):
+    monkeypatch.setattr(growth, "CELLS", (500, 2000))
+    monkeypatch.setattr(growth, "SCALES", (0.5, 2.0))
+    found = growth.kernel_growth()
+    assert found["cells"][1][1] > found["cells"][0][1]
+    jobs = {"pairs": [[1, 2.0], [2, 3.0]], "workers": [[1, 2.0], [2, 1.5]]}
+    speedups = {"speedup_2_workers": 1.3, "speedup_of_the_c_floor_on_2_cores": 1.4}
+    growth.plot({**found, **jobs, **speedups}, tmp_path / "g.png")
+    assert (tmp_path / "g.png").stat().st_size > 10_000
+
+
+@pytest.mark.cluster
+def test_the_scheduler_ends_every_fake_task():
+    found = scheduler.measure(3, 1.0)
+    assert found["tasks"] >= 3
+    assert found["ideal_s"] == pytest.approx(1.0, rel=0.4)
+    assert found["overhead"] > 0
