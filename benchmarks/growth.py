@@ -2,10 +2,10 @@
 
 python -m benchmarks.growth [--folder DIR] [--plot FILE]
 
-Cells and density: one core, codes in memory to complete images, of 64 × 256 pairs. Time is fitted to events, the cells
-that express both genes; what an image costs without any event is measured on the same images of unexpressed genes and
-taken off. Pairs and workers: whole jobs with the codes cached, from a cluster that stands to the last receipt, beside
-two copies of the C floor at once, since two virtual cores may be less than two. Prints JSON.
+Cells and density: one core, codes in memory to complete images, of 64 × 256 pairs; all sizes take turns. Fitted: time =
+a + b × events ^ p, where events are the cells that express both genes and a is what an image costs without any. Pairs and
+workers: whole jobs with the codes cached, from a cluster that stands to the last receipt, beside two copies of the C
+floor at once, since two virtual cores may be less than two. Prints JSON.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -21,6 +22,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from scipy.optimize import curve_fit
 
 from benchmarks.heatmaps import folder_of, prepare, run_job
 from benchmarks.kernel import BINS, GENES_A, GENES_B, PAIRS, dense_codes, floor, medians, simulate
@@ -34,8 +36,8 @@ CELLS, SCALES, JOB_PAIRS = (
 )
 
 
-def kernel_us(codes: np.ndarray) -> float:
-    """Microseconds per pair from codes to images: median."""
+def kernel(codes: np.ndarray) -> Callable[[], None]:
+    """From codes to images, ready to run."""
     genes_a, genes_b = GeneCells.from_codes(codes[:GENES_A]), GeneCells.from_codes(codes[GENES_A:])
     block, images = GeneBlock.lay_out(genes_b, BINS), np.empty((PAIRS, BINS, BINS), np.uint32)
     first, member = np.arange(GENES_A + 1) * GENES_B, np.tile(np.arange(GENES_B), GENES_A)
@@ -47,7 +49,7 @@ def kernel_us(codes: np.ndarray) -> float:
         finish(images, row_a, member, *margins, codes.shape[1])
 
     work()
-    return 1e6 * medians({"kernel": work})["kernel"] / PAIRS
+    return work
 
 
 def events_per_pair(codes: np.ndarray) -> float:
@@ -58,19 +60,26 @@ def events_per_pair(codes: np.ndarray) -> float:
 
 def kernel_growth() -> dict[str, Any]:
     """Time per pair over cells and over density, and the exponent of its growth with the events."""
-    empty = kernel_us(np.zeros((GENES_A + GENES_B, 1000), np.uint8))
+    sizes = [("cells", cells, 1.0) for cells in CELLS] + [("density", 100_000, scale) for scale in SCALES]
+    works: dict[str, Callable[[], object]] = {}
     grown: dict[str, list[list[float]]] = {"cells": [], "density": []}
-    for cells in CELLS:
-        codes = dense_codes(simulate(cells, GENES_A + GENES_B, 1.0))
-        grown["cells"].append([cells, events_per_pair(codes), kernel_us(codes)])
-    for scale in SCALES:
-        codes = dense_codes(simulate(100_000, GENES_A + GENES_B, scale))
-        grown["density"].append([float((codes > 0).mean()), events_per_pair(codes), kernel_us(codes)])
-    fits = {}
+    for number, (name, cells, scale) in enumerate(sizes):
+        codes = dense_codes(simulate(cells, GENES_A + GENES_B, scale))
+        grown[name].append([cells if name == "cells" else float((codes > 0).mean()), events_per_pair(codes)])
+        works[str(number)] = kernel(codes)
+    for seconds, row in zip(medians(works).values(), [*grown["cells"], *grown["density"]], strict=True):
+        row.append(1e6 * seconds / PAIRS)
+    fits: dict[str, float] = {}
     for name, rows in grown.items():
         _, events, us = np.array(rows).T
-        fits[f"exponent_{name}"] = round(float(np.polyfit(np.log(events), np.log(us - empty), 1)[0]), 3)
-    return {"empty_us": round(empty, 3), **fits, **grown}
+        (image, _, power), _ = curve_fit(growth_of, events, us, p0=(2.0, 1e-3, 1.0), sigma=us, bounds=(0, np.inf))
+        fits |= {f"image_us_{name}": round(image, 2), f"exponent_{name}": round(power, 3)}
+    return {**fits, **grown}
+
+
+def growth_of(events: np.ndarray, image: float, event: float, power: float) -> np.ndarray:
+    """Microseconds of an image with so many events."""
+    return image + event * events**power
 
 
 def floor_seconds(folder: str, _: int) -> float:
@@ -86,25 +95,26 @@ def floor_seconds(folder: str, _: int) -> float:
 
 
 def machine_scaling(folder: Path) -> float:
-    """How many times the work of one core two of them do: 2 where they are whole cores."""
-    seconds = {}
-    for copies in (1, 2):
+    """How many times the work of one core two of them do, in rounds that take turns: 2 where they are whole cores."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for copies in [1, 2] * 3:
         with ProcessPoolExecutor(copies, mp_context=get_context("spawn")) as pool:
-            seconds[copies] = float(np.mean(list(pool.map(partial(floor_seconds, str(folder)), range(copies)))))
-    return 2 * seconds[1] / seconds[2]
+            seconds[copies].append(float(np.mean(list(pool.map(partial(floor_seconds, str(folder)), range(copies))))))
+    return 2 * float(np.median(seconds[1]) / np.median(seconds[2]))
 
 
 def job_growth(folder: Path) -> dict[str, Any]:
     """Seconds of whole jobs over pairs, and over workers."""
-    by_pairs, by_workers = [], []
+    by_pairs = []
     for thousands in JOB_PAIRS:
         atlas, source = prepare(folder, 100_000, 2_000, 0.13, 1000 * thousands)
         store, codes = folder / "growth.images.zarr", folder / f"{atlas.stem}.codes.zarr"
         run_job(atlas, store, codes, source, Compute("local", 2, "3GB"))
         by_pairs.append([1000 * thousands, run_job(atlas, store, codes, source, Compute("local", 2, "3GB"))["job_s"]])
-    for workers in (1, 2):
-        seconds = [run_job(atlas, store, codes, source, Compute("local", workers, "3GB"))["job_s"] for _ in range(3)]
-        by_workers.append([workers, float(np.median(seconds))])
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for workers in [1, 2] * 3:
+        seconds[workers].append(run_job(atlas, store, codes, source, Compute("local", workers, "3GB"))["job_s"])
+    by_workers = [[workers, float(np.median(spent))] for workers, spent in seconds.items()]
     shutil.rmtree(store)
     scaling = by_workers[0][1] / by_workers[1][1]
     return {
@@ -122,7 +132,7 @@ def plot(found: dict[str, Any], file: Path) -> None:
     for axis, name in zip(axes[:2], ("cells", "density"), strict=True):
         x, _, us = np.array(found[name]).T
         axis.loglog(x, us, "o-", label="kernel")
-        axis.axhline(found["empty_us"], color="grey", linestyle=":", label="an image without events")
+        axis.axhline(found[f"image_us_{name}"], color="grey", linestyle=":", label="an image without events, fitted")
         axis.set(
             xlabel="cells" if name == "cells" else "share of non-zero values (100,000 cells)", ylabel="µs per pair"
         )
