@@ -24,7 +24,7 @@ from pipeline.errors import JobError
 from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
 from pipeline.images import Images, encode_shard, open_images, publish_shard
 from pipeline.malloc import keep_freed_memory
-from pipeline.memory import Portion
+from pipeline.memory import GENES_AT_ONCE, Portion
 from pipeline.tiles import Task, Tile
 
 MAX_WAITING = 2  # shards, compressed, that wait for the disk
@@ -265,13 +265,18 @@ def count_tile(
     for slab in reader.slabs():
         started = time.perf_counter()
         block, margin = reader.block(genes_b, slab)
-        cells_a = reader.genes(genes_a, slab)
-        laid_out = time.perf_counter()
-        block.count(cells_a, bounds, row_b, images, add=slab.start > 0)
-        margin_a += cells_a.margins(bins)
         margin_b += margin
-        spent.reading += laid_out - started
-        spent.counting += time.perf_counter() - laid_out
+        spent.reading += time.perf_counter() - started
+        for at in range(0, genes_a.size, GENES_AT_ONCE):
+            some = slice(at, min(at + GENES_AT_ONCE, genes_a.size))
+            started = time.perf_counter()
+            cells_a = reader.genes(genes_a[some], slab)
+            laid_out = time.perf_counter()
+            rows, first = slice(bounds[some.start], bounds[some.stop]), bounds[some.start : some.stop + 1]
+            block.count(cells_a, first - first[0], row_b[rows], images[rows], add=slab.start > 0)
+            margin_a[some] += cells_a.margins(bins)
+            spent.reading += laid_out - started
+            spent.counting += time.perf_counter() - laid_out
     started = time.perf_counter()
     a, b = Margins(margin_a, zero[genes_a]), Margins(margin_b, zero[list(genes_b)])
     both_zero = finish(images, row_a, row_b, a, b, reader.codes.n_cells)

@@ -17,6 +17,7 @@ UNLIMITED_BYTES = 2**32  # what a task takes where nobody limits it
 
 # Counting
 ENTRY_BYTES = 12  # of one expressed entry of a block: 5 as listed, 5 in the joined list, 2 in the layout
+GENES_AT_ONCE = 64  # genes a of a tile that are held together; an explicit list may pair a block with thousands of them
 CELL_BYTES = 4 + 2 * 32  # of one cell of a slab: its place in the layout, and a chunk of 32 genes as it is unpacked
 
 # Encoding
@@ -67,7 +68,7 @@ def portion(binning: Binning, n_cells: int, density: float, limit: int | None) -
     fixed = (
         shard + shard // 4 + BLOCK_GENES * binning.bins**2 * 4
     )  # counted; compressed, waiting for the disk; counters
-    cell = BLOCK_GENES * density * ENTRY_BYTES + CELL_BYTES
+    cell = (BLOCK_GENES + GENES_AT_ONCE) * density * ENTRY_BYTES + CELL_BYTES
     most = min(n_cells, MAX_SLAB_CELLS)
     free = _usable("a task", fixed + int(min(most, CODES_CELLS) * cell), limit) - fixed
     if free >= most * cell and most == n_cells:  # all cells in one go; the rest keeps genes that were read

@@ -150,6 +150,7 @@ def test_any_tiling_of_any_pairs_gives_the_images_of_numpy(listed, cells, genes,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "BLOCK_GENES", genes)
         patch.setattr(count, "READ_CELLS", data.draw(st.sampled_from([13, 2**20])))
+        patch.setattr(count, "GENES_AT_ONCE", data.draw(st.sampled_from([1, 3, 64])))
         reader = GeneReader(codes, Portion(cells, 1, data.draw(st.sampled_from([0, 300, 10**6])), 0))
         for tile in (tile for shard in tiles_of(pairs.gene_b, data.draw(st.integers(1, 90))) for tile in shard):
             rows = slice(tile.start, tile.stop)
