@@ -2,7 +2,8 @@
 
 python -m benchmarks.scheduler [--workers 1000] [--seconds 90]
 
-A scheduler in a process of its own and a thousand single-threaded workers in another. The tasks are those that
+A scheduler in a process of its own and a thousand worker threads in another, 50 to a Dask worker (a thousand Dask
+workers in one process keep its core busy with their heartbeats alone). The tasks are those that
 `pipeline.tiles.task_runs` makes of shards whose work would keep every worker busy for so many seconds; each sleeps as
 long as it was planned. Prints JSON: tasks, their length, wall time, and how much longer it took than the sleep alone.
 """
@@ -23,6 +24,7 @@ from distributed import Client, Scheduler, Worker
 from pipeline.fanout import run_tasks
 from pipeline.tiles import task_runs
 
+THREADS = 50
 SHARD_SECONDS = 0.5  # a shard of a million-cell atlas
 
 
@@ -34,10 +36,10 @@ async def serve_scheduler() -> None:
 
 
 async def serve_workers(address: str, number: int) -> None:
-    """So many workers of one thread each."""
-    workers = [Worker(address, nthreads=1, memory_limit=None, name=str(i), host="127.0.0.1") for i in range(number)]
-    for start in range(0, number, 50):
-        await asyncio.gather(*workers[start : start + 50])
+    """So many worker threads."""
+    threads = [min(THREADS, number - start) for start in range(0, number, THREADS)]
+    workers = [Worker(address, nthreads=n, memory_limit=None, host="127.0.0.1") for n in threads]
+    await asyncio.gather(*workers)
     await asyncio.gather(*(worker.finished() for worker in workers))
 
 
@@ -51,7 +53,7 @@ def cluster(number: int) -> Iterator[Client]:
     workers = subprocess.Popen([*start, address, "--workers", str(number)], stderr=subprocess.DEVNULL)
     try:
         with Client(address, timeout=60) as client:
-            client.wait_for_workers(number, timeout=300)
+            client.wait_for_workers(-(-number // THREADS), timeout=300)
             yield client
     finally:
         for process in (workers, scheduler):
