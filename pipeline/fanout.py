@@ -137,13 +137,15 @@ def _windowed(
         pending[future] = task
         return future
 
-    ready = as_completed([submit(task) for task in islice(tasks, 2 * worker_threads(client))])
-    for future in ready:
-        task, error = pending.pop(future), future.exception()
-        if error is not None:
-            failures.append((task, error))
+    first = [submit(task) for task in islice(tasks, 2 * worker_threads(client))]
+    # Results are fetched as they come; asked for one by one, each would cost a round trip to the scheduler.
+    ready = as_completed(first, with_results=True, raise_errors=False)
+    for future, result in ready:
+        task = pending.pop(future)
+        if future.status == "finished":
+            yield task, result
         else:
-            yield task, future.result()
+            failures.append((task, future.exception()))
         future.release()
         for following in islice(tasks, 1):
             ready.add(submit(following))
