@@ -75,7 +75,9 @@ def kernel_growth() -> dict[str, Any]:
     fits: dict[str, float] = {}
     for name, rows in grown.items():
         _, events, us = np.array(rows).T
-        (image, _, power), _ = curve_fit(growth_of, events, us, p0=(2.0, 1e-3, 1.0), sigma=us, bounds=(0, np.inf))
+        (image, _, power), _ = curve_fit(
+            growth_of, events, us, p0=(2.0, 1e-3, 1.0), sigma=us, bounds=(0, np.inf), maxfev=100_000
+        )
         fits |= {f"image_us_{name}": round(image, 2), f"exponent_{name}": round(power, 3)}
     return {**fits, **grown}
 

@@ -91,8 +91,8 @@ def measured(folder: Path, atlas: Path, codes_path: Path, source: Any, share: fl
         "shards": spec.n_shards,
         "tasks": len(tasks),
         "measured_share": round(1 / scale, 4),
-        "measured_s": round(seconds, 1),
-        "measured_gb": round(spent.bytes_written * scale / 1e9, 3),
+        "measured_s": round(seconds, 4),
+        "measured_gb": round(spent.bytes_written * scale / 1e9, 6),
         "driver_s": round(planning, 1),
         "core_us_per_pair": {
             kind: round(1e6 * getattr(spent, kind) / images, 2)

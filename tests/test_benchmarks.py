@@ -73,8 +73,8 @@ def test_prediction(tmp_path):
 
 
 def test_growth_and_its_plot(tmp_path, monkeypatch):
-    monkeypatch.setattr(growth, "CELLS", (500, 2000))
-    monkeypatch.setattr(growth, "SCALES", (0.5, 2.0))
+    monkeypatch.setattr(growth, "CELLS", (500, 1000, 2000, 4000))
+    monkeypatch.setattr(growth, "SCALES", (0.5, 1.0, 2.0, 3.0))
     found = growth.kernel_growth()
     assert found["cells"][1][1] > found["cells"][0][1]
     jobs = {"pairs": [[1, 2.0], [2, 3.0]], "workers": [[1, 2.0], [2, 1.5]]}
