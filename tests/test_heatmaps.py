@@ -199,6 +199,14 @@ def test_a_gene_is_read_once_a_worker(kept, chunks, expression_path, shards_of_4
     assert run(expression_path, tmp_path / "i.zarr").spent.chunks_read == chunks
 
 
+def test_codes_that_are_lost_are_not_counted_as_zeros(small_truth, expression_path, shards_of_48, tmp_path, refuses):
+    shutil.copytree(small_truth / "i.codes.zarr", tmp_path / "c.zarr")
+    (tmp_path / "c.zarr" / "codes" / "c" / "0" / "0").unlink()
+    with refuses("c.zarr", "codes are lost", "delete the store", kind=JobError):
+        run(expression_path, tmp_path / "i.zarr", codes=tmp_path / "c.zarr")
+    assert open_images(tmp_path / "i.zarr", complete=False).missing_shards() == list(range(22))
+
+
 def test_labels_and_images_come_from_different_cells(dense, expression_path, shards_of_48, tmp_path):
     source = PairSource(all_pairs=True, labels="replicate", threshold=0.25)
     request = resolve_request(open_expression(expression_path), source, 0)
