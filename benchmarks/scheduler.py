@@ -1,11 +1,12 @@
 """What Dask itself costs with a thousand workers: fake tasks, planned like real ones, that only wait.
 
-python -m benchmarks.scheduler [--workers 1000] [--seconds 90]
+python -m benchmarks.scheduler [--workers 1000] [--seconds 240]
 
 A scheduler in a process of its own and a thousand worker threads in another, 50 to a Dask worker (a thousand Dask
 workers in one process keep its core busy with their heartbeats alone). The tasks are those that
 `pipeline.tiles.task_runs` makes of shards whose work would keep every worker busy for so many seconds; each sleeps as
-long as it was planned. Prints JSON: tasks, their length, wall time, and how much longer it took than the sleep alone.
+long as it was planned, give or take a fifth, as no two machines are alike. Prints JSON: tasks, their length, wall time,
+and how much longer it took than the sleep alone.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from pipeline.tiles import task_runs
 
 THREADS = 50
 SHARD_SECONDS = 0.5  # a shard of a million-cell atlas
+SPREAD = 0.2  # of the real length of a task around the planned
 
 
 async def serve_scheduler() -> None:
@@ -70,17 +72,16 @@ def wait(seconds: float) -> None:
 def measure(number: int, seconds: float) -> dict[str, Any]:
     """Run planned waits on so many workers."""
     shards = np.full(round(number * seconds / SHARD_SECONDS), SHARD_SECONDS)
-    tasks = [float(shards[run].sum()) for run in task_runs(shards, number)]
+    planned = np.array([shards[run].sum() for run in task_runs(shards, number)])
+    tasks = (planned * np.random.default_rng(0).uniform(1 - SPREAD, 1 + SPREAD, planned.size)).tolist()
     with cluster(number) as client:
         started = time.perf_counter()
         done = sum(1 for _ in run_tasks(client, wait, tasks))
         wall = time.perf_counter() - started
     ideal = sum(tasks) / number
-    longest = -(-len(tasks) // number) * max(tasks)  # whole rounds of tasks cannot be shared out more evenly
     return {
         "workers": number, "tasks": done, "task_s": round(float(np.median(tasks)), 2), "wall_s": round(wall, 2),
         "ideal_s": round(ideal, 2), "overhead": round(wall / ideal - 1, 4),
-        "overhead_beyond_whole_rounds": round(wall / max(longest, ideal) - 1, 4),
     }  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def main() -> None:
     """Print the figures, or serve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=90.0)
+    parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.serve == "scheduler":

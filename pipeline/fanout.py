@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from textwrap import shorten
@@ -128,27 +129,33 @@ def _peak_memory() -> int:
 def _windowed(
     client: Client, function: Callable[..., R], tasks: Iterator[T], common: tuple[Any, ...], failures: list[Any]
 ) -> Iterator[tuple[T, tuple[R, tuple[str, int, float]]]]:
-    """Twice as many tasks in flight as threads: workers never wait, the scheduler never chokes."""
+    """Twice as many tasks in flight as threads: workers never wait, the scheduler never chokes.
+
+    Whatever has ended is fetched together and replaced together: one message each to the scheduler, not one a task.
+    """
     run, number, pending = uuid4().hex, count(), dict[Future, T]()
 
-    def submit(task: T) -> Future:
-        key = f"{function.__name__}-{run}-{next(number)}"
-        future = client.submit(_measured, function, *common, task, key=key, pure=False, retries=RETRIES)
-        pending[future] = task
-        return future
+    def submit(following: Iterable[T]) -> list[Future]:
+        added = list(following)
+        keys = [f"{function.__name__}-{run}-{next(number)}" for _ in added]
+        futures = client.map(partial(_measured, function, *common), added, key=keys, pure=False, retries=RETRIES)
+        pending.update(zip(futures, added, strict=True))
+        return futures
 
-    first = [submit(task) for task in islice(tasks, 2 * worker_threads(client))]
-    # Results are fetched as they come; asked for one by one, each would cost a round trip to the scheduler.
-    ready = as_completed(first, with_results=True, raise_errors=False)
-    for future, result in ready:
-        task = pending.pop(future)
-        if future.status == "finished":
-            yield task, result
-        else:
-            failures.append((task, future.exception()))
-        future.release()
-        for following in islice(tasks, 1):
-            ready.add(submit(following))
+    ready = as_completed(submit(islice(tasks, 2 * worker_threads(client))), raise_errors=False)
+    for ended in ready.batches():
+        following = list(islice(tasks, len(ended)))
+        if following:
+            ready.update(submit(following))
+        finished = [future for future in ended if future.status == "finished"]
+        results = dict(zip(finished, client.gather(finished), strict=True))
+        for future in ended:
+            task = pending.pop(future)
+            if future in results:
+                yield task, results.pop(future)
+            else:
+                failures.append((task, future.exception()))
+            future.release()
 
 
 @contextmanager
