@@ -136,7 +136,8 @@ def _windowed(
     run, number, pending = uuid4().hex, count(), dict[Future, T]()
 
     def submit(following: Iterable[T]) -> list[Future]:
-        added = list(following)
+        if not (added := list(following)):
+            return []
         keys = [f"{function.__name__}-{run}-{next(number)}" for _ in added]
         futures = client.map(partial(_measured, function, *common), added, key=keys, pure=False, retries=RETRIES)
         pending.update(zip(futures, added, strict=True))
@@ -144,9 +145,6 @@ def _windowed(
 
     ready = as_completed(submit(islice(tasks, 2 * worker_threads(client))), raise_errors=False)
     for ended in ready.batches():
-        following = list(islice(tasks, len(ended)))
-        if following:
-            ready.update(submit(following))
         finished = [future for future in ended if future.status == "finished"]
         results = dict(zip(finished, client.gather(finished), strict=True))
         for future in ended:
@@ -156,6 +154,8 @@ def _windowed(
             else:
                 failures.append((task, future.exception()))
             future.release()
+        if following := submit(islice(tasks, len(ended))):
+            ready.update(following)
 
 
 @contextmanager

@@ -259,11 +259,6 @@ def encode_shard(
     JobError
         An image does not sum to the number of cells, or is another one after compression.
     """
-    if (wrong := _first_wrong_sum(counts, images.spec.n_cells)) >= 0:
-        raise JobError(
-            f"shard {shard} of {images.path}, image {wrong}: it does not sum to the number of cells; "
-            "this is a bug or a failing machine, report it."
-        )
     padded = np.zeros(images.spec.binning.shard_pairs, np.uint32)
     padded[: both_zero.size] = both_zero
     return {"counts": join_chunks(_chunks(images, shard, counts)), "both_zero": CODEC.encode(padded) or b""}
@@ -305,6 +300,11 @@ def _chunks(images: Images, shard: int, counts: NDArray[np.uint32]) -> Iterator[
     compared = shard % -(-len(counts) // CHUNK_PAIRS)
     for number, start in enumerate(starts):
         chunk = counts[start : start + CHUNK_PAIRS]
+        if (wrong := _first_wrong_sum(chunk, images.spec.n_cells)) >= 0:  # the compressor then finds it in the cache
+            raise JobError(
+                f"shard {shard} of {images.path}, image {start + wrong}: it does not sum to the number of cells; "
+                "this is a bug or a failing machine, report it."
+            )
         if 0 < len(chunk) < CHUNK_PAIRS:
             chunk = np.pad(chunk, [(0, CHUNK_PAIRS - len(chunk)), (0, 0), (0, 0)])
         content = CODEC.encode(chunk) if len(chunk) else None
