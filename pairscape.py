@@ -445,7 +445,7 @@ def plant(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Known truth in real cells: chosen pairs made dependent by dealing values to other cells; every gene keeps its own.
+    """Known truth in real cells: chosen pairs made dependent by dealing values to other cells; each gene keeps its own.
 
     Writes the store and, beside it, the pairs with labels and kinds as NAME.tsv, which `heatmaps --pairs` reads.
 

@@ -65,8 +65,8 @@ def plant_truth(source: str | Path | AnnData, target: Path, planting: Planting, 
     cells = read_any(source)
     if cells.n_obs < LEAST_CELLS:
         raise InputError(
-            f"{source if not isinstance(source, AnnData) else 'the AnnData'} has {cells.n_obs} cells: a dependence shows "
-            f"in {LEAST_CELLS} at least; give more cells."
+            f"{source if not isinstance(source, AnnData) else 'the AnnData'} has {cells.n_obs} cells: a dependence "
+            f"shows in {LEAST_CELLS} at least; give more cells."
         )
     rng = np.random.default_rng([planting.seed, 7])
     deal = deal_genes(np.diff(cells.X.tocsc().indptr) / cells.n_obs, planting, rng)

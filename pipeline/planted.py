@@ -13,9 +13,9 @@ express it, are told apart by the noise alone. The kinds are responses:
 | linear | its value |
 | saturating | value / (value + a quarter of the median expressed value) |
 | threshold | a step at the median expressed value |
-| exclusive | off where the driver is on: expressed, or above its median where most cells express it |
+| exclusive | off where the driver is on: above its median, which is 0 where most cells do not express it |
 | u-shaped | the distance of its rank from a centre c |
-| simpson | its rank, upwards with slope 2 − 2c in half of the cells (type A), downwards with 2c in the others (type B) |
+| simpson | its rank, upwards with slope 2 − 2c in half of the cells (type A), downwards with 2c in the rest (type B) |
 
 The c of the last two, near a half, is placed so that the covariance of the values is that of values dealt at random:
 their Pearson correlation is distributed as it is between independent genes, although skewed values and zeros make
@@ -27,6 +27,7 @@ other gene is dealt at random too. More pairs than half of the genes are made of
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,7 @@ from pipeline.errors import InputError
 from pipeline.spec import Kind, Planting
 
 Real = NDArray[np.float64]
+Values = NDArray[np.floating[Any]]
 Index = NDArray[np.int64]
 
 LEAST_CELLS = 50  # below, no dependence can be seen
@@ -126,19 +128,19 @@ def replant(
     """
     pair_of = np.full(deal.source.size, -1)
     pair_of[deal.target] = np.arange(deal.target.size)
-    columns: dict[int, Real] = {}
-    for gene in np.flatnonzero(pair_of < 0):  # drivers and background first
+    columns: dict[int, Values] = {}
+    for gene in np.flatnonzero(pair_of < 0).tolist():  # drivers and background first
         column = _column(expression, deal.source[gene])
         stays = planting.background == "real" and gene < expression.shape[1]
         columns[gene] = column if stays else rng.permutation(column)
-    for gene in deal.target:
+    for gene in deal.target.tolist():
         pair = pair_of[gene]
         kind, values = planting.kind_list[deal.kind[pair]], np.sort(_column(expression, deal.source[gene]))
         columns[gene] = plant(columns[deal.driver[pair]], values, kind, planting.strength, types, rng)
     return sparse.hstack([sparse.csc_matrix(columns[gene][:, None]) for gene in range(deal.source.size)], format="csc")
 
 
-def _column(expression: sparse.csc_matrix, gene: int) -> NDArray[np.float32]:
+def _column(expression: sparse.csc_matrix, gene: int) -> Values:
     entries = slice(expression.indptr[gene], expression.indptr[gene + 1])
     column = np.zeros(expression.shape[0], np.float32)
     column[expression.indices[entries]] = expression.data[entries]
@@ -146,8 +148,8 @@ def _column(expression: sparse.csc_matrix, gene: int) -> NDArray[np.float32]:
 
 
 def plant(
-    driver: Real, values: Real, kind: Kind, strength: float, types: NDArray[np.bool_], rng: np.random.Generator
-) -> Real:
+    driver: Values, values: Values, kind: Kind, strength: float, types: NDArray[np.bool_], rng: np.random.Generator
+) -> Values:
     """Deal the target's values to the cells so that they depend on the driver.
 
     Parameters
@@ -161,7 +163,7 @@ def plant(
     """
     noise = rng.standard_normal(driver.size)
 
-    def dealt(centre: float) -> Real:
+    def dealt(centre: float) -> Values:
         score = strength * _response(driver, kind, centre, types) + np.sqrt(1 - strength**2) * noise
         result = np.empty_like(values)
         result[np.argsort(score)] = values
@@ -170,25 +172,26 @@ def plant(
     return dealt(_centre(driver, dealt, rng.permutation(values)) if kind in CENTRED else 0.0)
 
 
-def _response(driver: Real, kind: Kind, centre: float, types: NDArray[np.bool_]) -> Real:
+def _response(driver: Values, kind: Kind, centre: float, types: NDArray[np.bool_]) -> Real:
     """Response of a kind, (N,), scaled to mean 0 and variance 1."""
     expressed = driver[driver > 0]
     rank = (rankdata(driver) - 0.5) / driver.size
     middle = np.median(expressed)
-    response = {
-        "linear": lambda: driver,
-        "saturating": lambda: driver / (driver + middle / 4),
-        "threshold": lambda: driver > middle,
-        "exclusive": lambda: driver <= max(np.median(driver), 0),
-        "u-shaped": lambda: np.abs(rank - centre),
-        "simpson": lambda: (rank - 0.5) * (np.where(types, 2, 0) - 2 * centre),
-    }[kind]().astype(np.float64)
+    responses: dict[Kind, NDArray[Any]] = {
+        "linear": driver,
+        "saturating": driver / (driver + middle / 4),
+        "threshold": driver > middle,
+        "exclusive": driver <= np.median(driver),
+        "u-shaped": np.abs(rank - centre),
+        "simpson": (rank - 0.5) * (np.where(types, 2, 0) - 2 * centre),
+    }
+    response = responses[kind].astype(np.float64)
     response -= response.mean()
     spread = response.std()
     return np.asarray(response / spread if spread > 0 else response)
 
 
-def _centre(driver: Real, dealt: Callable[[float], Real], independent: Real) -> float:
+def _centre(driver: Values, dealt: Callable[[float], Values], independent: Values) -> float:
     """The c in [0, 1] at which the target's covariance with the driver is that of independent values.
 
     The lower it is, the more they rise together.

@@ -250,7 +250,9 @@ class Planting:
         if not 0 < self.strength < 1:
             raise InputError(f"strength is {self.strength:g}: above 0, as nothing is planted else, and below 1.")
         if self.negatives_per_positive < 1:
-            raise InputError(f"negatives per positive is {self.negatives_per_positive}: a list has both; give 1 or more.")
+            raise InputError(
+                f"negatives per positive is {self.negatives_per_positive}: a list has both; give 1 or more."
+            )
         if self.planted_pairs <= self.negatives_per_positive:
             raise InputError(
                 f"planted pairs is {self.planted_pairs}: negatives pair a driver with {self.negatives_per_positive} "
