@@ -7,6 +7,7 @@ from pipeline.errors import InputError
 
 Split = Literal["pair", "regulator", "target", "both"]
 Balance = Literal["down", "natural"]
+Negatives = Literal["all", "matched"]
 
 
 def _require(good: bool, message: str) -> None:
@@ -52,11 +53,15 @@ class Splitting:
         `regulator`, `target`: gene_a, gene_b unseen. `pair`: only the pair unseen.
     test_share, validation_share
         Share of the genes (of the pairs, for `pair`) set aside.
+    negatives
+        `all`, or `matched`: in each fold, partners of the positives swapped, so that each gene is as often positive as
+        negative there and labels alone tell nothing; the prevalence is then a half.
     """
 
     split: Split = "both"
     test_share: float = 0.3
     validation_share: float = 0.1
+    negatives: Negatives = "all"
 
     def __post_init__(self) -> None:
         held_out = self.test_share + self.validation_share
@@ -65,6 +70,7 @@ class Splitting:
                        "leave something to train on: their sum must be below 1.")  # fmt: skip
         _require(self.split in ("pair", "regulator", "target", "both"),
                  f"split {self.split!r} is unknown; give pair, regulator, target or both.")  # fmt: skip
+        _require(self.negatives in ("all", "matched"), f"negatives {self.negatives!r} is unknown; give all or matched.")
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from pipeline.errors import InputError
 
 BinningRule = Literal["max", "range", "quantile", "rank"]
 LabelSource = Literal["given", "replicate"]
+NegativeRule = Literal["random", "matched"]
+Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
 
 CHUNK_PAIRS = 256  # images that are compressed together: the unit of reading
 SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of repair
@@ -71,7 +73,22 @@ class PairSource:
         `given`: from `pairs` or `network`. `replicate`: co-expression in a held-out half of the cells (see
         `pipeline.replicate`); the images then come from the other half.
     threshold
-        Replicate labels: |Spearman| in the held-out half from which a pair is positive.
+        Replicate labels: |Spearman| in the held-out half from which a pair is positive. Absent: 0.3.
+    fdr
+        Replicate labels: false discovery rate (Benjamini-Hochberg) at which a pair is positive, in place of the
+        threshold. For some hundred cells: with many, any correlation is significant.
+    image_cells
+        Replicate labels: show only so many cells of the image half. Absent: all of it.
+    negatives
+        `random`: the candidates that are no edge, or some of them. `matched`: partners of the positives swapped, so
+        that each gene is as often positive as negative. Whatever is not chosen stays in the store unlabelled.
+    negatives_per_positive
+        How many `random` negatives are kept for each positive. Absent: all candidates that are no edge.
+    gene_map
+        File of two columns, such as symbol and Entrez id: a name in a list that the matrix lacks is looked up there,
+        from either column to the other.
+    ignore_case
+        Match names that differ from those of the matrix only in case, as human and mouse spelling do.
     """
 
     pairs: Path | None = None
@@ -80,7 +97,13 @@ class PairSource:
     network: Path | None = None
     all_pairs: bool = False
     labels: LabelSource = "given"
-    threshold: float = 0.3
+    threshold: float | None = None
+    fdr: float | None = None
+    image_cells: int | None = None
+    negatives: NegativeRule = "random"
+    negatives_per_positive: float | None = None
+    gene_map: Path | None = None
+    ignore_case: bool = False
 
     def __post_init__(self) -> None:
         ways = [self.pairs is not None, self.regulators is not None, self.all_pairs]
@@ -90,8 +113,31 @@ class PairSource:
             )
         if self.regulators is None and (self.targets or self.network):
             raise InputError("--targets and --network describe regulator × target pairs: give --regulators FILE too.")
-        if not 0 < self.threshold < 1:
+        self._check_replicate()
+        self._check_negatives()
+
+    def _check_replicate(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold < 1:
             raise InputError(f"threshold is {self.threshold}: |Spearman| lies between 0 and 1; 0.3 is usual.")
+        if self.fdr is not None and not 0 < self.fdr < 1:
+            raise InputError(f"fdr is {self.fdr}: a false discovery rate lies between 0 and 1; 0.05 is usual.")
+        if self.fdr is not None and self.threshold is not None:
+            raise InputError("--fdr and --threshold both say which pairs are positive; give one of them.")
+        if self.image_cells is not None and self.image_cells < 2:
+            raise InputError(f"image cells is {self.image_cells}: a heatmap of fewer than 2 cells shows nothing.")
+        for name, value in (("fdr", self.fdr), ("image-cells", self.image_cells)):
+            if value is not None and self.labels != "replicate":
+                raise InputError(f"--{name} is about replicate labels: give --labels replicate too, or leave it out.")
+
+    def _check_negatives(self) -> None:
+        share = self.negatives_per_positive
+        if share is not None and share <= 0:
+            raise InputError(f"negatives per positive is {share:g}: give more than 0, or leave it out for all of them.")
+        if self.negatives == "matched" and share is not None:
+            raise InputError("--negatives matched gives one negative a positive; leave out --negatives-per-positive.")
+        if self.all_pairs and self.labels == "given" and (self.negatives == "matched" or share is not None):
+            raise InputError("negatives are chosen among labelled pairs and --all-pairs has no labels; give "
+                             "--labels replicate, or a network.")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -163,6 +209,62 @@ class Atlas:
             raise InputError(f"types is {self.types}, and every type has a cell; give 1 to {self.cells}, as the cells.")
         if not 0 <= self.seed < 2**62:
             raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2**62 - 1.")
+
+
+@dataclass(frozen=True)
+class Planting:
+    """Which dependences are planted into the cells of a matrix; `pipeline.planted` says how.
+
+    Parameters
+    ----------
+    kinds
+        Kinds of dependence, joined by commas: linear, saturating, threshold, u-shaped, exclusive, simpson. Each gets an
+        equal share of the pairs.
+    planted_pairs
+        Number of planted pairs. Each takes two genes of its own; beyond half of the genes, copies of genes are used.
+    strength
+        Share of the standard deviation of a target's score that comes from its driver: 0 nothing, 1 all of it.
+    negatives_per_positive
+        Pairs of a driver with another pair's target, for each planted pair, in the list.
+    directed
+        List planted pairs both ways, driver → target as 1, target → driver as 2, to learn the direction.
+    background
+        `independent`: all else is dealt at random, so that a pair is dependent if, and only if, it is planted. `real`:
+        drivers and the genes that are not planted stay in their cells, so that negatives show real co-expression.
+    seed
+        Decides pairs and values.
+    """
+
+    kinds: str
+    planted_pairs: int
+    strength: float = 0.8
+    negatives_per_positive: int = 10
+    directed: bool = False
+    background: Literal["independent", "real"] = "independent"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for kind in self.kind_list:
+            if kind not in get_args(Kind):
+                raise InputError(f"kind {kind!r} is unknown; give {', '.join(get_args(Kind))}, joined by commas.")
+        if not 0 < self.strength < 1:
+            raise InputError(f"strength is {self.strength:g}: above 0, as nothing is planted else, and below 1.")
+        if self.negatives_per_positive < 1:
+            raise InputError(
+                f"negatives per positive is {self.negatives_per_positive}: a list has both; give 1 or more."
+            )
+        if self.planted_pairs <= self.negatives_per_positive:
+            raise InputError(
+                f"planted pairs is {self.planted_pairs}: negatives pair a driver with {self.negatives_per_positive} "
+                "targets of other pairs; give more pairs, or fewer --negatives-per-positive."
+            )
+        if self.background not in ("independent", "real"):
+            raise InputError(f"background {self.background!r} is unknown; give independent or real.")
+
+    @property
+    def kind_list(self) -> list[Kind]:
+        """The kinds one by one."""
+        return [cast(Kind, kind.strip()) for kind in self.kinds.split(",")]
 
 
 @dataclass(frozen=True)
