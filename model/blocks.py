@@ -12,12 +12,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from model.sampling import Rows, Window
 from pipeline.images import Images
-from pipeline.reading import count_dtype, read_images
+from pipeline.reading import Counts, count_dtype, read_images
 from pipeline.spec import CHUNK_PAIRS
 
 PART_CHUNKS = 16  # chunks in a part: reading one takes some milliseconds, far longer than sending it to another process
 
 Part = tuple[Tensor, Tensor]
+HeldWindow = tuple[Window, Counts, NDArray[np.int32]]
 
 
 class RowReader(Dataset[Part]):
@@ -54,27 +55,40 @@ class BlockReader:
     def __init__(self, images: Images, workers: int = 0) -> None:
         self.images, self.workers = images, workers
         self._requests = Requests()
+        self._memory: list[Counts] = [np.empty((0, 0, 0)), np.empty((0, 0, 0))]
         self._loader: DataLoader[Part] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BlockReader, (self.images, self.workers)
 
-    def windows(
-        self, windows: Iterator[Window]
-    ) -> Iterator[tuple[Window, NDArray[np.signedinteger], NDArray[np.int32]]]:
-        """Each window with the images, (W, bins, bins), and `both_zero`, (W,), of its rows."""
-        ahead, windows = itertools.tee(windows)
-        parts = self._parts(rows for window in ahead for rows in _cut(window.rows))
+    def windows(self, windows: Iterator[Window]) -> Iterator[HeldWindow]:
+        """Each window with the images, (W, bins, bins), and `both_zero`, (W,), of its rows.
+
+        The images are overwritten when the next window but one is asked for.
+        """
+        parts: Iterator[Part] = iter(())
+        if self.workers:
+            ahead, windows = itertools.tee(windows)
+            parts = self._parts(rows for window in ahead for rows in _cut(window.rows))
         for window in windows:
-            yield window, *self._join(window.rows.size, parts)
+            counts = self._next_memory(window.rows.size)
+            if self.workers:
+                yield window, counts, _join(parts, counts)
+            else:
+                yield window, *read_images(self.images, window.rows, out=counts)
+
+    def _next_memory(self, n: int) -> Counts:
+        """Room for a window: one of two in turn, so that the one before is left as it is."""
+        self._memory.reverse()
+        bins = self.images.spec.binning.bins
+        if len(self._memory[0]) < n:
+            self._memory[0] = np.empty((n, bins, bins), count_dtype(self.images.spec.n_cells))
+        return self._memory[0][:n]
 
     def _parts(self, requests: Iterable[Rows]) -> Iterator[Part]:
-        reader = RowReader(self.images)
-        if not self.workers:
-            return map(reader.__getitem__, requests)
         if self._loader is None:
             self._loader = DataLoader(
-                reader,
+                RowReader(self.images),
                 batch_size=None,
                 sampler=self._requests,
                 num_workers=self.workers,
@@ -84,15 +98,14 @@ class BlockReader:
         self._requests.rows = requests
         return iter(self._loader)
 
-    def _join(self, n: int, parts: Iterator[Part]) -> tuple[NDArray[np.signedinteger], NDArray[np.int32]]:
-        bins = self.images.spec.binning.bins
-        counts, both_zero = np.empty((n, bins, bins), count_dtype(self.images.spec.n_cells)), np.empty(n, np.int32)
-        filled = 0
-        while filled < n:
-            images, beside = next(parts)
-            counts[filled : filled + len(images)], both_zero[filled : filled + len(images)] = images, beside
-            filled += len(images)
-        return counts, both_zero
+def _join(parts: Iterator[Part], counts: Counts) -> NDArray[np.int32]:
+    """Fill `counts` with the next parts; returns `both_zero`."""
+    both_zero, filled = np.empty(len(counts), np.int32), 0
+    while filled < len(counts):
+        images, beside = next(parts)
+        counts[filled : filled + len(images)], both_zero[filled : filled + len(images)] = images, beside
+        filled += len(images)
+    return both_zero
 
 
 def _cut(rows: Rows) -> list[Rows]:

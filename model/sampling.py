@@ -19,6 +19,7 @@ Rows = NDArray[np.int64]
 
 NEGATIVE, POSITIVE = 1, 2  # sides; 0 is a row that is not drawn from
 ORDER, MIX, CHOICE = 1, 2, 3  # what a random generator is for: with seed and epoch it names one of its own
+CHOSEN_AT_ONCE = 32  # blocks whose rows are chosen by one random generator
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class Population:
 
     Attributes
     ----------
-    side : (P,) int8
-        0 for a row that is not drawn from, 1 for a negative, 2 for a positive (label > 0), so that both directions of
+    side : (K · block_rows,) int8
+        0 for a row that is not drawn from or is beyond the store, 1 for a negative, 2 for a positive (label > 0), so that both directions of
         a three-class store stand on one side.
     classes
         The side that is rarer, and the other.
     in_block : (2, K) int64
         Rows of the rare and of the common class in each block.
     block_rows
-        Rows of a block; the last may have fewer.
+        Rows of a block.
     """
 
     side: NDArray[np.int8]
@@ -60,9 +61,9 @@ class Population:
         InputError
             One of the classes is missing.
         """
-        side = np.zeros(label.size, np.int8)
+        side = np.zeros(-(-label.size // block_rows) * block_rows, np.int8)
         side[rows] = NEGATIVE
-        side += side & (label > 0)  # in place: the store may have 10⁸ rows
+        side[: label.size] += side[: label.size] & (label > 0)  # no list of rows: the store may have 10⁸
         counts = {kind: _in_blocks(side == kind, block_rows) for kind in (NEGATIVE, POSITIVE)}
         negative, positive = int(counts[NEGATIVE].sum()), int(counts[POSITIVE].sum())
         if not negative or not positive:
@@ -79,14 +80,13 @@ class Population:
         rare, common = self.in_block.sum(axis=1).tolist()
         return rare, common
 
-    def rows(self, of: int, block: int) -> Rows:
-        """Rows of the rare (0) or the common (1) class in a block, ascending."""
-        start = block * self.block_rows
-        return np.flatnonzero(self.side[start : start + self.block_rows] == self.classes[of]) + start
+    def members(self, of: int, blocks: Rows) -> NDArray[np.bool_]:
+        """Which rows of some blocks are of the rare (0) or the common (1) class: (blocks, block_rows)."""
+        return self.side.reshape(-1, self.block_rows)[blocks] == self.classes[of]
 
 
 def _in_blocks(chosen: NDArray[np.bool_], block_rows: int) -> NDArray[np.int64]:
-    return np.add.reduceat(chosen, np.arange(0, chosen.size, block_rows), dtype=np.int64)
+    return np.count_nonzero(chosen.reshape(-1, block_rows), axis=1)
 
 
 @dataclass(frozen=True)
@@ -240,17 +240,22 @@ def _draw_window(population: Population, plan: _Plan, first: int, last: int) -> 
 def _queued(population: Population, plan: _Plan, of: int, start: int, stop: int) -> Rows:
     """Rows of the rare (0) or the common (1) class that stand at start to stop of its queue, repeats and all."""
     begins = plan.begins[of]
-    first, last = np.searchsorted(begins, start, "right") - 1, np.searchsorted(begins, stop, "left")
-    filled = np.flatnonzero(np.diff(begins[first : last + 1])) + first
-    parts = [_chosen(population, plan, of, int(at)) for at in filled]
-    return np.concatenate(parts)[start - begins[first] : stop - begins[first]]
+    first = (int(np.searchsorted(begins, start, "right")) - 1) // CHOSEN_AT_ONCE
+    last = -(-int(np.searchsorted(begins, stop, "left")) // CHOSEN_AT_ONCE)
+    chosen = np.concatenate([_chosen(population, plan, of, group) for group in range(first, last)])
+    return chosen[start - begins[first * CHOSEN_AT_ONCE] :][: stop - start]
 
 
-def _chosen(population: Population, plan: _Plan, of: int, at: int) -> Rows:
-    """Rows of a class that an epoch shows of the block at a place of its order; more than there are: in turn again."""
-    block = int(plan.blocks[at])
-    rng = np.random.default_rng([*plan.seeds, CHOICE, of, block])
-    return np.resize(rng.permutation(population.rows(of, block)), plan.begins[of, at + 1] - plan.begins[of, at])
+def _chosen(population: Population, plan: _Plan, of: int, group: int) -> Rows:
+    """Rows of a class that an epoch shows of some blocks, in their order; each row in turn, and in turn again."""
+    at = slice(group * CHOSEN_AT_ONCE, (group + 1) * CHOSEN_AT_ONCE)
+    blocks, begins = plan.blocks[at], plan.begins[of, at.start : at.stop + 1]
+    member = population.members(of, blocks)
+    key = np.random.default_rng([*plan.seeds, CHOICE, of, group]).random(member.shape)
+    shuffled = np.argsort(np.where(member, key, np.inf), axis=1)  # a block's rows of the class, then the others
+    block = np.repeat(np.arange(blocks.size), np.diff(begins))
+    turn = np.arange(block.size) - (begins[:-1] - begins[0])[block]
+    return blocks[block] * population.block_rows + shuffled[block, turn % population.in_block[of, blocks][block]]
 
 
 def _spread(rows: Rows, rng: np.random.Generator) -> Rows:

@@ -214,8 +214,7 @@ class PairStream:
 
     def _from_memory(self, windows: Iterator[Window]) -> Iterator[Held]:
         if self._resident is None:
-            everything = Window(np.flatnonzero(self.population.side), ())
-            self._resident, _ = next(self._from_store(iter([everything])))
+            self._resident = read_rows(self.images, np.flatnonzero(self.population.side), self.label)
         for window in windows:
             place = np.searchsorted(self._resident.row, window.rows)
             yield self._resident, tuple(place[positions] for positions in window.batches)
