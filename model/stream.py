@@ -102,7 +102,8 @@ class PairStream:
 
     The batches and their order depend on the store, the rows, the labels, the balance, the seed, the epoch and the
     partition; not on the number of workers, nor on where an epoch was interrupted. Two windows of images are held at most,
-    and one byte for each row of the store; where all rows fit into two windows they are read once and stay.
+    and one byte for each row of the store. Where all rows fit into two windows (`resident_images`), they are read once and
+    stay.
 
     Parameters
     ----------
@@ -147,6 +148,7 @@ class PairStream:
         self.partition = partition if partition is not None else this_rank()
         self.population = Population.of(rows, label, CHUNK_PAIRS)
         self.drawing = Drawing(balance, ratio, batch_size, WINDOW_BYTES // bytes_per_image)
+        self.resident_images = 2 * self.drawing.window_images
         self.reader = BlockReader(images, workers)
         self._resident: Rowset | None = None
         self.batches_per_epoch = batches_per_reader(self.population, self.drawing, self.partition.count)
@@ -200,13 +202,11 @@ class PairStream:
         windows = epoch_windows(
             self.population, self.drawing, self.seed, self.epoch, self.partition, first_batch=self.batches
         )
-        held = self._from_memory(windows) if self._fits() else prefetched(self._from_store(windows), 1)
+        fits = sum(self.population.sizes) <= self.resident_images
+        held = self._from_memory(windows) if fits else prefetched(self._from_store(windows), 1)
         for rowset, batches in held:
             for positions in batches:
                 yield rowset.batch(positions)
-
-    def _fits(self) -> bool:
-        return sum(self.population.sizes) <= 2 * self.drawing.window_images
 
     def _from_store(self, windows: Iterator[Window]) -> Iterator[Held]:
         for window, counts, both_zero in self.reader.windows(windows):
