@@ -164,7 +164,7 @@ def entropy(values: np.ndarray) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
-def mixing(images: Images, balance: Balance, batches: int = 400) -> dict[str, Any]:
+def mixing(images: Images, balance: Balance) -> dict[str, Any]:
     """Class ratio of all batches; entropy inside batches, over that of a random draw of rows of the same epoch."""
     stream, label, gene = stream_of(images, balance), images.array("label"), images.array("gene_a")
     windows = epoch_windows(stream.population, stream.drawing, 0, 0)
@@ -173,11 +173,10 @@ def mixing(images: Images, balance: Balance, batches: int = 400) -> dict[str, An
     positives = np.array([np.count_nonzero(label[rows] > 0) for rows in drawn])
     expected = stream.share_of_positives * np.array([rows.size for rows in drawn])
     everything, rng = np.concatenate(drawn), np.random.default_rng(0)
-    some = [drawn[i] for i in rng.choice(len(drawn), min(batches, len(drawn)), replace=False)]
-    random = [rng.choice(everything, rows.size, replace=False) for rows in some]
+    random = [everything[rng.integers(0, everything.size, rows.size)] for rows in drawn]
     ratio = {
         f"{name}_entropy_over_random": round(
-            float(np.mean([entropy(of[rows]) for rows in some]) / np.mean([entropy(of[rows]) for rows in random])), 4
+            float(np.mean([entropy(of[rows]) for rows in drawn]) / np.mean([entropy(of[rows]) for rows in random])), 4
         )
         for name, of in (("position", part), ("gene_a", gene), ("class", label))
     }

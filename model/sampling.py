@@ -175,8 +175,10 @@ def epoch_windows(
     """
     each = batches_per_reader(population, drawing, partition.count)
     shown = images_shown(population, drawing)
-    length = max(drawing.window_images * each * partition.count // sum(shown), 1)  # batches that fit into a window
-    plan = _plan_epoch(population, shown, each * partition.count, -(-each // length) * partition.count, (seed, epoch))
+    fit = max(drawing.window_images * each * partition.count // sum(shown), 1)  # batches that fit into a window
+    windows = -(-each // fit)
+    length = -(-each // windows)  # windows as equal as they can be: each takes one pass over the store
+    plan = _plan_epoch(population, shown, each * partition.count, windows * partition.count, (seed, epoch))
     begin, end = partition.index * each, (partition.index + 1) * each
     for start in range(begin + first_batch // length * length, end, length):
         window = _draw_window(population, plan, start, min(start + length, end))

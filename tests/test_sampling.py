@@ -244,10 +244,10 @@ def entropy(values, kinds):
 
 @pytest.mark.parametrize("balance", ["natural", "down", "over"])
 def test_batches_are_as_mixed_as_a_random_draw(balance):
-    """Store positions, in 32 equal parts: a window of a twentieth of the store sees all of them."""
+    """Store positions, in 32 equal parts: a window of 256 blocks (as many chunks as fit into a real one) sees them all."""
     n, parts = 65_536, 32
     population, rng = shuffled(n, 3_000, block_rows=32), np.random.default_rng(1)
-    batches = batches_of(population, Drawing(balance, 5.0, 256, n // 20))
+    batches = batches_of(population, Drawing(balance, 5.0, 256, 256 * 32))
     found = np.mean([entropy(batch * parts // n, parts) for batch in batches])
     random = np.mean([entropy(rng.choice(n, batch.size, replace=False) * parts // n, parts) for batch in batches])
     assert found / random >= 0.99
