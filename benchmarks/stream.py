@@ -26,12 +26,12 @@ from torch.nn.functional import cross_entropy
 
 from model.blocks import BlockReader, HeldWindow
 from model.classifier import PairClassifier, choose_device
-from model.sampling import Drawing, Population, Window, epoch_windows, images_shown
+from model.sampling import Window, epoch_windows, images_shown
 from model.spec import Balance, Rendering
 from model.stream import Batch, PairStream
 from pipeline.images import Images, open_images, stored_array
 from pipeline.reading import read_images
-from pipeline.spec import CHUNK_PAIRS, Binning, ImageSpec
+from pipeline.spec import Binning, ImageSpec
 
 BATCH, RATIO, SINGLE, PARTS = 250, 9.0, 200, 64
 BALANCES: tuple[Balance, ...] = ("down", "over", "natural")
@@ -78,7 +78,9 @@ def reading(images: Images, rounds: int) -> dict[str, Any]:
     found = {
         "stream": best_rate(lambda: sum(len(batch.row) for batch in stream), rounds + 1),  # the first warms up
         "zarr_whole_shards": best_rate(lambda: by_shard(images), rounds),
-        "single_images": best_rate(lambda: one_by_one(images, lambda row: read_images(images, np.array([row]))), rounds),
+        "single_images": best_rate(
+            lambda: one_by_one(images, lambda row: read_images(images, np.array([row]))), rounds
+        ),
         "single_images_with_zarr": best_rate(
             lambda: one_by_one(images, lambda row: images.counts(slice(row, row + 1))), rounds
         ),
@@ -180,7 +182,11 @@ def mixing(images: Images, balance: Balance) -> dict[str, Any]:
         )
         for name, of in (("position", part), ("gene_a", gene), ("class", label))
     }
-    return {"images": sum(shown), "positives_off_by_at_most": round(float(np.abs(positives - expected).max()), 3), **ratio}
+    return {
+        "images": sum(shown),
+        "positives_off_by_at_most": round(float(np.abs(positives - expected).max()), 3),
+        **ratio,
+    }
 
 
 class MadeUp(BlockReader):

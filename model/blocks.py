@@ -55,7 +55,7 @@ class BlockReader:
     def __init__(self, images: Images, workers: int = 0) -> None:
         self.images, self.workers = images, workers
         self._requests = Requests()
-        self._memory: list[Counts] = [np.empty((0, 0, 0)), np.empty((0, 0, 0))]
+        self._memory: list[Counts] = [np.empty((0, 0, 0), np.int16)] * 2
         self._loader: DataLoader[Part] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -97,6 +97,7 @@ class BlockReader:
             )
         self._requests.rows = requests
         return iter(self._loader)
+
 
 def _join(parts: Iterator[Part], counts: Counts) -> NDArray[np.int32]:
     """Fill `counts` with the next parts; returns `both_zero`."""

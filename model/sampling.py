@@ -1,9 +1,9 @@
 """Labels + seed + partition → which rows an epoch shows, in which order, in which batches. Pure.
 
-The store is cut into *blocks* of neighbouring rows, the unit of reading. An epoch puts the blocks in order, and with them
-the rows of either class: two queues. The i-th batch takes the i-th run of each, in the ratio of the epoch, so that no
-batch is off by more than rounding, whatever the order of the store. Consecutive batches share a *window*: their rows are
-held in memory together, and mixed. Nothing but the arguments decides, so any window can be made without those before it.
+The store is cut into *blocks* of neighbouring rows, the unit of reading. An epoch puts the blocks in order, and with
+them the rows of either class: two queues. The i-th batch takes the i-th run of each, in the ratio of the epoch, so that
+no batch is off by more than rounding, whatever the order of the store. Consecutive batches share a *window*: their rows
+are held in memory together, and mixed. Only the arguments decide, so any window can be made without those before it.
 """
 
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ class Population:
     Attributes
     ----------
     side : (K · block_rows,) int8
-        0 for a row that is not drawn from or is beyond the store, 1 for a negative, 2 for a positive (label > 0), so that both directions of
-        a three-class store stand on one side.
+        0 for a row that is not drawn from or is beyond the store, 1 for a negative, 2 for a positive (label > 0), so
+        that both directions of a three-class store stand on one side.
     classes
         The side that is rarer, and the other.
     in_block : (2, K) int64
@@ -82,11 +82,13 @@ class Population:
 
     def members(self, of: int, blocks: Rows) -> NDArray[np.bool_]:
         """Which rows of some blocks are of the rare (0) or the common (1) class: (blocks, block_rows)."""
-        return self.side.reshape(-1, self.block_rows)[blocks] == self.classes[of]
+        found: NDArray[np.bool_] = self.side.reshape(-1, self.block_rows)[blocks] == self.classes[of]
+        return found
 
 
 def _in_blocks(chosen: NDArray[np.bool_], block_rows: int) -> NDArray[np.int64]:
-    return np.count_nonzero(chosen.reshape(-1, block_rows), axis=1)
+    counts: NDArray[np.int64] = np.count_nonzero(chosen.reshape(-1, block_rows), axis=1)
+    return counts
 
 
 @dataclass(frozen=True)
@@ -219,10 +221,10 @@ def _plan_epoch(
 
 
 def _order_blocks(blocks: Rows, passes: int, rng: np.random.Generator) -> Rows:
-    """Blocks (ascending) so that a window sees all regions of the store: each pass takes one of every `passes` neighbours.
+    """Blocks (ascending) in passes over the whole store, each of which takes one of every `passes` neighbours.
 
     Which one is random, and a pass ascends: neighbours in the store, such as the pairs of one gene, are spread over the
-    epoch, and the disk is read forward.
+    epoch, a window of one pass sees every region, and the disk is read forward.
     """
     strata = -(-blocks.size // passes)
     turn = rng.permuted(np.tile(np.arange(passes), (strata, 1)), axis=1)
@@ -257,7 +259,8 @@ def _chosen(population: Population, plan: _Plan, of: int, group: int) -> Rows:
     shuffled = np.argsort(np.where(member, key, np.inf), axis=1)  # a block's rows of the class, then the others
     block = np.repeat(np.arange(blocks.size), np.diff(begins))
     turn = np.arange(block.size) - (begins[:-1] - begins[0])[block]
-    return blocks[block] * population.block_rows + shuffled[block, turn % population.in_block[of, blocks][block]]
+    within: Rows = shuffled[block, turn % population.in_block[of, blocks][block]]
+    return blocks[block] * population.block_rows + within
 
 
 def _spread(rows: Rows, rng: np.random.Generator) -> Rows:

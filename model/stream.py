@@ -1,8 +1,8 @@
 """The image store as a stream of mixed-class batches for PyTorch: order → blocks → buffer → batches.
 
-`model.sampling` decides the order; blocks are read here, in the trainer or by spawned loader workers; windows of them are
-held in a buffer; batches are taken from it and made ready ahead in a thread. Workers only read, so that the batches and
-their order are the same with any number of them.
+`model.sampling` decides the order; `model.blocks` reads, in a thread or with spawned loader workers; windows of images
+are held in a buffer; batches are taken from it, ahead of the network, in a thread. Workers only read, so that the
+batches and their order are the same with any number of them.
 """
 
 import queue
@@ -101,9 +101,9 @@ class PairStream:
     """Balanced, mixed-class batches of an image store: iterate once for each epoch.
 
     The batches and their order depend on the store, the rows, the labels, the balance, the seed, the epoch and the
-    partition; not on the number of workers, nor on where an epoch was interrupted. Two windows of images are held at most,
-    and one byte for each row of the store. Where all rows fit into two windows (`resident_images`), they are read once and
-    stay.
+    partition; not on the number of workers, nor on where an epoch was interrupted. Two windows of images are held at
+    most, and one byte for each row of the store. Where all rows fit into two windows (`resident_images`), they are read
+    once and stay.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class PairStream:
     seed
         With the number of the epoch it decides everything.
     partition
-        Which of several equal readers this is. Absent: the rank of the running `torch.distributed` job, if there is one.
+        Which of several equal readers this is. Absent: the rank in the running `torch.distributed` job.
     workers
         Spawned processes that read; 0: the stream's own thread does.
 
@@ -221,7 +221,7 @@ class PairStream:
 
 
 def this_rank() -> Partition:
-    """This process's part of a distributed job; everything where there is none."""
+    """The part of this process in a distributed job; everything where there is none."""
     if distributed.is_available() and distributed.is_initialized():
         return Partition(distributed.get_rank(), distributed.get_world_size())
     return Partition()

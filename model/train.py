@@ -138,8 +138,8 @@ def fit(images: Images, folds: Folds, recipe: Recipe, run: Path, seed: int, prog
     """Train a classifier; leaves `history.csv` and `model.safetensors` (the best epoch so far) in the run folder."""
     started, settings, label = time.perf_counter(), recipe.training, folds.pairs.label
     seed_everything(seed)
-    drawing = {"balance": settings.balance, "ratio": settings.ratio, "batch_size": settings.batch_size}
-    stream = PairStream(images, folds.train, label, **drawing, seed=seed)
+    balance, ratio, batch_size = settings.balance, settings.ratio, settings.batch_size
+    stream = PairStream(images, folds.train, label, balance=balance, ratio=ratio, batch_size=batch_size, seed=seed)
     shown = stream.share_of_positives
     learner = _make_learner(images, folds, recipe, stream, shown, seed)
     watched = _some(folds.validation, seed)

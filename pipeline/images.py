@@ -83,7 +83,7 @@ class Images:
 
 @lru_cache(maxsize=32)
 def stored_array(path: str, plan_hash: str, name: str) -> zarr.Array[Any]:
-    """An array of a store, padding and all; opened once per process and content: the path may hold another job later."""
+    """An array of a store, with padding. Opened once per process and content: the path may hold another job later."""
     return zarr.open_array(path, path=name, mode="r")
 
 

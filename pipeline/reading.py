@@ -82,8 +82,8 @@ def _read_direct(images: Images, shard: int, within: Rows, out: Counts) -> NDArr
             CODEC.decode(beside.read_bytes(), both_zero)
     except ValueError as error:
         raise JobError(
-            f"shard {shard} of {images.path} is damaged ({error}), so its images would be wrong; check the disk, remove "
-            f"{file} and run the same `pairscape heatmaps` again, it will make this shard anew."
+            f"shard {shard} of {images.path} is damaged ({error}), so its images would be wrong; check the disk, "
+            f"remove {file} and run the same `pairscape heatmaps` again, it will make this shard anew."
         ) from error
     return both_zero
 

@@ -211,7 +211,7 @@ def test_more_ranks_than_rare_rows_are_refused(refuses):
 
 
 def test_every_common_row_is_as_likely_as_any_other():
-    """Times shown over many epochs against the binomial distribution, the store sorted in part so that blocks differ."""
+    """Times shown over many epochs against the binomial distribution, the store sorted in part."""
     label = (np.arange(3_000) % 30 == 0).astype(np.int8)
     label[:600] = np.arange(600) % 4 == 0  # five times as many positives in the first blocks
     population, drawing = Population.of(np.arange(3_000), label, 64), Drawing("down", 3.0, 30, 200)
@@ -244,7 +244,7 @@ def entropy(values, kinds):
 
 @pytest.mark.parametrize("balance", ["natural", "down", "over"])
 def test_batches_are_as_mixed_as_a_random_draw(balance):
-    """Store positions, in 32 equal parts: a window of 256 blocks (as many chunks as fit into a real one) sees them all."""
+    """Store positions, in 32 equal parts: a window of 256 blocks (a real one has 256 chunks) sees all."""
     n, parts = 65_536, 32
     population, rng = shuffled(n, 3_000, block_rows=32), np.random.default_rng(1)
     batches = batches_of(population, Drawing(balance, 5.0, 256, 256 * 32))

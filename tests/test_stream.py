@@ -123,7 +123,9 @@ def test_every_batch_has_the_share_of_positives_that_the_stream_names(images, ba
     stream = make_stream(images, balance)
     shares = [float((batch.label > 0).double().mean()) for batch in stream]
     assert np.abs(np.array(shares) - stream.share_of_positives).max() < 1 / 25
-    assert balance == "natural" or shares == pytest.approx([1 / 3] * len(shares), abs=1e-9 if balance == "down" else 0.01)
+    assert balance == "natural" or shares == pytest.approx(
+        [1 / 3] * len(shares), abs=1e-9 if balance == "down" else 0.01
+    )
 
 
 @pytest.mark.parametrize("balance", ["down", "over", "natural"])
