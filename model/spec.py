@@ -6,7 +6,7 @@ from typing import Literal
 from pipeline.errors import InputError
 
 Split = Literal["pair", "regulator", "target", "both"]
-Balance = Literal["down", "natural"]
+Balance = Literal["down", "over", "natural"]
 Negatives = Literal["all", "matched"]
 
 
@@ -86,9 +86,10 @@ class Training:
     class_weights
         Weights of the classes for `weighted`. Absent: inverse to their frequency in the batches.
     balance
-        `down`: every epoch all rows of the rare class and fresh rows of the common one. `natural`: all rows.
+        `down`: every epoch all rows of the rare class and fresh rows of the common one. `over`: all rows of the common
+        class, and those of the rare one repeated, as evenly as possible. `natural`: all rows.
     ratio
-        Rows of the common class for each of the rare one in every batch, under `down`.
+        Rows of the common class for each of the rare one in every batch, under `down` and `over`.
     epochs
         At most; fewer if the validation score stops rising.
     patience

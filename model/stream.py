@@ -1,25 +1,43 @@
-"""The image store as a stream of mixed-class batches for PyTorch: order → shards → window in memory → batches.
+"""The image store as a stream of mixed-class batches for PyTorch: order → blocks → buffer → batches.
 
-The dataset is picklable and opens the store lazily, so loader workers may be spawned; it counts its epochs itself.
+`model.sampling` decides the order; `model.blocks` reads, in a thread or with spawned loader workers; windows of images
+are held in a buffer; batches are taken from it, ahead of the network, in a thread. Workers only read, so that the
+batches and their order are the same with any number of them.
 """
 
 import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch import Tensor, distributed
 
-from model.sampling import Drawing, Partition, Population, Rows, common_per_rare, epoch_windows
+from model.blocks import BlockReader
+from model.sampling import (
+    POSITIVE,
+    Drawing,
+    Partition,
+    Population,
+    Rows,
+    Window,
+    batches_per_reader,
+    epoch_windows,
+    images_shown,
+)
+from model.spec import Balance
+from pipeline.errors import InputError
 from pipeline.images import Images
+from pipeline.reading import count_dtype, read_images
+from pipeline.spec import CHUNK_PAIRS
 
-WINDOW_BYTES = 256 * 2**20  # images held at a time: 128,000 of 32 × 32 bins in 16 bits
+WINDOW_BYTES = 128 * 2**20  # images held together: 65,000 of 32 × 32 bins in 16 bits; the next window is read meanwhile
 PREFETCHED_BATCHES = 8
+
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -49,83 +67,24 @@ class Rowset:
 
     counts: NDArray[np.signedinteger]
     both_zero: NDArray[np.int32]
-    label: NDArray[np.int64]
+    label: NDArray[np.int8]
     row: Rows
 
     def batch(self, positions: Rows) -> Batch:
         """Some of them as tensors."""
-        columns = (self.counts, self.both_zero, self.label, self.row)
-        return Batch(*(torch.from_numpy(column[positions]) for column in columns))
+        counts, both_zero, row = (
+            torch.from_numpy(column[positions]) for column in (self.counts, self.both_zero, self.row)
+        )
+        return Batch(counts, both_zero, torch.from_numpy(self.label[positions].astype(np.int64)), row)
+
+
+Held = tuple[Rowset, tuple[Rows, ...]]
+"""Images in memory, and where the rows of some batches stand among them."""
 
 
 def read_rows(images: Images, rows: Rows, label: NDArray[np.int8]) -> Rowset:
-    """Read rows (ascending), shard by shard, keeping of each shard only what is asked for.
-
-    Parameters
-    ----------
-    label : (P,) int8
-        Labels of all pairs of the store.
-    """
-    dtype = np.int16 if images.spec.n_cells < 2**15 else np.int32
-    counts = np.empty((rows.size, images.spec.binning.bins, images.spec.binning.bins), dtype)
-    both_zero = np.empty(rows.size, np.int32)
-    size = images.spec.binning.shard_pairs
-    for shard in np.unique(rows // size):
-        first, last = np.searchsorted(rows, [shard * size, (shard + 1) * size])
-        start, stop = int(rows[first]), int(rows[last - 1]) + 1
-        counts[first:last] = images.counts(slice(start, stop))[rows[first:last] - start]
-        both_zero[first:last] = images.both_zero(slice(start, stop))[rows[first:last] - start]
-    return Rowset(counts, both_zero, label[rows].astype(np.int64), rows)
-
-
-class PairStream(IterableDataset[Batch]):
-    """Balanced, mixed-class batches of an image store, a new epoch each time it is iterated.
-
-    Loader workers count epochs in their own copies: keep them (`persistent_workers=True`), or each epoch is the first.
-
-    Parameters
-    ----------
-    images
-        The store.
-    rows : (R,) int64
-        Rows to draw from, ascending, all labelled.
-    label : (P,) int8
-        Labels of all pairs of the store.
-    ratio
-        Rows of the common class per rare one; None for all.
-    batch_size
-        Images per batch, about.
-    seed
-        With the number of the epoch it decides everything.
-    """
-
-    def __init__(
-        self, images: Images, rows: Rows, label: NDArray[np.int8], *, ratio: float | None, batch_size: int, seed: int
-    ) -> None:
-        bytes_per_image = images.spec.binning.bins**2 * (2 if images.spec.n_cells < 2**15 else 4)
-        self.images, self.label, self.seed, self.epoch = images, label, seed, 0
-        self.population = Population.of(rows, label[rows], images.spec.binning.shard_pairs)
-        self.drawing = Drawing(ratio, batch_size, WINDOW_BYTES // bytes_per_image)
-
-    @property
-    def images_per_epoch(self) -> int:
-        """Images of one epoch, all loader workers together, about."""
-        population = self.population
-        return round(population.rare.size * (1 + common_per_rare(population, self.drawing.ratio)))
-
-    def __iter__(self) -> Iterator[Batch]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        worker = get_worker_info()
-        partition = Partition(worker.id, worker.num_workers) if worker else Partition()
-        for window in epoch_windows(self.population, self.drawing, self.seed, epoch, partition):
-            held = read_rows(self.images, window.rows, self.label)
-            for positions in window.batches:
-                yield held.batch(positions)
-
-
-def loader(stream: PairStream) -> Iterator[Batch]:
-    """One epoch through PyTorch's DataLoader, read ahead in a thread: the disk works while the network does."""
-    return prefetched(iter(DataLoader(stream, batch_size=None)), PREFETCHED_BATCHES)
+    """Read rows (ascending); `label`, (P,) int8, is that of all pairs of the store."""
+    return Rowset(*read_images(images, rows), label[rows], rows)
 
 
 def row_batches(images: Images, rows: Rows, label: NDArray[np.int8], batch_size: int) -> Iterator[Batch]:
@@ -138,36 +97,167 @@ def row_batches(images: Images, rows: Rows, label: NDArray[np.int8], batch_size:
             yield held.batch(np.arange(start, min(start + batch_size, last - first)))
 
 
-def prefetched(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
-    """The same batches, made up to `depth` ahead in a thread; an error there is raised here."""
-    made: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
-    stopped = threading.Event()
+class PairStream:
+    """Balanced, mixed-class batches of an image store: iterate once for each epoch.
 
-    def offer(thing: Batch | BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                made.put(thing, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+    The batches and their order depend on the store, the rows, the labels, the balance, the seed, the epoch and the
+    partition; not on the number of workers, nor on where an epoch was interrupted. Two windows of images are held at
+    most, and one byte for each row of the store. Where all rows fit into two windows (`resident_images`), they are read
+    once and stay.
+
+    Parameters
+    ----------
+    images
+        The store.
+    rows : (R,) integers
+        Rows to draw from, all labelled.
+    label : (P,) int8
+        Labels of all pairs of the store.
+    balance, ratio
+        As `model.spec.Training` has them.
+    batch_size
+        Images per batch, about.
+    seed
+        With the number of the epoch it decides everything.
+    partition
+        Which of several equal readers this is. Absent: the rank in the running `torch.distributed` job.
+    workers
+        Spawned processes that read; 0: the stream's own thread does.
+
+    Raises
+    ------
+    InputError
+        One of the classes is missing, or there are more ranks than rows of the rarer class.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        rows: Rows,
+        label: NDArray[np.int8],
+        *,
+        balance: Balance,
+        ratio: float,
+        batch_size: int,
+        seed: int,
+        partition: Partition | None = None,
+        workers: int = 0,
+    ) -> None:
+        bytes_per_image = images.spec.binning.bins**2 * np.dtype(count_dtype(images.spec.n_cells)).itemsize
+        self.images, self.label, self.seed, self.epoch, self.batches = images, label, seed, 0, 0
+        self.partition = partition if partition is not None else this_rank()
+        self.population = Population.of(rows, label, CHUNK_PAIRS)
+        self.drawing = Drawing(balance, ratio, batch_size, WINDOW_BYTES // bytes_per_image)
+        self.resident_images = 2 * self.drawing.window_images
+        self.reader = BlockReader(images, workers)
+        self._resident: Rowset | None = None
+        self.batches_per_epoch = batches_per_reader(self.population, self.drawing, self.partition.count)
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Images of one epoch, all ranks together, repeats counted."""
+        return sum(images_shown(self.population, self.drawing))
+
+    @property
+    def share_of_positives(self) -> float:
+        """Share of positive images in every batch."""
+        shown = images_shown(self.population, self.drawing)
+        return shown[self.population.classes.index(POSITIVE)] / sum(shown)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """What is left of the epoch; then the next one begins."""
+        for batch in prefetched(self._batches(), PREFETCHED_BATCHES):
+            self.batches += 1
+            yield batch
+        self.epoch, self.batches = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the stream stands: seed, epoch, and the batches of it that were handed out."""
+        return {"seed": self.seed, "epoch": self.epoch, "batches": self.batches}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where another stream of the same arguments stood.
+
+        Raises
+        ------
+        InputError
+            Another seed, whose batches would be others, or a place that no epoch has.
+        """
+        if state["seed"] != self.seed:
+            raise InputError(
+                f"the stream stood in an order of seed {state['seed']}, this one has seed {self.seed}: some rows would "
+                "come twice and others not at all; give the same seed."
+            )
+        if not (state["epoch"] >= 0 and 0 <= state["batches"] <= self.batches_per_epoch):
+            raise InputError(
+                f"the stream stood at batch {state['batches']} of epoch {state['epoch']}, but an epoch here has "
+                f"{self.batches_per_epoch}; give the same store, recipe and number of ranks, or start anew."
+            )
+        self.epoch, self.batches = state["epoch"], state["batches"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_resident": None}
+
+    def _batches(self) -> Iterator[Batch]:
+        windows = epoch_windows(
+            self.population, self.drawing, self.seed, self.epoch, self.partition, first_batch=self.batches
+        )
+        fits = sum(self.population.sizes) <= self.resident_images
+        held = self._from_memory(windows) if fits else prefetched(self._from_store(windows), 1)
+        for rowset, batches in held:
+            for positions in batches:
+                yield rowset.batch(positions)
+
+    def _from_store(self, windows: Iterator[Window]) -> Iterator[Held]:
+        for window, counts, both_zero in self.reader.windows(windows):
+            yield Rowset(counts, both_zero, self.label[window.rows], window.rows), window.batches
+
+    def _from_memory(self, windows: Iterator[Window]) -> Iterator[Held]:
+        if self._resident is None:
+            self._resident = read_rows(self.images, np.flatnonzero(self.population.side), self.label)
+        for window in windows:
+            place = np.searchsorted(self._resident.row, window.rows)
+            yield self._resident, tuple(place[positions] for positions in window.batches)
+
+
+def this_rank() -> Partition:
+    """The part of this process in a distributed job; everything where there is none."""
+    if distributed.is_available() and distributed.is_initialized():
+        return Partition(distributed.get_rank(), distributed.get_world_size())
+    return Partition()
+
+
+def prefetched(things: Iterator[T], depth: int) -> Iterator[T]:
+    """The same things, made in a thread before they are asked for; an error there is raised here.
+
+    Parameters
+    ----------
+    depth
+        How many are made, or in the making, and not yet taken.
+    """
+    made: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    room, stopped = threading.Semaphore(depth), threading.Event()
 
     def work() -> None:
         try:
-            for batch in batches:
-                offer(batch)
-                if stopped.is_set():
-                    return
-            offer(None)
+            while room.acquire() and not stopped.is_set():
+                made.put((next(things), None))  # no name keeps it: a window of images is large
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in the reader
-            offer(error)
+            made.put((None, error))
+        getattr(things, "close", bool)()  # a chain of threads ends from its reader on
 
     thread = threading.Thread(target=work, name="pairscape-prefetch", daemon=True)
     thread.start()
     try:
-        while (thing := made.get()) is not None:
-            if isinstance(thing, BaseException):
-                raise thing
-            yield thing
+        while True:
+            thing, error = made.get()
+            room.release()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield thing  # type: ignore[misc] # there is one where there is no error
     finally:
         stopped.set()
+        room.release()
         thread.join()

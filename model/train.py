@@ -17,10 +17,10 @@ from model.checkpoint import load_weights, save_weights, seed_everything
 from model.classifier import PairClassifier, choose_device, score_rows
 from model.losses import Loss, make_loss
 from model.metrics import best_threshold, ranking_scores
-from model.sampling import Rows, common_per_rare
+from model.sampling import Rows
 from model.spec import Recipe, Training
 from model.splits import TEST, TRAIN, VALIDATION, Folds, assign_folds
-from model.stream import PairStream, loader
+from model.stream import PairStream
 from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
@@ -138,9 +138,9 @@ def fit(images: Images, folds: Folds, recipe: Recipe, run: Path, seed: int, prog
     """Train a classifier; leaves `history.csv` and `model.safetensors` (the best epoch so far) in the run folder."""
     started, settings, label = time.perf_counter(), recipe.training, folds.pairs.label
     seed_everything(seed)
-    ratio = settings.ratio if settings.balance == "down" else None
-    stream = PairStream(images, folds.train, label, ratio=ratio, batch_size=settings.batch_size, seed=seed)
-    shown = _share_of_positives(stream, label)
+    balance, ratio, batch_size = settings.balance, settings.ratio, settings.batch_size
+    stream = PairStream(images, folds.train, label, balance=balance, ratio=ratio, batch_size=batch_size, seed=seed)
+    shown = stream.share_of_positives
     learner = _make_learner(images, folds, recipe, stream, shown, seed)
     watched = _some(folds.validation, seed)
     history, best, since_best = _History(run / "history.csv"), (-math.inf, -math.inf), 0
@@ -170,7 +170,7 @@ def _make_learner(images: Images, folds: Folds, recipe: Recipe, stream: PairStre
     classifier = PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror).to(device)
     loss = make_loss(settings.loss, classes=folds.classes, weight=_class_weights(settings, shown, folds.classes))
     optimizer = _make_optimizer(classifier, settings)
-    steps = settings.epochs * max(stream.images_per_epoch // settings.batch_size, 1)
+    steps = settings.epochs * stream.batches_per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_at(step / steps, settings.schedule))
     average = _moving_average(settings.averaging)
     averaged = AveragedModel(classifier, multi_avg_fn=average, use_buffers=True) if settings.averaging else None
@@ -223,13 +223,6 @@ def _class_weights(settings: Training, shown: float, classes: int) -> tuple[floa
     return (0.5 / (1 - shown), *[0.5 / shown] * (classes - 1))
 
 
-def _share_of_positives(stream: PairStream, label: NDArray[np.int8]) -> float:
-    population = stream.population
-    rare, common = 1.0, common_per_rare(population, stream.drawing.ratio)
-    positive = rare if label[population.rare[0]] > 0 else common
-    return positive / (rare + common)
-
-
 def _some(rows: Rows, seed: int) -> Rows:
     """The rows, or a random part of them, ascending."""
     if rows.size <= VALIDATION_ROWS:
@@ -241,7 +234,7 @@ def _train_epoch(learner: Learner, stream: PairStream, progress: Progress) -> fl
     """One pass over the stream; the mean loss over its images."""
     learner.classifier.train()
     total, seen = 0.0, 0
-    for batch in loader(stream):
+    for batch in stream:
         counts = _mirrored(batch.counts, learner.flips).to(learner.device)
         logits = learner.classifier(counts, batch.both_zero.to(learner.device))
         loss = learner.loss(logits, batch.label.to(learner.device))

@@ -54,7 +54,7 @@ class Images:
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the small arrays without padding: `gene_a`, `gene_b`, `label`, `gene`, `edges`, `mean` and so on."""
-        array = _array(str(self.path), self.spec.plan_hash, name)
+        array = stored_array(str(self.path), self.spec.plan_hash, name)
         pairwise = name in ("gene_a", "gene_b", "label", "both_zero")
         return np.asarray(array[: self.spec.n_pairs] if pairwise else array[:])
 
@@ -67,11 +67,11 @@ class Images:
 
     def counts(self, rows: slice) -> NDArray[np.uint32]:
         """Images of a range of rows: (P, bins, bins) uint32."""
-        return np.asarray(_array(str(self.path), self.spec.plan_hash, "counts")[rows])
+        return np.asarray(stored_array(str(self.path), self.spec.plan_hash, "counts")[rows])
 
     def both_zero(self, rows: slice) -> NDArray[np.uint32]:
         """Cells in which neither gene is expressed, for a range of rows: (P,) uint32."""
-        return np.asarray(_array(str(self.path), self.spec.plan_hash, "both_zero")[rows])
+        return np.asarray(stored_array(str(self.path), self.spec.plan_hash, "both_zero")[rows])
 
     def pairs(self) -> Pairs:
         """All pairs in the order of the store."""
@@ -89,14 +89,14 @@ class Images:
 
 
 @lru_cache(maxsize=32)
-def _array(path: str, plan_hash: str, name: str) -> zarr.Array[Any]:
-    """Opened once per process and content: the same path may hold another job later."""
+def stored_array(path: str, plan_hash: str, name: str) -> zarr.Array[Any]:
+    """An array of a store, with padding. Opened once per process and content: the path may hold another job later."""
     return zarr.open_array(path, path=name, mode="r")
 
 
 @lru_cache(maxsize=8)
 def _pair_chunk(path: str, plan_hash: str, name: str, chunk: int) -> NDArray[np.int32]:
-    return np.asarray(_array(path, plan_hash, name)[chunk * PAIR_ROWS : (chunk + 1) * PAIR_ROWS])
+    return np.asarray(stored_array(path, plan_hash, name)[chunk * PAIR_ROWS : (chunk + 1) * PAIR_ROWS])
 
 
 def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, provenance: dict[str, Any]) -> None:

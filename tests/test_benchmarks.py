@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from model_fixtures import small_store
 
-from benchmarks import codecs, encode, exact, growth, heatmaps, kernel, picture, prediction, scheduler
+from benchmarks import codecs, encode, exact, growth, heatmaps, kernel, picture, prediction, scheduler, stream
 
 
 def test_kernel_figures():
@@ -89,3 +89,17 @@ def test_the_scheduler_ends_every_fake_task():
     assert found["tasks"] >= 3
     assert found["ideal_s"] == pytest.approx(1.0, rel=0.4)
     assert found["overhead"] > 0
+
+
+@pytest.mark.cluster
+def test_stream_figures(tmp_path):
+    small_store(tmp_path)
+    found = stream.measure(tmp_path / "small" / "images.zarr", "pairnet", rounds=1, million=0.2)
+    assert found["store"] == {"images": 66, "cells": 60, "shards": 1}
+    assert min(found["reading"][name]["images_per_s"] for name in ("stream", "zarr_whole_shards", "single_images")) > 0
+    assert {trained["device"] for trained in found["training"].values()} <= {"cpu", "cuda"}
+    assert min(trained["stream_over_memory"] for trained in found["training"].values()) > 0
+    for balance, mixed in found["mixing"].items():
+        assert mixed["positives_off_by_at_most"] < 1
+        assert mixed["position_entropy_over_random"] > 0.9
+        assert found["memory"][balance]["given_gb"] < found["memory"][balance]["peak_gb"] < 1.5

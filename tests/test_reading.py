@@ -1,0 +1,90 @@
+"""Rows of a store are read as zarr reads them, whoever encoded it; a damaged or missing shard is told, not zeros."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import zarr
+from model_fixtures import sharded_store
+
+from pipeline import reading
+from pipeline.errors import JobError
+from pipeline.images import open_images, shard_file
+from pipeline.reading import read_images
+
+ROWS = [[0], [4559], [0, 255, 256, 2047, 2048, 4095, 4096, 4559], list(range(2000, 4200, 7)), list(range(4560))]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return sharded_store(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def copy(images, tmp_path):
+    """The same store, free to be changed; another hash, so that nothing read before is taken for it."""
+    shutil.copytree(images.path, tmp_path / "copy.zarr")
+    opened = open_images(tmp_path / "copy.zarr")
+    return replace(opened, path=tmp_path / "copy.zarr")
+
+
+def assert_as_zarr(found, images, rows, original):
+    everything = slice(0, images.spec.n_pairs)
+    np.testing.assert_array_equal(found[0], original.counts(everything)[rows])
+    np.testing.assert_array_equal(found[1], original.both_zero(everything)[rows])
+
+
+@pytest.mark.parametrize("rows", ROWS, ids=len)
+def test_rows_are_those_that_zarr_reads(images, rows):
+    assert_as_zarr(read_images(images, np.array(rows)), images, rows, images)
+
+
+@pytest.mark.parametrize("rows", ROWS, ids=len)
+def test_a_store_encoded_by_others_reads_the_same(images, copy, rows):
+    for name, chunks, shards in (("counts", (128, 64, 64), None), ("both_zero", (2048,), None)):
+        values = zarr.open_array(images.path, path=name, mode="r")[:]
+        shutil.rmtree(copy.path / name)
+        zarr.create_array(
+            str(copy.path / name), data=values, chunks=chunks, shards=shards, dimension_names=None, compressors="auto"
+        )
+    assert not reading._is_plain(str(copy.path), copy.spec.plan_hash)
+    assert_as_zarr(read_images(copy, np.array(rows)), copy, rows, images)
+
+
+def test_images_go_where_they_are_asked_to_go(images):
+    out = np.full((3, 64, 64), -1, np.int16)
+    counts, _ = read_images(images, np.array([5, 6, 4000]), out=out)
+    assert counts is out
+    np.testing.assert_array_equal(out[2], images.counts(slice(4000, 4001))[0])
+
+
+def test_only_chunks_with_rows_are_decompressed(images, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(
+        reading.CODEC.__class__, "decode", lambda self, content, out: decoded.append(out.shape) or out.fill(1)
+    )
+    read_images(images, np.array([3, 7, 255, 2048 + 511]))
+    assert decoded == [(256, 64 * 64), (2048,)] * 2
+
+
+def damage_chunk(file):
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (damage_chunk, "checksum"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "index"),
+        (lambda file: file.unlink(), "nothing where images should be"),
+    ],
+    ids=["flipped bit", "cut short", "gone"],
+)
+def test_a_damaged_shard_is_named(copy, damage, word, refuses):
+    damage(shard_file(copy, "counts", 1))
+    read_images(copy, np.arange(0, 2048))  # the others can be read
+    with refuses("shard 1", word, "pairscape heatmaps", kind=JobError):
+        read_images(copy, np.array([2048, 2049]))
