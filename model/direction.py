@@ -15,7 +15,7 @@ def forward_share(probability: Scores) -> NDArray[np.float64]:
     """Probability that an edge points from a to b, given that there is one: (P, 3) to (P,); 0.5 is no opinion."""
     p = np.asarray(probability, np.float64)
     edge = p[:, 1] + p[:, 2]
-    return np.divide(p[:, 1], edge, out=np.full(edge.shape, 0.5), where=edge > 0)
+    return np.asarray(np.divide(p[:, 1], edge, out=np.full(edge.shape, 0.5), where=edge > 0))
 
 
 def direction_accuracy(label: Labels, forward: Scores) -> float | None:

@@ -185,8 +185,8 @@ def calibration_scores(label: Labels, probability: Scores) -> dict[str, float | 
     Returns
     -------
     dict
-        `brier`: mean squared error. `brier_skill`: 1 less the Brier score over that of the prevalence for every pair, so
-        0 is no knowledge and 1 perfect. `log_loss` in nats. `ece`: see `expected_calibration_error`.
+        `brier`: mean squared error. `brier_skill`: 1 less the Brier score over that of answering the prevalence to each
+        pair, so 0 is no knowledge and 1 perfect. `log_loss` in nats. `ece`: see `expected_calibration_error`.
     """
     truth, p = label > 0, np.clip(np.asarray(probability, np.float64), 0, 1)
     ece = expected_calibration_error(label, p)

@@ -48,7 +48,7 @@ SCORER_WORDS = {
     "spearman": "Absolute rank correlation of the two genes.",
     "pearson": "Absolute linear correlation of the two genes.",
     "mutual_information": "Mutual information of the joint counts, from the heatmap itself.",
-    "marginals_only": "Mean and dropout of each gene alone: nothing about the pair.",
+    "marginals_only": "Mean, variance and dropout of each gene alone: nothing about the pair.",
     "labels_only": "How often each gene is positive in the training labels: no expression at all.",
     "labels_only_regulator": "The same of the regulator alone.",
     "labels_only_target": "The same of the target alone.",
@@ -376,13 +376,18 @@ def metric_cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
         ("Precision at 10", "precision_at_10", f"share of positives among the 10 best{few}"),
         ("Precision at 100", "precision_at_100", f"share of positives among the 100 best{few}"),
         ("Precision at 1,000", "precision_at_1000", f"share of positives among the 1,000 best{fewer}"),
-        ("Early precision ratio", "early_precision_ratio", "precision of as many as are positive ÷ prevalence"),
+        (
+            "Early precision ratio",
+            "early_precision_ratio",
+            "precision over chance where as many are called as are positive",
+        ),
         ("MCC", "mcc", "correlation of call and truth; 0 is chance"),
         ("Brier score", "brier", "squared error of the probability; 0 is best"),
         ("Brier skill", "brier_skill", "1 is perfect; 0 is to answer the prevalence"),
         ("Calibration error", "ece", "mean gap of probability and truth in 15 bins of equal mass"),
     ]
-    return [{"name": name, "value": number(test[key]), "words": words} for name, key, words in rows if key in test]
+    shown = {key: times(value) if key.endswith("_ratio") else number(value) for key, value in test.items()}
+    return [{"name": name, "value": shown[key], "words": words} for name, key, words in rows if key in shown]
 
 
 def audit_rows(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -409,7 +414,7 @@ def audit_row(scorer: str, values: Mapping[str, Any], words: str) -> dict[str, A
         "auroc": number(auroc),
         "auroc_bar": 200 * max((auroc or 0.5) - 0.5, 0.0),
         "balanced_accuracy": number(values.get("balanced_accuracy")),
-        "early_precision_ratio": number(values.get("early_precision_ratio")),
+        "early_precision_ratio": times(values.get("early_precision_ratio")),
     }
 
 
@@ -534,21 +539,27 @@ def finite(value: Any) -> float | None:
 
 
 def number(value: Any) -> str:
-    """Three decimals, four where three would round an imperfect value to 1, two digits where they would round to 0."""
+    """Three decimals, four where three would round an imperfect value to 1, two digits below 0.01."""
     known = finite(value)
     if known is None:
         return "not defined"
     if 0.9995 <= known < 1:
         return f"{known:.4f}" if known < 0.99995 else "> 0.9999"
-    if 0 < abs(known) < 0.0005:
+    if 0 < abs(known) < 0.00995:
         return f"{known:.2g}".replace("-", "−")
     return f"{known:.3f}".replace("-", "−")
 
 
 def signed(value: Any) -> str:
-    """A difference with its sign, three decimals, two digits where these would be 0."""
+    """A difference with its sign."""
     known = finite(value)
     return "not defined" if known is None else ("+" if known > 0 else "") + number(known)
+
+
+def times(ratio: Any) -> str:
+    """A multiple of the prevalence, to one decimal."""
+    known = finite(ratio)
+    return "not defined" if known is None else f"{known:.1f} ×"
 
 
 def probability(value: Any) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from model_fixtures import small_store
 
-from benchmarks import codecs, encode, exact, growth, heatmaps, kernel, picture, prediction, scheduler
+from benchmarks import bootstrap, codecs, encode, exact, growth, heatmaps, kernel, picture, prediction, scheduler
 
 
 def test_kernel_figures():
@@ -89,3 +89,10 @@ def test_the_scheduler_ends_every_fake_task():
     assert found["tasks"] >= 3
     assert found["ideal_s"] == pytest.approx(1.0, rel=0.4)
     assert found["overhead"] > 0
+
+
+def test_the_bootstrap_of_a_small_test_fold():
+    found = bootstrap.measure(rows=2_000, genes=60, resamples=20)
+    assert (found["rows"], found["resamples"]) == (2_000, 20)
+    assert found["cpu_s"] > 0 < found["peak_gb"]
+    assert "AUROC" in found["verdict"]

@@ -1,4 +1,4 @@
-"""Intervals of the difference between two rankings: exact under weights, paired, and as wide as shared genes ask for."""
+"""Intervals of the difference of two rankings: exact under weights, paired, and as wide as shared genes ask for."""
 
 import numpy as np
 import pytest
