@@ -52,8 +52,8 @@ class End(NamedTuple):
 
 def _ends(a: Genes, b: Genes, positive: NDArray[np.bool_], n_genes: int) -> list[End]:
     seen = [np.bincount(genes, minlength=n_genes).astype(np.float64) for genes in (a, b)]
-    hits = [np.bincount(genes, positive, minlength=n_genes) for genes in (a, b)]
-    return [End(*counted) for counted in zip(seen, hits, strict=True)]
+    hits = [np.bincount(genes, positive, minlength=n_genes).astype(np.float64) for genes in (a, b)]
+    return [End(s, h) for s, h in zip(seen, hits, strict=True)]
 
 
 def _arrows(pairs: Pairs, train: Rows, n_genes: int) -> list[Scores]:

@@ -2,10 +2,11 @@
 
 Rows of gene pairs are not independent: (a, b) and (b, a) are one picture, and (a, b) and (a, c) have a gene in common.
 Resampling rows as if they were independent gives intervals that are too narrow (in simulations of 40 genes, 95 %
-intervals held the truth 80 to 91 times in a hundred where genes had an effect, those by genes 99). So the genes are resampled, and a pair counts as often as the
-product of its genes' multiplicities (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1:386, 2007; for
-pairs out of one pool of genes: Davezies et al., Annals of Statistics 49:845, 2021). It errs to the safe side: what is
-noise of single pairs is counted up to three times in the variance, so the interval is rather too wide. Pure.
+intervals held the truth 80 to 91 times in a hundred where genes had an effect, those by genes 99 times). So the genes
+are resampled, and a pair counts as often as the product of its genes' multiplicities (the pigeonhole bootstrap: Owen,
+Annals of Applied Statistics 1:386, 2007; for pairs out of one pool of genes: Davezies et al., Annals of Statistics
+49:845, 2021). It errs to the safe side: what is noise of single pairs is counted up to three times in the variance, so
+the interval is rather too wide. Pure.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -444,8 +444,8 @@ def reliability_figure(
     figure, axes = _plot_area(5.0, 4.3)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), label="perfect")
     if as_trained:
-        before = {"color": MUTED, "linewidth": 1.2, "markersize": 3.5, "label": "before the correction"}
-        axes.plot(as_trained["predicted"], as_trained["observed"], "s--", **before)
+        (before,) = axes.plot(as_trained["predicted"], as_trained["observed"], "s--", color=MUTED, linewidth=1.2)
+        before.set(markersize=3.5, label="before the correction")
     probability = np.clip(score, 0, 1)
     observed, predicted = calibration_curve(label, probability, n_bins=10, pos_label=1)
     low, high = wilson_interval(observed, _pairs_per_bin(probability, 10))

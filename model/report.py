@@ -50,8 +50,8 @@ SCORER_WORDS = {
     "mutual_information": "Mutual information of the joint counts, from the heatmap itself.",
     "marginals_only": "Mean, variance and dropout of each gene alone: nothing about the pair.",
     "labels_only": "How often each gene is positive in the training labels: no expression at all.",
-    "labels_only_regulator": "The same of the regulator alone.",
-    "labels_only_target": "The same of the target alone.",
+    "labels_only_regulator": "How often the regulator is positive in the training labels, the target left out.",
+    "labels_only_target": "How often the target is positive in the training labels, the regulator left out.",
 }
 
 SPLIT_WORDS = {
@@ -481,8 +481,8 @@ def calibration_words(metrics: Mapping[str, Any]) -> str:
         return ""
     errors = [recorded[name]["ece"] for name in ("as_trained", "prior_corrected")]
     return (
-        f"Training showed {percent(recorded['shown'])} positives where {percent(recorded['natural'])} are natural; what "
-        "that, the weights of the classes and the focal loss do to the probabilities is taken back in closed form. "
+        f"Training showed {percent(recorded['shown'])} positives, {percent(recorded['natural'])} are natural. What "
+        "this, class weights and the focal loss do to the probabilities is taken back in closed form. "
         f"The calibration error went from {number(errors[0])} to {number(errors[1])}."
     )
 
