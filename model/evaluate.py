@@ -116,7 +116,7 @@ def evaluate(
 
     def score(rows: Rows) -> NDArray[np.floating]:
         raw = score_rows(classifier, images, rows, pairs.label, device, progress.advance)
-        # a network that blew up has no opinion: the prevalence stands for it, and the watch reports it
+        # a network that blew up has no opinion: the share it was shown stands for it, and the watch reports it
         nothing = [1 - taught.shown, *[taught.shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
         return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)
 
@@ -129,32 +129,43 @@ def evaluate(
     probability = _positive(classes)
     audit, audit_scores = _audit(images, folds, seed, progress)
     baselines = {name: audit_scores[name] for name in EXPRESSION}
-    collapse = watch_collapse(label, probability, threshold)
-    metrics = {
-        "prevalence": float((label > 0).mean()),
-        "n_test": int(test.size),
+    genes = pairs.gene_a[test], pairs.gene_b[test]
+    metrics = (
+        _sizes(folds)
+        | {"test": all_scores(label, probability, threshold), "audit": audit}
+        | {"against_baseline": against_baseline(label, probability, baselines, *genes, seed)}
+        | _calls(label, probability, aims, threshold)
+        | {"calibration": {"shown": taught.shown, "natural": natural}}
+    )
+    metrics["calibration"] |= calibration_record(label, _positive(raw), probability)
+    if folds.classes == 3:
+        metrics["direction"] = _direction(images, folds, classes, threshold, seed)
+        audit_scores = audit_scores | {"forward": forward_share(classes)}
+    metrics |= {"seed": seed, "versions": versions(), "store": store_facts(images)}
+    return Evaluation(metrics, _predictions(images, pairs, test, probability, audit_scores), threshold)
+
+
+def _sizes(folds: Folds) -> dict[str, Any]:
+    return {
+        "prevalence": float((folds.pairs.label[folds.test] > 0).mean()),
+        "n_test": int(folds.test.size),
         "n_train": int(folds.train.size),
         "n_validation": int(folds.validation.size),
-        "test": all_scores(label, probability, threshold),
-        "audit": audit,
-        "against_baseline": against_baseline(
-            label, probability, baselines, pairs.gene_a[test], pairs.gene_b[test], seed
-        ),
+    }
+
+
+def _calls(
+    label: NDArray[np.int8], probability: NDArray[np.float64], aims: dict[str, float | None], threshold: float
+) -> dict[str, Any]:
+    """What is called positive at the threshold, and at others for other aims; and whether there is but one answer."""
+    collapse = watch_collapse(label, probability, threshold)
+    return {
         "collapsed": collapse.collapsed,
         "collapse_reason": collapse.reason,
         "threshold": threshold,
         "confusion": confusion(label, probability, threshold),
         "operating_points": [{"aim": aim} | operating_point(label, probability, t) for aim, t in aims.items()],
-        "calibration": {"shown": taught.shown, "natural": natural}
-        | calibration_record(label, _positive(raw), probability),
-        "seed": seed,
-        "versions": versions(),
-        "store": store_facts(images),
     }
-    if folds.classes == 3:
-        metrics["direction"] = _direction(images, folds, classes, threshold, seed)
-        audit_scores = audit_scores | {"forward": forward_share(classes)}
-    return Evaluation(metrics, _predictions(images, pairs, test, probability, audit_scores), threshold)
 
 
 def _positive(probability: NDArray[np.floating]) -> NDArray[np.float64]:
