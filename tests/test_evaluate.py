@@ -111,12 +111,18 @@ def test_three_classes_end_to_end(pointed, monkeypatch):
     assert metrics["test"]["auroc"] == pytest.approx(auroc(label, score), abs=1e-4)
 
 
-def test_three_classes_are_trained_evaluated_and_reported(pointed, tmp_path):
-    """The class a network is surest of, among edges, is the direction that its row of `forward` says."""
+@pytest.fixture(scope="module")
+def pointed_run(pointed, root):
     recipe = Recipe(splitting=Splitting("pair"), training=Training(epochs=1, batch_size=64))
-    metrics = train_run(pointed, tmp_path / "run", recipe, 0, Silent())
-    table = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
-    assert 'id="direction"' in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    train_run(pointed, root / "pointed-run", recipe, 0, Silent())
+    return root / "pointed-run"
+
+
+def test_three_classes_are_trained_evaluated_and_reported(pointed_run):
+    """The class a network is surest of, among edges, is the direction that its row of `forward` says."""
+    metrics = json.loads((pointed_run / "metrics.json").read_text())
+    table = pd.read_parquet(pointed_run / "predictions.parquet")
+    assert 'id="direction"' in (pointed_run / "report.html").read_text(encoding="utf-8")
     called = np.where(table["score"] >= metrics["threshold"], np.where(table["forward"] >= 0.5, 1, 2), 0)
     again = confusion_matrix(table["label"], called, labels=[0, 1, 2])
     assert abs(again - metrics["direction"]["confusion"]).sum() <= 4  # scores are stored in 32 bits
@@ -156,19 +162,17 @@ def test_a_given_threshold_is_kept_and_no_validation_row_is_scored(root, monkeyp
 def test_trained_probabilities_keep_the_prevalence_under_every_balance_and_loss(root, training, tmp_path):
     """Their mean is the prevalence, which is what "calibrated in the large" means; uncorrected ones are far off."""
     images = curved_store(root)
-    recipe = Recipe(splitting=Splitting("pair"), training=replace(training, epochs=6, patience=6, batch_size=96))
+    recipe = Recipe(splitting=Splitting("pair"), training=replace(training, epochs=8, patience=8, batch_size=96))
     metrics = train_run(images, tmp_path / "run", recipe, 0, Silent())
     table = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
-    assert table["score"].mean() == pytest.approx(metrics["prevalence"], rel=0.5)
+    assert 1 / 2 < table["score"].mean() / metrics["prevalence"] < 2  # of 48 positives
     calibration = metrics["calibration"]
     assert calibration["prior_corrected"]["brier_skill"] > 0
     assert calibration["prior_corrected"]["log_loss"] <= calibration["as_trained"]["log_loss"] + 1e-9
     assert calibration_scores(table["label"], table["score"])["ece"] == pytest.approx(metrics["test"]["ece"], abs=1e-4)
 
 
-def test_a_report_is_rebuilt_from_the_folder_alone(pointed, tmp_path):
-    recipe = Recipe(splitting=Splitting("pair"), training=Training(epochs=1, batch_size=64))
-    train_run(pointed, tmp_path / "run", recipe, 0, Silent())
-    first = (tmp_path / "run" / "report.html").read_bytes()
-    shutil.move(tmp_path / "run", tmp_path / "away" / "run")
-    assert write_report(tmp_path / "away" / "run").read_bytes() == first
+def test_a_report_is_rebuilt_from_the_folder_alone(pointed_run, tmp_path):
+    copy = shutil.copytree(pointed_run, tmp_path / pointed_run.name)
+    (copy / "report.html").unlink()
+    assert write_report(copy).read_bytes() == (pointed_run / "report.html").read_bytes()
