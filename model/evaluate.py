@@ -11,14 +11,26 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from model.audit import heatmap_statistics, labels_only, marginals_only
+from model.audit import (
+    direction_from_labels,
+    direction_from_marginals,
+    heatmap_statistics,
+    labels_of_one_side,
+    labels_only,
+    marginals_only,
+)
+from model.bootstrap import against_baseline
+from model.calibration import calibration_record, natural_probabilities
 from model.checkpoint import write_text
 from model.classifier import PairClassifier, score_rows
+from model.direction import direction_accuracy, direction_auroc, direction_scores, forward_share
 from model.metrics import (
     all_scores,
     best_threshold,
     confusion,
-    prior_corrected,
+    early_precision_ratio,
+    operating_point,
+    precision_threshold,
     ranking_scores,
     watch_collapse,
 )
@@ -29,7 +41,8 @@ from pipeline.images import Images
 from pipeline.pairs import Pairs
 from pipeline.progress import Progress
 
-AUDIT = ("labels_only", "marginals_only", "pearson", "spearman", "mutual_information")
+EXPRESSION = ("marginals_only", "pearson", "spearman", "mutual_information")  # the audit's rows that use expression
+PRECISION_TARGETS = (0.5, 0.9)
 EXAMPLES = 6  # pairs of each kind drawn in the report
 MEAN_IMAGES = 2000  # pairs of each class in its mean image, at most
 THRESHOLD_ROWS = 50_000  # validation pairs that place the audit's thresholds, at most
@@ -54,11 +67,34 @@ class Evaluation:
     threshold: float
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What training made the network believe about the prior; see `model.calibration.natural_probabilities`.
+
+    Parameters
+    ----------
+    shown
+        Share of positives in its batches.
+    weights
+        Of the classes in its loss. Absent: all alike.
+    gamma
+        Of its focal loss; 0 for another loss.
+    """
+
+    shown: float
+    weights: tuple[float, ...] | None = None
+    gamma: float = 0.0
+
+    def corrected(self, probability: NDArray[np.floating], natural: float) -> NDArray[np.float64]:
+        """Class probabilities, (P, classes), at the natural share of positives."""
+        return natural_probabilities(probability, self.shown, natural, self.weights, self.gamma)
+
+
 def evaluate(
     classifier: PairClassifier,
     images: Images,
     folds: Folds,
-    shown: float,
+    taught: Taught | float,
     device: torch.device,
     seed: int,
     progress: Progress,
@@ -68,42 +104,96 @@ def evaluate(
 
     Parameters
     ----------
-    shown
-        Share of positives in the batches the classifier was trained on.
+    taught
+        What the classifier was trained to believe; a number is the share of positives in its batches, and no more.
     threshold
         Probability from which a pair is called positive. Absent: the best one on the validation rows.
     """
-    pairs, test = folds.pairs, folds.test
+    pairs, test, taught = folds.pairs, folds.test, taught if isinstance(taught, Taught) else Taught(taught)
     label = pairs.label[test]
     natural = float((pairs.label[folds.train] > 0).mean())
     progress.start("scoring pairs", test.size + (folds.validation.size if threshold is None else 0))
 
-    def score(rows: Rows) -> NDArray[np.float64]:
-        raw = 1 - score_rows(classifier, images, rows, pairs.label, device, progress.advance)[:, 0]
-        # a network that blew up has no opinion: the prevalence stands for it, and the watch reports it
-        return prior_corrected(np.nan_to_num(raw, nan=shown), shown, natural)
+    def score(rows: Rows) -> NDArray[np.floating]:
+        raw = score_rows(classifier, images, rows, pairs.label, device, progress.advance)
+        # a network that blew up has no opinion: the share it was shown stands for it, and the watch reports it
+        nothing = [1 - taught.shown, *[taught.shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
+        return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)
 
+    aims: dict[str, float | None] = {"as given": threshold}
     if threshold is None:
-        threshold = best_threshold(pairs.label[folds.validation], score(folds.validation))
-    probability = score(test)
+        aims = _thresholds(pairs.label[folds.validation], _positive(taught.corrected(score(folds.validation), natural)))
+        threshold = float(aims["balanced accuracy"] or 0.0)  # always there
+    raw = score(test)
+    classes = taught.corrected(raw, natural)
+    probability = _positive(classes)
     audit, audit_scores = _audit(images, folds, seed, progress)
-    collapse = watch_collapse(label, probability, threshold)
-    metrics = {
-        "prevalence": float((label > 0).mean()),
-        "n_test": int(test.size),
+    baselines = {name: audit_scores[name] for name in EXPRESSION}
+    genes = pairs.gene_a[test], pairs.gene_b[test]
+    metrics = (
+        _sizes(folds)
+        | {"test": all_scores(label, probability, threshold), "audit": audit}
+        | {"against_baseline": against_baseline(label, probability, baselines, *genes, seed)}
+        | _calls(label, probability, aims, threshold)
+        | {"calibration": {"shown": taught.shown, "natural": natural}}
+    )
+    metrics["calibration"] |= calibration_record(label, _positive(raw), probability)
+    if folds.classes == 3:
+        metrics["direction"] = _direction(images, folds, classes, threshold, seed)
+        audit_scores = audit_scores | {"forward": forward_share(classes)}
+    metrics |= {"seed": seed, "versions": versions(), "store": store_facts(images)}
+    return Evaluation(metrics, _predictions(images, pairs, test, probability, audit_scores), threshold)
+
+
+def _sizes(folds: Folds) -> dict[str, Any]:
+    return {
+        "prevalence": float((folds.pairs.label[folds.test] > 0).mean()),
+        "n_test": int(folds.test.size),
         "n_train": int(folds.train.size),
         "n_validation": int(folds.validation.size),
-        "test": all_scores(label, probability, threshold),
-        "audit": audit,
+    }
+
+
+def _calls(
+    label: NDArray[np.int8], probability: NDArray[np.float64], aims: dict[str, float | None], threshold: float
+) -> dict[str, Any]:
+    """What is called positive at the threshold, and at others for other aims; and whether there is but one answer."""
+    collapse = watch_collapse(label, probability, threshold)
+    return {
         "collapsed": collapse.collapsed,
         "collapse_reason": collapse.reason,
         "threshold": threshold,
         "confusion": confusion(label, probability, threshold),
-        "seed": seed,
-        "versions": versions(),
-        "store": store_facts(images),
+        "operating_points": [{"aim": aim} | operating_point(label, probability, t) for aim, t in aims.items()],
     }
-    return Evaluation(metrics, _predictions(images, pairs, test, probability, audit_scores), threshold)
+
+
+def _positive(probability: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Of any edge. Summed rather than 1 less that of none, whose last digits would tie small scores."""
+    return np.asarray(probability[:, 1:].sum(axis=1, dtype=np.float64))
+
+
+def _thresholds(label: NDArray[np.int8], score: NDArray[np.float64]) -> dict[str, float | None]:
+    """Where to call a pair positive, by what is wanted; None where no score of these rows reaches it."""
+    precise = {f"precision {p:g}": precision_threshold(label, score, p) for p in PRECISION_TARGETS}
+    return {"balanced accuracy": best_threshold(label, score), **precise}
+
+
+def _direction(
+    images: Images, folds: Folds, classes: NDArray[np.float64], threshold: float, seed: int
+) -> dict[str, Any]:
+    """Direction among the true edges, and what labels and marginals alone tell of it."""
+    pairs, test = folds.pairs, folds.test
+    label = pairs.label[test]
+    blind = {
+        "labels_only": direction_from_labels(pairs, folds.train, test, images.array("gene").size),
+        "marginals_only": direction_from_marginals(images, pairs, folds.train, test, seed),
+    }
+    audit = {
+        name: {"accuracy": direction_accuracy(label, forward), "auroc": direction_auroc(label, forward)}
+        for name, forward in blind.items()
+    }
+    return direction_scores(label, classes, threshold) | {"audit": audit}
 
 
 def _audit(
@@ -114,9 +204,11 @@ def _audit(
     watched = folds.validation
     if watched.size > THRESHOLD_ROWS:
         watched = np.sort(np.random.default_rng([seed, 5]).choice(watched, THRESHOLD_ROWS, replace=False))
-    rows = np.union1d(watched, test)
+    rows, n_genes = np.union1d(watched, test), images.array("gene").size
     progress.start("audit", 3)
-    scores = {"labels_only": labels_only(pairs, folds.train, rows, images.array("gene").size, folds.directed)}
+    scores = {"labels_only": labels_only(pairs, folds.train, rows, n_genes, folds.directed)}
+    if folds.directed:
+        scores |= labels_of_one_side(pairs, folds.train, rows, n_genes)
     progress.advance(1)
     scores["marginals_only"] = marginals_only(images, pairs, folds.train, rows, folds.directed, seed)
     progress.advance(1)
@@ -124,10 +216,12 @@ def _audit(
     progress.advance(1)
     of_watched, of_test = np.searchsorted(rows, watched), np.searchsorted(rows, test)
     figures = {}
-    for name in AUDIT:
-        threshold = best_threshold(pairs.label[watched], scores[name][of_watched])
-        figures[name] = ranking_scores(pairs.label[test], scores[name][of_test], threshold)
-    return figures, {name: scores[name][of_test] for name in AUDIT}
+    for name, score in scores.items():
+        threshold = best_threshold(pairs.label[watched], score[of_watched])
+        figures[name] = ranking_scores(pairs.label[test], score[of_test], threshold) | {
+            "early_precision_ratio": early_precision_ratio(pairs.label[test], score[of_test])
+        }
+    return figures, {name: score[of_test] for name, score in scores.items()}
 
 
 def _predictions(

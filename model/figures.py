@@ -31,13 +31,15 @@ NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
 GREEN, PURPLE, SKY, AMBER = "#009e73", "#b8578f", "#3a9bdc", "#d99000"
 
 # column of predictions.parquet: name in words, colour, dashes
-SCORERS: dict[str, tuple[str, str, str]] = {
+SCORERS: dict[str, tuple[str, str, Any]] = {
     "score": ("CNN", INK, "-"),
     "spearman": ("|Spearman|", GREEN, "-"),
     "pearson": ("|Pearson|", SKY, "-"),
     "mutual_information": ("mutual information", PURPLE, "-"),
     "marginals_only": ("marginals only", AMBER, "--"),
     "labels_only": ("labels only", MUTED, "-."),
+    "labels_only_regulator": ("regulator's labels", MUTED, ":"),
+    "labels_only_target": ("target's labels", MUTED, (0, (6, 2))),
 }
 
 DENSITY_FLOOR = 1e-5  # share of cells below which a bin of a mean image counts as empty
@@ -424,13 +426,26 @@ def _line(scorer: str) -> dict[str, Any]:
 
 
 @styled
-def reliability_figure(label: NDArray[np.integer], score: NDArray[np.floating]) -> Figure:
-    """Observed share of positives in ten bins of the predicted probability, with 95 % intervals (Wilson)."""
+def reliability_figure(
+    label: NDArray[np.integer], score: NDArray[np.floating], as_trained: Mapping[str, Sequence[float]] | None = None
+) -> Figure:
+    """Observed share of positives in ten bins of the predicted probability, with 95 % intervals (Wilson).
+
+    Parameters
+    ----------
+    label, score
+        (n) truth, 0 or 1, and probability at the natural prevalence.
+    as_trained
+        `predicted` and `observed` of the curve before the correction of the prior. Absent: not drawn.
+    """
     label, score = label[np.isfinite(score)], score[np.isfinite(score)]
     if label.size == 0:
         return words_figure("The reliability curve is not defined:\nthere is no labelled test pair with a score.")
     figure, axes = _plot_area(5.0, 4.3)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), label="perfect")
+    if as_trained:
+        (before,) = axes.plot(as_trained["predicted"], as_trained["observed"], "s--", color=MUTED, linewidth=1.2)
+        before.set(markersize=3.5, label="before the correction")
     probability = np.clip(score, 0, 1)
     observed, predicted = calibration_curve(label, probability, n_bins=10, pos_label=1)
     low, high = wilson_interval(observed, _pairs_per_bin(probability, 10))
@@ -438,7 +453,7 @@ def reliability_figure(label: NDArray[np.integer], score: NDArray[np.floating]) 
     axes.plot(predicted, observed, "o-", color=POSITIVE, linewidth=1.6, markersize=5, label="CNN, 95 % interval")
     axes.set(xlabel="predicted probability", ylabel="share that is positive", title="Reliability")
     _unit_square(axes)
-    _legend_below(figure, axes, columns=2)
+    _legend_below(figure, axes, columns=3)
     return figure
 
 

@@ -4,12 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, brier_score_loss, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    matthews_corrcoef,
+    precision_recall_curve,
+    roc_auc_score,
+)
 
 Labels = NDArray[np.integer]
 Scores = NDArray[np.floating]
 
 CALIBRATION_BINS = 15
+PRECISION_AT = (10, 100, 1000)
 
 
 def prior_corrected(probability: Scores, shown: float, natural: float) -> NDArray[np.float64]:
@@ -49,12 +57,34 @@ def best_threshold(label: Labels, score: Scores) -> float:
     return middle if middle > below else float(sorted_score[best])  # nothing lies between neighbouring floats
 
 
+def precision_threshold(label: Labels, score: Scores, precision: float) -> float | None:
+    """Lowest score from which at least this share of the pairs called positive is; None where no score reaches it."""
+    if not _has_both(label):
+        return None
+    found, _, thresholds = precision_recall_curve(label > 0, np.asarray(score, np.float64))
+    good = np.flatnonzero(found[:-1] >= precision)  # the last point has no threshold
+    return float(thresholds[good[0]]) if good.size else None
+
+
 def confusion(label: Labels, score: Scores, threshold: float) -> list[list[int]]:
     """[[true negatives, false positives], [false negatives, true positives]] at a threshold."""
     # in float64: numpy would round the threshold to float32 beside scores of that type, maybe across one of them
     positive, called = label > 0, np.asarray(score, np.float64) >= threshold
     return [[int((~positive & ~called).sum()), int((~positive & called).sum())],
             [int((positive & ~called).sum()), int((positive & called).sum())]]  # fmt: skip
+
+
+def operating_point(label: Labels, score: Scores, threshold: float | None) -> dict[str, float | None]:
+    """What calls from a threshold on are worth: `threshold`, `called` pairs, their `precision`, `recall`."""
+    if threshold is None:
+        return dict.fromkeys(("threshold", "called", "precision", "recall"))
+    (_, fp), (fn, tp) = confusion(label, score, threshold)
+    return {
+        "threshold": threshold,
+        "called": tp + fp,
+        "precision": tp / (tp + fp) if tp + fp else None,
+        "recall": tp / (tp + fn) if tp + fn else None,
+    }
 
 
 def balanced_accuracy(label: Labels, score: Scores, threshold: float) -> float | None:
@@ -74,15 +104,41 @@ def average_precision(label: Labels, score: Scores) -> float | None:
 
 
 def precision_at(label: Labels, score: Scores, k: int) -> float | None:
-    """Share of positives among the k highest scores; None with fewer than k rows."""
-    if label.size < k:
+    """Share of positives among the k highest scores; None with fewer than k rows, or k = 0.
+
+    Where equal scores lie across the k-th place, the share expected if they were put in random order.
+    """
+    if not 0 < k <= label.size:
         return None
-    top = np.argsort(-score, kind="stable")[:k]
-    return float((label[top] > 0).mean())
+    last = np.partition(score, label.size - k)[label.size - k]
+    above, tied = score > last, score == last
+    free = k - int(above.sum())
+    return float(((label[above] > 0).sum() + free * (label[tied] > 0).mean()) / k)
+
+
+def early_precision_ratio(label: Labels, score: Scores) -> float | None:
+    """BEELINE's early precision ratio: precision of the top k, with k = number of positives, over the prevalence.
+
+    1 is chance. Ties across the k-th place count by expectation (BEELINE's own code takes all of them in, which lets a
+    constant score have all edges for its top k). Source: Pratapa et al., Nature Methods 17:147, 2020.
+    """
+    n_positive = int((label > 0).sum())
+    precision = precision_at(label, score, n_positive)
+    return None if precision is None or not _has_both(label) else precision / (n_positive / label.size)
+
+
+def average_precision_ratio(label: Labels, score: Scores) -> float | None:
+    """Average precision over the prevalence (BEELINE's AUPRC ratio); 1 is chance."""
+    precision = average_precision(label, score)
+    return None if precision is None else precision / float((label > 0).mean())
 
 
 def expected_calibration_error(label: Labels, probability: Scores) -> float:
-    """Mean gap between probability and frequency over bins of equal size (equal width would leave most bins empty)."""
+    """Mean gap between probability and frequency over 15 bins of equal mass.
+
+    Bins of equal width would put nearly all pairs into the lowest where positives are rare. Mean over rows, so the gap
+    of each bin counts by its size.
+    """
     order = np.argsort(probability, kind="stable")
     parts = [part for part in np.array_split(order, CALIBRATION_BINS) if part.size]
     gaps = [abs(probability[part].mean() - (label[part] > 0).mean()) * part.size for part in parts]
@@ -113,13 +169,32 @@ def all_scores(label: Labels, probability: Scores, threshold: float) -> dict[str
     threshold
         Chosen on the validation fold, never on these rows.
     """
-    called = probability >= threshold
+    called = np.asarray(probability, np.float64) >= threshold
     return ranking_scores(label, probability, threshold) | {
         "mcc": float(matthews_corrcoef(label > 0, called)) if _has_both(label) else None,
-        "precision_at_100": precision_at(label, probability, 100),
-        "brier": float(brier_score_loss(label > 0, probability)) if _has_both(label) else None,
-        "ece": expected_calibration_error(label, probability),
+        **{f"precision_at_{k}": precision_at(label, probability, k) for k in PRECISION_AT},
+        "early_precision_ratio": early_precision_ratio(label, probability),
+        "average_precision_ratio": average_precision_ratio(label, probability),
+        **calibration_scores(label, probability),
     }
+
+
+def calibration_scores(label: Labels, probability: Scores) -> dict[str, float | None]:
+    """How far probabilities can be taken at their word.
+
+    Returns
+    -------
+    dict
+        `brier`: mean squared error. `brier_skill`: 1 less the Brier score over that of answering the prevalence to each
+        pair, so 0 is no knowledge and 1 perfect. `log_loss` in nats. `ece`: see `expected_calibration_error`.
+    """
+    truth, p = label > 0, np.clip(np.asarray(probability, np.float64), 0, 1)
+    ece = expected_calibration_error(label, p)
+    if not _has_both(label):
+        return {"brier": None, "brier_skill": None, "log_loss": None, "ece": ece}
+    brier, prevalence = float(brier_score_loss(truth, p)), float(truth.mean())
+    skill = 1 - brier / (prevalence * (1 - prevalence))
+    return {"brier": brier, "brier_skill": skill, "log_loss": float(log_loss(truth, p)), "ece": ece}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from model import figures
 from pipeline.errors import InputError
 
-LEVEL = 0.005  # a smaller difference between two scorers is called level
+LEVEL = 0.005  # a smaller difference is called level where a run recorded no interval
 PAIRS_PER_GROUP = 6
 EXPRESSION_BASELINES = ("spearman", "pearson", "mutual_information", "marginals_only")
 
@@ -48,8 +48,10 @@ SCORER_WORDS = {
     "spearman": "Absolute rank correlation of the two genes.",
     "pearson": "Absolute linear correlation of the two genes.",
     "mutual_information": "Mutual information of the joint counts, from the heatmap itself.",
-    "marginals_only": "Mean and dropout of each gene alone: nothing about the pair.",
+    "marginals_only": "Mean, variance and dropout of each gene alone: nothing about the pair.",
     "labels_only": "How often each gene is positive in the training labels: no expression at all.",
+    "labels_only_regulator": "How often the regulator is positive in the training labels, the target left out.",
+    "labels_only_target": "How often the target is positive in the training labels, the regulator left out.",
 }
 
 SPLIT_WORDS = {
@@ -177,14 +179,17 @@ def render_report(record: RunRecord) -> str:
         warning=label_leak(record.metrics),
         facts=facts(record),
         cards=metric_cards(record.metrics),
+        level_words=level_words(record.metrics),
         audit=audit_rows(record.metrics, record.config),
         pictures=draw_pictures(record),
         groups=example_groups(record.examples),
         confusion=confusion_table(record.metrics.get("confusion")),
         threshold=number(record.metrics.get("threshold")),
+        operating_points=operating_rows(record.metrics),
+        calibration=calibration_words(record.metrics),
+        direction=direction_tables(record.metrics.get("direction")),
         details=detail_tables(record),
         config_text=record.config_text,
-        level=LEVEL,
         colours={"positive": figures.POSITIVE, "negative": figures.NEGATIVE},
     )
 
@@ -202,7 +207,7 @@ def draw_pictures(record: RunRecord) -> dict[str, str]:
         ),
         "loss": figures.loss_figure(record.history, best_epoch),
         "validation": figures.validation_figure(record.history, best_epoch),
-        "reliability": figures.reliability_figure(label, scores["score"]),
+        "reliability": figures.reliability_figure(label, scores["score"], curve_as_trained(record.metrics)),
         "histogram": figures.score_histogram_figure(label, scores["score"], finite(record.metrics.get("threshold"))),
     }
     if len(examples["images"]):
@@ -257,10 +262,58 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {"tone": tone, "headline": headline, "numbers": numbers, "reason": str(metrics.get("collapse_reason") or "")}
 
 
+FIGURE_WORDS = {"average_precision": "average precision", "auroc": "AUROC"}
+
+
 def comparison(metrics: Mapping[str, Any]) -> str:
     """Whether the network beats the best scorer that uses expression, by average precision and by AUROC."""
+    recorded = metrics.get("against_baseline") or {}
+    entries = {key: recorded[key] for key in FIGURE_WORDS if recorded.get(key)}
+    if not entries:
+        return _compared_without_intervals(metrics)
+    standings = {entry["standing"] for entry in entries.values()}
+    if standings == {"ahead"}:
+        head = "The network beats the best expression baseline on the same pairs"
+    elif "ahead" in standings:
+        head = "The network beats the best expression baseline on the same pairs by one measure only"
+    elif standings == {"behind"}:
+        head = "The network does not reach the best expression baseline on the same pairs"
+    else:
+        head = "It is not shown that the network beats the best expression baseline on the same pairs"
+    return f"{head}: it is " + " and ".join(_compared_with_interval(key, entry) for key, entry in entries.items()) + "."
+
+
+def _compared_with_interval(key: str, entry: Mapping[str, Any]) -> str:
+    low, high = finite(entry["low"]), finite(entry["high"])
+    within = "" if low is None or high is None else f", 95 % interval {signed(low)} to {signed(high)}"
+    return (
+        f"{entry['standing']} on {FIGURE_WORDS[key]} ({number(entry['network'])} against {number(entry['value'])} for "
+        f"{figures.SCORERS[entry['baseline']][0]}; difference {signed(entry['difference'])}{within})"
+    )
+
+
+def level_words(metrics: Mapping[str, Any]) -> str:
+    """What is called level, and how the intervals came about."""
+    recorded = metrics.get("against_baseline") or {}
+    if not any(recorded.get(key) for key in FIGURE_WORDS):
+        return f"Differences under {LEVEL} are called level."
+    by_pairs = "; ".join(
+        f"{signed(entry['low_by_pairs'])} to {signed(entry['high_by_pairs'])} on {words}"
+        for key, words in FIGURE_WORDS.items()
+        if (entry := recorded.get(key)) and entry.get("low_by_pairs") is not None
+    )
+    rather = f" Resampling pairs as if they were independent would promise more: {by_pairs}." if by_pairs else ""
+    return (
+        "The network is called level where the interval of the difference holds 0. The interval is a paired bootstrap "
+        f"of {whole(recorded['resamples'])} resamples of the test genes, since pairs that share a gene are not "
+        f"independent; it is rather too wide than too narrow.{rather}"
+    )
+
+
+def _compared_without_intervals(metrics: Mapping[str, Any]) -> str:
+    """For runs that recorded none."""
     parts = []
-    for key, words in (("average_precision", "average precision"), ("auroc", "AUROC")):
+    for key, words in FIGURE_WORDS.items():
         network = finite(metrics["test"].get(key))
         rivals = {name: finite(metrics["audit"].get(name, {}).get(key)) for name in EXPRESSION_BASELINES}
         defined = {name: value for name, value in rivals.items() if value is not None}
@@ -310,22 +363,31 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def metric_cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The seven test metrics, each with a line that says how to read it."""
+    """The test metrics, each with a line that says how to read it; those that a run did not record are left out."""
     test, prevalence = metrics["test"], finite(metrics["prevalence"])
     precision = finite(test.get("average_precision"))
     lift = f"{precision / prevalence:.3g} times the prevalence" if precision is not None and prevalence else ""
     positives = round((prevalence or 0.0) * metrics["n_test"])
-    few = f", of {positives} in all" if 0 < positives < 100 else ""
+    few, fewer = (f", of {positives} in all" if 0 < positives < k else "" for k in (100, 1000))
     rows = [
         ("Balanced accuracy", "balanced_accuracy", "mean recall of the classes; 0.5 is chance"),
         ("AUROC", "auroc", "how often a positive ranks above a negative"),
         ("Average precision", "average_precision", lift or "chance is the prevalence"),
+        ("Precision at 10", "precision_at_10", f"share of positives among the 10 best{few}"),
         ("Precision at 100", "precision_at_100", f"share of positives among the 100 best{few}"),
+        ("Precision at 1,000", "precision_at_1000", f"share of positives among the 1,000 best{fewer}"),
+        (
+            "Early precision ratio",
+            "early_precision_ratio",
+            "precision over chance where as many are called as are positive",
+        ),
         ("MCC", "mcc", "correlation of call and truth; 0 is chance"),
         ("Brier score", "brier", "squared error of the probability; 0 is best"),
-        ("Calibration error", "ece", "mean gap of probability and truth; 0 is best"),
+        ("Brier skill", "brier_skill", "1 is perfect; 0 is to answer the prevalence"),
+        ("Calibration error", "ece", "mean gap of probability and truth in 15 bins of equal mass"),
     ]
-    return [{"name": name, "value": number(test.get(key)), "words": words} for name, key, words in rows]
+    shown = {key: times(value) if key.endswith("_ratio") else number(value) for key, value in test.items()}
+    return [{"name": name, "value": shown[key], "words": words} for name, key, words in rows if key in shown]
 
 
 def audit_rows(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -352,13 +414,14 @@ def audit_row(scorer: str, values: Mapping[str, Any], words: str) -> dict[str, A
         "auroc": number(auroc),
         "auroc_bar": 200 * max((auroc or 0.5) - 0.5, 0.0),
         "balanced_accuracy": number(values.get("balanced_accuracy")),
+        "early_precision_ratio": times(values.get("early_precision_ratio")),
     }
 
 
 def scorer_words(scorer: str, metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """What a scorer knows, and what this run adds to that."""
     words = SCORER_WORDS[scorer]
-    if scorer == "labels_only" and metrics["split"] == "both":
+    if scorer.startswith("labels_only") and metrics["split"] == "both":
         words += " AUROC 0.5 is expected here, since no test gene has a training label."
     if scorer == "spearman" and setting(config, "labels") == "replicate":
         words += " Favoured here: in the other half of the cells it defines the label."
@@ -397,6 +460,56 @@ def calls_in_words(confusion: Sequence[Sequence[int]]) -> list[str]:
     return words
 
 
+def operating_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Where to call a pair positive for what is wanted: thresholds of the validation pairs, their worth on the test."""
+    return [
+        {
+            "aim": str(point["aim"]),
+            "threshold": number(point["threshold"]) if point["threshold"] is not None else "never reached",
+            "called": whole(point["called"]),
+            "precision": number(point["precision"]) if point["precision"] is not None else "–",
+            "recall": number(point["recall"]) if point["recall"] is not None else "–",
+        }
+        for point in metrics.get("operating_points") or []
+    ]
+
+
+def calibration_words(metrics: Mapping[str, Any]) -> str:
+    """What the correction of the prior did; empty for runs that did not record it."""
+    recorded = metrics.get("calibration") or {}
+    if not recorded:
+        return ""
+    errors = [recorded[name]["ece"] for name in ("as_trained", "prior_corrected")]
+    return (
+        f"Training showed {percent(recorded['shown'])} positives, {percent(recorded['natural'])} are natural. What "
+        "this, class weights and the focal loss do to the probabilities is taken back in closed form. "
+        f"The calibration error went from {number(errors[0])} to {number(errors[1])}."
+    )
+
+
+def curve_as_trained(metrics: Mapping[str, Any]) -> Mapping[str, Sequence[float]] | None:
+    """The recorded reliability curve before the correction."""
+    curve: Mapping[str, Sequence[float]] | None = (metrics.get("calibration") or {}).get("as_trained", {}).get("curve")
+    return curve
+
+
+def direction_tables(direction: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Direction among the true edges, beside what labels and marginals alone tell of it; None for two classes."""
+    if not direction:
+        return None
+    scorers = {"CNN": direction} | {figures.SCORERS[name][0]: row for name, row in direction["audit"].items()}
+    return {
+        "n_edges": whole(direction["n_edges"]),
+        "rows": [
+            {"name": name, "accuracy": number(row["accuracy"]), "auroc": number(row["auroc"])}
+            for name, row in scorers.items()
+        ],
+        "found": number(direction["accuracy_of_found"]),
+        "balanced": number(direction["balanced_accuracy"]),
+        "confusion": confusion_table(direction["confusion"]),
+    }
+
+
 def detail_tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
     """Everything else that was recorded, as tables of term and value."""
     metrics = record.metrics
@@ -426,15 +539,27 @@ def finite(value: Any) -> float | None:
 
 
 def number(value: Any) -> str:
-    """Three decimals, four where three would round an imperfect value to 1, two digits where they would round to 0."""
+    """Three decimals, four where three would round an imperfect value to 1, two digits below 0.01."""
     known = finite(value)
     if known is None:
         return "not defined"
     if 0.9995 <= known < 1:
         return f"{known:.4f}" if known < 0.99995 else "> 0.9999"
-    if 0 < abs(known) < 0.0005:
+    if 0 < abs(known) < 0.00995:
         return f"{known:.2g}".replace("-", "−")
     return f"{known:.3f}".replace("-", "−")
+
+
+def signed(value: Any) -> str:
+    """A difference with its sign."""
+    known = finite(value)
+    return "not defined" if known is None else ("+" if known > 0 else "") + number(known)
+
+
+def times(ratio: Any) -> str:
+    """A multiple of the prevalence, to one decimal."""
+    known = finite(ratio)
+    return "not defined" if known is None else f"{known:.1f} ×"
 
 
 def probability(value: Any) -> str:

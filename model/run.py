@@ -8,11 +8,12 @@ import numpy as np
 
 from model.checkpoint import read_recipe, write_config
 from model.classifier import choose_device, load_classifier
-from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
+from model.evaluate import Evaluation, Taught, evaluate, save_evaluation, store_facts
+from model.losses import _FOCAL_GAMMA
 from model.report import write_report
 from model.spec import Recipe
 from model.splits import Folds, mirror_groups
-from model.train import check_recipe, fit, is_directed, make_folds
+from model.train import _class_weights, check_recipe, fit, is_directed, make_folds
 from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
@@ -36,7 +37,8 @@ def train_run(
     _prepare(run, overwrite)
     write_config(run / "config.toml", recipe, store_facts(images), seed)
     fitted = fit(images, folds, recipe, run, seed, progress)
-    result = evaluate(fitted.classifier, images, folds, fitted.shown, fitted.device, seed, progress)
+    taught = _taught(recipe, fitted.shown, folds.classes)
+    result = evaluate(fitted.classifier, images, folds, taught, fitted.device, seed, progress)
     extra = {"split": recipe.splitting.split, "seconds": {"train": fitted.seconds}}
     return _finish(run, result, extra, images, folds, seed)
 
@@ -64,8 +66,15 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     write_config(out / "config.toml", recipe, store_facts(images), seed)
     shutil.copyfile(run / "history.csv", out / "history.csv")
     device = choose_device("auto")
-    result = evaluate(classifier.to(device), images, folds, facts["shown"], device, seed, progress)
+    taught = _taught(recipe, facts["shown"], facts["classes"])
+    result = evaluate(classifier.to(device), images, folds, taught, device, seed, progress)
     return _finish(out, result, {"split": "another store", "seconds": {}}, images, folds, seed)
+
+
+def _taught(recipe: Recipe, shown: float, classes: int) -> Taught:
+    """What the loss and the batches made the network believe about the prior."""
+    settings = recipe.training
+    return Taught(shown, _class_weights(settings, shown, classes), _FOCAL_GAMMA if settings.loss == "focal" else 0.0)
 
 
 def _halves(images: Images, seed: int) -> Folds:

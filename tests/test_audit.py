@@ -4,15 +4,29 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from model_fixtures import curved_store, make_pairs, make_store, module_expression, sharded_store, write_pairs
-from scipy.stats import spearmanr
+from scipy import sparse
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mutual_info_score
 
-from model.audit import bin_centres, heatmap_statistics, labels_only, marginals_only, mutual_information
+from model.audit import (
+    SMOOTHING,
+    bin_centres,
+    direction_from_labels,
+    direction_from_marginals,
+    heatmap_statistics,
+    labels_of_one_side,
+    labels_only,
+    marginals_only,
+    mutual_information,
+)
+from model.direction import direction_accuracy
 from model.metrics import auroc
 from model.spec import Splitting
 from model.splits import TEST, TRAIN, assign_folds
+from pipeline.datasets import demo_cells
 from pipeline.images import Images
 from pipeline.pairs import all_pairs
 from pipeline.spec import Binning, PairSource
@@ -67,6 +81,64 @@ def test_a_gene_counts_on_the_side_where_it_stood_if_labels_have_direction():
     assert undirected[0] > 2 * mean_odds  # 0 was positive three times out of three
 
 
+def directed_pairs(seed=0, n_regulators=12, n_targets=60):
+    """Regulator × target rows, positive by the regulator's own rate; the second half of the rows for the test."""
+    rng = np.random.default_rng(seed)
+    regulator, target = np.repeat(np.arange(n_regulators), n_targets), np.tile(np.arange(n_targets), n_regulators)
+    label = rng.random(regulator.size) < np.where(regulator % 3 == 0, 0.7, 0.05)
+    return make_pairs(regulator, n_regulators + target, label), rng.permutation(regulator.size)
+
+
+def test_each_side_alone_is_the_rate_of_its_gene_in_training():
+    """Beside a count with pandas."""
+    pairs, order = directed_pairs()
+    train, rows = np.sort(order[:400]), np.sort(order[400:])
+    found = labels_of_one_side(pairs, train, rows, 72)
+    table = pd.DataFrame({"a": pairs.gene_a, "b": pairs.gene_b, "y": pairs.label}).iloc[train]
+    for name, side, genes in (("regulator", "a", pairs.gene_a[rows]), ("target", "b", pairs.gene_b[rows])):
+        counted = table.groupby(side)["y"].agg(["sum", "size"]).reindex(genes, fill_value=0)
+        rate = (counted["sum"] + SMOOTHING * table["y"].mean()) / (counted["size"] + SMOOTHING)
+        np.testing.assert_allclose(found[f"labels_only_{name}"], rate.clip(1e-9, 1 - 1e-9), rtol=1e-9)
+    both = labels_only(pairs, train, rows, 72, directed=True)
+    odds = [np.log(rate / (1 - rate)) for rate in found.values()]
+    np.testing.assert_allclose(both, odds[0] + odds[1], rtol=1e-9)
+
+
+def test_the_side_that_gives_labels_away_is_named():
+    pairs, order = directed_pairs()
+    train, rows = np.sort(order[:400]), np.sort(order[400:])
+    found = labels_of_one_side(pairs, train, rows, 72)
+    assert auroc(pairs.label[rows], found["labels_only_regulator"]) > 0.8
+    assert auroc(pairs.label[rows], found["labels_only_target"]) < 0.6
+
+
+def with_mirrors(pairs):
+    """Each edge as (a, b) with label 1 and as (b, a) with label 2, as CNNC's lists have it."""
+    edge = pairs.label == 1
+    a, b = np.append(pairs.gene_a, pairs.gene_b[edge]), np.append(pairs.gene_b, pairs.gene_a[edge])
+    return make_pairs(a, b, np.append(pairs.label, np.full(edge.sum(), 2)))
+
+
+def test_labels_alone_tell_direction_until_both_genes_are_unseen():
+    """A regulator is never a target: whoever knows that knows every direction, and no cell was looked at."""
+    pairs = with_mirrors(directed_pairs()[0])
+    for split, right in (("pair", 1.0), ("both", 0.5)):
+        folds = assign_folds(pairs, 72, Splitting(split), seed=1)
+        train, test = np.flatnonzero(folds == TRAIN), np.flatnonzero(folds == TEST)
+        forward = direction_from_labels(pairs, train, test, 72)
+        assert direction_accuracy(pairs.label[test], forward) == right
+    one_side = labels_of_one_side(pairs, train, test, 72)
+    assert all(np.ptp(score) < 1e-12 for score in one_side.values())
+
+
+def test_one_side_of_mirrored_labels_is_the_same_for_both_images_of_an_edge():
+    pairs = with_mirrors(directed_pairs()[0])
+    train, n = np.arange(0, len(pairs), 2), int((pairs.label == 2).sum())
+    edges, mirrors = np.flatnonzero(pairs.label == 1), np.arange(len(pairs) - n, len(pairs))
+    for name, score in labels_of_one_side(pairs, train, edges, 72).items():
+        np.testing.assert_allclose(score, labels_of_one_side(pairs, train, mirrors, 72)[name])
+
+
 # ---------------------------------------------------------------- marginals only
 
 
@@ -109,6 +181,62 @@ def test_marginals_do_not_depend_on_the_order_of_an_undirected_pair(root):
     turned = np.where(swap, pairs.gene_b, pairs.gene_a), np.where(swap, pairs.gene_a, pairs.gene_b)
     both = [marginals_only(images, p, train, test, False, seed=0) for p in (pairs, make_pairs(*turned, pairs.label))]
     np.testing.assert_array_equal(*both)
+
+
+def test_marginals_tell_direction_where_regulators_are_weakly_expressed(root):
+    images = marginal_store(root / "marginal")
+    mean, pairs = images.array("mean"), images.pairs()
+    label = np.where(pairs.label > 0, np.where(mean[pairs.gene_a] < mean[pairs.gene_b], 1, 2), 0)
+    pointed, rows = make_pairs(pairs.gene_a, pairs.gene_b, label), np.arange(len(pairs))
+    forward = direction_from_marginals(images, pointed, rows[::2], rows[1::2], seed=0)
+    assert direction_accuracy(pointed.label[1::2], forward) > 0.85
+    one_way = make_pairs(pairs.gene_a, pairs.gene_b, pairs.label)
+    assert (direction_from_marginals(images, one_way, rows[::2], rows[1::2], seed=0) == 0.5).all()
+
+
+# ---------------------------------------------------------------- real cells
+
+
+@pytest.fixture(scope="module")
+def pbmc(root):
+    """All pairs of 40 genes of real blood cells in 32 `rank` bins, and their expression as it was counted."""
+    cells = demo_cells()
+    cells = cells[:, np.linspace(0, cells.n_vars - 1, 40).astype(int)].copy()
+    expression = np.asarray(cells.X.todense() if sparse.issparse(cells.X) else cells.X, np.float32)
+    expression = expression[expression.sum(axis=1) > 0]
+    expression = expression[:, expression.sum(axis=0) > 0]
+    return make_store(root / "pbmc", expression, PairSource(all_pairs=True), Binning("rank", 32)), expression
+
+
+def test_the_audit_on_real_cells_beside_scipy(pbmc):
+    """Every pair from the cells themselves; 32 bins cost the statistics little, and their order nearly nothing."""
+    images, expression = pbmc
+    pairs = images.pairs()
+    found = heatmap_statistics(images, pairs, np.arange(len(pairs)))
+    columns = [(expression[:, a], expression[:, b]) for a, b in zip(pairs.gene_a, pairs.gene_b, strict=True)]
+    truth = {"pearson": [pearsonr(x, y).statistic for x, y in columns],
+             "spearman": [spearmanr(x, y).statistic for x, y in columns]}  # fmt: skip
+    for name, exact in truth.items():
+        np.testing.assert_allclose(found[name], np.abs(exact), atol=0.03)
+        assert spearmanr(found[name], np.abs(exact)).statistic > 0.99
+
+
+def test_mutual_information_of_real_cells_is_scikit_learns(pbmc):
+    images, _ = pbmc
+    pairs = images.pairs()
+    found = heatmap_statistics(images, pairs, np.arange(50))["mutual_information"]
+    for row, counts in enumerate(images.counts(slice(0, 50)).astype(int)):
+        pooled = counts.reshape(8, 4, 8, 4).sum(axis=(1, 3))
+        freedom = ((pooled.sum(0) > 0).sum() - 1) * ((pooled.sum(1) > 0).sum() - 1)
+        plug_in = mutual_info_score(None, None, contingency=pooled)
+        assert found[row] == pytest.approx(plug_in - freedom / (2 * pooled.sum()), abs=1e-12)
+
+
+def test_marginals_of_real_cells_are_those_the_model_is_shown(pbmc):
+    images, expression = pbmc
+    np.testing.assert_allclose(images.array("mean"), expression.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(images.array("variance"), expression.var(axis=0), rtol=1e-3)
+    np.testing.assert_allclose(images.array("dropout"), (expression == 0).mean(axis=0), atol=1e-6)
 
 
 # ---------------------------------------------------------------- statistics of the heatmaps

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from model_fixtures import small_store
 
-from benchmarks import codecs, encode, exact, growth, heatmaps, kernel, picture, prediction, scheduler, stream
+from benchmarks import (
+    bootstrap,
+    codecs,
+    encode,
+    exact,
+    growth,
+    heatmaps,
+    kernel,
+    picture,
+    prediction,
+    scheduler,
+    stream,
+)
 
 
 def test_kernel_figures():
@@ -103,3 +115,10 @@ def test_stream_figures(tmp_path):
         assert mixed["positives_off_by_at_most"] < 1
         assert mixed["position_entropy_over_random"] > 0.9
         assert found["memory"][balance]["given_gb"] < found["memory"][balance]["peak_gb"] < 1.5
+
+
+def test_the_bootstrap_of_a_small_test_fold():
+    found = bootstrap.measure(rows=2_000, genes=60, resamples=20)
+    assert (found["rows"], found["resamples"]) == (2_000, 20)
+    assert found["cpu_s"] > 0 < found["peak_gb"]
+    assert "AUROC" in found["verdict"]

@@ -9,6 +9,7 @@ from sklearn.metrics import (
     balanced_accuracy_score,
     brier_score_loss,
     confusion_matrix,
+    log_loss,
     matthews_corrcoef,
     roc_auc_score,
 )
@@ -17,15 +18,22 @@ from model.metrics import (
     all_scores,
     auroc,
     average_precision,
+    average_precision_ratio,
     balanced_accuracy,
     best_threshold,
+    calibration_scores,
     confusion,
+    early_precision_ratio,
     expected_calibration_error,
+    operating_point,
     precision_at,
+    precision_threshold,
     prior_corrected,
     ranking_scores,
     watch_collapse,
 )
+
+BY_HAND = ("precision_at_10", "precision_at_100", "precision_at_1000", "early_precision_ratio", "ece")
 
 
 def some_rows(n=4_000, seed=0):
@@ -57,8 +65,10 @@ def test_figures_are_scikit_learns():
             "average_precision": average_precision_score(truth, probability),
             "mcc": matthews_corrcoef(truth, called),
             "brier": brier_score_loss(truth, probability),
-            "precision_at_100": found["precision_at_100"],
-            "ece": found["ece"],
+            "log_loss": log_loss(truth, probability),
+            "brier_skill": 1 - brier_score_loss(truth, probability) / truth.mean() / (1 - truth.mean()),
+            "average_precision_ratio": average_precision_score(truth, probability) / truth.mean(),
+            **{name: found[name] for name in BY_HAND},
         },
         rel=1e-12,
     )
@@ -75,7 +85,52 @@ def test_confusion_and_balanced_accuracy_by_hand():
 def test_precision_at_k_by_hand():
     label, score = np.array([1, 0, 1, 0, 1]), np.array([0.9, 0.8, 0.7, 0.6, 0.5])
     assert [precision_at(label, score, k) for k in (1, 2, 3, 5)] == [1, 1 / 2, 2 / 3, 3 / 5]
-    assert precision_at(label, score, 6) is None
+    assert precision_at(label, score, 6) is precision_at(label, score, 0) is None
+
+
+def test_ties_across_the_last_place_count_by_expectation():
+    label, score = np.array([1, 0, 1, 0, 0, 0]), np.array([0.9, 0.5, 0.5, 0.5, 0.5, 0.1])
+    # one of four tied rows is positive and one place is free: a quarter of a positive
+    assert precision_at(label, score, 2) == pytest.approx((1 + 1 / 4) / 2)
+    rng = np.random.default_rng(0)
+    drawn = [label[np.lexsort((rng.random(6), -score))[:3]].mean() for _ in range(4_000)]
+    assert precision_at(label, score, 3) == pytest.approx(np.mean(drawn), abs=0.01)
+
+
+def test_the_early_precision_ratio_is_precision_at_the_number_of_positives_over_the_prevalence():
+    label, score = np.array([1, 0, 1, 0, 0, 1, 0, 0, 0, 0]), np.linspace(1, 0.1, 10)
+    assert early_precision_ratio(label, score) == pytest.approx((2 / 3) / 0.3)
+    assert early_precision_ratio(label, label.astype(float)) == pytest.approx(1 / 0.3)  # perfect
+    assert early_precision_ratio(label, np.ones(10)) == pytest.approx(1)  # knows nothing: chance, not better
+    assert average_precision_ratio(label, np.ones(10)) == pytest.approx(1)
+
+
+def test_a_threshold_for_a_precision_is_the_lowest_that_reaches_it():
+    label, score = np.array([1, 0, 1, 1, 0, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    assert precision_threshold(label, score, 0.75) == 0.6
+    assert precision_threshold(label, score, 0.5) == 0.4
+    assert precision_threshold(label, score, 0.9) == 0.9
+    assert precision_threshold(1 - label, score, 0.9) is None
+    assert operating_point(label, score, 0.6) == {"threshold": 0.6, "called": 4, "precision": 0.75, "recall": 1.0}
+    assert operating_point(label, score, 2.0)["precision"] is None
+    assert operating_point(label, score, None) == dict.fromkeys(("threshold", "called", "precision", "recall"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(scored_rows(), st.floats(0.05, 1))
+def test_no_lower_threshold_has_the_precision(rows, wanted):
+    label, score = rows
+    reached = {t: operating_point(label, score, t)["precision"] >= wanted for t in np.unique(score).tolist()}
+    lowest = min((t for t, good in reached.items() if good), default=None)
+    assert precision_threshold(label, score, wanted) == lowest
+
+
+def test_calibration_figures_of_a_constant_answer():
+    label = np.repeat([0, 1], [990, 10])
+    found = calibration_scores(label, np.full(1_000, 0.01))
+    assert found["brier_skill"] == pytest.approx(0, abs=1e-12)
+    assert found["brier"] == pytest.approx(0.01 * 0.99)
+    assert found["log_loss"] == pytest.approx(-0.01 * np.log(0.01) - 0.99 * np.log(0.99))
 
 
 def test_calibration_error_by_hand():

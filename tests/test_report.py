@@ -19,19 +19,24 @@ from numpy.typing import NDArray
 from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
-    brier_score_loss,
     confusion_matrix,
     matthews_corrcoef,
     roc_auc_score,
 )
 
 from model import figures
-from model.report import comparison, confusion_table, label_leak, number, verdict, write_report
+from model.bootstrap import against_baseline
+from model.calibration import calibration_record
+from model.direction import direction_scores
+from model.metrics import calibration_scores, prior_corrected
+from model.report import comparison, confusion_table, label_leak, number, times, verdict, write_report
 from pipeline.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 BINS, CELLS, GENES, MODULES = 32, 600, 120, 6
 AUDIT = ("labels_only", "marginals_only", "pearson", "spearman", "mutual_information")
+
+NOT_SHOWN = ("log_loss", "average_precision_ratio")  # the second stands under the average precision
 
 CONFIG = """\
 seed = 0
@@ -160,10 +165,27 @@ def simulated_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
         | {
             "mcc": float(matthews_corrcoef(label, score >= 0.3)),
             "precision_at_100": float(label[np.argsort(-score)[:100]].mean()),
-            "brier": float(brier_score_loss(label, score)),
-            "ece": 0.0123,
+            **calibration_scores(label, score),
+            "precision_at_10": 1.0,
+            "precision_at_1000": 0.25,
+            "early_precision_ratio": 21.5,
+            "average_precision_ratio": 22.5,
         },
         "audit": {name: scored(label, predictions[name].to_numpy(), thresholds[name]) for name in AUDIT},
+        "against_baseline": against_baseline(
+            label,
+            score,
+            {name: predictions[name].to_numpy() for name in AUDIT[1:]},
+            *np.triu_indices(GENES, 1),
+            seed=0,
+            resamples=40,
+        ),
+        "calibration": {"shown": 0.1, "natural": float(label.mean())}
+        | calibration_record(label, prior_corrected(score, label.mean(), 0.1), score),
+        "operating_points": [
+            {"aim": "balanced accuracy", "threshold": 0.3, "called": 1234, "precision": 0.61, "recall": 0.87},
+            {"aim": "precision 0.9", "threshold": None, "called": None, "precision": None, "recall": None},
+        ],
         "collapsed": False,
         "collapse_reason": "",
         "threshold": 0.3,
@@ -268,7 +290,8 @@ def test_report_holds_every_picture_with_a_text_for_those_who_cannot_see_it(page
 def test_report_holds_the_numbers_of_metrics_json(page: str, finished_run: Path) -> None:
     metrics = json.loads((finished_run / "metrics.json").read_text())
     for scores in (metrics["test"], *metrics["audit"].values()):
-        assert all(number(value) in page for value in scores.values())
+        shown = {key: times(value) if key.endswith("ratio") else number(value) for key, value in scores.items()}
+        assert [key for key, words in shown.items() if words not in page and key not in NOT_SHOWN] == []
     for count in np.ravel(metrics["confusion"]):
         assert f"<b>{count:,}</b>" in page
     assert "5f2c9a" in page
@@ -315,6 +338,8 @@ def test_undefined_metrics_are_said_to_be_undefined(run: Path) -> None:
         metrics["test"] = dict.fromkeys(metrics["test"])
         metrics["audit"] = {name: dict.fromkeys(scores) for name, scores in metrics["audit"].items()}
         metrics.update(prevalence=None, threshold=None, confusion=None, store=None)
+        metrics.update(against_baseline=metrics["against_baseline"] | {"auroc": None, "average_precision": None})
+        metrics.update(operating_points=[{**dict.fromkeys(metrics["operating_points"][0]), "aim": "precision 0.9"}])
 
     change_metrics(run, erase)
     page = report_text(run)
@@ -427,6 +452,86 @@ def test_comparison_says_who_is_ahead(network: dict[str, Any], spearman: dict[st
     assert all(word in sentence for word in words), sentence
 
 
+def interval_of(standing: str, low: float, high: float) -> dict[str, Any]:
+    values = {"baseline": "spearman", "network": 0.8, "value": 0.75, "difference": 0.05, "standing": standing}
+    return values | {"low": low, "high": high, "low_by_pairs": low / 2, "high_by_pairs": high / 2}
+
+
+WINS, DRAWS, LOSES = (
+    interval_of("ahead", 0.02, 0.09),
+    interval_of("level", -0.02, 0.09),
+    interval_of("behind", -0.2, -0.1),
+)
+
+
+@pytest.mark.parametrize(
+    ("auroc", "precision", "words"),
+    [
+        (WINS, WINS, ["network beats the best", "difference +0.050, 95 % interval +0.020 to +0.090"]),
+        (WINS, DRAWS, ["by one measure only", "ahead on AUROC", "level on average precision"]),
+        (DRAWS, LOSES, ["not shown that the network beats", "behind on average precision", "−0.200 to −0.100"]),
+        (LOSES, LOSES, ["does not reach the best", "for |Spearman|"]),
+        (
+            WINS | {"standing": "level", "low": None, "high": None},
+            DRAWS,
+            ["on AUROC (0.800 against 0.750 for |Spearman|; difference +0.050).", "not shown"],
+        ),
+    ],
+    ids=["beats", "one only", "not shown", "behind", "no interval"],
+)
+def test_the_interval_decides_who_is_ahead(auroc: dict[str, Any], precision: dict[str, Any], words: list[str]) -> None:
+    recorded = {"auroc": auroc, "average_precision": precision, "resamples": 1000}
+    sentence = comparison({"test": AHEAD, "audit": {}, "against_baseline": recorded})
+    assert [word for word in words if word not in sentence] == []
+
+
+def test_the_page_says_how_the_interval_came_about(page: str) -> None:
+    assert "40 resamples of the test genes" in page
+    assert "rather too wide than too narrow" in page
+    assert "95 % interval" in page
+
+
+def test_the_page_shows_calibration_before_and_after(page: str, finished_run: Path) -> None:
+    errors = json.loads((finished_run / "metrics.json").read_text())["calibration"]
+    assert errors["as_trained"]["ece"] > errors["prior_corrected"]["ece"]
+    assert f"from {number(errors['as_trained']['ece'])} to {number(errors['prior_corrected']['ece'])}" in page
+    assert "before the correction" in "".join(pictures(page))
+    assert "never reached" in page
+
+
+def test_runs_of_earlier_versions_are_still_reported(run: Path) -> None:
+    def forget(metrics: dict[str, Any]) -> None:
+        for name in ("against_baseline", "calibration", "operating_points"):
+            del metrics[name]
+        for name in ("precision_at_10", "precision_at_1000", "early_precision_ratio", "brier_skill", "log_loss"):
+            del metrics["test"][name]
+
+    change_metrics(run, forget)
+    page = report_text(run)
+    assert "Differences under 0.005 are called level" in page
+    assert "Beside the best expression baseline" in page
+    assert page.count('class="name"') == 7
+
+
+def test_direction_has_a_section_of_its_own(run: Path) -> None:
+    label = np.array([0, 0, 1, 1, 2, 2])
+    probability = np.array([[8, 1, 1], [2, 5, 3], [1, 7, 2], [1, 4, 5], [1, 3, 6], [9, 0, 1]]) / 10
+    blind = {"labels_only": {"accuracy": 0.5, "auroc": 0.5}, "marginals_only": {"accuracy": 0.625, "auroc": None}}
+    change_metrics(
+        run, lambda metrics: metrics.update(direction=direction_scores(label, probability, 0.5) | {"audit": blind})
+    )
+    page = report_text(run)
+    assert 'id="direction"' in page
+    assert "Among the 4 true edges" in page
+    assert "<td>0.750</td>" in page  # three of four directions
+    assert "<td>0.625</td>" in page
+    assert "called b → a" in page
+
+
+def test_no_direction_without_three_classes(page: str) -> None:
+    assert 'id="direction"' not in page
+
+
 @pytest.mark.parametrize(
     ("balanced", "auroc", "collapsed", "tone"),
     [
@@ -451,7 +556,7 @@ def test_labels_that_give_themselves_away_are_pointed_out(auroc: float | None, w
     ("value", "words"),
     [
         (0.9, "0.900"), (1, "1.000"), (0.9997, "0.9997"), (0.99999, "> 0.9999"), (0.00012, "0.00012"), (0, "0.000"),
-        (-0.25, "−0.250"), (None, "not defined"), (float("nan"), "not defined"),
+        (0.0047, "0.0047"), (0.00999, "0.010"), (-0.25, "−0.250"), (None, "not defined"), (float("nan"), "not defined"),
     ],
 )  # fmt: skip
 def test_numbers_never_round_to_perfection(value: float | None, words: str) -> None:
