@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from model.checkpoint import read_recipe, write_config
-from model.classifier import choose_device, load_classifier
+from model.classifier import choose_device, load_classifier, require_neighbours
 from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
 from model.report import write_report
 from model.spec import Recipe
@@ -37,7 +37,7 @@ def train_run(
     write_config(run / "config.toml", recipe, store_facts(images), seed)
     fitted = fit(images, folds, recipe, run, seed, progress)
     result = evaluate(fitted.classifier, images, folds, fitted.shown, fitted.device, seed, progress)
-    extra = {"split": recipe.splitting.split, "seconds": {"train": fitted.seconds}}
+    extra = {"split": recipe.splitting.split, "seconds": {"train": fitted.seconds}, "failure": fitted.failure}
     return _finish(run, result, extra, images, folds, seed)
 
 
@@ -59,6 +59,7 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
             f"{images.path} has {images.spec.binning.bins} bins and {run} was trained on {facts['bins']}; the pictures "
             f"would mean something else: make the store with --bins {facts['bins']}."
         )
+    require_neighbours(classifier, images)
     folds = _halves(images, seed)
     out.mkdir(parents=True, exist_ok=True)
     write_config(out / "config.toml", recipe, store_facts(images), seed)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 import tomllib
 from dataclasses import replace
@@ -15,9 +16,11 @@ import torch
 from model_fixtures import curved_expression, curved_store, gene_names, make_store, small_store, write_pairs
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+import model.optimize
 import model.train
 import pairscape
 from model.checkpoint import load_weights
+from model.closing import print_closing
 from model.classifier import PairClassifier, choose_device, load_classifier, score_rows
 from model.metrics import prior_corrected
 from model.run import evaluate_run, train_run
@@ -114,15 +117,19 @@ def test_one_seed_gives_the_same_weights_and_figures_and_another_does_not(images
     assert first[1] == again[1]
     assert all(torch.equal(first[0][key], again[0][key]) for key in first[0])
     assert not all(torch.equal(first[0][key], other[0][key]) for key in first[0])
-    scores = [pd.read_parquet(tmp_path / name / "predictions.parquet") for name in told]
-    pd.testing.assert_frame_equal(scores[0], scores[1])
+    for file in ("model.safetensors", "predictions.parquet", "examples.npz", "config.toml"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
+    metrics = [(tmp_path / name / "metrics.json").read_text() for name in told]
+    timeless = [re.sub(r'"seconds": {[^}]*}', "", text) for text in metrics]
+    assert timeless[0] == timeless[1] != timeless[2]
 
 
 OPTIONS = {
     "natural": {"balance": "natural"},
     "weighted": {"loss": "weighted", "balance": "natural"},
     "given weights": {"loss": "weighted", "class_weights": (1.0, 9.0)},
-    "focal": {"loss": "focal"},
+    "focal": {"loss": "focal", "gamma": 0.5},
+    "bfloat16": {"precision": "bfloat16"},
     "adam": {"optimizer": "adam", "schedule": "constant"},
     "sgd": {"optimizer": "sgd", "learning_rate": 0.01},
     "averaging": {"averaging": 0.9},
@@ -157,6 +164,22 @@ def test_the_prior_that_is_corrected_for_is_the_one_that_was_shown(images, tmp_p
     assert fitted.shown == pytest.approx((label[train] > 0).mean() if shown is None else shown)
 
 
+@pytest.mark.parametrize(
+    ("weights", "shown"),
+    [(None, 1 / 2), ((1.0, 1.0), 1 / 6), ((1.0, 5.0), 1 / 2), ((2.0, 1.0), 1 / 11), ((0.0, 1.0), 1 / 6)],
+)
+def test_a_weight_shifts_the_prior_that_is_corrected_for(images, tmp_path, weights, shown):
+    """Five negatives per positive: twice the weight is twice the images. A class of no weight leaves no prior."""
+    fitted = quick_fit(images, tmp_path, loss="weighted", ratio=5.0, class_weights=weights)
+    assert fitted.shown == pytest.approx(shown)
+
+
+def test_weights_of_three_classes_count_as_often_as_their_labels(root):
+    label = np.array([0, 0, 0, 0, 1, 1, 1, 2], np.int8)
+    weighed = model.train._weighed_share(Training(loss="weighted", class_weights=(1.0, 2.0, 6.0)), 0.5, label, 3)
+    assert weighed == pytest.approx(12 / (12 + 4))
+
+
 def test_averaged_weights_are_the_ones_that_are_kept(images, tmp_path):
     plain, averaged = (quick_fit(images, tmp_path / str(a), averaging=a).classifier for a in (0.0, 0.5))
     assert not torch.equal(plain.network.stem.weight, averaged.network.stem.weight)
@@ -171,7 +194,7 @@ def test_three_classes_tell_the_direction(root, tmp_path):
     assert folds.directed
     fitted = fit(images, folds, recipe, tmp_path, 0, Silent())
     label = images.array("label")
-    assert not fitted.classifier.mirror
+    assert fitted.classifier.mirror  # the transposed image of label 1 is label 2
     probability = score_rows(fitted.classifier, images, folds.test, label, fitted.device, lambda _: None)
     assert probability.shape == (folds.test.size, 3)
     positive = label[folds.test] > 0
@@ -229,9 +252,9 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing(run):
     assert rate[0] < 0.1 * QUICK.learning_rate
     assert max(rate) > 0.9 * QUICK.learning_rate
     assert rate[-1] < 0.1 * QUICK.learning_rate
-    assert [model.train._rate_at(x, "constant") for x in (0, 0.5, 1)] == [1, 1, 1]
-    assert model.train._rate_at(0.1, "cosine") == pytest.approx(1)
-    assert model.train._rate_at(1.0, "cosine") == pytest.approx(0)
+    assert [model.optimize.rate_at(x, "constant") for x in (0, 0.5, 1)] == [1, 1, 1]
+    assert model.optimize.rate_at(0.1, "cosine") == pytest.approx(1)
+    assert model.optimize.rate_at(1.0, "cosine") == pytest.approx(0)
 
 
 # ---------------------------------------------------------------- the run folder
@@ -360,11 +383,45 @@ def test_the_originals_recipe_collapses_and_says_so(images, tmp_path):
     assert config["training"]["learning_rate"] == 0.05
 
 
-def test_a_network_that_blows_up_is_reported_not_crashed(images, tmp_path):
+def test_a_network_that_blows_up_is_reported_not_crashed(images, tmp_path, capsys):
     training = Training(optimizer="sgd", learning_rate=1e25, schedule="constant", epochs=2)
     told = train_run(images, tmp_path / "run", Recipe(training=training), 0, Silent())
     assert told["collapsed"]
+    assert "epoch 1 of 2" in told["failure"] and "lower the learning rate (now 1e+25)" in told["failure"]
+    assert len(history(tmp_path / "run")) == 1
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    print_closing(told, tmp_path / "run")
+    assert "FAILED training broke off" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_network_that_blows_up_late_is_kept_as_it_was_before(images, tmp_path, monkeypatch):
+    learned, epoch = model.train._train_epoch, iter(range(9))
+    monkeypatch.setattr(model.train, "_train_epoch", lambda *a: learned(*a) if next(epoch) < 1 else math.nan)
+    fitted = quick_fit(images, tmp_path, epochs=5)
+    assert "epoch 2 of 5" in fitted.failure and "the best epoch before it is kept" in fitted.failure
+    assert load_weights(tmp_path / "model.safetensors")[1]["epoch"] == 0
+    assert len(history(tmp_path)) == 2
+
+
+def test_a_pass_is_broken_off_once_the_loss_is_no_number(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(model.train, "CHECKED", 2)
+    stages = Counted()
+    recipe = Recipe(training=Training(epochs=1, batch_size=32, optimizer="sgd", learning_rate=1e25, schedule="constant"))
+    tmp_path.joinpath("run").mkdir()
+    fit(images, make_folds(images, recipe, 0), recipe, tmp_path / "run", 0, stages)
+    assert 0 < stages.done < stages.total / 2
+
+
+class Counted(Silent):
+    """Progress that counts."""
+
+    total = done = 0
+
+    def start(self, stage, total):
+        self.total = total
+
+    def advance(self, units):
+        self.done += units
 
 
 def test_presets_are_known_by_name():
