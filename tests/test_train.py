@@ -20,8 +20,8 @@ import model.optimize
 import model.train
 import pairscape
 from model.checkpoint import load_weights
-from model.closing import print_closing
 from model.classifier import PairClassifier, choose_device, load_classifier, score_rows
+from model.closing import print_closing
 from model.metrics import prior_corrected
 from model.run import evaluate_run, train_run
 from model.spec import Recipe, Rendering, Splitting, Training, preset
@@ -387,7 +387,8 @@ def test_a_network_that_blows_up_is_reported_not_crashed(images, tmp_path, capsy
     training = Training(optimizer="sgd", learning_rate=1e25, schedule="constant", epochs=2)
     told = train_run(images, tmp_path / "run", Recipe(training=training), 0, Silent())
     assert told["collapsed"]
-    assert "epoch 1 of 2" in told["failure"] and "lower the learning rate (now 1e+25)" in told["failure"]
+    assert "epoch 1 of 2" in told["failure"]
+    assert "lower the learning rate (now 1e+25)" in told["failure"]
     assert len(history(tmp_path / "run")) == 1
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     print_closing(told, tmp_path / "run")
@@ -398,7 +399,8 @@ def test_a_network_that_blows_up_late_is_kept_as_it_was_before(images, tmp_path,
     learned, epoch = model.train._train_epoch, iter(range(9))
     monkeypatch.setattr(model.train, "_train_epoch", lambda *a: learned(*a) if next(epoch) < 1 else math.nan)
     fitted = quick_fit(images, tmp_path, epochs=5)
-    assert "epoch 2 of 5" in fitted.failure and "the best epoch before it is kept" in fitted.failure
+    assert "epoch 2 of 5" in fitted.failure
+    assert "the best epoch before it is kept" in fitted.failure
     assert load_weights(tmp_path / "model.safetensors")[1]["epoch"] == 0
     assert len(history(tmp_path)) == 2
 
@@ -406,7 +408,9 @@ def test_a_network_that_blows_up_late_is_kept_as_it_was_before(images, tmp_path,
 def test_a_pass_is_broken_off_once_the_loss_is_no_number(images, tmp_path, monkeypatch):
     monkeypatch.setattr(model.train, "CHECKED", 2)
     stages = Counted()
-    recipe = Recipe(training=Training(epochs=1, batch_size=32, optimizer="sgd", learning_rate=1e25, schedule="constant"))
+    recipe = Recipe(
+        training=Training(epochs=1, batch_size=32, optimizer="sgd", learning_rate=1e25, schedule="constant")
+    )
     tmp_path.joinpath("run").mkdir()
     fit(images, make_folds(images, recipe, 0), recipe, tmp_path / "run", 0, stages)
     assert 0 < stages.done < stages.total / 2
