@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from model_fixtures import small_store
 
-from benchmarks import codecs, encode, exact, growth, heatmaps, kernel, picture, prediction, scheduler
+from benchmarks import codecs, encode, exact, growth, heatmaps, kernel, networks, picture, prediction, scheduler
+from model.spec import Training
 
 
 def test_kernel_figures():
@@ -89,3 +90,11 @@ def test_the_scheduler_ends_every_fake_task():
     assert found["tasks"] >= 3
     assert found["ideal_s"] == pytest.approx(1.0, rel=0.4)
     assert found["overhead"] > 0
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_networks(name):
+    assert (networks.random_counts(3, 16).sum((1, 2)) == networks.CELLS).all()
+    found = networks.measure(name, networks.Size(16, 4, 3), 0.0, Training())
+    assert found["parameters"] > 10_000
+    assert min(found["train_images_per_s"], found["predict_images_per_s"]) > 0

@@ -6,16 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from model_fixtures import curved_store, gene_names, make_store, module_expression, small_store, write_pairs
+from model_fixtures import gene_names, make_store, module_expression, module_pairs, small_store, write_pairs
 from reference import joint_counts
 
 from model import neighbours
-from model.checkpoint import load_weights
+from model.checkpoint import load_weights, write_config
 from model.classifier import PairClassifier, describe_batch, load_classifier, score_rows
 from model.deepdrim import IMAGES_PER_GENE, NEIGHBOURS
 from model.neighbours import codes_of, nearest_genes, neighbourhoods
 from model.run import evaluate_run, train_run
 from model.spec import Recipe, Rendering, Splitting, Training
+from model.train import fit, make_folds
 from pipeline.images import open_images
 from pipeline.matrix import open_expression
 from pipeline.progress import Silent
@@ -23,7 +24,7 @@ from pipeline.replicate import split_cells
 from pipeline.spec import Binning, PairSource
 
 DEEPDRIM = Recipe(
-    splitting=Splitting("pair"), training=Training(network="deepdrim", epochs=2, batch_size=24, ratio=3.0)
+    splitting=Splitting("pair"), training=Training(network="deepdrim", epochs=1, batch_size=24, ratio=2.0)
 )
 
 
@@ -187,13 +188,16 @@ def test_what_the_neighbours_show_reaches_the_score(images):
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in classifier.parameters())
 
 
-def test_deepdrim_trains_and_predicts_on_another_store_with_neighbours_of_its_own(root, images, tmp_path):
-    told = train_run(images, tmp_path / "run", DEEPDRIM, 0, Silent())
-    again = train_run(images, tmp_path / "again", DEEPDRIM, 0, Silent())
-    assert told["test"] == again["test"]
+def test_deepdrim_trains_and_predicts_on_another_store_with_neighbours_of_its_own(images, tmp_path):
+    folds = make_folds(images, DEEPDRIM, 0)
+    train_run(images, tmp_path / "run", DEEPDRIM, 0, Silent())
+    (tmp_path / "again").mkdir()
+    fit(images, folds, DEEPDRIM, tmp_path / "again", 0, Silent())
     weights = [load_weights(tmp_path / name / "model.safetensors")[0] for name in ("run", "again")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-    other = curved_store(root, seed=1)
+    expression, module = module_expression(50, 4, 4, seed=9)
+    pairs = module_pairs(tmp_path / "pairs.csv", module)
+    other = make_store(tmp_path / "other", expression, PairSource(pairs=pairs), Binning("rank", 16))
     evaluate_run(tmp_path / "run", other, tmp_path / "out", Silent())
     assert set(neighbours._kept) == {other.spec.plan_hash}
     classifier, _ = load_classifier(tmp_path / "run")
@@ -201,7 +205,9 @@ def test_deepdrim_trains_and_predicts_on_another_store_with_neighbours_of_its_ow
 
 
 def test_another_store_without_codes_is_refused_before_anything_is_written(images, tmp_path, refuses, monkeypatch):
-    train_run(images, tmp_path / "run", replace(DEEPDRIM, training=replace(DEEPDRIM.training, epochs=1)), 0, Silent())
+    (tmp_path / "run").mkdir()
+    fit(images, make_folds(images, DEEPDRIM, 0), DEEPDRIM, tmp_path / "run", 0, Silent())
+    write_config(tmp_path / "run/config.toml", DEEPDRIM, {}, 0)
     store = copied(images, tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved/codes.zarr")
     with refuses("no longer holds the codes"):
