@@ -532,6 +532,69 @@ def test_where_labels_have_no_direction_both_orders_of_a_pair_score_the_same(ima
         assert torch.allclose(one, other, atol=1e-6) is mirror
 
 
+def test_the_mirror_of_a_direction_is_the_other_direction(images):
+    torch.manual_seed(0)
+    counts = torch.from_numpy(images.counts(slice(0, 16)).astype(np.int32))
+    neither = torch.zeros(16, dtype=torch.int32)
+    for mirror in (True, False):
+        classifier = PairClassifier("pairnet", Rendering(), 16, 3, mirror).eval()
+        with torch.inference_mode():
+            one, other = classifier.probabilities(counts, neither), classifier.probabilities(counts.mT, neither)
+        assert torch.allclose(one, other[:, [0, 2, 1]], atol=1e-6) is mirror
+        assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_a_mirrored_image_takes_the_label_of_the_mirror():
+    counts, label = torch.arange(6 * 4).view(6, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    flip = torch.tensor([True, True, True, False, False, False])
+    shown, directed = model.train.mirrored(counts, label, flip, 3)
+    assert torch.equal(shown, torch.cat([counts[:3].mT, counts[3:]]))
+    assert directed.tolist() == [0, 2, 1, 0, 1, 2]
+    assert model.train.mirrored(counts, label.clamp_max(1), flip, 2)[1].tolist() == [0, 1, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("regulators", "labels", "mirror"), [(False, 2, True), (True, 2, False), (True, 3, True)])
+def test_mirrors_are_shown_where_it_is_known_what_they_mean(images, tmp_path, regulators, labels, mirror):
+    named = {"pairs": {"regulators": "tf.txt"} if regulators else {"pairs": "list.csv"}}
+    label = images.array("label").copy()
+    label[np.flatnonzero(label)[::2]] = labels - 1
+    store = replace(relabelled(images, label), provenance=named)
+    assert quick_fit(store, tmp_path, ratio=1.0).classifier.mirror is mirror
+
+
+def test_training_goes_on_where_nothing_can_be_compiled(images, tmp_path, monkeypatch):
+    def no_compiler(module):
+        def fail(*_):
+            raise RuntimeError("no C++ compiler\nfound")
+
+        return fail
+
+    plain = quick_fit(images, tmp_path / "plain")
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.warns(UserWarning, match=r"does not work here, so training goes on without: no C\+\+ compiler found"):
+        told = quick_fit(images, tmp_path / "compiled", compile=True)
+    assert torch.equal(plain.classifier.network.stem.weight, told.classifier.network.stem.weight)
+
+
+def test_an_error_of_ones_own_is_not_taken_for_a_compilers(monkeypatch):
+    classifier = PairClassifier("pairnet", Rendering(), 16, 2, False)
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    with pytest.raises(RuntimeError, match="shape"):
+        model.optimize.compiled(classifier)(torch.zeros(2, 16, 17), torch.zeros(2))
+
+
+def test_a_gpu_computes_in_bfloat16_and_a_cpu_does_not(monkeypatch, refuses):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    choose = model.optimize.choose_precision
+    assert (choose("auto", cpu), choose("float32", gpu), choose("bfloat16", cpu)) == (None, None, torch.bfloat16)
+    for known in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, known=known: known)
+        assert choose("auto", gpu) is (torch.bfloat16 if known else None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old one")
+    with refuses("bfloat16", "an old one", "give auto or float32"):
+        choose("bfloat16", gpu)
+
+
 def test_labels_of_replicates_and_of_all_pairs_have_no_direction(root, tmp_path):
     expression, _, _ = curved_expression(60, 2, 3, seed=0)
     images = make_store(tmp_path, expression, PairSource(all_pairs=True, labels="replicate"), Binning("rank", 16))
@@ -553,3 +616,17 @@ def test_a_device_that_is_not_there_is_refused():
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
     with pytest.raises(InputError, match=r"'tpu' is not available here; give auto or one of: .*cpu"):
         choose_device("tpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"gamma": -0.5}, "gamma is -0.5"),
+        ({"gamma": math.nan}, "gamma is nan"),
+        ({"gamma": math.inf}, "gamma is inf"),
+        ({"precision": "float16"}, "precision 'float16' is unknown; give auto, float32 or bfloat16"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(options, words, refuses):
+    with refuses(words):
+        Training(**options)
