@@ -20,6 +20,8 @@ def print_closing(metrics: dict[str, Any], run: Path) -> None:
     console.print(table)
     if metrics["collapsed"]:
         console.print(f"[bold white on red] COLLAPSED [/] the network answers one class: {metrics['collapse_reason']}")
+    if metrics.get("failure"):
+        console.print(f"[bold white on red] FAILED [/] {metrics['failure']}", highlight=False)
     console.print(f"report: {run / 'report.html'}", soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
 """The losses: cross-entropy, class-weighted cross-entropy, focal. Each takes logits and labels, returns the mean."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 LOSSES = ("cross-entropy", "weighted", "focal")
 
-_FOCAL_GAMMA = 2.0  # the value that Lin et al. found best
+FOCAL_GAMMA = 2.0  # the value that Lin et al. found best
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -36,8 +37,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Mean of ``-w_y log p_y`` over the images of the batch.
 
-    The mean divides by the number of images, not by the sum of their weights (torch's habit): else a batch of one class
-    only would not feel its weight at all.
+    With two classes this is ``-(w+ y log p + w- (1 - y) log(1 - p))``, ``weight`` being (w-, w+). The mean divides by
+    the number of images, not by the sum of their weights (torch's habit): else a batch of one class only would not feel
+    its weight at all.
 
     Parameters
     ----------
@@ -57,7 +59,7 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Te
     return functional.cross_entropy(logits, labels.long(), weight=weight, reduction="sum") / len(labels)
 
 
-def focal(logits: Tensor, labels: Tensor, gamma: float = _FOCAL_GAMMA) -> Tensor:
+def focal(logits: Tensor, labels: Tensor, gamma: float = FOCAL_GAMMA) -> Tensor:
     """Mean of ``-(1 - p_y)^gamma log p_y``: images already answered well count little.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
@@ -77,10 +79,11 @@ def focal(logits: Tensor, labels: Tensor, gamma: float = _FOCAL_GAMMA) -> Tensor
         () float, in nats.
     """
     log_p = functional.log_softmax(logits, dim=1).gather(1, labels.long()[:, None])[:, 0]  # (B,)
-    return -((1 - log_p.exp()) ** gamma * log_p).mean()
+    missed = (-log_p.expm1()).clamp_min(1e-12)  # 1 - p_y; above 0, where a gamma below 1 has no slope
+    return -(missed**gamma * log_p).mean()
 
 
-def make_loss(name: str, *, classes: int, weight: Sequence[float] | None = None) -> Loss:
+def make_loss(name: str, *, classes: int, weight: Sequence[float] | None = None, gamma: float = FOCAL_GAMMA) -> Loss:
     """Choose the loss by name.
 
     Parameters
@@ -91,6 +94,8 @@ def make_loss(name: str, *, classes: int, weight: Sequence[float] | None = None)
         Number of classes, the width of the logits.
     weight
         One weight per class, in the order of the labels. Needed by ``weighted``, ignored by the others.
+    gamma
+        Strength of the focus of ``focal``, 0 or more; ignored by the others.
 
     Returns
     -------
@@ -105,7 +110,7 @@ def make_loss(name: str, *, classes: int, weight: Sequence[float] | None = None)
     if name == "cross-entropy":
         return cross_entropy
     if name == "focal":
-        return focal
+        return partial(focal, gamma=gamma)
     if name != "weighted":
         raise InputError(f"loss {name!r} is unknown, so nothing can be trained; choose one of {', '.join(LOSSES)}.")
     values = torch.as_tensor([] if weight is None else list(weight), dtype=torch.float32)

@@ -1,15 +1,27 @@
 """The architectures, line by line: pairnet (ours), CNNC's, and those of the project that we carry on.
 
 Every network maps (B, C, K, K) images to (B, classes) logits, for 16 to 150 bins. No softmax: the losses take logits.
+DeepDRIM, which also looks at other images than the pair's own, is in `model.deepdrim`.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.deepdrim import DeepDrim
+from model.towers import TOWER_FEATURES, cnnc_tower, fitting_conv
 from pipeline.errors import InputError
 
-NETWORKS = ("pairnet", "cnnc", "deep-cell-1", "deep-cell-2", "deep-cell-3", "alexnet-10", "alexnet-10-dropout")
+NETWORKS = (
+    "pairnet",
+    "cnnc",
+    "deepdrim",
+    "deep-cell-1",
+    "deep-cell-2",
+    "deep-cell-3",
+    "alexnet-10",
+    "alexnet-10-dropout",
+)
 
 SMALLEST, LARGEST = 16, 150  # bins; below, the poolings run out of picture, above, the dense layers out of memory
 
@@ -59,6 +71,10 @@ class ScoreCorrelations(nn.Module):
 
     def forward(self, log_density: Tensor) -> Tensor:
         """(B, K, K) images of the ``log`` channel to (B, 2 k k) correlations, signed and absolute."""
+        with torch.autocast(log_density.device.type, enabled=False):  # 8 bits are no precision for a rank statistic
+            return self._correlations(log_density.float())
+
+    def _correlations(self, log_density: Tensor) -> Tensor:
         density = (10 ** (4 * log_density - 4) - 1e-4).clamp_min(0)  # (B, K, K), the log channel's inverse
         density = density / density.sum((1, 2), keepdim=True).clamp_min(1e-6)  # (B, K, K), sums to 1
         scores_b = self._standard_scores(density.sum(2))  # (B, k, K)
@@ -158,23 +174,12 @@ class PairNet(nn.Module):
         return features
 
 
-def _fitting_conv(in_width: int, out_width: int, kernel: int, bins: int) -> tuple[nn.Conv2d, int]:
-    """Build a convolution without padding, as published, and give the new size; padded where the map is too small.
-
-    The published recipes are for 32 bins, and are kept to the letter there. At 16 bins the deeper ones would run out of
-    picture; those layers, and only those, keep the size instead.
-    """
-    fits = bins - kernel + 1 >= 2  # 2: a pooling follows
-    conv = nn.Conv2d(in_width, out_width, kernel, padding=0 if fits else kernel // 2)
-    return conv, bins - kernel + 1 if fits else bins
-
-
 def _deep_cell_early(in_channels: int, bins: int, classes: int, layers: list[tuple[int, int]]) -> nn.Sequential:
     """deep-cell-1 and -2: unpadded convolutions, given as (width, kernel), then one pooling and two dense layers."""
     steps: list[nn.Module] = []  # (B, C, K, K)
     width, side = in_channels, bins
     for out_width, kernel in layers:
-        conv, side = _fitting_conv(width, out_width, kernel, side)
+        conv, side = fitting_conv(width, out_width, kernel, side)
         steps += [conv, nn.ReLU()]  # (B, out_width, side, side)
         width = out_width
     side //= 2
@@ -183,18 +188,10 @@ def _deep_cell_early(in_channels: int, bins: int, classes: int, layers: list[tup
     return nn.Sequential(*steps, nn.Linear(128, classes))  # (B, classes)
 
 
-def _cnnc_tower(in_channels: int, bins: int, classes: int, dropout: float) -> nn.Sequential:
-    """CNNC (Yuan & Bar-Joseph, PNAS 2019): three times (padded conv, unpadded conv, pool, dropout), dense 512."""
-    steps: list[nn.Module] = []  # (B, C, K, K)
-    width, side = in_channels, bins
-    for out_width in (32, 64, 128):
-        steps += [nn.Conv2d(width, out_width, 3, padding=1), nn.ReLU()]  # (B, out_width, side, side)
-        conv, side = _fitting_conv(out_width, out_width, 3, side)
-        steps += [conv, nn.ReLU()]  # (B, out_width, side, side), two bins smaller
-        width, side = out_width, side // 2
-        steps += [nn.MaxPool2d(2), nn.Dropout(dropout)]  # (B, width, side, side)
-    steps += [nn.Flatten(), nn.Linear(width * side * side, 512), nn.ReLU(), nn.Dropout(0.5)]  # (B, 512)
-    return nn.Sequential(*steps, nn.Linear(512, classes))  # (B, classes)
+def _cnnc(in_channels: int, bins: int, classes: int, dropout: float) -> nn.Sequential:
+    """CNNC as published (dropout .5), and deep-cell-3 (.25): the tower, and one dense layer upon it."""
+    tower = cnnc_tower(in_channels, bins, dropout)  # (B, 512)
+    return nn.Sequential(*tower, nn.ReLU(), nn.Dropout(0.5), nn.Linear(TOWER_FEATURES, classes))  # (B, classes)
 
 
 def _alexnet_10(in_channels: int, bins: int, classes: int, *, deep: bool) -> nn.Sequential:
@@ -237,7 +234,7 @@ def build_network(name: str, *, in_channels: int, bins: int, classes: int = 2) -
     Returns
     -------
     nn.Module
-        (B, C, K, K) float32 images to (B, classes) logits.
+        (B, C, K, K) float32 images to (B, classes) logits; `deepdrim` also takes what it made of the genes' neighbours.
 
     Raises
     ------
@@ -252,13 +249,15 @@ def build_network(name: str, *, in_channels: int, bins: int, classes: int = 2) -
     if name == "pairnet":
         return PairNet(in_channels, bins, classes)
     if name == "cnnc":
-        return _cnnc_tower(in_channels, bins, classes, dropout=0.5)
+        return _cnnc(in_channels, bins, classes, dropout=0.5)
+    if name == "deepdrim":
+        return DeepDrim(in_channels, bins, classes)
     if name == "deep-cell-1":
         return _deep_cell_early(in_channels, bins, classes, [(32, 3), (64, 3)])
     if name == "deep-cell-2":
         return _deep_cell_early(in_channels, bins, classes, [(16, 3), (32, 3), (64, 9), (128, 17)])
     if name == "deep-cell-3":
-        return _cnnc_tower(in_channels, bins, classes, dropout=0.25)
+        return _cnnc(in_channels, bins, classes, dropout=0.25)
     if name == "alexnet-10":
         return _alexnet_10(in_channels, bins, classes, deep=False)
     if name == "alexnet-10-dropout":

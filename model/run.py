@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from model.checkpoint import read_recipe, write_config
-from model.classifier import choose_device, load_classifier
+from model.classifier import choose_device, load_classifier, require_neighbours
 from model.evaluate import Evaluation, Taught, evaluate, save_evaluation, store_facts
-from model.losses import _FOCAL_GAMMA
 from model.report import write_report
 from model.spec import Recipe
 from model.splits import Folds, mirror_groups
-from model.train import _class_weights, check_recipe, fit, is_directed, make_folds
+from model.train import check_recipe, class_weights, fit, is_directed, make_folds
 from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
@@ -39,7 +38,7 @@ def train_run(
     fitted = fit(images, folds, recipe, run, seed, progress)
     taught = _taught(recipe, fitted.shown, folds.classes)
     result = evaluate(fitted.classifier, images, folds, taught, fitted.device, seed, progress)
-    extra = {"split": recipe.splitting.split, "seconds": {"train": fitted.seconds}}
+    extra = {"split": recipe.splitting.split, "seconds": {"train": fitted.seconds}, "failure": fitted.failure}
     return _finish(run, result, extra, images, folds, seed)
 
 
@@ -61,6 +60,7 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
             f"{images.path} has {images.spec.binning.bins} bins and {run} was trained on {facts['bins']}; the pictures "
             f"would mean something else: make the store with --bins {facts['bins']}."
         )
+    require_neighbours(classifier, images)
     folds = _halves(images, seed)
     out.mkdir(parents=True, exist_ok=True)
     write_config(out / "config.toml", recipe, store_facts(images), seed)
@@ -74,7 +74,7 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
 def _taught(recipe: Recipe, shown: float, classes: int) -> Taught:
     """What the loss and the batches made the network believe about the prior."""
     settings = recipe.training
-    return Taught(shown, _class_weights(settings, shown, classes), _FOCAL_GAMMA if settings.loss == "focal" else 0.0)
+    return Taught(shown, class_weights(settings, shown, classes), settings.gamma if settings.loss == "focal" else 0.0)
 
 
 def _halves(images: Images, seed: int) -> Folds:

@@ -1,5 +1,6 @@
 """The frozen choices of a training run: what the network sees, which rows it learns from, how it is trained. Pure."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -82,9 +83,12 @@ class Training:
     network
         Architecture, one of `model.networks.NETWORKS`.
     loss
-        `cross-entropy`, `weighted` or `focal`.
+        `cross-entropy`, `weighted` (−w⁺ y log ŷ − w⁻ (1−y) log(1−ŷ)) or `focal`.
     class_weights
-        Weights of the classes for `weighted`. Absent: inverse to their frequency in the batches.
+        Weights of the classes for `weighted`, in the order of the labels: w⁻ w⁺, or w of none, a→b, b→a. Absent:
+        inverse to their frequency in the batches.
+    gamma
+        Strength of the focus of `focal`; 0 gives the cross-entropy.
     balance
         `down`: every epoch all rows of the rare class and fresh rows of the common one. `over`: all rows of the common
         class, and those of the rare one repeated, as evenly as possible. `natural`: all rows.
@@ -105,15 +109,22 @@ class Training:
     averaging
         Decay of the moving average of the weights that is evaluated and saved; 0 for none.
     mirror
-        Show each image transposed half of the time and average both at prediction; right where labels have no
-        direction. Absent: as the store's pairs are undirected or not.
+        Show each image transposed half of the time and average both at prediction. Transposed, label 1 (a→b) is
+        label 2 (b→a), and the other way round. Absent: unless gene_a regulates gene_b in every positive pair, which
+        no transposed image could say.
     device
         `auto`, `cpu`, `cuda` or `mps`.
+    precision
+        Of the convolutions and dense layers in training: `float32`, `bfloat16` (autocast), or `auto`, bfloat16 on a
+        CUDA GPU that has it. Images are drawn, and pairs scored, in float32 in any case.
+    compile
+        Train through torch.compile; where this machine has no compiler for it, without, and it is said.
     """
 
     network: str = "pairnet"
     loss: str = "cross-entropy"
     class_weights: tuple[float, ...] | None = None
+    gamma: float = 2.0
     balance: Balance = "down"
     ratio: float = 9.0
     epochs: int = 10
@@ -126,6 +137,8 @@ class Training:
     averaging: float = 0.998
     mirror: bool | None = None
     device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         _require(self.ratio > 0, f"ratio is {self.ratio}: rows of the common class per rare one must be above 0.")
@@ -134,6 +147,9 @@ class Training:
         _require(self.batch_size >= 2, f"batch size is {self.batch_size}: a batch holds both classes; give 2 or more.")
         _require(self.learning_rate > 0, f"learning rate is {self.learning_rate}: it must be above 0.")
         _require(0 <= self.averaging < 1, f"averaging is {self.averaging}: a decay lies in 0 (none) to below 1.")
+        _require(0 <= self.gamma < math.inf, f"gamma is {self.gamma}: the focus of the loss is 0 (none) or more.")
+        _require(self.precision in ("auto", "float32", "bfloat16"),
+                 f"precision {self.precision!r} is unknown; give auto, float32 or bfloat16.")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,6 +173,7 @@ DEEP_CELL = Recipe(
         weight_decay=0.0,
         averaging=0.0,
         mirror=False,
+        precision="float32",
     ),
 )
 """The original project's published recipe, which collapses to the majority class; kept to show that it does."""

@@ -10,25 +10,32 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from model.checkpoint import load_weights, save_weights, seed_everything
-from model.classifier import PairClassifier, choose_device, score_rows
+from model.classifier import (
+    PairClassifier,
+    choose_device,
+    describe_batch,
+    require_neighbours,
+    score_rows,
+    turned_labels,
+)
 from model.losses import Loss, make_loss
 from model.metrics import best_threshold, ranking_scores
+from model.neighbours import Neighbourhoods, neighbourhoods
+from model.optimize import choose_precision, compiled, make_optimizer, moving_average, rate_at
 from model.sampling import Rows
 from model.spec import Recipe, Training
 from model.splits import TEST, TRAIN, VALIDATION, Folds, assign_folds
-from model.stream import PairStream
+from model.stream import Batch, PairStream
 from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
 
 VALIDATION_ROWS = 20_000  # scored after every epoch; a random part of a larger fold says the same
-WARM_UP = 0.1
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
+CHECKED = 20  # batches after which the loss is looked at
 
 HISTORY = (
     "epoch",
@@ -80,12 +87,14 @@ def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
     Raises
     ------
     InputError
-        Unknown network, loss, channels or device; class weights, pool or bins that do not fit.
+        Unknown network, loss, channels or device; class weights, pool or bins that do not fit; a precision that the
+        device has not; codes that the network needs and that are gone.
     """
     settings = recipe.training
-    choose_device(settings.device)
-    make_loss(settings.loss, classes=folds.classes, weight=_class_weights(settings, 0.5, folds.classes))
-    PairClassifier(settings.network, recipe.rendering, images.spec.binning.bins, folds.classes, mirror=False)
+    choose_precision(settings.precision, choose_device(settings.device))
+    make_loss(settings.loss, classes=folds.classes, weight=class_weights(settings, 0.5, folds.classes))
+    bins = images.spec.binning.bins
+    require_neighbours(PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror=False), images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,15 +104,18 @@ class Fitted:
     Attributes
     ----------
     shown
-        Share of positives in the batches it saw.
+        Share of positives in the batches it saw, as the loss weighs them.
     seconds
         Of training.
+    failure
+        Why training broke off, in words; None if it did not. The weights are those of the best epoch before.
     """
 
     classifier: PairClassifier
     device: torch.device
     shown: float
     seconds: float
+    failure: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,17 +128,26 @@ class Learner:
         Learns from every batch.
     averaged
         Moving average of its weights, which is evaluated and saved; the classifier itself where averaging is off.
+    forward
+        The classifier, compiled if that was asked for.
     flips
-        Decides which images of a batch are shown mirrored; None where a mirror means something else.
+        Decides which images of a batch are shown mirrored; None where no mirror is to be shown.
+    around
+        Images of the genes' neighbours; None where the network looks at the pair alone.
+    precision
+        Of the layers, under autocast; None: float32.
     """
 
     classifier: PairClassifier
+    forward: Callable[..., Tensor]
     averaged: AveragedModel | None
     loss: Loss
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     flips: torch.Generator | None
+    around: Neighbourhoods | None
     device: torch.device
+    precision: torch.dtype | None
 
     @property
     def evaluated(self) -> PairClassifier:
@@ -143,7 +164,7 @@ def fit(images: Images, folds: Folds, recipe: Recipe, run: Path, seed: int, prog
     shown = stream.share_of_positives
     learner = _make_learner(images, folds, recipe, stream, shown, seed)
     watched = _some(folds.validation, seed)
-    history, best, since_best = _History(run / "history.csv"), (-math.inf, -math.inf), 0
+    history, best, since_best, failure = _History(run / "history.csv"), (-math.inf, -math.inf), 0, None
     progress.start("training", settings.epochs * stream.images_per_epoch)
     for epoch in range(settings.epochs):
         began = time.perf_counter()
@@ -156,65 +177,44 @@ def fit(images: Images, folds: Folds, recipe: Recipe, run: Path, seed: int, prog
             best, since_best = score, 0
             facts = learner.classifier.facts | {"shown": shown, "epoch": epoch}
             save_weights(run / "model.safetensors", learner.evaluated.state_dict(), facts)
-        if since_best >= settings.patience or not math.isfinite(train_loss):
+        if not math.isfinite(train_loss):
+            failure = _failure(settings, epoch)
+        if since_best >= settings.patience or failure:
             break
     state, _ = load_weights(run / "model.safetensors")
     learner.classifier.load_state_dict(state)
-    return Fitted(learner.classifier, learner.device, shown, time.perf_counter() - started)
+    return Fitted(learner.classifier, learner.device, shown, time.perf_counter() - started, failure)
+
+
+def _failure(settings: Training, epoch: int) -> str:
+    kept = "nothing was learned" if epoch == 0 else "the best epoch before it is kept"
+    return (
+        f"training broke off in epoch {epoch + 1} of {settings.epochs}, as the loss is no finite number: {kept}; "
+        f"lower the learning rate (now {settings.learning_rate:g}) or take another optimizer than {settings.optimizer}"
+    )
 
 
 def _make_learner(images: Images, folds: Folds, recipe: Recipe, stream: PairStream, shown: float, seed: int) -> Learner:
     settings, bins = recipe.training, images.spec.binning.bins
     device = choose_device(settings.device)
-    mirror = settings.mirror if settings.mirror is not None else not folds.directed
+    # a store with label 2 says what a transposed image means; one with label 1 alone, of regulator → target, does not
+    mirror = settings.mirror if settings.mirror is not None else folds.classes == 3 or not folds.directed
     classifier = PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror).to(device)
-    loss = make_loss(settings.loss, classes=folds.classes, weight=_class_weights(settings, shown, folds.classes))
-    optimizer = _make_optimizer(classifier, settings)
+    weight = class_weights(settings, shown, folds.classes)
+    loss = make_loss(settings.loss, classes=folds.classes, weight=weight, gamma=settings.gamma)
+    optimizer = make_optimizer(classifier, settings)
     steps = settings.epochs * stream.batches_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_at(step / steps, settings.schedule))
-    average = _moving_average(settings.averaging)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step / steps, settings.schedule))
+    average = moving_average(settings.averaging)
     averaged = AveragedModel(classifier, multi_avg_fn=average, use_buffers=True) if settings.averaging else None
     flips = torch.Generator().manual_seed(seed) if mirror else None
-    return Learner(classifier, averaged, loss, optimizer, schedule, flips, device)
+    around = neighbourhoods(images) if classifier.needs_neighbours else None
+    forward = compiled(classifier) if settings.compile else classifier
+    precision = choose_precision(settings.precision, device)
+    return Learner(classifier, forward, averaged, loss, optimizer, schedule, flips, around, device, precision)
 
 
-def _make_optimizer(classifier: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """Weights decay, biases and norms do not."""
-    matrices = [p for p in classifier.parameters() if p.ndim > 1]
-    vectors = [p for p in classifier.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate)
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=settings.learning_rate)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
-
-
-def _rate_at(done: float, schedule: str) -> float:
-    """Share of the highest learning rate after a share of all steps."""
-    if schedule == "constant":
-        return 1.0
-    if done < WARM_UP:
-        return max(done / WARM_UP, 0.01)
-    return 0.5 * (1 + math.cos(math.pi * min((done - WARM_UP) / (1 - WARM_UP), 1.0)))
-
-
-def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Exponential average that forgets faster at first, so that the random start does not linger."""
-
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
-        kept = min(decay, (1 + float(steps)) / (10 + float(steps)))
-        for average, value in zip(averaged, current, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - kept)
-            else:
-                average.copy_(value)  # a counter
-
-    return update
-
-
-def _class_weights(settings: Training, shown: float, classes: int) -> tuple[float, ...] | None:
+def class_weights(settings: Training, shown: float, classes: int) -> tuple[float, ...] | None:
     """As given, or inverse to the share of the class in the batches, so that both classes weigh the same."""
     if settings.loss != "weighted":
         return None
@@ -231,30 +231,55 @@ def _some(rows: Rows, seed: int) -> Rows:
 
 
 def _train_epoch(learner: Learner, stream: PairStream, progress: Progress) -> float:
-    """One pass over the stream; the mean loss over its images."""
+    """One pass over the stream; the mean loss over its images. Not finite: the pass was broken off."""
     learner.classifier.train()
-    total, seen = 0.0, 0
+    losses, sizes = list[Tensor](), list[int]()
     for batch in stream:
-        counts = _mirrored(batch.counts, learner.flips).to(learner.device)
-        logits = learner.classifier(counts, batch.both_zero.to(learner.device))
-        loss = learner.loss(logits, batch.label.to(learner.device))
+        loss = _loss_of(learner, batch)
         learner.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         learner.optimizer.step()
         learner.schedule.step()
         if learner.averaged is not None:
             learner.averaged.update_parameters(learner.classifier)
-        total, seen = total + float(loss.detach()) * len(logits), seen + len(logits)
-        progress.advance(len(logits))
-    return total / max(seen, 1)
+        losses.append(loss.detach())  # asking a GPU for the number would make it wait
+        sizes.append(batch.label.numel())
+        progress.advance(sizes[-1])
+        if len(losses) % CHECKED == 0 and not bool(torch.stack(losses[-CHECKED:]).isfinite().all()):
+            break
+    return float(np.average(torch.stack(losses).cpu().numpy(), weights=sizes))
 
 
-def _mirrored(counts: Tensor, flips: torch.Generator | None) -> Tensor:
-    """Each image transposed with probability one half: (a, b) and (b, a) are the same pair."""
-    if flips is None:
-        return counts
-    flip = torch.rand(len(counts), generator=flips) < 0.5
-    return torch.where(flip[:, None, None], counts.mT, counts)
+def _loss_of(learner: Learner, batch: Batch) -> Tensor:
+    counts, label, flip = batch.counts, batch.label, None
+    if learner.flips is not None:
+        flip = torch.rand(len(counts), generator=learner.flips) < 0.5
+        counts, label = mirrored(counts, label, flip, learner.classifier.classes)
+    counts, both_zero = counts.to(learner.device), batch.both_zero.to(learner.device)
+    with torch.autocast(learner.device.type, learner.precision, enabled=learner.precision is not None):
+        genes = describe_batch(learner.classifier, learner.around, batch.row, learner.device)
+        if genes is not None and flip is not None:
+            genes = torch.where(flip.to(learner.device)[:, None, None], genes.flip(1), genes)
+        logits = learner.forward(counts, both_zero, genes)
+    return learner.loss(logits, label.to(learner.device))
+
+
+def mirrored(counts: Tensor, label: Tensor, flip: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Some images transposed, and what they are then: (a, b) and (b, a) are the same pair, a→b (1) is then b→a (2).
+
+    Parameters
+    ----------
+    counts
+        (B, K, K) images.
+    label
+        (B,) labels.
+    flip
+        (B,) bool, which ones to transpose.
+    classes
+        2, or 3 with direction.
+    """
+    turned = torch.tensor(turned_labels(classes))[label]
+    return torch.where(flip[:, None, None], counts.mT, counts), torch.where(flip, turned, label)
 
 
 def _validate(learner: Learner, images: Images, rows: Rows, label: NDArray[np.int8]) -> list[float]:

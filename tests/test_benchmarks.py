@@ -12,11 +12,13 @@ from benchmarks import (
     growth,
     heatmaps,
     kernel,
+    networks,
     picture,
     prediction,
     scheduler,
     stream,
 )
+from model.spec import Training
 
 
 def test_kernel_figures():
@@ -122,3 +124,11 @@ def test_the_bootstrap_of_a_small_test_fold():
     assert (found["rows"], found["resamples"]) == (2_000, 20)
     assert found["cpu_s"] > 0 < found["peak_gb"]
     assert "AUROC" in found["verdict"]
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_networks(name):
+    assert (networks.random_counts(3, 16).sum((1, 2)) == networks.CELLS).all()
+    found = networks.measure(name, networks.Size(16, 4, 3), 0.0, Training())
+    assert found["parameters"] > 10_000
+    assert min(found["train_images_per_s"], found["predict_images_per_s"]) > 0

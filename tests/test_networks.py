@@ -5,12 +5,18 @@ import pytest
 import torch
 from torch import nn
 
-from model.losses import LOSSES, make_loss
+from model.deepdrim import IMAGES_PER_GENE, DeepDrim
+from model.losses import LOSSES, focal, make_loss
 from model.networks import NETWORKS, build_network
 from model.render import Render
 from pipeline.errors import InputError
 
-LARGE = [("pairnet", 150), ("cnnc", 150), ("alexnet-10", 150)]  # the others' dense layers take seconds and gigabytes
+LARGE = [
+    ("pairnet", 150),
+    ("cnnc", 150),
+    ("alexnet-10", 150),
+    ("deepdrim", 150),
+]  # the others' dense layers take seconds and gigabytes
 
 
 def pictures(bins, n=2, seed=0, channels="log+residual"):
@@ -26,12 +32,20 @@ def network(name, bins, classes=2, in_channels=2):
     return build_network(name, in_channels=in_channels, bins=bins, classes=classes)
 
 
+def answer(net, x):
+    """Logits; to the neighbours' tower shifted copies of the image are as good as any."""
+    if not isinstance(net, DeepDrim):
+        return net(x)
+    around = torch.stack([x.roll(k, -1) for k in range(IMAGES_PER_GENE)], 1)
+    return net(x, torch.stack([net.describe(around), net.describe(around.mT)], 1))
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize(("name", "bins"), [(name, bins) for name in NETWORKS for bins in (16, 32, 33, 64)] + LARGE)
 def test_every_network_takes_every_size(name, bins, classes):
     net = network(name, bins, classes).eval()
     with torch.inference_mode():
-        logits = net(pictures(bins))
+        logits = answer(net, pictures(bins))
     assert logits.shape == (2, classes)
     assert logits.isfinite().all()
 
@@ -47,7 +61,7 @@ def test_gradients_reach_every_parameter(name, channels, bins):
             parameter
         ) in net.parameters():  # what starts at zero, so that it starts harmless, blocks gradients for one step
             parameter.add_(0.01 * torch.randn_like(parameter))
-    (net(x) * torch.randn(4, 3)).sum().backward()
+    (answer(net, x) * torch.randn(4, 3)).sum().backward()
     unreached = [key for key, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert not unreached
     assert all(p.grad.isfinite().all() for p in net.parameters())
@@ -60,7 +74,7 @@ def test_a_step_in_training_mode_changes_every_parameter_that_may(name):
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(net(x), torch.tensor([0, 1] * 4)).backward()
+        nn.functional.cross_entropy(answer(net, x), torch.tensor([0, 1] * 4)).backward()
         optimizer.step()
     changed = sum(not torch.equal(p, before[key]) for key, p in net.named_parameters())
     assert changed == len(before)
@@ -77,13 +91,18 @@ def test_an_image_is_judged_by_itself(name):
     """At prediction no image's score may depend on its neighbours in the batch."""
     net, x = network(name, 16).eval(), pictures(16, n=3)
     with torch.inference_mode():
-        torch.testing.assert_close(net(x)[:1], net(x[:1]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(answer(net, x)[:1], answer(net, x[:1]), rtol=1e-4, atol=1e-5)
 
 
 PUBLISHED = {  # (out_channels, kernel) of each convolution, the widths of the dense layers, the rates of dropout
     "deep-cell-1": ([(32, 3), (64, 3)], [128], [0.25, 0.5]),
     "deep-cell-2": ([(16, 3), (32, 3), (64, 9), (128, 17)], [128], [0.25, 0.5]),
     "deep-cell-3": ([(32, 3), (32, 3), (64, 3), (64, 3), (128, 3), (128, 3)], [512], [0.25, 0.25, 0.25, 0.5]),
+    "deepdrim": (
+        [(32, 3), (32, 3), (64, 3), (64, 3), (128, 3), (128, 3)] * 2,
+        [512, 512, 512, 128],
+        [0.25] * 6 + [0.5] * 3,
+    ),
     "cnnc": ([(32, 3), (32, 3), (64, 3), (64, 3), (128, 3), (128, 3)], [512], [0.5, 0.5, 0.5, 0.5]),
 }
 
@@ -139,6 +158,29 @@ def test_losses_by_hand():
         loss = make_loss(name, classes=2, weight=(1.0, 3.0))
         assert float(loss(LOGITS, LABELS)) == pytest.approx(value, rel=1e-5)
         assert float(loss(LOGITS, LABELS.to(torch.int8))) == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [(1.0, 1.0), (0.5, 4.0), (2.0, 0.0)])
+def test_the_weighted_loss_is_its_formula(weight):
+    """The mean of -(w+ y log p + w- (1 - y) log(1 - p)), p being the sigmoid of what the positive logit is ahead by."""
+    negative, positive = weight
+    y, p = LABELS.numpy(), 1 / (1 + np.exp(-(LOGITS[:, 1] - LOGITS[:, 0]).numpy()))
+    formula = -(positive * y * np.log(p) + negative * (1 - y) * np.log(1 - p)).mean()
+    assert float(make_loss("weighted", classes=2, weight=weight)(LOGITS, LABELS)) == pytest.approx(formula, rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
+def test_the_focal_loss_is_its_formula(gamma):
+    log_p = log_p_of_truth()
+    found = make_loss("focal", classes=2, gamma=gamma)(LOGITS, LABELS)
+    assert float(found) == pytest.approx(-((1 - np.exp(log_p)) ** gamma * log_p).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_an_answer_that_is_certain_and_right_has_a_slope_all_the_same(gamma):
+    logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
+    focal(logits, torch.tensor([0, 1]), gamma).backward()
+    assert logits.grad.isfinite().all()
 
 
 def test_a_weight_counts_also_where_a_batch_has_one_class():

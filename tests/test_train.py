@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 import tomllib
 from dataclasses import replace
@@ -15,10 +16,12 @@ import torch
 from model_fixtures import curved_expression, curved_store, gene_names, make_store, small_store, write_pairs
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+import model.optimize
 import model.train
 import pairscape
 from model.checkpoint import load_weights
 from model.classifier import PairClassifier, choose_device, load_classifier, score_rows
+from model.closing import print_closing
 from model.metrics import prior_corrected
 from model.run import evaluate_run, train_run
 from model.spec import Recipe, Rendering, Splitting, Training, preset
@@ -114,15 +117,19 @@ def test_one_seed_gives_the_same_weights_and_figures_and_another_does_not(images
     assert first[1] == again[1]
     assert all(torch.equal(first[0][key], again[0][key]) for key in first[0])
     assert not all(torch.equal(first[0][key], other[0][key]) for key in first[0])
-    scores = [pd.read_parquet(tmp_path / name / "predictions.parquet") for name in told]
-    pd.testing.assert_frame_equal(scores[0], scores[1])
+    for file in ("model.safetensors", "predictions.parquet", "examples.npz", "config.toml"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
+    metrics = [(tmp_path / name / "metrics.json").read_text() for name in told]
+    timeless = [re.sub(r'"seconds": {[^}]*}', "", text) for text in metrics]
+    assert timeless[0] == timeless[1] != timeless[2]
 
 
 OPTIONS = {
     "natural": {"balance": "natural"},
     "weighted": {"loss": "weighted", "balance": "natural"},
     "given weights": {"loss": "weighted", "class_weights": (1.0, 9.0)},
-    "focal": {"loss": "focal"},
+    "focal": {"loss": "focal", "gamma": 0.5},
+    "bfloat16": {"precision": "bfloat16"},
     "adam": {"optimizer": "adam", "schedule": "constant"},
     "sgd": {"optimizer": "sgd", "learning_rate": 0.01},
     "averaging": {"averaging": 0.9},
@@ -171,7 +178,7 @@ def test_three_classes_tell_the_direction(root, tmp_path):
     assert folds.directed
     fitted = fit(images, folds, recipe, tmp_path, 0, Silent())
     label = images.array("label")
-    assert not fitted.classifier.mirror
+    assert fitted.classifier.mirror  # the transposed image of label 1 is label 2
     probability = score_rows(fitted.classifier, images, folds.test, label, fitted.device, lambda _: None)
     assert probability.shape == (folds.test.size, 3)
     positive = label[folds.test] > 0
@@ -229,9 +236,9 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing(run):
     assert rate[0] < 0.1 * QUICK.learning_rate
     assert max(rate) > 0.9 * QUICK.learning_rate
     assert rate[-1] < 0.1 * QUICK.learning_rate
-    assert [model.train._rate_at(x, "constant") for x in (0, 0.5, 1)] == [1, 1, 1]
-    assert model.train._rate_at(0.1, "cosine") == pytest.approx(1)
-    assert model.train._rate_at(1.0, "cosine") == pytest.approx(0)
+    assert [model.optimize.rate_at(x, "constant") for x in (0, 0.5, 1)] == [1, 1, 1]
+    assert model.optimize.rate_at(0.1, "cosine") == pytest.approx(1)
+    assert model.optimize.rate_at(1.0, "cosine") == pytest.approx(0)
 
 
 # ---------------------------------------------------------------- the run folder
@@ -361,11 +368,49 @@ def test_the_originals_recipe_collapses_and_says_so(images, tmp_path):
     assert config["training"]["learning_rate"] == 0.05
 
 
-def test_a_network_that_blows_up_is_reported_not_crashed(images, tmp_path):
+def test_a_network_that_blows_up_is_reported_not_crashed(images, tmp_path, capsys):
     training = Training(optimizer="sgd", learning_rate=1e25, schedule="constant", epochs=2)
     told = train_run(images, tmp_path / "run", Recipe(training=training), 0, Silent())
     assert told["collapsed"]
+    assert "epoch 1 of 2" in told["failure"]
+    assert "lower the learning rate (now 1e+25)" in told["failure"]
+    assert len(history(tmp_path / "run")) == 1
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    print_closing(told, tmp_path / "run")
+    assert "FAILED training broke off" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_network_that_blows_up_late_is_kept_as_it_was_before(images, tmp_path, monkeypatch):
+    learned, epoch = model.train._train_epoch, iter(range(9))
+    monkeypatch.setattr(model.train, "_train_epoch", lambda *a: learned(*a) if next(epoch) < 1 else math.nan)
+    fitted = quick_fit(images, tmp_path, epochs=5)
+    assert "epoch 2 of 5" in fitted.failure
+    assert "the best epoch before it is kept" in fitted.failure
+    assert load_weights(tmp_path / "model.safetensors")[1]["epoch"] == 0
+    assert len(history(tmp_path)) == 2
+
+
+def test_a_pass_is_broken_off_once_the_loss_is_no_number(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(model.train, "CHECKED", 2)
+    stages = Counted()
+    recipe = Recipe(
+        training=Training(epochs=1, batch_size=32, optimizer="sgd", learning_rate=1e25, schedule="constant")
+    )
+    tmp_path.joinpath("run").mkdir()
+    fit(images, make_folds(images, recipe, 0), recipe, tmp_path / "run", 0, stages)
+    assert 0 < stages.done < stages.total / 2
+
+
+class Counted(Silent):
+    """Progress that counts."""
+
+    total = done = 0
+
+    def start(self, stage, total):
+        self.total = total
+
+    def advance(self, units):
+        self.done += units
 
 
 def test_presets_are_known_by_name():
@@ -472,6 +517,69 @@ def test_where_labels_have_no_direction_both_orders_of_a_pair_score_the_same(ima
         assert torch.allclose(one, other, atol=1e-6) is mirror
 
 
+def test_the_mirror_of_a_direction_is_the_other_direction(images):
+    torch.manual_seed(0)
+    counts = torch.from_numpy(images.counts(slice(0, 16)).astype(np.int32))
+    neither = torch.zeros(16, dtype=torch.int32)
+    for mirror in (True, False):
+        classifier = PairClassifier("pairnet", Rendering(), 16, 3, mirror).eval()
+        with torch.inference_mode():
+            one, other = classifier.probabilities(counts, neither), classifier.probabilities(counts.mT, neither)
+        assert torch.allclose(one, other[:, [0, 2, 1]], atol=1e-6) is mirror
+        assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_a_mirrored_image_takes_the_label_of_the_mirror():
+    counts, label = torch.arange(6 * 4).view(6, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    flip = torch.tensor([True, True, True, False, False, False])
+    shown, directed = model.train.mirrored(counts, label, flip, 3)
+    assert torch.equal(shown, torch.cat([counts[:3].mT, counts[3:]]))
+    assert directed.tolist() == [0, 2, 1, 0, 1, 2]
+    assert model.train.mirrored(counts, label.clamp_max(1), flip, 2)[1].tolist() == [0, 1, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("regulators", "labels", "mirror"), [(False, 2, True), (True, 2, False), (True, 3, True)])
+def test_mirrors_are_shown_where_it_is_known_what_they_mean(images, tmp_path, regulators, labels, mirror):
+    named = {"pairs": {"regulators": "tf.txt"} if regulators else {"pairs": "list.csv"}}
+    label = images.array("label").copy()
+    label[np.flatnonzero(label)[::2]] = labels - 1
+    store = replace(relabelled(images, label), provenance=named)
+    assert quick_fit(store, tmp_path, ratio=1.0).classifier.mirror is mirror
+
+
+def test_training_goes_on_where_nothing_can_be_compiled(images, tmp_path, monkeypatch):
+    def no_compiler(module):
+        def fail(*_):
+            raise RuntimeError("no C++ compiler\nfound")
+
+        return fail
+
+    plain = quick_fit(images, tmp_path / "plain")
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.warns(UserWarning, match=r"does not work here, so training goes on without: no C\+\+ compiler found"):
+        told = quick_fit(images, tmp_path / "compiled", compile=True)
+    assert torch.equal(plain.classifier.network.stem.weight, told.classifier.network.stem.weight)
+
+
+def test_an_error_of_ones_own_is_not_taken_for_a_compilers(monkeypatch):
+    classifier = PairClassifier("pairnet", Rendering(), 16, 2, False)
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    with pytest.raises(RuntimeError, match="shape"):
+        model.optimize.compiled(classifier)(torch.zeros(2, 16, 17), torch.zeros(2))
+
+
+def test_a_gpu_computes_in_bfloat16_and_a_cpu_does_not(monkeypatch, refuses):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    choose = model.optimize.choose_precision
+    assert (choose("auto", cpu), choose("float32", gpu), choose("bfloat16", cpu)) == (None, None, torch.bfloat16)
+    for known in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, known=known: known)
+        assert choose("auto", gpu) is (torch.bfloat16 if known else None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old one")
+    with refuses("bfloat16", "an old one", "give auto or float32"):
+        choose("bfloat16", gpu)
+
+
 def test_labels_of_replicates_and_of_all_pairs_have_no_direction(root, tmp_path):
     expression, _, _ = curved_expression(60, 2, 3, seed=0)
     images = make_store(tmp_path, expression, PairSource(all_pairs=True, labels="replicate"), Binning("rank", 16))
@@ -493,3 +601,17 @@ def test_a_device_that_is_not_there_is_refused():
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
     with pytest.raises(InputError, match=r"'tpu' is not available here; give auto or one of: .*cpu"):
         choose_device("tpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"gamma": -0.5}, "gamma is -0.5"),
+        ({"gamma": math.nan}, "gamma is nan"),
+        ({"gamma": math.inf}, "gamma is inf"),
+        ({"precision": "float16"}, "precision 'float16' is unknown; give auto, float32 or bfloat16"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(options, words, refuses):
+    with refuses(words):
+        Training(**options)
