@@ -424,16 +424,13 @@ def tune(
     store, base, study = open_images(_path(images)), Recipe(rendering, splitting, training), Path(study)
     with _progress(quiet) as progress, open_client(compute) as client:
         found = search_recipes(store, study, base, search, seed, client, progress)
-    best, parameters = (
-        found["best"],
-        ", ".join(f"{name} {value}" for name, value in found["best"]["parameters"].items()),
-    )
+    best, test = found["best"], found["test"]
     _say(
         quiet,
-        f"{found['trials']} trials, {found['pruned']} stopped early; average precision on the validation fold: "
-        f"{best['score']:.3f} (trial {best['number']}), {found['default']['score']:.3f} as given",
-        f"best: {parameters}",
-        f"its test scores: AUROC {found['test']['auroc']:.3f}, average precision {found['test']['average_precision']:.3f}",
+        f"{found['trials']} trials, {found['pruned']} stopped early; average precision on the validation fold "
+        f"{best['score']:.3f} (trial {best['number']}), {found['default']['score']:.3f} with the recipe as given",
+        "best: " + ", ".join(f"{name} {value}" for name, value in best["parameters"].items()),
+        f"its test scores: AUROC {test['auroc']:.3f}, average precision {test['average_precision']:.3f}",
         f"report: {study / 'report.html'}",
     )
     return found

@@ -157,8 +157,8 @@ def test_a_hopeless_trial_is_stopped_early(root, images, monkeypatch):
 
 def test_every_proposal_is_a_recipe_that_the_store_can_be_trained_with(root):
     """Drawn at random: no pool beyond what a network sees, and every value lies in the space."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for bins, pools in ((16, {1}), (32, {1, 2}), (64, {1, 2, 4}), (50, {1, 2})):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         recipes = [propose(study.ask(), Recipe(), Search(balances=("down", "natural")), bins) for _ in range(60)]
         assert {recipe.rendering.pool for recipe in recipes} == pools
         assert {recipe.training.network for recipe in recipes} == {"pairnet", "cnnc"}
