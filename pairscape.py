@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from model.spec import Recipe, Rendering, Splitting, Training
+from model.spec import Recipe, Rendering, Search, Splitting, Training
 from model.spec import preset as recipe_preset
 from pipeline.errors import InputError, JobError
 from pipeline.spec import Atlas, Binning, Compute, PairSource, Planting
@@ -380,6 +380,60 @@ def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool 
         metrics = evaluate_run(Path(run), store, out, progress)
     _close(quiet, metrics, out)
     return metrics
+
+
+@app.command
+def tune(
+    images: Any,
+    study: Path,
+    /,
+    *,
+    search: Annotated[Search, Flat] = Search(),
+    rendering: Annotated[Rendering, Flat] = Rendering(),
+    splitting: Annotated[Splitting, Flat] = Splitting(),
+    training: Annotated[Training, Flat] = Training(),
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Search sigma, bins, channels, network, learning rate, loss and balance; train and evaluate the best. Resumes.
+
+    Trials run on the workers and are judged on the validation fold; nothing is counted again.
+
+    Parameters
+    ----------
+    images
+        Image store with labels.
+    study
+        Folder for the trials, the table, the report and the best run. If an earlier search there was interrupted, its
+        finished trials are kept; with more `--trials` it goes on.
+    seed
+        Decides the folds, the first weights and what is tried.
+    quiet
+        No progress bars, no summary.
+
+    Returns
+    -------
+    dict
+        What `study.json` holds.
+    """
+    from model.tune import tune as search_recipes
+    from pipeline.cluster import open_client
+    from pipeline.images import open_images
+
+    store, base, study = open_images(_path(images)), Recipe(rendering, splitting, training), Path(study)
+    with _progress(quiet) as progress, open_client(compute) as client:
+        found = search_recipes(store, study, base, search, seed, client, progress)
+    best, test = found["best"], found["test"]
+    _say(
+        quiet,
+        f"{found['trials']} trials, {found['pruned']} stopped early; average precision on the validation fold "
+        f"{best['score']:.3f} (trial {best['number']}), {found['default']['score']:.3f} with the recipe as given",
+        "best: " + ", ".join(f"{name} {value}" for name, value in best["parameters"].items()),
+        f"its test scores: AUROC {test['auroc']:.3f}, average precision {test['average_precision']:.3f}",
+        f"report: {study / 'report.html'}",
+    )
+    return found
 
 
 @app.command

@@ -161,6 +161,40 @@ class Recipe:
     training: Training = Training()
 
 
+@dataclass(frozen=True)
+class Search:
+    """What `tune` tries; whatever is not searched is as in the recipe it starts from.
+
+    Parameters
+    ----------
+    trials
+        Recipes to try, pruned ones included; the first is the recipe it starts from.
+    trial_epochs
+        Epochs of a trial, at most. The best recipe is trained for its full number at the end.
+    networks
+        Architectures to choose from.
+    losses
+        Losses to choose from.
+    balances
+        Balances to choose from; the ratio of `down` is searched as well.
+    prune
+        Stop a trial whose validation score is below the median of the earlier ones at the same epoch.
+    """
+
+    trials: int = 20
+    trial_epochs: int = 4
+    networks: tuple[str, ...] = ("pairnet", "cnnc")
+    losses: tuple[str, ...] = ("cross-entropy", "weighted", "focal")
+    balances: tuple[Balance, ...] = ("down",)
+    prune: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.trials >= 1, f"trials is {self.trials}: at least one recipe is needed; give 1 or more.")
+        _require(self.trial_epochs >= 1, f"trial epochs is {self.trial_epochs}: a trial learns; give 1 or more.")
+        for name in ("networks", "losses", "balances"):
+            _require(bool(getattr(self, name)), f"{name} is empty: there is nothing to choose from; give one or more.")
+
+
 DEEP_CELL = Recipe(
     Rendering(channels="counts", sigma=16.0, drop_both_zero=True),
     Splitting(split="pair"),

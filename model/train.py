@@ -155,8 +155,22 @@ class Learner:
         return self.averaged.module if self.averaged is not None else self.classifier  # type: ignore[return-value]
 
 
-def fit(images: Images, folds: Folds, recipe: Recipe, run: Path, seed: int, progress: Progress) -> Fitted:
-    """Train a classifier; leaves `history.csv` and `model.safetensors` (the best epoch so far) in the run folder."""
+def fit(
+    images: Images,
+    folds: Folds,
+    recipe: Recipe,
+    run: Path,
+    seed: int,
+    progress: Progress,
+    stop: Callable[[int, float], bool] | None = None,
+) -> Fitted:
+    """Train a classifier; leaves `history.csv` and `model.safetensors` (the best epoch so far) in the run folder.
+
+    Parameters
+    ----------
+    stop
+        Told the average precision on the validation fold after every epoch; whether to end there.
+    """
     started, settings, label = time.perf_counter(), recipe.training, folds.pairs.label
     seed_everything(seed)
     balance, ratio, batch_size = settings.balance, settings.ratio, settings.batch_size
@@ -179,7 +193,7 @@ def fit(images: Images, folds: Folds, recipe: Recipe, run: Path, seed: int, prog
             save_weights(run / "model.safetensors", learner.evaluated.state_dict(), facts)
         if not math.isfinite(train_loss):
             failure = _failure(settings, epoch)
-        if since_best >= settings.patience or failure:
+        if since_best >= settings.patience or failure or (stop and stop(epoch, scores[-1])):
             break
     state, _ = load_weights(run / "model.safetensors")
     learner.classifier.load_state_dict(state)
