@@ -19,6 +19,7 @@ from pipeline.fanout import Usage, run_tasks
 from pipeline.images import Images, clear_shard, create_images, open_images
 from pipeline.matrix import Expression
 from pipeline.memory import Portion, portion
+from pipeline.negatives import choose_negatives
 from pipeline.pairs import Candidates, Pairs, candidates
 from pipeline.progress import Progress
 from pipeline.replicate import replicate_labels, split_cells
@@ -74,24 +75,28 @@ def resolve_request(expression: Expression, source: PairSource, seed: int) -> Re
     Raises
     ------
     InputError
-        As `pipeline.pairs.candidates`; too few cells for replicate labels.
+        As `pipeline.pairs.candidates`, `pipeline.replicate` and `pipeline.negatives.choose_negatives`.
     """
-    found = candidates(source, expression.genes, expression.symbols)
-    pairs, cells, rule = found.pairs, np.arange(expression.n_cells), "all"
+    found, cells, rule = candidates(source, expression.genes, expression.symbols), np.arange(expression.n_cells), "all"
     if source.labels == "replicate":
-        if expression.n_cells < 4:
-            raise InputError(
-                f"replicate labels split the cells in halves and there are {expression.n_cells}; give 4 or more."
-            )
-        label_half, cells = split_cells(expression.n_cells, seed)
-        pairs = replicate_labels(pairs, expression.select(label_half), source.threshold)
-        rule = f"image half of a random split, seed {seed}; labels |Spearman| >= {source.threshold:g} in the other half"
+        found, cells, rule = _replicate(expression, found, source, seed)
+    found = choose_negatives(found, source, len(expression.genes), seed)
     provenance = {
         "cells": rule,
         "seed": seed,
         "pairs": {key: str(value) for key, value in asdict(source).items() if value},
     }
-    return Request(cells, Candidates(storage_order(pairs), found.notes), provenance)
+    return Request(cells, replace(found, pairs=storage_order(found.pairs)), provenance)
+
+
+def _replicate(
+    expression: Expression, found: Candidates, source: PairSource, seed: int
+) -> tuple[Candidates, NDArray[np.int64], str]:
+    """Pairs labelled in one half of the cells, the cells of the other half, and the rule in words."""
+    label_half, cells = split_cells(expression.n_cells, seed, source.image_cells)
+    pairs, labels = replicate_labels(found.pairs, expression.select(label_half), source.threshold, source.fdr)
+    part = "image half" if source.image_cells is None else f"{source.image_cells:,} of the image half"
+    return replace(found, pairs=pairs), cells, f"{part} of a random split, seed {seed}; labels {labels} in the other half"
 
 
 def make_heatmaps(

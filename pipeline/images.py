@@ -2,8 +2,9 @@
 
 Contract (Zarr v3, `format_version` 1): `counts` uint32 (pair, bin_b, bin_a), `gene_a`, `gene_b` int32 (pair), `label`
 int8 (pair), `both_zero` uint32 (pair), `gene` string (gene); beside them the gene's `edges`, `mean`, `variance` and
-`dropout`. Rows beyond the attribute `n_pairs` are padding. A missing or empty shard would read as zeros without a word,
-so a shard counts as written only if `receipts/` says so, and a receipt is left only after the shard was read back.
+`dropout`, and `list_row` int32 (pair) where the pairs come from a user's list. Rows beyond the attribute `n_pairs` are
+padding. A missing or empty shard would read as zeros without a word, so a shard counts as written only if `receipts/`
+says so, and a receipt is left only after the shard was read back.
 """
 
 import hashlib
@@ -76,6 +77,12 @@ class Images:
         """All pairs in the order of the store."""
         return Pairs(self.array("gene_a"), self.array("gene_b"), self.array("label"))
 
+    def list_row(self) -> NDArray[np.int32] | None:
+        """Row of the user's list of pairs that names each pair first, (P,); None where they come from no list."""
+        if not (self.path / "list_row").is_dir():
+            return None
+        return np.asarray(_array(str(self.path), self.spec.plan_hash, "list_row")[: self.spec.n_pairs])
+
     def missing_shards(self) -> list[int]:
         """Shards without a valid receipt."""
         return [shard for shard in range(self.spec.n_shards) if not has_receipt(self, shard)]
@@ -108,7 +115,10 @@ def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, prove
     root = zarr.create_group(str(aside), zarr_format=3, overwrite=True)
     rows = spec.n_shards * spec.binning.shard_pairs
     _create_sharded(root, spec.binning, rows)
-    for name, values in (("gene_a", pairs.gene_a), ("gene_b", pairs.gene_b), ("label", pairs.label)):
+    columns = {"gene_a": pairs.gene_a, "gene_b": pairs.gene_b, "label": pairs.label, "list_row": pairs.list_row}
+    for name, values in columns.items():
+        if values is None:
+            continue
         array = root.create_array(
             name,
             shape=(rows,),

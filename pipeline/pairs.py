@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline import lists
 from pipeline.errors import InputError
-from pipeline.genes import require_matches, resolve
+from pipeline.naming import Vocabulary, examples
 from pipeline.spec import PairSource
 
 GeneIndex = NDArray[np.int32]
@@ -26,24 +26,31 @@ class Pairs:
         Index into the genes of the matrix. In a directed pair gene_a is the regulator.
     label : (P,) int8
         −1 unlabelled, 0 none, 1 co-expressed or a→b, 2 b→a.
+    list_row : (P,) int32 or None
+        Row of the user's list, from 0, that names the pair first; None where the pairs come from no list. So a division
+        of the list's rows into folds, as CNNC has, outlives rows that were dropped and the order of the store.
     """
 
     gene_a: GeneIndex
     gene_b: GeneIndex
     label: NDArray[np.int8]
+    list_row: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return self.gene_a.size
 
     def take(self, rows: NDArray[np.integer]) -> "Pairs":
         """These pairs in this order."""
-        return Pairs(self.gene_a[rows], self.gene_b[rows], self.label[rows])
+        list_row = None if self.list_row is None else self.list_row[rows]
+        return Pairs(self.gene_a[rows], self.gene_b[rows], self.label[rows], list_row)
 
     def content_hash(self) -> str:
-        """Hex sha256 of the ordered pairs and their labels, the same on every machine."""
+        """Hex sha256 of the ordered pairs, their labels and rows of the list, the same on every machine."""
         total = hashlib.sha256()
-        for column, dtype in ((self.gene_a, "<i4"), (self.gene_b, "<i4"), (self.label, "i1")):
-            total.update(np.ascontiguousarray(column, dtype).tobytes())
+        columns = ((self.gene_a, "<i4"), (self.gene_b, "<i4"), (self.label, "i1"), (self.list_row, "<i4"))
+        for column, dtype in columns:
+            if column is not None:
+                total.update(np.ascontiguousarray(column, dtype).tobytes())
         return total.hexdigest()
 
 
@@ -72,11 +79,15 @@ def _unlabelled(gene_a: NDArray[np.integer], gene_b: NDArray[np.integer]) -> Pai
     return Pairs(gene_a.astype(np.int32), gene_b.astype(np.int32), np.full(gene_a.size, -1, np.int8))
 
 
+def pair_keys(gene_a: NDArray[np.integer], gene_b: NDArray[np.integer], n_genes: int) -> NDArray[np.int64]:
+    """One number for each ordered pair, (P,)."""
+    return gene_a.astype(np.int64) * n_genes + gene_b
+
+
 def label_edges(pairs: Pairs, source: GeneIndex, target: GeneIndex, n_genes: int) -> Pairs:
     """Label 1 where (gene_a, gene_b) is an edge of the network, 0 elsewhere."""
-    edges = np.unique(source.astype(np.int64) * n_genes + target)
-    key = pairs.gene_a.astype(np.int64) * n_genes + pairs.gene_b
-    return Pairs(pairs.gene_a, pairs.gene_b, np.isin(key, edges).astype(np.int8))
+    edges = np.unique(pair_keys(source, target, n_genes))
+    return replace(pairs, label=np.isin(pair_keys(pairs.gene_a, pairs.gene_b, n_genes), edges).astype(np.int8))
 
 
 def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] | None = None) -> Candidates:
@@ -92,10 +103,12 @@ def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] 
     InputError
         Unreadable file, no name that the matrix knows, or no pair left.
     """
+    aliases = () if source.gene_map is None else tuple(lists.read_gene_map(source.gene_map))
+    vocabulary = Vocabulary(genes, symbols, aliases, source.ignore_case)
     if source.pairs is not None:
-        found = _listed(source.pairs, genes, symbols)
+        found = _listed(source.pairs, vocabulary)
     elif source.regulators is not None:
-        found = _regulated(source, source.regulators, genes, symbols)
+        found = _regulated(source, source.regulators, vocabulary)
     else:
         found = Candidates(all_pairs(len(genes)))
     if not len(found.pairs):
@@ -103,61 +116,104 @@ def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] 
     return found
 
 
-def _find(names: list[str], what: str, file: Path, genes: Sequence[str], symbols: Sequence[str] | None) -> GeneIndex:
-    found = resolve(names, genes, symbols)
-    require_matches(found, what=what, file=file)
-    return found.index.astype(np.int32)
-
-
-def _listed(file: Path, genes: Sequence[str], symbols: Sequence[str] | None) -> Candidates:
-    named = lists.read_pairs(file)
-    index = _find(named.gene_a + named.gene_b, "genes", file, genes, symbols)
-    gene_a, gene_b = np.split(index, 2)
+def _ends(named: lists.NamedPairs, file: Path, what: str, vocabulary: Vocabulary) -> tuple[GeneIndex, GeneIndex, str]:
+    """Both ends of named pairs in terms of the matrix, -1 where a name is unknown, and what was understood."""
+    found = vocabulary.find(named.gene_a + named.gene_b, "genes", file)
+    gene_a, gene_b = np.split(found.index.astype(np.int32), 2)
     known = (gene_a >= 0) & (gene_b >= 0)
+    note = f"{file.name}: {named.columns}; {known.sum():,} of {known.size:,} {what} have both genes in the matrix"
+    if found.unmatched:
+        note += f" (not in it: {examples(found.unmatched)})"
+    if found.ambiguous:
+        note += f" (borne by several genes, so left out: {examples(found.ambiguous)})"
+    return gene_a, gene_b, note
+
+
+def _listed(file: Path, vocabulary: Vocabulary) -> Candidates:
+    named = lists.read_pairs(file)
+    gene_a, gene_b, note = _ends(named, file, "pairs", vocabulary)
+    known, itself = (gene_a >= 0) & (gene_b >= 0), gene_a == gene_b
     if not known.any():
         raise InputError(
             f"{file}: no pair has both genes in the matrix, as {named.gene_a[0]} and {named.gene_b[0]} have not; "
             "check that list and matrix name genes in the same way."
         )
-    label = np.full(len(index) // 2, -1, np.int8) if named.label is None else named.label
-    pairs = Pairs(gene_a, gene_b, label).take(np.flatnonzero(known & (gene_a != gene_b)))
-    notes = (f"{file.name}: {known.sum():,} of {known.size:,} pairs have both genes in the matrix",)
-    return _first_mentions(pairs, len(genes), file, notes)
+    label = np.full(known.size, -1, np.int8) if named.label is None else named.label
+    rows = np.flatnonzero(known & ~itself)
+    pairs = Pairs(gene_a, gene_b, label, np.arange(known.size, dtype=np.int32)).take(rows)
+    notes = [note]
+    if alone := int((known & itself).sum()):
+        notes.append(f"{file.name}: {alone:,} pairs of a gene with itself dropped")
+    return _first_mentions(pairs, len(vocabulary.genes), file, notes)
 
 
-def _first_mentions(pairs: Pairs, n_genes: int, file: Path, notes: tuple[str, ...]) -> Candidates:
+def _first_mentions(pairs: Pairs, n_genes: int, file: Path, notes: list[str]) -> Candidates:
     """Each ordered pair once; CNNC's own lists repeat some, a few of them with another label."""
-    key = pairs.gene_a.astype(np.int64) * n_genes + pairs.gene_b
+    key = pair_keys(pairs.gene_a, pairs.gene_b, n_genes)
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    repeated = len(pairs) - first.size
-    if repeated:
+    if repeated := len(pairs) - first.size:
         conflicts = int((pairs.label != pairs.label[first][inverse]).sum())
-        notes += (f"{file.name}: {repeated:,} repeated pairs dropped, {conflicts:,} of them with another label "
-                  "than the first mention, which counts",)  # fmt: skip
-    return Candidates(pairs.take(np.sort(first)), notes)
-
-
-def _regulated(source: PairSource, regulators: Path, genes: Sequence[str], symbols: Sequence[str] | None) -> Candidates:
-    index = _find(lists.read_genes(regulators), "regulators", regulators, genes, symbols)
-    notes = [_matched(regulators, index, "regulators")]
-    found = np.unique(index[index >= 0])
-    targets = np.arange(len(genes), dtype=np.int32)
-    if source.targets is not None:
-        listed = _find(lists.read_genes(source.targets), "targets", source.targets, genes, symbols)
-        notes.append(_matched(source.targets, listed, "targets"))
-        targets = np.unique(listed[listed >= 0])
-    pairs = cross_pairs(found, targets)
-    if source.network is not None:
-        named = lists.read_network(source.network)
-        ends = _find(named.gene_a + named.gene_b, "genes", source.network, genes, symbols)
-        start, end = np.split(ends, 2)
-        known = (start >= 0) & (end >= 0)
-        pairs = label_edges(pairs, start[known], end[known], len(genes))
-        positive = int((pairs.label == 1).sum())
-        notes.append(f"{source.network.name}: {known.sum():,} of {known.size:,} edges have both genes in the matrix; "
-                     f"{positive:,} of {len(pairs):,} candidates are edges")  # fmt: skip
+        notes.append(f"{file.name}: {repeated:,} repeated pairs dropped, {conflicts:,} of them with another label "
+                     "than the first mention, which counts")  # fmt: skip
+    pairs = pairs.take(np.sort(first))
+    if both := _mirrored(pairs.gene_a, pairs.gene_b, n_genes):
+        notes.append(f"{file.name}: {both:,} pairs are listed in both directions")
     return Candidates(pairs, tuple(notes))
 
 
-def _matched(file: Path, index: GeneIndex, what: str) -> str:
-    return f"{file.name}: {(index >= 0).sum():,} of {index.size:,} {what} are in the matrix"
+def _mirrored(gene_a: GeneIndex, gene_b: GeneIndex, n_genes: int) -> int:
+    """Unordered pairs that are there both ways, of pairs without repeats."""
+    return int(np.isin(pair_keys(gene_a, gene_b, n_genes), pair_keys(gene_b, gene_a, n_genes)).sum()) // 2
+
+
+def _regulated(source: PairSource, regulators: Path, vocabulary: Vocabulary) -> Candidates:
+    found, note = _genes(regulators, "regulators", vocabulary)
+    targets, notes = np.arange(len(vocabulary.genes), dtype=np.int32), [note]
+    if source.targets is not None:
+        targets, note = _genes(source.targets, "targets", vocabulary)
+        notes.append(note)
+    pairs = cross_pairs(found, targets)
+    if source.network is not None:
+        pairs, more = _edges(pairs, source.network, vocabulary)
+        notes += more
+    return Candidates(pairs, tuple(notes))
+
+
+def _genes(file: Path, what: str, vocabulary: Vocabulary) -> tuple[GeneIndex, str]:
+    """Genes of a list, each once, and what was understood."""
+    found = vocabulary.find(lists.read_genes(file), what, file)
+    note = f"{file.name}: {found.matched:,} of {found.index.size:,} {what} are in the matrix"
+    if found.unmatched:
+        note += f" (not in it: {examples(found.unmatched)})"
+    if found.ambiguous:
+        note += f" (borne by several genes, so left out: {examples(found.ambiguous)})"
+    return np.unique(found.index[found.index >= 0]).astype(np.int32), note
+
+
+def _edges(pairs: Pairs, network: Path, vocabulary: Vocabulary) -> tuple[Pairs, list[str]]:
+    """The candidates labelled by a network, and what was understood of it."""
+    n_genes = len(vocabulary.genes)
+    start, end, note = _ends(lists.read_network(network), network, "edges", vocabulary)
+    known = (start >= 0) & (end >= 0)
+    start, end = start[known], end[known]
+    pairs = label_edges(pairs, start, end, n_genes)
+    notes = [f"{note}; {int((pairs.label == 1).sum()):,} of {len(pairs):,} candidates are edges"]
+    other = start != end
+    key = np.unique(pair_keys(start[other], end[other], n_genes))
+    both = _mirrored((key // n_genes).astype(np.int32), (key % n_genes).astype(np.int32), n_genes)
+    itself, repeated = int((~other).sum()), int(other.sum()) - key.size
+    return pairs, notes + _oddities(network, itself, repeated, both)
+
+
+def _oddities(network: Path, itself: int, repeated: int, both: int) -> list[str]:
+    """What else a network holds, in words; empty where it is plain."""
+    said = [
+        f"{number:,} {words}"
+        for number, words in (
+            (itself, "edges of a gene to itself, which no candidate is"),
+            (repeated, "repeated edges, counted once"),
+            (both, "pairs of genes with an edge both ways"),
+        )
+        if number
+    ]
+    return [f"{network.name}: {'; '.join(said)}"] if said else []

@@ -10,6 +10,7 @@ from pipeline.errors import InputError
 
 BinningRule = Literal["max", "range", "quantile", "rank"]
 LabelSource = Literal["given", "replicate"]
+NegativeRule = Literal["random", "matched"]
 
 CHUNK_PAIRS = 256  # images that are compressed together: the unit of reading
 SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of repair
@@ -71,7 +72,22 @@ class PairSource:
         `given`: from `pairs` or `network`. `replicate`: co-expression in a held-out half of the cells (see
         `pipeline.replicate`); the images then come from the other half.
     threshold
-        Replicate labels: |Spearman| in the held-out half from which a pair is positive.
+        Replicate labels: |Spearman| in the held-out half from which a pair is positive. Absent: 0.3.
+    fdr
+        Replicate labels: false discovery rate (Benjamini-Hochberg) at which a pair is positive, in place of the
+        threshold. For some hundred cells: with many, any correlation is significant.
+    image_cells
+        Replicate labels: show only so many cells of the image half. Absent: all of it.
+    negatives
+        `random`: the candidates that are no edge, or some of them. `matched`: partners of the positives swapped, so
+        that each gene is as often positive as negative. Whatever is not chosen stays in the store unlabelled.
+    negatives_per_positive
+        How many `random` negatives are kept for each positive. Absent: all candidates that are no edge.
+    gene_map
+        File of two columns, such as symbol and Entrez id: a name in a list that the matrix lacks is looked up there,
+        from either column to the other.
+    ignore_case
+        Match names that differ from those of the matrix only in case, as human and mouse spelling do.
     """
 
     pairs: Path | None = None
@@ -80,7 +96,13 @@ class PairSource:
     network: Path | None = None
     all_pairs: bool = False
     labels: LabelSource = "given"
-    threshold: float = 0.3
+    threshold: float | None = None
+    fdr: float | None = None
+    image_cells: int | None = None
+    negatives: NegativeRule = "random"
+    negatives_per_positive: float | None = None
+    gene_map: Path | None = None
+    ignore_case: bool = False
 
     def __post_init__(self) -> None:
         ways = [self.pairs is not None, self.regulators is not None, self.all_pairs]
@@ -90,8 +112,31 @@ class PairSource:
             )
         if self.regulators is None and (self.targets or self.network):
             raise InputError("--targets and --network describe regulator × target pairs: give --regulators FILE too.")
-        if not 0 < self.threshold < 1:
+        self._check_replicate()
+        self._check_negatives()
+
+    def _check_replicate(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold < 1:
             raise InputError(f"threshold is {self.threshold}: |Spearman| lies between 0 and 1; 0.3 is usual.")
+        if self.fdr is not None and not 0 < self.fdr < 1:
+            raise InputError(f"fdr is {self.fdr}: a false discovery rate lies between 0 and 1; 0.05 is usual.")
+        if self.fdr is not None and self.threshold is not None:
+            raise InputError("--fdr and --threshold both say which pairs are positive; give one of them.")
+        if self.image_cells is not None and self.image_cells < 2:
+            raise InputError(f"image cells is {self.image_cells}: a heatmap of fewer than 2 cells shows nothing.")
+        for name, value in (("fdr", self.fdr), ("image-cells", self.image_cells)):
+            if value is not None and self.labels != "replicate":
+                raise InputError(f"--{name} is about replicate labels: give --labels replicate too, or leave it out.")
+
+    def _check_negatives(self) -> None:
+        share = self.negatives_per_positive
+        if share is not None and share <= 0:
+            raise InputError(f"negatives per positive is {share:g}: give more than 0, or leave it out for all of them.")
+        if self.negatives == "matched" and share is not None:
+            raise InputError("--negatives matched gives one negative a positive; leave out --negatives-per-positive.")
+        if self.all_pairs and self.labels == "given" and (self.negatives == "matched" or share is not None):
+            raise InputError("negatives are chosen among labelled pairs and --all-pairs has no labels; give "
+                             "--labels replicate, or a network.")  # fmt: skip
 
 
 @dataclass(frozen=True)
