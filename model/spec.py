@@ -79,7 +79,7 @@ class Splitting:
         self._check_shares()
         _require(self.split in SPLITS, f"split {self.split!r} is unknown; give {', '.join(SPLITS)}.")
         _require(self.split != "file" or self.fold_file is not None,
-                 "split is file and no file is given, so nothing says what is tested; give --fold-file FILE.")  # fmt: skip
+                 "split is file and none is given, so nothing says what is tested; give --fold-file FILE.")  # fmt: skip
         _require(self.split == "file" or self.fold_file is None,
                  f"fold file {self.fold_file} is given and the split is {self.split}, which would leave it aside; "
                  "give --split file, or no file.")  # fmt: skip

@@ -63,7 +63,7 @@ class Folds:
         total = hashlib.sha256()
         for rows in (self.train, self.validation, self.test):
             total.update(f"{rows.size} rows".encode())
-            total.update(np.ascontiguousarray(rows, "<i8"))
+            total.update(np.ascontiguousarray(rows, "<i8").data)
         return total.hexdigest()
 
 
@@ -81,20 +81,24 @@ def assign_folds(pairs: Pairs, n_genes: int, splitting: Splitting, seed: int) ->
         Any but `file`, for which there is `model.foldfile`.
     """
     folds = np.full(len(pairs), UNUSED, np.int8)
-    labelled = pairs.label >= 0  # the shares are shares of these: the others play no part
-    if labelled.all():
-        own = pairs
-    else:
-        own = Pairs(pairs.gene_a[labelled], pairs.gene_b[labelled], pairs.label[labelled])
+    labelled, own = labelled_pairs(pairs)  # the shares are shares of these: the others play no part
     if len(own):
         folds[labelled] = _labelled_folds(own, n_genes, splitting, np.random.default_rng([seed, 2]))
     return folds
 
 
+def labelled_pairs(pairs: Pairs) -> tuple[Mask, Pairs]:
+    """Which pairs have a label, (P,) bool, and those pairs."""
+    labelled = pairs.label >= 0
+    if labelled.all():
+        return labelled, pairs  # as in most stores; a copy would weigh as much again
+    return labelled, Pairs(pairs.gene_a[labelled], pairs.gene_b[labelled], pairs.label[labelled])
+
+
 def _labelled_folds(pairs: Pairs, n_genes: int, splitting: Splitting, rng: np.random.Generator) -> FoldArray:
     if splitting.split == "pair":
         mirror = mirror_groups(pairs, n_genes)
-        return _roles(_positives_in(mirror, pairs), splitting, rng)[mirror]
+        return np.take(_roles(_positives_in(mirror, pairs), splitting, rng), mirror)
     positives, used = _positives_of_genes(pairs, n_genes, splitting)
     role = np.full(n_genes, TRAIN, np.int8)
     role[used] = _roles(positives[used], splitting, rng)
@@ -104,7 +108,7 @@ def _labelled_folds(pairs: Pairs, n_genes: int, splitting: Splitting, rng: np.ra
 def mirror_groups(pairs: Pairs, n_genes: int) -> NDArray[np.integer]:
     """A number for each unordered pair of genes, the same for (a, b) and (b, a), (P,), from 0 up."""
     low = np.minimum(pairs.gene_a, pairs.gene_b)
-    group = np.empty(len(pairs), np.int32 if len(pairs) < 2**31 else np.int64)
+    group: NDArray[np.integer] = np.empty(len(pairs), np.int32 if len(pairs) < 2**31 else np.int64)
     known = 0
     for first, last in _gene_ranges(low, n_genes):
         rows = np.flatnonzero((low >= first) & (low < last))
@@ -121,20 +125,21 @@ def _unordered_keys(pairs: Pairs, rows: NDArray[np.int64], n_genes: int) -> NDAr
 
 def _gene_ranges(gene: NDArray[np.integer], n_genes: int) -> Iterator[tuple[int, int]]:
     """Ranges of genes with about a block of rows each."""
-    count = sum((np.bincount(gene[rows], minlength=n_genes) for rows in _blocks(gene.size)), np.zeros(n_genes, int))
+    count = sum((np.bincount(gene[rows], minlength=n_genes) for rows in blocks(gene.size)), np.zeros(n_genes, int))
     block = np.cumsum(count) // BLOCK
     first = np.flatnonzero(np.diff(block, prepend=-1))
     yield from zip(first.tolist(), [*first[1:].tolist(), n_genes], strict=True)
 
 
-def _blocks(n: int) -> Iterator[slice]:
+def blocks(n: int) -> Iterator[slice]:
+    """Slices of so many rows that what is computed of a slice is small."""
     return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
 
 
-def _positives_in(group: NDArray[np.integer], pairs: Pairs) -> NDArray[np.int32]:
-    """Positive rows of each group, (groups,) int32."""
-    positives = np.zeros(int(group.max()) + 1, np.int32)
-    for rows in _blocks(group.size):
+def _positives_in(group: NDArray[np.integer], pairs: Pairs) -> NDArray[np.uint16]:
+    """Positive rows of each unordered pair, (groups,) uint16: a store has two of them at most."""
+    positives = np.zeros(int(group.max()) + 1, np.uint16)
+    for rows in blocks(group.size):
         np.add.at(positives, group[rows][pairs.label[rows] > 0], 1)
     return positives
 
@@ -142,7 +147,7 @@ def _positives_in(group: NDArray[np.integer], pairs: Pairs) -> NDArray[np.int32]
 def _positives_of_genes(pairs: Pairs, n_genes: int, splitting: Splitting) -> tuple[NDArray[np.int64], Mask]:
     """Positive pairs of each gene on the side that is held out, and whether it is on that side at all, (G,) each."""
     positives, count = np.zeros(n_genes, np.int64), np.zeros(n_genes, np.int64)
-    for rows in _blocks(len(pairs)):
+    for rows in blocks(len(pairs)):
         regulator, target = sides(pairs, rows)
         ends = {"both": (regulator, target), "regulator": (regulator,), "target": (target,)}[splitting.split]
         for end in ends:
@@ -222,12 +227,18 @@ def _strata(positives: NDArray[np.integer], among: Mask, rng: np.random.Generato
 def _by_positives(positives: NDArray[np.integer], among: Mask, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Positions by falling number of positives, at random where it is level, in parts: sorting all would take all."""
     drawn = rng.random(positives.size)
-    for value in np.unique(positives)[::-1].tolist():
+    for value in _distinct(positives)[::-1].tolist():
         level = among & (positives == value)
         parts = -(-int(np.count_nonzero(level)) // BLOCK)
         for part in range(parts):
             here = np.flatnonzero(level & (drawn >= part / parts) & (drawn < (part + 1) / parts))
             yield here[np.argsort(drawn[here], kind="stable")]
+
+
+def _distinct(numbers: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The distinct numbers, ascending, without a copy of them all."""
+    found = [np.unique(numbers[some]) for some in blocks(numbers.size)]
+    return np.unique(np.concatenate(found)).astype(np.int64)
 
 
 # ---------------------------------------------------------------- from genes to pairs
@@ -246,7 +257,7 @@ def folds_by_gene(pairs: Pairs, role: FoldArray, side: str) -> tuple[FoldArray, 
         and nothing of the test is seen.
     """
     folds = np.empty(len(pairs), np.int8)
-    for rows in _blocks(len(pairs)):
+    for rows in blocks(len(pairs)):
         regulator, target = sides(pairs, rows)
         folds[rows] = _fold_of(role[regulator], role[target], side)
     if side == "both":  # which does not ask for the order of the genes, so that mirrors agree
@@ -262,13 +273,13 @@ def _fold_of(regulator: FoldArray, target: FoldArray, side: str) -> FoldArray:
 
 
 def _maybe_torn(pairs: Pairs, role: FoldArray) -> NDArray[np.int64]:
-    """Rows whose mirror may sit in another fold: their genes play different roles, and are regulator here, target there."""
+    """Rows whose mirror may sit in another fold: of genes that differ in role, and are regulator here, target there."""
     regulates, targeted = np.zeros(role.size, np.bool_), np.zeros(role.size, np.bool_)
-    for rows in _blocks(len(pairs)):
+    for rows in blocks(len(pairs)):
         regulator, target = sides(pairs, rows)
         regulates[regulator], targeted[target] = True, True
     found = []
-    for rows in _blocks(len(pairs)):
+    for rows in blocks(len(pairs)):
         regulator, target = sides(pairs, rows)
         torn = (role[regulator] != role[target]) & regulates[target] & targeted[regulator]
         found.append(np.flatnonzero(torn) + rows.start)
@@ -276,10 +287,10 @@ def _maybe_torn(pairs: Pairs, role: FoldArray) -> NDArray[np.int64]:
 
 
 def keep_mirrors_together(folds: FoldArray, pairs: Pairs, n_genes: int, rows: NDArray[np.int64]) -> int:
-    """Leave out (in place) those of the rows whose mirror, also among the rows, is nearer to the test; tells how many."""
+    """Leave out, in place, those of the rows whose mirror, also among them, is nearer to the test; tells how many."""
     coded = _unordered_keys(pairs, rows, n_genes) * 4 + (folds[rows] + 1)  # sorts by pair, then by fold
     ordered, left_out = np.sort(coded), 0
-    for block in _blocks(rows.size):
+    for block in blocks(rows.size):
         last_of_pair = np.searchsorted(ordered, coded[block] | 3, side="right") - 1
         behind = coded[block] < ordered[last_of_pair]
         folds[rows[block][behind]] = UNUSED

@@ -15,14 +15,17 @@ from torch.optim.swa_utils import AveragedModel
 
 from model.checkpoint import load_weights, save_weights, seed_everything
 from model.classifier import PairClassifier, choose_device, score_rows
+from model.foldfile import given_folds
 from model.losses import Loss, make_loss
 from model.metrics import best_threshold, ranking_scores
 from model.sampling import Rows, common_per_rare
-from model.spec import Recipe, Training
-from model.splits import TEST, TRAIN, VALIDATION, Folds, assign_folds
+from model.spec import Recipe, Splitting, Training
+from model.splits import TEST, TRAIN, VALIDATION, FoldArray, Folds, assign_folds
 from model.stream import PairStream, loader
 from pipeline.errors import InputError
 from pipeline.images import Images
+from pipeline.naming import Vocabulary
+from pipeline.pairs import Pairs
 from pipeline.progress import Progress
 
 VALIDATION_ROWS = 20_000  # scored after every epoch; a random part of a larger fold says the same
@@ -48,10 +51,10 @@ def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
     Raises
     ------
     InputError
-        No labels, or a fold without both classes.
+        No labels, a fold without both classes, or a file of folds that does not fit (see `model.foldfile`).
     """
     pairs = images.pairs()
-    folds = assign_folds(pairs, images.array("gene").size, recipe.splitting, seed)
+    folds, notes = _assigned(images, pairs, recipe.splitting, seed)
     rows = [np.flatnonzero(folds == fold) for fold in (TRAIN, VALIDATION, TEST)]
     if not (pairs.label >= 0).any():
         raise InputError(
@@ -64,7 +67,17 @@ def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
                 f"the {name} fold of {images.path} has {positive:,} positive and {negative:,} negative pairs, both are "
                 f"needed; give more labelled pairs, another --split than {recipe.splitting.split}, or larger shares."
             )
-    return Folds(pairs, rows[0], rows[1], rows[2], is_directed(images))
+    return Folds(pairs, rows[0], rows[1], rows[2], is_directed(images), notes)
+
+
+def _assigned(images: Images, pairs: Pairs, splitting: Splitting, seed: int) -> tuple[FoldArray, tuple[str, ...]]:
+    """Fold of every pair, (P,) int8, and what is to be said of it."""
+    genes = images.array("gene").tolist()
+    if splitting.split != "file":
+        return assign_folds(pairs, len(genes), splitting, seed), ()
+    ignore_case = images.provenance.get("pairs", {}).get("ignore_case") == "True"  # as the lists of the store were read
+    vocabulary = Vocabulary(genes, ignore_case=ignore_case)
+    return given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
 
 
 def is_directed(images: Images) -> bool:
