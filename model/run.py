@@ -1,6 +1,7 @@
 """A run folder from start to end: train, evaluate, audit, report; and a trained run on another store."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,33 @@ from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
 
+Say = Callable[[str], None]
+
+
+def nobody(_: str) -> None:
+    """Nobody is told."""
+
 
 def train_run(
-    images: Images, run: Path, recipe: Recipe, seed: int, progress: Progress, *, overwrite: bool = False
+    images: Images,
+    run: Path,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+    say: Say = nobody,
 ) -> dict[str, Any]:
     """Train on a store and write the whole run folder; returns what `metrics.json` holds.
 
     Everything about the labels, the recipe and the folder is checked before anything is written.
+
+    Parameters
+    ----------
+    overwrite
+        Replace an earlier run there.
+    say
+        Told what a file of folds left out.
 
     Raises
     ------
@@ -34,10 +55,18 @@ def train_run(
     folds = make_folds(images, recipe, seed)
     check_recipe(images, folds, recipe)
     _prepare(run, overwrite)
+    for note in folds.notes:
+        say(note)
     write_config(run / "config.toml", recipe, store_facts(images), seed)
     fitted = fit(images, folds, recipe, run, seed, progress)
     result = evaluate(fitted.classifier, images, folds, fitted.shown, fitted.device, seed, progress)
-    extra = {"split": recipe.splitting.split, "seconds": {"train": fitted.seconds}}
+    extra: dict[str, Any] = {
+        "split": recipe.splitting.split,
+        "seconds": {"train": fitted.seconds},
+        "folds_hash": folds.content_hash(),
+    }
+    if folds.notes:
+        extra["notes"] = list(folds.notes)
     return _finish(run, result, extra, images, folds, seed)
 
 
@@ -50,9 +79,10 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     Raises
     ------
     InputError
-        The run and the store do not fit together, or the store has no labels of both classes.
+        The run and the store do not fit together, the store has no labels of both classes, or `run` holds repeats.
     """
     recipe, seed = read_recipe(run / "config.toml")
+    _refuse_repeats(run)
     classifier, facts = load_classifier(run)
     if images.spec.binning.bins != facts["bins"]:
         raise InputError(
@@ -66,6 +96,15 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     device = choose_device("auto")
     result = evaluate(classifier.to(device), images, folds, facts["shown"], device, seed, progress)
     return _finish(out, result, {"split": "another store", "seconds": {}}, images, folds, seed)
+
+
+def _refuse_repeats(run: Path) -> None:
+    repeats = sorted(run.glob("*/model.safetensors"))
+    if repeats and not (run / "model.safetensors").exists():
+        raise InputError(
+            f"{run} holds {len(repeats)} repeats, each a network of its own; give one of them, such as "
+            f"{repeats[0].parent}."
+        )
 
 
 def _halves(images: Images, seed: int) -> Folds:

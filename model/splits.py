@@ -80,8 +80,8 @@ def assign_folds(pairs: Pairs, n_genes: int, splitting: Splitting, seed: int) ->
     splitting
         Any but `file`, for which there is `model.foldfile`.
     """
-    folds = np.full(len(pairs), UNUSED, np.int8)
     labelled, own = labelled_pairs(pairs)  # the shares are shares of these: the others play no part
+    folds = np.full(len(pairs), UNUSED, np.int8)
     if len(own):
         folds[labelled] = _labelled_folds(own, n_genes, splitting, np.random.default_rng([seed, 2]))
     return folds
@@ -228,10 +228,13 @@ def _by_positives(positives: NDArray[np.integer], among: Mask, rng: np.random.Ge
     """Positions by falling number of positives, at random where it is level, in parts: sorting all would take all."""
     drawn = rng.random(positives.size)
     for value in _distinct(positives)[::-1].tolist():
-        level = among & (positives == value)
-        parts = -(-int(np.count_nonzero(level)) // BLOCK)
+        parts = -(-sum(np.count_nonzero(positives[some] == value) for some in blocks(positives.size)) // BLOCK)
         for part in range(parts):
-            here = np.flatnonzero(level & (drawn >= part / parts) & (drawn < (part + 1) / parts))
+            low, high = part / parts, (part + 1) / parts
+            here = np.concatenate([
+                np.flatnonzero(among[r] & (positives[r] == value) & (drawn[r] >= low) & (drawn[r] < high)) + r.start
+                for r in blocks(positives.size)
+            ])  # fmt: skip
             yield here[np.argsort(drawn[here], kind="stable")]
 
 
