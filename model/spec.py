@@ -76,7 +76,6 @@ class Splitting:
     def __post_init__(self) -> None:
         if self.fold_file is not None:
             object.__setattr__(self, "fold_file", Path(self.fold_file))  # from a run's config.toml it comes as text
-        self._check_shares()
         _require(self.split in SPLITS, f"split {self.split!r} is unknown; give {', '.join(SPLITS)}.")
         _require(self.split != "file" or self.fold_file is not None,
                  "split is file and none is given, so nothing says what is tested; give --fold-file FILE.")  # fmt: skip
@@ -84,6 +83,7 @@ class Splitting:
                  f"fold file {self.fold_file} is given and the split is {self.split}, which would leave it aside; "
                  "give --split file, or no file.")  # fmt: skip
         self._check_folds()
+        self._check_shares()
 
     def _check_shares(self) -> None:
         held_out = (1 / self.folds if self.folds else self.test_share) + self.validation_share
