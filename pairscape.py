@@ -311,10 +311,14 @@ def train(
     splitting: Annotated[Splitting, Flat] = Splitting(),
     training: Annotated[Training, Flat] = Training(),
     seed: int = 0,
+    seeds: int | str | tuple[int, ...] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train a network on an image store, evaluate it on pairs it never saw, audit it, and write a report.
+
+    With several folds or seeds RUN holds a run folder for each, and the mean and the spread of their figures; the same
+    command goes on where it was interrupted.
 
     Parameters
     ----------
@@ -326,6 +330,8 @@ def train(
         `deep-cell`: the original project's published recipe, all of it.
     seed
         Decides the folds, the first weights and the order of the images.
+    seeds
+        Train the same recipe on several seeds: how many, counted from `seed` (3), or which (0,1,2).
     overwrite
         Replace an earlier run there.
     quiet
@@ -336,6 +342,9 @@ def train(
     dict
         What `metrics.json` holds.
     """
+    from functools import partial
+
+    from model.repeat import plan_repeats, read_seeds, train_repeats
     from model.run import train_run
     from pipeline.images import open_images
 
@@ -344,9 +353,13 @@ def train(
         if recipe != Recipe():
             raise InputError(f"preset {preset} fixes the whole recipe; leave out the other options, or the preset.")
         recipe = recipe_preset(preset)
-    store, run = open_images(_path(images)), Path(run)
+    store, run, say = open_images(_path(images)), Path(run), partial(_say, quiet)
+    repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
     with _progress(quiet) as progress:
-        metrics = train_run(store, run, recipe, seed, progress, overwrite=overwrite)
+        if repeats:
+            metrics = train_repeats(store, run, recipe, repeats, progress, overwrite=overwrite, say=say)
+        else:
+            metrics = train_run(store, run, recipe, seed, progress, overwrite=overwrite, say=say)
     _close(quiet, metrics, run)
     return metrics
 
@@ -438,16 +451,17 @@ def tune(
 
 @app.command
 def report(run: Path, /) -> Path:
-    """Build the report of a run again.
+    """Build the report of a run again; of several repeats, the overview.
 
     Parameters
     ----------
     run
         Folder that `train` or `evaluate` made.
     """
+    from model.overview import holds_repeats, write_overview
     from model.report import write_report
 
-    path = write_report(Path(run))
+    path = (write_overview if holds_repeats(Path(run)) else write_report)(Path(run))
     _say(False, f"wrote {path}")
     return path
 

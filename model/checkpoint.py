@@ -3,6 +3,7 @@
 import json
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -58,14 +59,24 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, json.loads(header["facts"])
 
 
-def write_config(path: Path, recipe: Recipe, store: dict[str, Any], seed: int) -> None:
-    """The whole configuration of a run as TOML; what is unset is left out."""
+def write_config(
+    path: Path, recipe: Recipe, store: dict[str, Any], seed: int, seeds: Sequence[int] | None = None
+) -> None:
+    """The whole configuration of a run as TOML; what is unset is left out. `seeds`: of all repeats, where there are."""
+    repeated = {} if seeds is None else {"seeds": list(seeds)}
     tables = {name: _set_values(getattr(recipe, name)) for name in ("rendering", "splitting", "training")}
-    write_text(path, tomli_w.dumps({"seed": seed, **tables, "store": store}))
+    write_text(path, tomli_w.dumps({"seed": seed, **repeated, **tables, "store": store}))
 
 
 def _set_values(config: Any) -> dict[str, Any]:
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items() if v is not None}
+    return {key: _plain(value) for key, value in asdict(config).items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """A value as TOML knows it."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def read_recipe(path: Path) -> tuple[Recipe, int]:

@@ -1,6 +1,7 @@
 """A run folder from start to end: train, evaluate, audit, report; and a trained run on another store."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,33 @@ from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
 
+Say = Callable[[str], None]
+
+
+def nobody(_: str) -> None:
+    """Nobody is told."""
+
 
 def train_run(
-    images: Images, run: Path, recipe: Recipe, seed: int, progress: Progress, *, overwrite: bool = False
+    images: Images,
+    run: Path,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+    say: Say = nobody,
 ) -> dict[str, Any]:
     """Train on a store and write the whole run folder; returns what `metrics.json` holds.
 
     Everything about the labels, the recipe and the folder is checked before anything is written.
+
+    Parameters
+    ----------
+    overwrite
+        Replace an earlier run there.
+    say
+        Told what a file of folds left out.
 
     Raises
     ------
@@ -34,11 +55,20 @@ def train_run(
     folds = make_folds(images, recipe, seed)
     check_recipe(images, folds, recipe)
     _prepare(run, overwrite)
+    for note in folds.notes:
+        say(note)
     write_config(run / "config.toml", recipe, store_facts(images), seed)
     fitted = fit(images, folds, recipe, run, seed, progress)
     taught = _taught(recipe, fitted.shown, folds.classes)
     result = evaluate(fitted.classifier, images, folds, taught, fitted.device, seed, progress)
-    extra = {"split": recipe.splitting.split, "seconds": {"train": fitted.seconds}, "failure": fitted.failure}
+    extra: dict[str, Any] = {
+        "split": recipe.splitting.split,
+        "seconds": {"train": fitted.seconds},
+        "failure": fitted.failure,
+        "folds_hash": folds.content_hash(),
+    }
+    if folds.notes:
+        extra["notes"] = list(folds.notes)
     return _finish(run, result, extra, images, folds, seed)
 
 
@@ -51,9 +81,10 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     Raises
     ------
     InputError
-        The run and the store do not fit together, or the store has no labels of both classes.
+        The run and the store do not fit together, the store has no labels of both classes, or `run` holds repeats.
     """
     recipe, seed = read_recipe(run / "config.toml")
+    _refuse_repeats(run)
     classifier, facts = load_classifier(run)
     if images.spec.binning.bins != facts["bins"]:
         raise InputError(
@@ -75,6 +106,15 @@ def _taught(recipe: Recipe, shown: float, classes: int) -> Taught:
     """What the loss and the batches made the network believe about the prior."""
     settings = recipe.training
     return Taught(shown, class_weights(settings, shown, classes), settings.gamma if settings.loss == "focal" else 0.0)
+
+
+def _refuse_repeats(run: Path) -> None:
+    repeats = sorted(run.glob("*/model.safetensors"))
+    if repeats and not (run / "model.safetensors").exists():
+        raise InputError(
+            f"{run} holds {len(repeats)} repeats, each a network of its own; give one of them, such as "
+            f"{repeats[0].parent}."
+        )
 
 
 def _halves(images: Images, seed: int) -> Folds:

@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from pipeline.errors import InputError
 
-Split = Literal["pair", "regulator", "target", "both"]
+Split = Literal["pair", "regulator", "target", "both", "file"]
 Balance = Literal["down", "over", "natural"]
 Negatives = Literal["all", "matched"]
+SPLITS = get_args(Split)
+MOST_FOLDS = 1000
 
 
 def _require(good: bool, message: str) -> None:
@@ -51,9 +54,18 @@ class Splitting:
     ----------
     split
         `both`: both genes of a test pair are unseen in training (the headline; nothing of the labels leaks).
-        `regulator`, `target`: gene_a, gene_b unseen. `pair`: only the pair unseen.
+        `regulator`, `target`: gene_a, gene_b unseen. `pair`: only the pair unseen. `file`: as a file says.
     test_share, validation_share
-        Share of the genes (of the pairs, for `pair`) set aside.
+        Share of the genes (of the pairs, for `pair`) set aside. Under cross-validation the test's is 1 in `folds`.
+    fold_file
+        For `file`: a table gene,fold or gene_a,gene_b,fold, or CNNC's division file. Folds are numbers (each is the
+        test once, the next one then validation) or the words train, validation, test.
+    folds
+        Cross-validation over so many groups of genes (of pairs, for `pair`), each the test once; under `both` a pair
+        is tested if both genes are of the group, 1 in `folds` of the pairs in all. Absent: one split; for a file of
+        numbers, all of them.
+    fold
+        Only this one of the folds, from 0 up. Absent: all, one after the other.
     negatives
         `all`, or `matched`: in each fold, partners of the positives swapped, so that each gene is as often positive as
         negative there and labels alone tell nothing; the prevalence is then a half.
@@ -62,16 +74,41 @@ class Splitting:
     split: Split = "both"
     test_share: float = 0.3
     validation_share: float = 0.1
+    fold_file: Path | None = None
+    folds: int | None = None
+    fold: int | None = None
     negatives: Negatives = "all"
 
     def __post_init__(self) -> None:
-        held_out = self.test_share + self.validation_share
+        if self.fold_file is not None:
+            object.__setattr__(self, "fold_file", Path(self.fold_file))  # from a run's config.toml it comes as text
+        _require(self.split in SPLITS, f"split {self.split!r} is unknown; give {', '.join(SPLITS)}.")
+        _require(self.split != "file" or self.fold_file is not None,
+                 "split is file and none is given, so nothing says what is tested; give --fold-file FILE.")  # fmt: skip
+        _require(self.split == "file" or self.fold_file is None,
+                 f"fold file {self.fold_file} is given and the split is {self.split}, which would leave it aside; "
+                 "give --split file, or no file.")  # fmt: skip
+        self._check_folds()
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        held_out = (1 / self.folds if self.folds else self.test_share) + self.validation_share
         good = self.test_share > 0 and self.validation_share > 0 and held_out < 1
-        _require(good, f"test share {self.test_share} and validation share {self.validation_share} must be above 0 and "
-                       "leave something to train on: their sum must be below 1.")  # fmt: skip
-        _require(self.split in ("pair", "regulator", "target", "both"),
-                 f"split {self.split!r} is unknown; give pair, regulator, target or both.")  # fmt: skip
         _require(self.negatives in ("all", "matched"), f"negatives {self.negatives!r} is unknown; give all or matched.")
+        told = f"one of {self.folds} folds" if self.folds else f"test share {self.test_share}"
+        _require(good, f"{told} and validation share {self.validation_share} must be above 0 and leave something to "
+                       "train on: their sum must be below 1.")  # fmt: skip
+
+    def _check_folds(self) -> None:
+        if self.folds is not None:
+            _require(2 <= self.folds <= MOST_FOLDS, f"folds is {self.folds}: cross-validation needs at least 2 groups, "
+                                                    f"to be tested in turn; give 2 to {MOST_FOLDS}.")  # fmt: skip
+        if self.fold is None:
+            return
+        _require(self.folds is not None or self.split == "file",
+                 f"fold is {self.fold} and it is not said of how many; give --folds too.")  # fmt: skip
+        _require(0 <= self.fold < (self.folds or MOST_FOLDS),
+                 f"fold is {self.fold}: folds count from 0; give 0 to {(self.folds or MOST_FOLDS) - 1}.")  # fmt: skip
 
 
 @dataclass(frozen=True)

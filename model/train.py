@@ -22,16 +22,19 @@ from model.classifier import (
     score_rows,
     turned_labels,
 )
+from model.foldfile import given_folds
 from model.losses import Loss, make_loss
 from model.metrics import best_threshold, ranking_scores
 from model.neighbours import Neighbourhoods, neighbourhoods
 from model.optimize import choose_precision, compiled, make_optimizer, moving_average, rate_at
 from model.sampling import Rows
-from model.spec import Recipe, Training
-from model.splits import TEST, TRAIN, VALIDATION, Folds, assign_folds
+from model.spec import Recipe, Splitting, Training
+from model.splits import TEST, TRAIN, VALIDATION, FoldArray, Folds, assign_folds, match_negatives
 from model.stream import Batch, PairStream
 from pipeline.errors import InputError
 from pipeline.images import Images
+from pipeline.naming import Vocabulary
+from pipeline.pairs import Pairs
 from pipeline.progress import Progress
 
 VALIDATION_ROWS = 20_000  # scored after every epoch; a random part of a larger fold says the same
@@ -55,10 +58,10 @@ def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
     Raises
     ------
     InputError
-        No labels, or a fold without both classes.
+        No labels, a fold without both classes, or a file of folds that does not fit (see `model.foldfile`).
     """
     pairs = images.pairs()
-    folds = assign_folds(pairs, images.array("gene").size, recipe.splitting, seed)
+    folds, notes = _assigned(images, pairs, recipe.splitting, seed)
     rows = [np.flatnonzero(folds == fold) for fold in (TRAIN, VALIDATION, TEST)]
     if not (pairs.label >= 0).any():
         raise InputError(
@@ -71,7 +74,18 @@ def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
                 f"the {name} fold of {images.path} has {positive:,} positive and {negative:,} negative pairs, both are "
                 f"needed; give more labelled pairs, another --split than {recipe.splitting.split}, or larger shares."
             )
-    return Folds(pairs, rows[0], rows[1], rows[2], is_directed(images))
+    return Folds(pairs, rows[0], rows[1], rows[2], is_directed(images), notes)
+
+
+def _assigned(images: Images, pairs: Pairs, splitting: Splitting, seed: int) -> tuple[FoldArray, tuple[str, ...]]:
+    """Fold of every pair, (P,) int8, and what is to be said of it."""
+    genes = images.array("gene").tolist()
+    if splitting.split != "file":
+        return assign_folds(pairs, len(genes), splitting, seed), ()
+    ignore_case = images.provenance.get("pairs", {}).get("ignore_case") == "True"  # as the lists of the store were read
+    vocabulary = Vocabulary(genes, ignore_case=ignore_case)
+    folds, notes = given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
+    return match_negatives(pairs, folds, len(genes), seed) if splitting.negatives == "matched" else folds, notes
 
 
 def is_directed(images: Images) -> bool:

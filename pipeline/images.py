@@ -81,7 +81,7 @@ class Images:
         """Row of the user's list of pairs that names each pair first, (P,); None where they come from no list."""
         if not (self.path / "list_row").is_dir():
             return None
-        return np.asarray(_array(str(self.path), self.spec.plan_hash, "list_row")[: self.spec.n_pairs])
+        return np.asarray(stored_array(str(self.path), self.spec.plan_hash, "list_row")[: self.spec.n_pairs])
 
     def missing_shards(self) -> list[int]:
         """Shards without a valid receipt."""

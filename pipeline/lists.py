@@ -295,3 +295,14 @@ def read_gene_map(path: Path) -> list[tuple[str, str]]:
             f"{path} has {table.shape[1]} columns: a map of genes has two, such as symbol and Entrez id, a gene a row."
         )
     return [(one, other) for one, other in zip(table[0], table[1], strict=True) if one and other]
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Every row of a text table that is not blank, the first included, every value a string; columns are numbers.
+
+    Raises
+    ------
+    InputError
+        No such file, not text, empty, a row longer than the first.
+    """
+    return _read(path)

@@ -1,11 +1,14 @@
 """No test pair has been seen in training: not its mirror, and under `both` not even one of its genes."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_fixtures import make_pairs
 
+import model.splits
 from model.spec import Splitting
 from model.splits import TEST, TRAIN, UNUSED, VALIDATION, Folds, assign_folds, mirror_groups
 from pipeline.pairs import all_pairs
@@ -36,12 +39,8 @@ def sides(pairs, rows):
     return set(np.where(back, b, a).tolist()), set(np.where(back, a, b).tolist())
 
 
-@pytest.mark.parametrize("split", SPLITS)
-@settings(max_examples=80, deadline=None)
-@given(data=st.data())
-def test_no_split_leaks(split, data):
-    pairs, splitting = data.draw(pair_tables()), data.draw(splittings(split))
-    folds = assign_folds(pairs, N_GENES, splitting, data.draw(st.integers(0, 9)))
+def check_no_leak(pairs, folds, split):
+    """Labelled pairs only, mirrors in one fold, and no gene of the held-out side in two."""
     parts = {fold: np.flatnonzero(folds == fold) for fold in (TRAIN, VALIDATION, TEST)}
     used = np.flatnonzero(folds != UNUSED)
     assert set(np.unique(folds)) <= {UNUSED, TRAIN, VALIDATION, TEST}
@@ -51,7 +50,6 @@ def test_no_split_leaks(split, data):
         pair = frozenset((int(pairs.gene_a[row]), int(pairs.gene_b[row])))
         assert fold_of.setdefault(pair, folds[row]) == folds[row], "a mirror sits in another fold"
     if split == "pair":
-        assert used.size == (pairs.label >= 0).sum()
         return
     seen, held_out = sides(pairs, parts[TRAIN]), sides(pairs, parts[TEST])
     watched = sides(pairs, parts[VALIDATION])
@@ -62,6 +60,17 @@ def test_no_split_leaks(split, data):
     assert not seen[side] & held_out[side]
     if split != "both":
         assert not watched[side] & (seen[side] | held_out[side])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_no_split_leaks(split, data):
+    pairs, splitting = data.draw(pair_tables()), data.draw(splittings(split))
+    folds = assign_folds(pairs, N_GENES, splitting, data.draw(st.integers(0, 9)))
+    check_no_leak(pairs, folds, split)
+    if split == "pair":
+        assert (folds != UNUSED).sum() == (pairs.label >= 0).sum()
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -136,3 +145,113 @@ def test_a_third_class_is_told_from_the_labels():
             Folds(make_pairs(range(len(label)), range(1, len(label) + 1), label), none, none, none, True).classes
             == classes
         )
+
+
+# ---------------------------------------------------------------- cross-validation
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_no_fold_of_a_cross_validation_leaks(split, data):
+    pairs, n_folds, seed = data.draw(pair_tables()), data.draw(st.integers(2, 6)), data.draw(st.integers(0, 9))
+    groups = []
+    for fold in range(n_folds):
+        splitting = Splitting(split, validation_share=0.1, folds=n_folds, fold=fold)
+        folds = assign_folds(pairs, N_GENES, splitting, seed)
+        check_no_leak(pairs, folds, split)
+        np.testing.assert_array_equal(folds, assign_folds(pairs, N_GENES, splitting, seed))
+        groups.append(folds == TEST)
+    tested = np.sum(groups, axis=0)
+    assert tested.max(initial=0) <= 1, "a pair is tested twice"
+    if split == "pair":
+        np.testing.assert_array_equal(tested, (pairs.label >= 0).astype(int))
+
+
+@pytest.mark.parametrize(("split", "side"), [("regulator", 0), ("target", 1)])
+def test_every_gene_of_the_held_out_side_is_tested_once(split, side):
+    regulator, target = np.repeat(np.arange(10), 30), np.tile(np.arange(10, 40), 10)
+    pairs = make_pairs(regulator, target, np.zeros(300))
+    total = (10, 30)[side]
+    tested = []
+    for fold in range(5):
+        folds = assign_folds(pairs, 40, Splitting(split, folds=5, fold=fold), seed=0)
+        genes = {part: sides(pairs, np.flatnonzero(folds == part))[side] for part in (TRAIN, VALIDATION, TEST)}
+        assert [len(genes[part]) for part in (TEST, VALIDATION)] == [total // 5, total // 10]
+        tested += sorted(genes[TEST])
+    assert sorted(tested) == list(range(side * 10, side * 10 + total))
+
+
+def test_folds_under_both_test_the_pairs_within_each_group():
+    """1 in K of all pairs in all, as those between two groups have a gene in training whichever is held out."""
+    pairs = all_pairs(40)
+    pairs.label[:] = 0
+    tested = [
+        int((assign_folds(pairs, 40, Splitting("both", folds=4, fold=fold), seed=0) == TEST).sum()) for fold in range(4)
+    ]
+    assert tested == [10 * 9 // 2] * 4
+
+
+def test_groups_of_a_cross_validation_have_their_share_of_the_hubs():
+    """Ten genes of 50 hold all positives: dealt without strata, a group of ten would often get none or five."""
+    regulator, target = np.repeat(np.arange(50), 20), np.tile(np.arange(50, 70), 50)
+    pairs = make_pairs(regulator, target, regulator < 10)
+    for seed in range(10):
+        for fold in range(5):
+            folds = assign_folds(pairs, 70, Splitting("regulator", folds=5, fold=fold), seed)
+            hubs = set(regulator[(folds == TEST) & (regulator < 10)].tolist())
+            assert len(hubs) == 2
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_folds_do_not_depend_on_how_many_pairs_are_looked_at_together(split, monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 30, (2, 700))
+    pairs = make_pairs(a[a != b], b[a != b], rng.integers(-1, 3, int((a != b).sum())))
+    for splitting in (Splitting(split), Splitting(split, folds=3, fold=2)):
+        whole = assign_folds(pairs, 30, splitting, seed=4)
+        with monkeypatch.context() as patch:
+            patch.setattr(model.splits, "BLOCK", 37)
+            np.testing.assert_array_equal(assign_folds(pairs, 30, splitting, seed=4), whole)
+
+
+SAME_FOLDS = {
+    "pair": "1e167a63035341bf",
+    "regulator": "971283316342798b",
+    "target": "d29ee3cb0a563cb2",
+    "both": "3eb30bf7bbd371da",
+}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_seed_gives_the_folds_that_it_gave_in_the_first_release(split):
+    """Runs are repeated from their recipe and seed alone: hashes of the folds as version 0.1.0 dealt them."""
+    rng = np.random.default_rng(11)
+    a, b = rng.integers(0, 60, (2, 3000))
+    pairs = make_pairs(a[a != b], b[a != b], rng.choice([-1, 0, 0, 0, 1, 2], int((a != b).sum())))
+    folds = assign_folds(pairs, 60, Splitting(split), seed=5)
+    assert hashlib.sha256(folds.tobytes()).hexdigest()[:16] == SAME_FOLDS[split]
+
+
+def test_equal_folds_have_an_equal_hash_and_others_have_not():
+    pairs, rows = make_pairs([0, 1, 2], [1, 2, 3], [0, 1, 0]), [np.array([i]) for i in range(3)]
+    one = Folds(pairs, *rows, False)
+    assert one.content_hash() == Folds(pairs, *[part.astype(np.int32) for part in rows], True).content_hash()
+    assert one.content_hash() != Folds(pairs, rows[1], rows[0], rows[2], False).content_hash()
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"split": "gene"}, ["'gene'", "pair, regulator, target, both, file"]),
+    ({"split": "file"}, ["--fold-file"]),
+    ({"split": "pair", "fold_file": "folds.csv"}, ["folds.csv", "--split file"]),
+    ({"folds": 1}, ["folds is 1", "2 to 1000"]),
+    ({"folds": 2000}, ["2000"]),
+    ({"folds": 2, "validation_share": 0.5}, ["one of 2 folds", "0.5", "below 1"]),
+    ({"test_share": 0.9}, ["0.9", "below 1"]),
+    ({"fold": 1}, ["fold is 1", "--folds"]),
+    ({"folds": 3, "fold": 3}, ["fold is 3", "0 to 2"]),
+    ({"folds": 3, "fold": -1}, ["fold is -1", "0 to 2"]),
+])  # fmt: skip
+def test_splits_that_cannot_be_are_refused(options, words, refuses):
+    with refuses(*words):
+        Splitting(**options)
