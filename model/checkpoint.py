@@ -11,13 +11,14 @@ from typing import Any
 import tomli_w
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from model.spec import Recipe, Rendering, Splitting, Training
 from pipeline.errors import InputError
 
 FORMAT_VERSION = "1"
+HEADER_SIZE_BYTES = 8  # of a safetensors file: the length of the JSON that follows
 
 
 def write_text(path: Path, text: str) -> None:
@@ -31,8 +32,18 @@ def save_weights(path: Path, state: dict[str, Tensor], facts: dict[str, Any]) ->
     """Write weights with the facts needed to use them (bins, classes, …) in the file's own header."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     header = {"format": "pairscape-model", "format_version": FORMAT_VERSION, "facts": json.dumps(facts, sort_keys=True)}
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, aside, metadata=header)
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, metadata=header)
+    aside.write_bytes(_sorted_header(content))
     aside.replace(path)
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """The same file with its header in order: safetensors writes the metadata in another order each time."""
+    size = int.from_bytes(content[:HEADER_SIZE_BYTES], "little")
+    header = json.loads(content[HEADER_SIZE_BYTES : HEADER_SIZE_BYTES + size])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    padded = text.ljust(-(-len(text) // HEADER_SIZE_BYTES) * HEADER_SIZE_BYTES)  # the weights stay aligned
+    return len(padded).to_bytes(HEADER_SIZE_BYTES, "little") + padded + content[HEADER_SIZE_BYTES + size :]
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

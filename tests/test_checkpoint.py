@@ -50,17 +50,26 @@ def test_what_is_no_trained_run_is_refused(tmp_path):
         load_weights(path)
 
 
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    """The library's own header is in another order each time."""
+    files = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for file in files:
+        save_weights(file, STATE, FACTS)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_weights_half_written_leave_the_earlier_ones(tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     save_weights(path, STATE, FACTS)
 
-    def out_of_disk(state, target, metadata):
+    def out_of_disk(target, content):
         assert target != path
-        target.write_bytes(b"half")
+        with target.open("wb") as file:
+            file.write(content[: len(content) // 2])
         assert_stored(path)  # also while the new ones are being written
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", out_of_disk)
+    monkeypatch.setattr(checkpoint.Path, "write_bytes", out_of_disk)
     with pytest.raises(OSError, match="No space"):
         save_weights(path, {"other": torch.zeros(1)}, {})
     assert_stored(path)
