@@ -3,11 +3,14 @@
 import shutil
 from dataclasses import replace
 
+import fsspec
 import numpy as np
 import pytest
+import torch
 import zarr
 from model_fixtures import sharded_store
 
+from model.stream import PairStream
 from pipeline import reading
 from pipeline.errors import JobError
 from pipeline.images import open_images, shard_file
@@ -88,3 +91,22 @@ def test_a_damaged_shard_is_named(copy, damage, word, refuses):
     read_images(copy, np.arange(0, 2048))  # the others can be read
     with refuses("shard 1", word, "pairscape heatmaps", kind=JobError):
         read_images(copy, np.array([2048, 2049]))
+
+
+def test_a_store_behind_a_url_reads_the_same(images):
+    """Object storage, as zarr and fsspec have it; opening one by its URL is for `pipeline.images` to learn."""
+    memory = fsspec.filesystem("memory")
+    for file in images.path.rglob("*"):
+        if file.is_file():
+            memory.pipe(f"/reading.zarr/{file.relative_to(images.path)}", file.read_bytes())
+    remote = replace(images, path="memory://reading.zarr")
+    rows = [0, 300, 2047, 2048, 4559]
+    assert_as_zarr(read_images(remote, np.array(rows)), remote, rows, images)
+    label = images.array("label")
+    streams = [
+        PairStream(each, np.arange(label.size), label, balance="down", ratio=2.0, batch_size=50, seed=0)
+        for each in (images, remote)
+    ]
+    for here, there in zip(*streams, strict=True):
+        assert torch.equal(here.counts, there.counts)
+        assert torch.equal(here.row, there.row)
