@@ -16,7 +16,6 @@ from model.report import (
     label_leak,
     number,
     percent,
-    rate,
     split_words,
     whole,
 )
