@@ -9,7 +9,16 @@ from typing import Any
 import jinja2
 
 from model import figures
-from model.report import EXPRESSION_BASELINES, SCORER_WORDS, finite, number, percent, rate, split_words, whole
+from model.report import (
+    EXPRESSION_BASELINES,
+    SCORER_WORDS,
+    finite,
+    label_leak,
+    number,
+    percent,
+    split_words,
+    whole,
+)
 from pipeline.errors import InputError
 
 METRICS = {"average_precision": "Average precision", "auroc": "AUROC", "balanced_accuracy": "Balanced accuracy"}
@@ -59,7 +68,7 @@ def render_overview(name: str, metrics: Mapping[str, Any]) -> str:
         scorers=scorer_rows(metrics),
         repeats=[repeat_row(repeat) for repeat in metrics["repeats"]],
         metric_names=METRICS,
-        notes=metrics["notes"],
+        notes=[note for note in (label_leak(metrics), *metrics["notes"]) if note],
         collapsed=metrics["collapse_reason"] if metrics["collapsed"] else "",
         shared=any("fold" in repeat for repeat in metrics["repeats"]),
     )
@@ -69,7 +78,8 @@ def headline(metrics: Mapping[str, Any]) -> str:
     """The chief figure with its spread."""
     folds = len({repeat["fold"] for repeat in metrics["repeats"] if "fold" in repeat})
     seeds = len(metrics["seeds"])
-    parts = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in ((folds, "fold"), (seeds, "seed")) if n]
+    counted = [(folds, "fold")] * (folds > 0) + [(seeds, "seed")] * (seeds > 1 or not folds)
+    parts = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in counted]
     return f"AUROC {with_spread(metrics, 'test', 'auroc')} over {' of '.join(parts)}"
 
 
@@ -163,7 +173,7 @@ def repeat_row(repeat: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": repeat["name"],
         "n_test": whole(repeat["n_test"]),
-        "positive": rate(repeat["prevalence"]),
+        "positive": percent(repeat["prevalence"]),
         "figures": [number(repeat["test"].get(metric)) for metric in METRICS],
         "rival": f"{number(value)} {rival}" if name else "–",
         "labels_only": number(repeat["audit"].get("labels_only", {}).get("auroc")),

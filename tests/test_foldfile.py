@@ -4,14 +4,16 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model_fixtures import make_pairs
+from model_fixtures import curved_store, make_pairs
 
 from model.foldfile import count_folds, given_folds, read_fold_file
-from model.spec import Splitting
+from model.spec import Recipe, Splitting
 from model.splits import TEST, TRAIN, UNUSED, VALIDATION
+from model.train import make_folds
 from pipeline.naming import Vocabulary
 from pipeline.pairs import all_pairs, cross_pairs
 
@@ -207,6 +209,26 @@ def test_files_that_do_not_fit_are_refused(text, options, words, tmp_path, refus
 def test_the_division_of_another_list_is_refused(tmp_path, refuses):
     with refuses("9 rows", "10 or more"):
         place(tmp_path, "0\n2\n5\n9\n", regulators_by_targets(), list_row=np.arange(1, 10, dtype=np.int32))
+
+
+# ---------------------------------------------------------------- in a store
+
+
+def test_a_division_follows_its_rows_into_the_store(tmp_path, tmp_path_factory):
+    images = curved_store(tmp_path_factory.getbasetemp())
+    listed = pd.read_csv(images.path.with_name("pairs.csv"))
+    (tmp_path / "list_num.txt").write_text("0\n900\n1800\n2916\n")
+    recipe = Recipe(splitting=Splitting("file", fold_file=tmp_path / "list_num.txt", fold=1))
+    folds = make_folds(images, recipe, seed=0)
+    gene = images.array("gene")
+    for rows, block in (
+        (folds.test, slice(900, 1800)),
+        (folds.validation, slice(1800, 2916)),
+        (folds.train, slice(900)),
+    ):
+        found = set(zip(gene[folds.pairs.gene_a[rows]], gene[folds.pairs.gene_b[rows]], strict=True))
+        assert found == set(zip(listed["gene_a"][block], listed["gene_b"][block], strict=True))
+    assert folds.notes == ("list_num.txt: 3 of 3 blocks of the list are in the store",)
 
 
 # ---------------------------------------------------------------- files as published

@@ -13,11 +13,14 @@ from model_fixtures import small_store as tiny_store
 
 import model.repeat
 import pairscape
+from model.checkpoint import write_config
 from model.closing import print_closing
+from model.evaluate import store_facts
 from model.repeat import _finished, plan_repeats, read_seeds, summary, train_repeats
 from model.run import evaluate_run, train_run
 from model.spec import Recipe, Splitting, Training
 from model.spread import mean_of, spread_of
+from model.train import make_folds
 from pipeline.progress import Silent
 
 BRIEF = Training(epochs=1, batch_size=128)
@@ -55,6 +58,24 @@ def again(images, run, recipe=FOLDS, seeds=None, seed=0, **options):
         images, run, recipe, plan_repeats(recipe, seeds, seed), Silent(), say=told.append, **options
     )
     return metrics, [line.split(",")[0] for line in told if "kept" not in line]
+
+
+@pytest.fixture
+def pretended(monkeypatch, folds_run):
+    """Training that takes no time: the folder of a trained fold, under the recipe, seed and folds asked for."""
+
+    def pretend(images, folder, recipe, seed, progress, *, overwrite, say):
+        if folder.exists():
+            shutil.rmtree(folder)
+        shutil.copytree(folds_run / f"fold-{recipe.splitting.fold or 0}", folder)
+        write_config(folder / "config.toml", recipe, store_facts(images), seed)
+        folds = make_folds(images, recipe, seed)
+        metrics = read_metrics(folder) | {"folds_hash": folds.content_hash(), "seed": seed, "notes": list(folds.notes)}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        return metrics
+
+    monkeypatch.setattr(model.repeat, "train_run", pretend)
+    return pretend
 
 
 def without_time(metrics):
@@ -138,7 +159,7 @@ def test_a_collapse_of_one_repeat_is_the_headline(folds_run):
 # ---------------------------------------------------------------- going on
 
 
-def test_what_is_finished_is_kept_and_the_rest_is_trained_to_the_same_figures(images, copy):
+def test_what_is_finished_is_kept_and_the_rest_is_trained_to_the_same_figures(images, copy, pretended):
     whole = without_time(read_metrics(copy))
     shutil.rmtree(copy / "fold-2")
     (copy / "fold-1" / "metrics.json").unlink()  # killed while it was evaluated
@@ -148,35 +169,35 @@ def test_what_is_finished_is_kept_and_the_rest_is_trained_to_the_same_figures(im
     assert without_time(metrics) == whole
 
 
-def test_an_interrupted_command_goes_on(images, tmp_path, monkeypatch, folds_run):
+def test_an_interrupted_command_goes_on(images, tmp_path, monkeypatch, folds_run, pretended):
     trained = []
 
     def killed(*arguments, **options):
         if trained:
             raise KeyboardInterrupt
         trained.append(arguments[1].name)
-        return train_run(*arguments, **options)
+        return pretended(*arguments, **options)
 
-    monkeypatch.setattr(model.repeat, "train_run", killed)
-    with pytest.raises(KeyboardInterrupt):
-        again(images, tmp_path / "run")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(model.repeat, "train_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            again(images, tmp_path / "run")
     metrics, rest = again(images, tmp_path / "run")
     assert (trained, rest) == (["fold-0"], ["fold-1", "fold-2"])
     assert without_time(metrics) == without_time(read_metrics(folds_run))
 
 
-def test_a_fold_trained_on_its_own_is_one_of_them(images, folds_run, tmp_path):
+def test_a_fold_trained_on_its_own_is_one_of_them(images, folds_run, tmp_path, pretended):
     shutil.copytree(folds_run / "fold-1", tmp_path / "run" / "fold-1")
     shutil.copytree(folds_run / "fold-2", tmp_path / "run" / "fold-2")
     assert again(images, tmp_path / "run")[1] == ["fold-0"]
 
 
-def test_overwrite_trains_all_anew(images, copy):
+def test_overwrite_trains_all_anew(images, copy, pretended):
     assert again(images, copy, overwrite=True)[1] == ["fold-0", "fold-1", "fold-2"]
 
 
-def test_seeds_are_added_to_those_there_are(images, tmp_path):
+def test_seeds_are_added_to_those_there_are(images, tmp_path, pretended):
     recipe = Recipe(training=BRIEF)
     first, trained = again(images, tmp_path / "run", recipe, seeds=(3,))
     assert trained == ["seed-3"]
@@ -209,7 +230,7 @@ def test_folders_that_hold_something_else_are_refused(images, folds_run, tmp_pat
         again(images, tmp_path / "file")
 
 
-def test_a_changed_file_of_folds_is_noticed(images, tmp_path, refuses):
+def test_a_changed_file_of_folds_is_noticed(images, tmp_path, refuses, pretended):
     file, names = tmp_path / "folds.csv", gene_names(108)
     lines = [f"{name},{i % 3}" for i, name in enumerate(names)]
     file.write_text("\n".join(["TF,fold", *lines]))
