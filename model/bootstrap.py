@@ -81,11 +81,11 @@ class Ranking:
         """
         # only sums up to the ends of the groups with positives are needed, and positives are few
         cuts = np.unique(np.concatenate([[0], self.start, self.stop[self.stop < self.order.size]]))
-        until = np.cumsum(np.add.reduceat(weights, cuts, axis=1, dtype=np.int64), axis=1)
+        until = np.cumsum(np.add.reduceat(weights, cuts, axis=1, dtype=np.int32), axis=1, dtype=np.int64)
         until = np.concatenate([np.zeros((len(until), 1), np.int64), until], axis=1)
         ends = np.append(cuts, self.order.size)  # until[:, i] = weight of the rows before ends[i]
         first = np.searchsorted(self.group, np.arange(self.start.size))
-        hits = np.add.reduceat(weights[:, self.positive], first, axis=1, dtype=np.int64)  # (R, K)
+        hits = np.add.reduceat(np.take(weights, self.positive, axis=1), first, axis=1, dtype=np.int64)  # (R, K)
         hits_until, total = np.cumsum(hits, axis=1), until[:, -1]
         positives = hits_until[:, -1]
         before, behind = until[:, np.searchsorted(ends, self.start)], until[:, np.searchsorted(ends, self.stop)]
@@ -119,7 +119,7 @@ def resampled(
         Name → figure → (resamples,), NaN where a resample lacks a class.
     """
     rankings = {name: Ranking.of(label, score) for name, score in scores.items()}
-    in_order = {name: units[ranking.order] for name, ranking in rankings.items()}
+    in_order = {name: np.asfortranarray(units[ranking.order]) for name, ranking in rankings.items()}
     parts: dict[str, list[Figures]] = {name: [] for name in scores}
     for drawn in _draws(int(units.max()) + 1, len(units), seed, resamples):
         for name, ranking in rankings.items():
@@ -138,9 +138,10 @@ def _draws(n_units: int, n_rows: int, seed: int, resamples: int) -> Iterator[Wei
 
 
 def _row_weights(drawn: Weights, units: Units) -> Weights:
-    weights = drawn[:, units[:, 0]]
-    for column in units.T[1:]:
-        weights *= drawn[:, column]
+    first, *others = units.T
+    weights = np.take(drawn, first, axis=1)  # a third of the time of indexing
+    for column in others:
+        weights *= np.take(drawn, column, axis=1)
     return weights
 
 
