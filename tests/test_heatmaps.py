@@ -239,7 +239,9 @@ def test_listed_pairs_keep_their_labels_through_the_order_of_the_store(expressio
     pairs = open_images(tmp_path / "i.zarr").pairs()
     found = list(zip(pairs.gene_a.tolist(), pairs.gene_b.tolist(), pairs.label.tolist(), strict=True))
     assert {(a, b): label for a, b, label in found} == listed
-    assert [lines[row] for row in open_images(tmp_path / "i.zarr").list_row()] == [f"G{a},G{b},{c}" for a, b, c in found]
+    assert [lines[row] for row in open_images(tmp_path / "i.zarr").list_row()] == [
+        f"G{a},G{b},{c}" for a, b, c in found
+    ]
 
 
 def test_pairs_of_no_list_have_no_rows_of_one(expression_path, shards_of_48, tmp_path):

@@ -30,7 +30,9 @@ except SystemExit as end:
 """
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "heatmaps --help", "simulate --help", "train --help"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "heatmaps --help", "simulate --help", "plant --help", "train --help"]
+)
 def test_help_loads_nothing_heavy(arguments):
     assert loaded_by(HELP.format(arguments=arguments.split())) == set()
 
