@@ -139,7 +139,7 @@ def _draws(n_units: int, n_rows: int, seed: int, resamples: int) -> Iterator[Wei
 
 def _row_weights(drawn: Weights, units: Units) -> Weights:
     first, *others = units.T
-    weights = np.take(drawn, first, axis=1)  # a third of the time of indexing
+    weights: Weights = np.take(drawn, first, axis=1)  # a third of the time of indexing
     for column in others:
         weights *= np.take(drawn, column, axis=1)
     return weights
