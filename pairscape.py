@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from model.spec import Recipe, Rendering, Splitting, Training
 from model.spec import preset as recipe_preset
 from pipeline.errors import InputError, JobError
-from pipeline.spec import Atlas, Binning, Compute, PairSource
+from pipeline.spec import Atlas, Binning, Compute, PairSource, Planting
 
 if TYPE_CHECKING:  # `pairscape --help` loads neither torch nor dask: commands import what they need
     from pipeline.heatmaps import Request
@@ -148,7 +148,7 @@ def plan(
     codes
         Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
     seed
-        Of the split of the cells under `--labels replicate`.
+        Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     quiet
         No progress bars, no table.
     """
@@ -204,7 +204,7 @@ def heatmaps(
     codes
         Where the encoded matrix is kept for reuse. Absent: beside the images.
     seed
-        Of the split of the cells under `--labels replicate`.
+        Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     quiet
         No progress bars, no summary.
     """
@@ -447,6 +447,37 @@ def simulate(
     with _progress(quiet) as progress, open_client(compute) as client:
         made = simulate_atlas(atlas, expression, client, progress, counts=counts, overwrite=overwrite)
     _say(quiet, f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
+
+
+@app.command
+def plant(
+    source: Any,
+    expression: Path,
+    /,
+    *,
+    planting: Annotated[Planting, Flat],
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Known truth in real cells: chosen pairs made dependent by dealing values to other cells; each gene keeps its own.
+
+    Writes the store and, beside it, the pairs with labels and kinds as NAME.tsv, which `heatmaps --pairs` reads.
+
+    Parameters
+    ----------
+    source
+        Expression store, or any matrix that `ingest` reads; in Python also an AnnData.
+    expression
+        Store to write, ending in .zarr.
+    overwrite
+        Replace an existing store, and the list beside it.
+    quiet
+        Print no summary.
+    """
+    from pipeline.plant import plant_truth
+
+    made = plant_truth(source, Path(expression), planting, overwrite=overwrite)
+    _say(quiet, f"wrote {expression}: {made.line()}")
 
 
 # ── what the commands share ──────────────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ from pipeline.errors import InputError
 
 Split = Literal["pair", "regulator", "target", "both", "file"]
 Balance = Literal["down", "natural"]
+Negatives = Literal["all", "matched"]
 SPLITS = get_args(Split)
 MOST_FOLDS = 1000
 
@@ -55,6 +56,9 @@ class Splitting:
         `regulator`, `target`: gene_a, gene_b unseen. `pair`: only the pair unseen. `file`: as a file says.
     test_share, validation_share
         Share of the genes (of the pairs, for `pair`) set aside. Under cross-validation the test's is 1 in `folds`.
+    negatives
+        `all`, or `matched`: in each fold, partners of the positives swapped, so that each gene is as often positive as
+        negative there and labels alone tell nothing; the prevalence is then a half.
     fold_file
         For `file`: a table gene,fold or gene_a,gene_b,fold, or CNNC's division file. Folds are numbers (each is the
         test once, the next one then validation) or the words train, validation, test.
@@ -69,6 +73,7 @@ class Splitting:
     split: Split = "both"
     test_share: float = 0.3
     validation_share: float = 0.1
+    negatives: Negatives = "all"
     fold_file: Path | None = None
     folds: int | None = None
     fold: int | None = None
@@ -82,6 +87,7 @@ class Splitting:
         _require(self.split == "file" or self.fold_file is None,
                  f"fold file {self.fold_file} is given and the split is {self.split}, which would leave it aside; "
                  "give --split file, or no file.")  # fmt: skip
+        _require(self.negatives in ("all", "matched"), f"negatives {self.negatives!r} is unknown; give all or matched.")
         self._check_folds()
         self._check_shares()
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.spec import Splitting
+from pipeline.negatives import matched
 from pipeline.pairs import Pairs
 
 UNUSED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
@@ -84,7 +85,25 @@ def assign_folds(pairs: Pairs, n_genes: int, splitting: Splitting, seed: int) ->
     folds = np.full(len(pairs), UNUSED, np.int8)
     if len(own):
         folds[labelled] = _labelled_folds(own, n_genes, splitting, np.random.default_rng([seed, 2]))
+    if splitting.negatives == "matched":
+        return match_negatives(pairs, folds, n_genes, seed)
     return folds
+
+
+def match_negatives(pairs: Pairs, folds: FoldArray, n_genes: int, seed: int) -> FoldArray:
+    """The folds with matched negatives only, (P,) int8: in each fold every gene is as often positive as negative.
+
+    Whatever the split, labels alone then score 0.5. Other negatives become `UNUSED`; positives stay, also those for
+    which no negative was found.
+    """
+    matched_folds, rng = folds.copy(), np.random.default_rng([seed, 6])
+    for fold in (TRAIN, VALIDATION, TEST):
+        rows = np.flatnonzero(folds == fold)
+        zeros = rows[pairs.label[rows] == 0]
+        if 0 < zeros.size < rows.size:
+            kept, _ = matched(pairs.take(rows), n_genes, rng)
+            matched_folds[np.setdiff1d(zeros, rows[kept])] = UNUSED
+    return matched_folds
 
 
 def labelled_pairs(pairs: Pairs) -> tuple[Mask, Pairs]:

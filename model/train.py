@@ -20,7 +20,7 @@ from model.losses import Loss, make_loss
 from model.metrics import best_threshold, ranking_scores
 from model.sampling import Rows, common_per_rare
 from model.spec import Recipe, Splitting, Training
-from model.splits import TEST, TRAIN, VALIDATION, FoldArray, Folds, assign_folds
+from model.splits import TEST, TRAIN, VALIDATION, FoldArray, Folds, assign_folds, match_negatives
 from model.stream import PairStream, loader
 from pipeline.errors import InputError
 from pipeline.images import Images
@@ -77,7 +77,10 @@ def _assigned(images: Images, pairs: Pairs, splitting: Splitting, seed: int) -> 
         return assign_folds(pairs, len(genes), splitting, seed), ()
     ignore_case = images.provenance.get("pairs", {}).get("ignore_case") == "True"  # as the lists of the store were read
     vocabulary = Vocabulary(genes, ignore_case=ignore_case)
-    return given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
+    folds, notes = given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
+    if splitting.negatives == "matched":
+        folds = match_negatives(pairs, folds, len(genes), seed)
+    return folds, notes
 
 
 def is_directed(images: Images) -> bool:

@@ -96,11 +96,8 @@ def _replicate(
     label_half, cells = split_cells(expression.n_cells, seed, source.image_cells)
     pairs, labels = replicate_labels(found.pairs, expression.select(label_half), source.threshold, source.fdr)
     part = "image half" if source.image_cells is None else f"{source.image_cells:,} of the image half"
-    return (
-        replace(found, pairs=pairs),
-        cells,
-        f"{part} of a random split, seed {seed}; labels {labels} in the other half",
-    )
+    rule = f"{part} of a random split, seed {seed}; labels {labels} in the other half"
+    return replace(found, pairs=pairs), cells, rule
 
 
 def make_heatmaps(

@@ -115,10 +115,13 @@ def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, prove
     root = zarr.create_group(str(aside), zarr_format=3, overwrite=True)
     rows = spec.n_shards * spec.binning.shard_pairs
     _create_sharded(root, spec.binning, rows)
-    columns = {"gene_a": pairs.gene_a, "gene_b": pairs.gene_b, "label": pairs.label, "list_row": pairs.list_row}
-    for name, values in columns.items():
-        if values is None:
-            continue
+    columns: dict[str, NDArray[Any] | None] = {
+        "gene_a": pairs.gene_a,
+        "gene_b": pairs.gene_b,
+        "label": pairs.label,
+        "list_row": pairs.list_row,
+    }
+    for name, values in {name: values for name, values in columns.items() if values is not None}.items():
         array = root.create_array(
             name,
             shape=(rows,),

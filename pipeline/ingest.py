@@ -108,7 +108,7 @@ def ingest(
         adata.var["symbol"] = list(symbols)
     tell("writing")
     with published(target) as aside:
-        _write(adata, aside)
+        write_expression(adata, aside)
     return _summary(adata)
 
 
@@ -116,7 +116,14 @@ def _silence(step: str) -> None:
     pass
 
 
-def _write(adata: AnnData, path: Path) -> None:
+def write_expression(adata: AnnData, path: Path) -> None:
+    """Write X, `layers["counts"]` where it is there, obs, var and uns as expression store, at once.
+
+    Raises
+    ------
+    InputError
+        An annotation cannot be stored.
+    """
     # A group of format 3 makes write_elem write format 3; anndata's own default is still 2.
     root = zarr.open_group(str(path), mode="w-", zarr_format=3)
     _write_annotations(root, AnnData(obs=_storable(adata.obs), var=_storable(adata.var), uns=dict(adata.uns)))

@@ -4,7 +4,7 @@ What the columns mean is decided here and nowhere else:
 
 | a table with | is read as |
 |---|---|
-| a header that names both ends (`Gene1,Gene2,Type`, `source,target,weight`, `TF,target,importance`, …) | those columns |
+| a header that names both ends (`Gene1,Gene2,Type`, `source,target,weight`, `TF,target,importance`) | those columns |
 | OmniPath's `source_genesymbol`, `target_genesymbol` beside `source`, `target` (UniProt) | the symbols |
 | no header | the first two columns |
 | no header, pairs | a third column is the label: CNNC's `a b label` |
@@ -292,7 +292,7 @@ def read_gene_map(path: Path) -> list[tuple[str, str]]:
     table = _read(path)
     if table.shape[1] != 2:
         raise InputError(
-            f"{path} has {table.shape[1]} columns: a map of genes has two, such as symbol and Entrez id, one gene a row."
+            f"{path} has {table.shape[1]} columns: a map of genes has two, such as symbol and Entrez id, a gene a row."
         )
     return [(one, other) for one, other in zip(table[0], table[1], strict=True) if one and other]
 

@@ -1,4 +1,4 @@
-"""Names in a user's list → genes of a matrix: as they are spelled, through a map of names, or whatever their case. Pure.
+"""Names in a user's list → genes of a matrix: as they are spelled, through a map of names, or in any case. Pure.
 
 Every step is asked for: a name that the matrix has is never translated, and a translation that fits two genes is none.
 """

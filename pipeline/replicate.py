@@ -189,8 +189,9 @@ def replicate_labels(
         return strong(pairs, rank_genes(label_cells), threshold), f"|Spearman| >= {threshold:g}"
     if label_cells.shape[0] < LEAST_FDR_CELLS:
         raise InputError(
-            f"a false discovery rate over {label_cells.shape[0]} cells means nothing, and so many label the pairs; give "
-            f"twice {LEAST_FDR_CELLS} cells or more, or --threshold in place of --fdr."
+            f"a false discovery rate over {label_cells.shape[0]} cells means nothing, and so many label the pairs; "
+            f"give twice {LEAST_FDR_CELLS} cells or more, or --threshold in place of --fdr."
         )
     labelled, least = significant(pairs, rank_genes(label_cells), fdr)
-    return labelled, f"Spearman significant at FDR {fdr:g} (|rho| >= {least:.3f})"
+    found = "none is" if np.isnan(least) else f"|rho| >= {least:.3f}"
+    return labelled, f"Spearman significant at FDR {fdr:g} ({found})"

@@ -4,13 +4,14 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from pipeline.errors import InputError
 
 BinningRule = Literal["max", "range", "quantile", "rank"]
 LabelSource = Literal["given", "replicate"]
 NegativeRule = Literal["random", "matched"]
+Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
 
 CHUNK_PAIRS = 256  # images that are compressed together: the unit of reading
 SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of repair
@@ -208,6 +209,62 @@ class Atlas:
             raise InputError(f"types is {self.types}, and every type has a cell; give 1 to {self.cells}, as the cells.")
         if not 0 <= self.seed < 2**62:
             raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2**62 - 1.")
+
+
+@dataclass(frozen=True)
+class Planting:
+    """Which dependences are planted into the cells of a matrix; `pipeline.planted` says how.
+
+    Parameters
+    ----------
+    kinds
+        Kinds of dependence, joined by commas: linear, saturating, threshold, u-shaped, exclusive, simpson. Each gets an
+        equal share of the pairs.
+    planted_pairs
+        Number of planted pairs. Each takes two genes of its own; beyond half of the genes, copies of genes are used.
+    strength
+        Share of the standard deviation of a target's score that comes from its driver: 0 nothing, 1 all of it.
+    negatives_per_positive
+        Pairs of a driver with another pair's target, for each planted pair, in the list.
+    directed
+        List planted pairs both ways, driver → target as 1, target → driver as 2, to learn the direction.
+    background
+        `independent`: all else is dealt at random, so that a pair is dependent if, and only if, it is planted. `real`:
+        drivers and the genes that are not planted stay in their cells, so that negatives show real co-expression.
+    seed
+        Decides pairs and values.
+    """
+
+    kinds: str
+    planted_pairs: int
+    strength: float = 0.8
+    negatives_per_positive: int = 10
+    directed: bool = False
+    background: Literal["independent", "real"] = "independent"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for kind in self.kind_list:
+            if kind not in get_args(Kind):
+                raise InputError(f"kind {kind!r} is unknown; give {', '.join(get_args(Kind))}, joined by commas.")
+        if not 0 < self.strength < 1:
+            raise InputError(f"strength is {self.strength:g}: above 0, as nothing is planted else, and below 1.")
+        if self.negatives_per_positive < 1:
+            raise InputError(
+                f"negatives per positive is {self.negatives_per_positive}: a list has both; give 1 or more."
+            )
+        if self.planted_pairs <= self.negatives_per_positive:
+            raise InputError(
+                f"planted pairs is {self.planted_pairs}: negatives pair a driver with {self.negatives_per_positive} "
+                "targets of other pairs; give more pairs, or fewer --negatives-per-positive."
+            )
+        if self.background not in ("independent", "real"):
+            raise InputError(f"background {self.background!r} is unknown; give independent or real.")
+
+    @property
+    def kind_list(self) -> list[Kind]:
+        """The kinds one by one."""
+        return [cast(Kind, kind.strip()) for kind in self.kinds.split(",")]
 
 
 @dataclass(frozen=True)

@@ -489,7 +489,7 @@ def test_plan_tells_what_was_understood_of_a_list(place, capfd):
     status, out, _ = call(capfd, "plan", "good.h5ad", "--pairs", "known.csv", *LOCAL)
     (place / "known.csv").unlink()
     assert status == 0
-    assert "known.csv: 2 of 3 pairs have both genes in the matrix" in out
+    assert "known.csv: columns 'gene_a', 'gene_b', 'label'; 2 of 3 pairs have both genes in the matrix" in out
     assert "2 candidate pairs, 50.00% of them positive" in out
 
 

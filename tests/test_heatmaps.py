@@ -237,8 +237,26 @@ def test_listed_pairs_keep_their_labels_through_the_order_of_the_store(expressio
     (tmp_path / "pairs.csv").write_text("\n".join(lines))
     run(expression_path, tmp_path / "i.zarr", source=PairSource(pairs=tmp_path / "pairs.csv"))
     pairs = open_images(tmp_path / "i.zarr").pairs()
-    found = zip(pairs.gene_a.tolist(), pairs.gene_b.tolist(), pairs.label.tolist(), strict=True)
+    found = list(zip(pairs.gene_a.tolist(), pairs.gene_b.tolist(), pairs.label.tolist(), strict=True))
     assert {(a, b): label for a, b, label in found} == listed
+    assert [lines[row] for row in open_images(tmp_path / "i.zarr").list_row()] == [
+        f"G{a},G{b},{c}" for a, b, c in found
+    ]
+
+
+def test_pairs_of_no_list_have_no_rows_of_one(expression_path, shards_of_48, tmp_path):
+    assert run(expression_path, tmp_path / "i.zarr", source=ALL).images.list_row() is None
+
+
+def test_cells_of_the_image_half_and_matched_negatives_are_said(expression_path):
+    source = PairSource(all_pairs=True, labels="replicate", threshold=0.2, image_cells=30, negatives="matched")
+    request = resolve_request(open_expression(expression_path), source, 0)
+    labels = request.chosen.pairs.label
+    assert request.cells.size == 30
+    assert request.provenance["cells"].startswith("30 of the image half of a random split, seed 0; labels |Spearman|")
+    assert request.provenance["pairs"]["negatives"] == "matched"
+    assert 0.9 * (labels == 1).sum() < (labels == 0).sum() <= (labels == 1).sum() < (labels == -1).sum()
+    assert "matched to" in request.chosen.notes[-1]
 
 
 # ── the same bytes ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.lists import read_genes, read_network, read_pairs
+from pipeline.lists import read_gene_map, read_genes, read_network, read_pairs
 
 
 @pytest.fixture
@@ -91,6 +91,43 @@ def test_pairs_with_labels(content, file):
     assert found.label.dtype == np.int8
 
 
+@pytest.mark.parametrize(("content", "columns"), [
+    ("Gene1,Gene2,Type\nGATA1,KLF1,+\n", "columns 'gene1', 'gene2'"),
+    ("Gene1,Gene2,Score\nGATA1,KLF1,171\n", "columns 'gene1', 'gene2'"),
+    ("Gene1\tGene2\tEdgeWeight\nGATA1\tKLF1\t0.4\n", "columns 'gene1', 'gene2'"),
+    ("source,target,weight,resources,references,sign_decision\nGATA1,KLF1,-1.0,x;y,1;2,PMID\n",
+     "columns 'source', 'target'"),
+    ("source\ttarget\tsource_genesymbol\ttarget_genesymbol\tis_directed\nP15976\tQ13351\tGATA1\tKLF1\t1\n",
+     "columns 'source_genesymbol', 'target_genesymbol'"),
+    ("TF,gene,importance\nGATA1,KLF1,3\n", "columns 'tf', 'gene'"),
+    ("GATA1\tKLF1\tActivation\t123;456\n", "columns 1, 2 (no header)"),
+    ("GATA1\tKLF1\tUnknown\t123\n", "columns 1, 2 (no header)"),
+    ("source,target,weight\nGATA1,KLF1,-1\nGATA1,TAL1,0\n", "columns 'source', 'target', 1 of weight 0 left out"),
+    ("GATA1 KLF1 1\n", "columns 1, 2 (no header)"),
+])  # fmt: skip
+def test_networks_as_their_makers_write_them(content, columns, file):
+    found = read_network(file(content))
+    assert (found.gene_a, found.gene_b, found.columns) == (["GATA1"], ["KLF1"], columns)
+
+
+@pytest.mark.parametrize("read", [read_pairs, read_network])
+@pytest.mark.parametrize("first", ["TF,HFE", "TF,TF", "HFE,TF", "TF,1"])
+def test_transferrin_is_a_gene_and_no_header(read, first, file):
+    found = read(file(f"{first}\nKLF1,SPI1\n"))
+    assert (found.gene_a[0], found.gene_b[0]) == tuple(first.split(","))
+    assert len(found.gene_a) == 2
+
+
+def test_the_columns_of_triples(file):
+    assert read_pairs(file("a b 1\n")).columns == "columns 1, 2, 3 (no header)"
+    assert read_pairs(file("label,gene_a,gene_b\n1,a,b\n")).columns == "columns 'gene_a', 'gene_b', 'label'"
+
+
+def test_a_map_of_genes(file):
+    assert read_gene_map(file("ins2 16334\ntmsb4x 19241\n")) == [("ins2", "16334"), ("tmsb4x", "19241")]
+    assert read_gene_map(file("symbol,id\nins2,16334\nx,\n")) == [("symbol", "id"), ("ins2", "16334")]
+
+
 @pytest.mark.parametrize(("read", "content", "words"), [
     (read_genes, "", ["is empty"]),
     (read_genes, " \n\t\n\n", ["is empty"]),
@@ -112,9 +149,19 @@ def test_pairs_with_labels(content, file):
     (read_pairs, "a,b,0.53\n", ["'0.53'", "row 1"]),
     (read_pairs, "a,b,label\nc,d,1\n", ["two with genes are needed"]),
     (read_pairs, "gene_a,gene_b,label\na,b,yes\n", ["'yes'", "row 1"]),
-    (read_network, "GATA1\n", ["holds no edges", "regulator, target"]),
+    (read_network, "GATA1\n", ["['GATA1']", "two with genes are needed"]),
     (read_network, "source,target\n", ["holds no edges"]),
     (read_network, "source,target\na,\n", ["row 1"]),
+    (read_network, "source,target,weight\na,b,0\n", ["holds no edges"]),
+    (read_network, "a,b,1\nb,a,2\na,c,0\n", ["only labels", "--pairs"]),
+    (read_network, "gene_a,gene_b,label\na,b,1\nc,d,0\n", ["only labels", "--pairs"]),
+    (read_network, "from,to,strength\na,b,0.5\nc,d,1\n", ["['from', 'to', 'strength']", "looks like a header"]),
+    (read_network, "TF,source,target\na,b,c\n", ["'tf' and 'source'", "cannot be told"]),
+    (read_pairs, "gene1,gene2,target\na,b,c\n", ["'gene2' and 'target'", "cannot be told"]),
+    (read_pairs, "STAT3\tTET2\tActivation\t123\n", ["'Activation'", "--network"]),
+    (read_gene_map, "a\nb\n", ["1 columns", "two"]),
+    (read_gene_map, "a,1,x\n", ["3 columns", "two"]),
+    (read_gene_map, "", ["is empty"]),
 ])  # fmt: skip
 def test_bad_files_are_refused_in_one_line(read, content, words, file, refuses):
     path = file(content)
@@ -122,7 +169,7 @@ def test_bad_files_are_refused_in_one_line(read, content, words, file, refuses):
         read(path)
 
 
-@pytest.mark.parametrize("read", [read_genes, read_pairs, read_network])
+@pytest.mark.parametrize("read", [read_genes, read_pairs, read_network, read_gene_map])
 def test_a_missing_file_is_refused(read, tmp_path, refuses):
     for path in (tmp_path / "absent.csv", tmp_path):
         with refuses(str(path), "no such file"):

@@ -67,7 +67,11 @@ def test_listed_pairs_keep_order_direction_and_label(listed):
     found = candidates(PairSource(pairs=file), GENES)
     expected = [("TAL1", "GATA1", 2), ("GATA1", "TAL1", 1), ("SPI1", "KLF1", 0), ("KLF1", "CEBPA", -1)]
     assert rows(found.pairs) == expected
-    assert found.notes == ("pairs.csv: 4 of 4 pairs have both genes in the matrix",)
+    assert found.pairs.list_row.tolist() == [0, 1, 2, 3]
+    assert found.notes == (
+        "pairs.csv: columns 1, 2, 3 (no header); 4 of 4 pairs have both genes in the matrix",
+        "pairs.csv: 1 pairs are listed in both directions",
+    )
 
 
 def test_listed_pairs_without_labels(listed):
@@ -78,12 +82,15 @@ def test_listed_pairs_without_labels(listed):
 def test_unknown_genes_are_left_out_and_counted(listed):
     found = candidates(PairSource(pairs=listed("p.csv", "TAL1,GATA1\nTAL1,NOPE\nNOPE,NADA\nSPI1,KLF1\n")), GENES)
     assert rows(found.pairs) == [("TAL1", "GATA1", -1), ("SPI1", "KLF1", -1)]
-    assert found.notes == ("p.csv: 2 of 4 pairs have both genes in the matrix",)
+    assert found.pairs.list_row.tolist() == [0, 3]
+    note = "p.csv: columns 1, 2 (no header); 2 of 4 pairs have both genes in the matrix (not in it: NOPE, NADA)"
+    assert found.notes == (note,)
 
 
 def test_a_gene_with_itself_is_no_pair(listed):
     found = candidates(PairSource(pairs=listed("p.csv", "TAL1,TAL1\nSPI1,KLF1\n")), GENES)
     assert rows(found.pairs) == [("SPI1", "KLF1", -1)]
+    assert "1 pairs of a gene with itself dropped" in found.notes[1]
 
 
 def test_repeated_pairs_count_once_and_the_first_mention_wins(listed):
@@ -91,6 +98,20 @@ def test_repeated_pairs_count_once_and_the_first_mention_wins(listed):
     found = candidates(PairSource(pairs=listed("p.csv", content)), GENES)
     assert rows(found.pairs) == [("SPI1", "KLF1", 0), ("TAL1", "GATA1", 1), ("GATA1", "TAL1", 0)]
     assert "3 repeated pairs dropped, 1 of them with another label" in found.notes[1]
+    assert found.pairs.list_row.tolist() == [0, 1, 5]
+
+
+def test_rows_of_the_list_outlive_dropping_sorting_and_the_hash_knows_them(listed):
+    """CNNC's division file counts rows of the list."""
+    content = "TAL1,GATA1,1\nTAL1,NOPE,1\nSPI1,SPI1,0\nSPI1,KLF1,0\nSPI1,KLF1,0\nCEBPA,KLF1,0\n"
+    pairs = candidates(PairSource(pairs=listed("p.csv", content)), GENES).pairs
+    lines = content.splitlines()
+    for a, b, row in zip(pairs.gene_a, pairs.gene_b, pairs.list_row, strict=True):
+        assert lines[row].startswith(f"{GENES[a]},{GENES[b]},")
+    assert pairs.list_row.tolist() == [0, 3, 5]
+    later = candidates(PairSource(pairs=listed("q.csv", "\n".join(["NOPE,NADA,0", *lines]))), GENES).pairs
+    assert later.content_hash() != pairs.content_hash()
+    assert all_pairs(5).list_row is None
 
 
 def test_symbols_name_genes_as_well_as_ids_do(listed):
@@ -105,7 +126,7 @@ def test_regulators_with_every_gene(listed):
     assert {(a, b) for a, b, _ in rows(found.pairs)} == {(a, b) for a in ("SPI1", "GATA1") for b in GENES if a != b}
     assert len(found.pairs) == 8
     assert set(found.pairs.label) == {-1}
-    assert found.notes == ("tf.txt: 2 of 3 regulators are in the matrix",)
+    assert found.notes == ("tf.txt: 2 of 3 regulators are in the matrix (not in it: NOPE)",)
 
 
 def test_regulators_targets_and_a_network(listed):
@@ -118,9 +139,45 @@ def test_regulators_targets_and_a_network(listed):
     assert rows(found.pairs) == [("GATA1", "KLF1", 1), ("SPI1", "GATA1", 0), ("SPI1", "KLF1", 0)]
     assert found.notes == (
         "tf.csv: 2 of 2 regulators are in the matrix",
-        "targets.txt: 2 of 3 targets are in the matrix",
-        "net.csv: 4 of 5 edges have both genes in the matrix; 1 of 3 candidates are edges",
+        "targets.txt: 2 of 3 targets are in the matrix (not in it: NOPE)",
+        "net.csv: columns 'gene1', 'gene2'; 4 of 5 edges have both genes in the matrix (not in it: NOPE); "
+        "1 of 3 candidates are edges",
+        "net.csv: 1 repeated edges, counted once",
     )
+
+
+def test_what_is_odd_in_a_network_is_said(listed):
+    edges = "SPI1,SPI1\nSPI1,KLF1\nKLF1,SPI1\nSPI1,KLF1\nTAL1,SPI1\nSPI1,SPI1\n"
+    found = candidates(PairSource(regulators=listed("tf.txt", "SPI1\n"), network=listed("n.csv", edges)), GENES)
+    assert found.pairs.label.sum() == 1
+    assert found.notes[-1] == (
+        "n.csv: 2 edges of a gene to itself, which no candidate is; 1 repeated edges, counted once; 1 pairs of genes "
+        "with an edge both ways"
+    )
+
+
+MAP = "gata1 2623\nklf1 10661\nspi1 6688\ntwice 10661\ntwice 6688\n"
+
+
+@pytest.mark.parametrize(("genes", "options", "content"), [
+    (["2623", "10661", "6688"], {"gene_map": MAP}, "gata1,klf1\nspi1,gata1\n"),  # as CNNC's own matrix has it
+    (["gata1", "klf1", "spi1"], {"gene_map": MAP}, "2623,10661\nspi1,2623\n"),
+    (["GATA1", "KLF1", "SPI1"], {"ignore_case": True}, "gata1,Klf1\nSpi1,GATA1\n"),
+    (["GATA1", "KLF1", "SPI1"], {"gene_map": MAP, "ignore_case": True}, "2623,10661\nspi1,2623\n"),
+    (["2623", "10661", "6688"], {"gene_map": MAP, "ignore_case": True}, "Gata1,KLF1\nSPI1,2623\n"),
+])  # fmt: skip
+def test_names_are_translated_where_that_is_asked_for(genes, options, content, listed):
+    options = options | ({"gene_map": listed("map.txt", MAP)} if "gene_map" in options else {})
+    found = candidates(PairSource(pairs=listed("p.csv", content), **options), genes)
+    assert list(zip(found.pairs.gene_a.tolist(), found.pairs.gene_b.tolist(), strict=True)) == [(0, 1), (2, 0)]
+
+
+def test_a_translation_that_fits_two_genes_is_none(listed):
+    source = PairSource(pairs=listed("p.csv", "twice,2623\n10661,2623\n"), gene_map=listed("map.txt", MAP))
+    found = candidates(source, ["2623", "10661", "6688"])
+    assert found.pairs.list_row.tolist() == [1]
+    either = candidates(PairSource(pairs=listed("q.csv", "abc,ABC\nd,abC\n"), ignore_case=True), ["abc", "ABC", "d"])
+    assert either.pairs.list_row.tolist() == [0]
 
 
 @pytest.mark.parametrize(("given_as", "content", "words"), [
@@ -150,6 +207,14 @@ def test_the_file_without_a_match_is_named(what, listed, refuses):
     ({"pairs": "p", "network": "n"}, ["--targets and --network"]),
     ({"all_pairs": True, "threshold": 0.0}, ["threshold is 0.0"]),
     ({"all_pairs": True, "threshold": 1.5}, ["threshold is 1.5"]),
+    ({"all_pairs": True, "labels": "replicate", "fdr": 0.0}, ["fdr is 0.0"]),
+    ({"all_pairs": True, "labels": "replicate", "fdr": 0.1, "threshold": 0.3}, ["--fdr and --threshold"]),
+    ({"all_pairs": True, "fdr": 0.1}, ["--fdr", "--labels replicate"]),
+    ({"all_pairs": True, "image_cells": 100}, ["--image-cells", "--labels replicate"]),
+    ({"all_pairs": True, "labels": "replicate", "image_cells": 1}, ["image cells is 1"]),
+    ({"all_pairs": True, "negatives": "matched"}, ["--all-pairs has no labels"]),
+    ({"pairs": "p", "negatives_per_positive": 0.0}, ["negatives per positive is 0"]),
+    ({"pairs": "p", "negatives_per_positive": 1.0, "negatives": "matched"}, ["leave out --negatives-per-positive"]),
 ])  # fmt: skip
 def test_sources_that_contradict_are_refused(fields, words, refuses):
     with refuses(*words):

@@ -1,18 +1,20 @@
 """Replicate labels: halves of the cells that share none, and scipy's Spearman."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import csr_matrix
-from scipy.stats import spearmanr
+from scipy.sparse import csr_matrix, random
+from scipy.stats import false_discovery_control, spearmanr
 
 from pipeline import replicate
-from pipeline.pairs import Pairs, all_pairs
-from pipeline.replicate import replicate_labels, spearman, split_cells, standard_ranks
+from pipeline.pairs import Pairs, all_pairs, cross_pairs
+from pipeline.replicate import rank_genes, replicate_labels, significant, spearman, split_cells
 
 
-@given(st.integers(2, 500), st.integers(0, 2**40))
+@given(st.integers(4, 500), st.integers(0, 2**40))
 def test_the_halves_are_disjoint_and_cover_all_cells(n_cells, seed):
     labelling, counted = split_cells(n_cells, seed)
     assert (labelling.size, counted.size) == (n_cells // 2, n_cells - n_cells // 2)
@@ -46,14 +48,15 @@ def matrix():
     return x.astype(np.float32)
 
 
-@pytest.mark.parametrize("block", [1, 2, 256])
-def test_rho_is_that_of_scipy(matrix, block, monkeypatch):
+@pytest.mark.parametrize(("block", "part"), [(1, 2**22), (2, 5), (4, 7), (256, 2**22)])
+def test_rho_is_that_of_scipy(matrix, block, part, monkeypatch):
     monkeypatch.setattr(replicate, "BLOCK", block)
+    monkeypatch.setattr(replicate, "PART", part)
     pairs = all_pairs(9)
     order = np.random.default_rng(1).permutation(np.tile(np.arange(len(pairs)), 2))  # any order, pairs repeated
     pairs = Pairs(np.append(pairs.gene_a, pairs.gene_b), np.append(pairs.gene_b, pairs.gene_a), np.tile(pairs.label, 2))
     pairs = pairs.take(order)
-    found = spearman(pairs, standard_ranks(csr_matrix(matrix)))
+    found = spearman(pairs, rank_genes(csr_matrix(matrix)))
     constant = np.isin(pairs.gene_a, [3, 4]) | np.isin(pairs.gene_b, [3, 4])
     assert (found[constant] == 0).all()
     for rho, a, b in zip(found[~constant], pairs.gene_a[~constant], pairs.gene_b[~constant], strict=True):
@@ -61,7 +64,7 @@ def test_rho_is_that_of_scipy(matrix, block, monkeypatch):
 
 
 def test_labels_are_strong_correlations_of_either_sign(matrix):
-    labelled = replicate_labels(all_pairs(9), csr_matrix(matrix), 0.25)
+    labelled, rule = replicate_labels(all_pairs(9), csr_matrix(matrix), 0.25)
     varied = [0, 1, 2, 5, 6, 7, 8]
     rho = np.zeros((9, 9))
     rho[np.ix_(varied, varied)] = spearmanr(matrix[:, varied]).statistic
@@ -71,3 +74,68 @@ def test_labels_are_strong_correlations_of_either_sign(matrix):
     assert labelled.label.dtype == np.int8
     label = {(a, b): c for a, b, c in zip(labelled.gene_a, labelled.gene_b, labelled.label, strict=True)}
     assert (label[0, 1], label[0, 8], label[0, 3], label[3, 4]) == (1, 1, 0, 0)
+    assert rule == "|Spearman| >= 0.25"
+
+
+def test_ranking_leaves_the_matrix_as_it_was(matrix):
+    given = csr_matrix(matrix)
+    rank_genes(given)
+    np.testing.assert_array_equal(given.toarray(), matrix)
+
+
+@pytest.mark.parametrize("fdr", [0.01, 0.2, 0.9])
+def test_the_rate_is_that_of_benjamini_and_hochberg_over_all_candidates(fdr):
+    rng = np.random.default_rng(3)
+    common = rng.normal(size=(60, 1))
+    x = np.maximum(rng.normal(size=(60, 12)) + common * np.linspace(0, 1, 12), 0)  # half of the cells are ties
+    pairs = all_pairs(12)
+    p = spearmanr(x).pvalue[pairs.gene_a, pairs.gene_b]
+    labelled, least = significant(pairs, rank_genes(csr_matrix(x)), fdr)
+    np.testing.assert_array_equal(labelled.label, false_discovery_control(p) <= fdr)
+    assert 0 < labelled.label.sum() < len(pairs)
+    rho = np.abs(spearmanr(x).statistic[pairs.gene_a, pairs.gene_b])
+    assert least == pytest.approx(rho[labelled.label == 1].min())
+
+
+def test_independent_genes_are_hardly_ever_significant():
+    x = np.random.default_rng(0).random((100, 40))
+    labelled, rule = replicate_labels(all_pairs(40), csr_matrix(x), fdr=0.05)
+    assert labelled.label.sum() <= 4  # of 780, of which 39 have p below 0.05
+    one, _ = replicate_labels(Pairs(*np.zeros((2, 1), np.int32), np.zeros(1, np.int8)), csr_matrix(x), fdr=0.05)
+    assert one.label.tolist() == [1]  # a gene with itself: rho is 1, and p does not divide by zero
+    assert rule.startswith("Spearman significant at FDR 0.05")
+
+
+def test_cells_for_the_images_are_some_of_the_image_half_and_nested():
+    labelling, half = split_cells(101, 5)
+    few, more = (split_cells(101, 5, n) for n in (10, 30))
+    assert (few[1].size, more[1].size) == (10, 30)
+    assert set(few[1]) < set(more[1]) < set(half)
+    np.testing.assert_array_equal(few[0], labelling)
+    assert (np.diff(few[1]) > 0).all()
+
+
+@pytest.mark.parametrize(("cells", "image_cells", "words"), [
+    (3, None, ["there are 3", "4 or more"]),
+    (100, 51, ["image cells is 51", "of 100 cells has 50"]),
+])  # fmt: skip
+def test_cells_that_cannot_be_split_are_refused(cells, image_cells, words, refuses):
+    with refuses(*words):
+        split_cells(cells, 0, image_cells)
+
+
+def test_a_rate_over_a_few_cells_is_refused(refuses):
+    with refuses("over 9 cells", "--threshold"):
+        replicate_labels(all_pairs(3), csr_matrix(np.eye(9, 3)), fdr=0.05)
+
+
+def test_memory_is_two_blocks_and_not_all_ranks(monkeypatch):
+    """Dense ranks of these genes would be 64 MB."""
+    monkeypatch.setattr(replicate, "BLOCK", 32)
+    expression = random(4000, 2000, density=0.02, format="csr", dtype=np.float32, random_state=0)
+    pairs = cross_pairs(np.arange(5, dtype=np.int32), np.arange(2000, dtype=np.int32))
+    tracemalloc.start()
+    replicate_labels(pairs, expression, 0.3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16e6
