@@ -57,6 +57,9 @@ class Splitting:
         `regulator`, `target`: gene_a, gene_b unseen. `pair`: only the pair unseen. `file`: as a file says.
     test_share, validation_share
         Share of the genes (of the pairs, for `pair`) set aside. Under cross-validation the test's is 1 in `folds`.
+    negatives
+        `all`, or `matched`: in each fold, partners of the positives swapped, so that each gene is as often positive as
+        negative there and labels alone tell nothing; the prevalence is then a half.
     fold_file
         For `file`: a table gene,fold or gene_a,gene_b,fold, or CNNC's division file. Folds are numbers (each is the
         test once, the next one then validation) or the words train, validation, test.
@@ -66,18 +69,15 @@ class Splitting:
         numbers, all of them.
     fold
         Only this one of the folds, from 0 up. Absent: all, one after the other.
-    negatives
-        `all`, or `matched`: in each fold, partners of the positives swapped, so that each gene is as often positive as
-        negative there and labels alone tell nothing; the prevalence is then a half.
     """
 
     split: Split = "both"
     test_share: float = 0.3
     validation_share: float = 0.1
+    negatives: Negatives = "all"
     fold_file: Path | None = None
     folds: int | None = None
     fold: int | None = None
-    negatives: Negatives = "all"
 
     def __post_init__(self) -> None:
         if self.fold_file is not None:
@@ -88,13 +88,13 @@ class Splitting:
         _require(self.split == "file" or self.fold_file is None,
                  f"fold file {self.fold_file} is given and the split is {self.split}, which would leave it aside; "
                  "give --split file, or no file.")  # fmt: skip
+        _require(self.negatives in ("all", "matched"), f"negatives {self.negatives!r} is unknown; give all or matched.")
         self._check_folds()
         self._check_shares()
 
     def _check_shares(self) -> None:
         held_out = (1 / self.folds if self.folds else self.test_share) + self.validation_share
         good = self.test_share > 0 and self.validation_share > 0 and held_out < 1
-        _require(self.negatives in ("all", "matched"), f"negatives {self.negatives!r} is unknown; give all or matched.")
         told = f"one of {self.folds} folds" if self.folds else f"test share {self.test_share}"
         _require(good, f"{told} and validation share {self.validation_share} must be above 0 and leave something to "
                        "train on: their sum must be below 1.")  # fmt: skip

@@ -85,15 +85,9 @@ def assign_folds(pairs: Pairs, n_genes: int, splitting: Splitting, seed: int) ->
     folds = np.full(len(pairs), UNUSED, np.int8)
     if len(own):
         folds[labelled] = _labelled_folds(own, n_genes, splitting, np.random.default_rng([seed, 2]))
-    return match_negatives(pairs, folds, n_genes, seed) if splitting.negatives == "matched" else folds
-
-
-def labelled_pairs(pairs: Pairs) -> tuple[Mask, Pairs]:
-    """Which pairs have a label, (P,) bool, and those pairs."""
-    labelled = pairs.label >= 0
-    if labelled.all():
-        return labelled, pairs  # as in most stores; a copy would weigh as much again
-    return labelled, Pairs(pairs.gene_a[labelled], pairs.gene_b[labelled], pairs.label[labelled])
+    if splitting.negatives == "matched":
+        return match_negatives(pairs, folds, n_genes, seed)
+    return folds
 
 
 def match_negatives(pairs: Pairs, folds: FoldArray, n_genes: int, seed: int) -> FoldArray:
@@ -110,6 +104,14 @@ def match_negatives(pairs: Pairs, folds: FoldArray, n_genes: int, seed: int) -> 
             kept, _ = matched(pairs.take(rows), n_genes, rng)
             matched_folds[np.setdiff1d(zeros, rows[kept])] = UNUSED
     return matched_folds
+
+
+def labelled_pairs(pairs: Pairs) -> tuple[Mask, Pairs]:
+    """Which pairs have a label, (P,) bool, and those pairs."""
+    labelled = pairs.label >= 0
+    if labelled.all():
+        return labelled, pairs  # as in most stores; a copy would weigh as much again
+    return labelled, Pairs(pairs.gene_a[labelled], pairs.gene_b[labelled], pairs.label[labelled])
 
 
 def _labelled_folds(pairs: Pairs, n_genes: int, splitting: Splitting, rng: np.random.Generator) -> FoldArray:

@@ -85,7 +85,9 @@ def _assigned(images: Images, pairs: Pairs, splitting: Splitting, seed: int) -> 
     ignore_case = images.provenance.get("pairs", {}).get("ignore_case") == "True"  # as the lists of the store were read
     vocabulary = Vocabulary(genes, ignore_case=ignore_case)
     folds, notes = given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
-    return match_negatives(pairs, folds, len(genes), seed) if splitting.negatives == "matched" else folds, notes
+    if splitting.negatives == "matched":
+        folds = match_negatives(pairs, folds, len(genes), seed)
+    return folds, notes
 
 
 def is_directed(images: Images) -> bool:
