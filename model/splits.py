@@ -82,9 +82,9 @@ def assign_folds(pairs: Pairs, n_genes: int, splitting: Splitting, seed: int) ->
         Any but `file`, for which there is `model.foldfile`.
     """
     labelled, own = labelled_pairs(pairs)  # the shares are shares of these: the others play no part
+    found = _labelled_folds(own, n_genes, splitting, np.random.default_rng([seed, 2])) if len(own) else UNUSED
     folds = np.full(len(pairs), UNUSED, np.int8)
-    if len(own):
-        folds[labelled] = _labelled_folds(own, n_genes, splitting, np.random.default_rng([seed, 2]))
+    folds[labelled] = found
     if splitting.negatives == "matched":
         return match_negatives(pairs, folds, n_genes, seed)
     return folds
@@ -216,9 +216,10 @@ def _draw(
     return roles
 
 
-def _deal(positives: NDArray[np.integer], n_groups: int, rng: np.random.Generator) -> NDArray[np.int16]:
+def _deal(positives: NDArray[np.integer], n_groups: int, rng: np.random.Generator) -> NDArray[np.integer]:
     """Group of each, 0 to n_groups − 1: as many in each group, but for one, and of every stratum."""
-    group, dealt = np.empty(positives.size, np.int16), 0
+    group: NDArray[np.integer] = np.empty(positives.size, np.uint8 if n_groups <= 256 else np.uint16)
+    dealt = 0
     for stratum in _strata(positives, np.ones(positives.size, np.bool_), rng):
         group[stratum] = (dealt + np.arange(stratum.size)) % n_groups
         dealt += stratum.size

@@ -265,7 +265,8 @@ def test_the_configuration_in_the_folder_is_the_one_that_was_run(run, images):
     config = tomllib.loads((run / "config.toml").read_text())
     assert config["seed"] == 0
     assert config["training"]["epochs"] == 10
-    assert config["splitting"] == {"split": "both", "test_share": 0.3, "validation_share": 0.1}
+    shares = {"test_share": 0.3, "validation_share": 0.1}
+    assert config["splitting"] == {"split": "both", **shares, "negatives": "all"}
     assert config["rendering"]["channels"] == "log+residual"
     assert config["store"]["plan_hash"] == images.spec.plan_hash
 
