@@ -122,7 +122,13 @@ def test_unscaled_counts_cost_accuracy(root, tmp_path):
     """Counts of up to a thousand do not stop Adam at a sound rate, yet their logarithm is learned from better."""
     images = store_of(root, "dropout", 16, 3000)
     assert images.counts(slice(0, 100)).max() > 1000  # the cells in which neither gene is seen
-    published = {"network": "deep-cell-1", "optimizer": "adam", "learning_rate": 1e-3, "averaging": 0.0}
+    published = {
+        "network": "deep-cell-1",
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "averaging": 0.0,
+        "weight_decay": 0.0,
+    }
     for name, recipe in (("published", published), ("ours", {})):
         scaled, _ = trained(images, tmp_path / f"{name}-log", Rendering("log"), **recipe)
         unscaled, _ = trained(images, tmp_path / f"{name}-counts", Rendering("counts"), **recipe)
