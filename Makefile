@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	$(BIN)/pairscape demo data/demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

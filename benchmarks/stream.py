@@ -11,7 +11,6 @@ of a store of so many million images, plans epochs and turns over windows; its i
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from model.classifier import PairClassifier, choose_device
 from model.sampling import Window, epoch_windows, images_shown
 from model.spec import Balance, Rendering
 from model.stream import Batch, PairStream
+from pipeline.fanout import peak_memory
 from pipeline.images import Images, open_images, stored_array
 from pipeline.reading import read_images
 from pipeline.spec import Binning, ImageSpec
@@ -200,14 +200,9 @@ class MadeUp(BlockReader):
             yield window, counts, np.zeros(window.rows.size, np.int32)
 
 
-def peak_bytes() -> int:
-    """Most memory that this process held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def memory_of(n: int, balance: Balance) -> dict[str, Any]:
     """Peak memory of this process with a stream of n labelled images, 2 % positive, through three windows."""
-    imports = peak_bytes()
+    imports = peak_memory()
     label, rng = np.zeros(n, np.int8), np.random.default_rng(0)
     label[rng.integers(0, n, n // 50)] = 1
     images = Images(Path("none"), ImageSpec("", "", Binning(), 1000, n, ""), {})
@@ -222,7 +217,7 @@ def memory_of(n: int, balance: Balance) -> dict[str, Any]:
         "s": round(time.perf_counter() - started, 2),
         "imports_gb": round(imports / 1e9, 3),
         "given_gb": round((rows.nbytes + label.nbytes) / 1e9, 3),
-        "peak_gb": round(peak_bytes() / 1e9, 3),
+        "peak_gb": round(peak_memory() / 1e9, 3),
     }
 
 

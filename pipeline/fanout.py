@@ -114,11 +114,11 @@ def _measured(function: Callable[..., R], *arguments: Any) -> tuple[R, tuple[str
     """A result, and what it took: which process, its peak memory, seconds. Runs on the worker."""
     started = time.perf_counter()
     result = function(*arguments)
-    return result, (f"{socket.gethostname()}:{os.getpid()}", _peak_memory(), time.perf_counter() - started)
+    return result, (f"{socket.gethostname()}:{os.getpid()}", peak_memory(), time.perf_counter() - started)
 
 
-def _peak_memory() -> int:
-    """Bytes; `ru_maxrss` alone would count the parent that this process was forked from."""
+def peak_memory() -> int:
+    """Most memory that this process held, in bytes; `ru_maxrss` alone would count the parent that this process was forked from."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
