@@ -118,7 +118,7 @@ def _measured(function: Callable[..., R], *arguments: Any) -> tuple[R, tuple[str
 
 
 def peak_memory() -> int:
-    """Most memory that this process held, in bytes; `ru_maxrss` alone would count the parent that this process was forked from."""
+    """Most memory that this process held, in bytes; `ru_maxrss` alone would count the parent it was forked from."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

@@ -143,12 +143,6 @@ def test_adam_at_005_kills_the_original_network(root, tmp_path):
     """At the natural balance, five seeds of five; with four negatives a positive, two or three of five."""
     recipe = {"network": "deep-cell-1", "optimizer": "adam", "averaging": 0.0, "weight_decay": 0.0}
     recipe |= {"schedule": "constant", "balance": "natural"}
-        "optimizer": "adam",
-        "averaging": 0.0,
-        "weight_decay": 0.0,
-        "balance": "natural",
-    }
-    recipe |= {"schedule": "constant"}
     images = store_of(root, "log")
     sound, _ = trained(images, tmp_path / "sound", Rendering("residual"), **recipe, learning_rate=0.001)
     published = trained(images, tmp_path / "published", Rendering("residual"), **recipe, learning_rate=0.05)
