@@ -120,7 +120,7 @@ class Fitted:
     Attributes
     ----------
     shown
-        Share of positives in the batches it saw, as the loss weighs them.
+        Share of positives in the batches it saw.
     seconds
         Of training.
     failure
