@@ -219,7 +219,7 @@ class Search:
     """
 
     trials: int = 20
-    trial_epochs: int = 4
+    trial_epochs: int = 3
     networks: tuple[str, ...] = ("pairnet", "cnnc")
     losses: tuple[str, ...] = ("cross-entropy", "weighted", "focal")
     balances: tuple[Balance, ...] = ("down",)

@@ -31,7 +31,8 @@ from pipeline.images import Images, open_images
 from pipeline.progress import Progress, Silent
 
 NAME = "tune"
-FIRST_TRIALS = 5  # before the median of the earlier trials means something
+FIRST_TRIALS = 5  # drawn at random, before there is anything to learn from
+UNPRUNED = 3  # trials that run to their end, before the median of the earlier ones means something
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -131,7 +132,7 @@ def _study(folder: Path, search: Search, seed: int, *, load_if_exists: bool) -> 
 def _pruner(search: Search) -> optuna.pruners.BasePruner:
     if not search.prune:
         return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(n_startup_trials=FIRST_TRIALS)
+    return optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED)
 
 
 def _proposals(study: optuna.Study, base: Recipe, search: Search, images: Images) -> Iterator[Task]:

@@ -142,7 +142,7 @@ def test_workers_find_what_one_process_finds(root, images, study):
 
 
 def test_a_hopeless_trial_is_stopped_early(root, images, monkeypatch):
-    monkeypatch.setattr("model.tune.FIRST_TRIALS", 1)
+    monkeypatch.setattr("model.tune.UNPRUNED", 1)
     hopeless = {"learning_rate": 1e-4, "channels": "log", "sigma": 2.0}
     folder, once = root / "tune" / "pruned", replace(SEARCH, trials=1, trial_epochs=4)
     search(images, folder, search=once)
