@@ -28,6 +28,7 @@ from model.train import check_recipe, fit, make_folds
 from pipeline.errors import InputError
 from pipeline.fanout import run_tasks
 from pipeline.images import Images, open_images
+from pipeline.malloc import keep_freed_memory
 from pipeline.progress import Progress, Silent
 
 NAME = "tune"
@@ -143,6 +144,7 @@ def _proposals(study: optuna.Study, base: Recipe, search: Search, images: Images
 
 def run_trial(folder: str, store: str, search: Search, seed: int, task: Task) -> Score:
     """Train one recipe, tell its score epoch by epoch, stop where that is hopeless. Runs on a worker."""
+    keep_freed_memory()  # as Dask starts its workers, every batch's memory is given back and cleared anew
     images, run = open_images(Path(store)), Path(folder, "trials", f"{task.number:04d}")
     run.mkdir(parents=True, exist_ok=True)
     study = _study(Path(folder), search, seed, load_if_exists=False)
