@@ -16,6 +16,7 @@ from model.checkpoint import write_text
 from model.figures import styled, svg_text
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+DEFAULT = "default"  # attribute of the trial that is the recipe as given
 
 
 def write_study(folder: Path, study: optuna.Study, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -27,12 +28,12 @@ def write_study(folder: Path, study: optuna.Study, metrics: dict[str, Any]) -> d
         Of the best recipe, trained in full: what its `metrics.json` holds.
     """
     trials = sorted(study.get_trials(states=FINISHED), key=lambda trial: trial.number)
-    first = next(trial for trial in trials if trial.state == TrialState.COMPLETE)
+    default = next(trial for trial in trials if trial.user_attrs.get(DEFAULT))
     found = {
         "trials": len(trials),
         "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
         "best": {"number": study.best_trial.number, "score": study.best_value, "parameters": study.best_params},
-        "default": {"number": first.number, "score": first.value, "parameters": first.params},
+        "default": {"number": default.number, "score": default.value, "parameters": default.params},
         "importance": importance(study),
         "test": metrics["test"],
     }

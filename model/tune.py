@@ -23,7 +23,7 @@ from model.evaluate import store_facts
 from model.run import train_run
 from model.search import point_of, propose
 from model.spec import Recipe, Search
-from model.study import write_study
+from model.study import DEFAULT, write_study
 from model.train import check_recipe, fit, make_folds
 from pipeline.errors import InputError
 from pipeline.fanout import run_tasks
@@ -97,14 +97,14 @@ def _open(folder: Path, images: Images, base: Recipe, search: Search, seed: int)
     """The study, new or as an earlier call left it; trials that were under way then are proposed again."""
     job = {"store": images.spec.plan_hash, "recipe": asdict(base), "seed": seed}
     job |= {"search": {name: value for name, value in asdict(search).items() if name != "trials"}}
-    job = json.loads(json.dumps(job))  # as it is read back
+    job = json.loads(json.dumps(job, default=str))  # as it is read back; a file of folds by its path
     if not (folder / "journal.log").exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and holds no study: two things would be mixed; give another folder.")
-    (folder / "trials").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     study = _study(folder, search, seed, load_if_exists=True)
     if not study.user_attrs:
+        study.enqueue_trial(point_of(base), user_attrs={DEFAULT: True}, skip_if_exists=True)
         study.set_user_attr("job", job)
-        study.enqueue_trial(point_of(base))
     elif study.user_attrs.get("job") != job:
         raise InputError(
             f"{folder} holds the study of another store, recipe, search or seed: its scores would be mixed with these; "
@@ -112,7 +112,7 @@ def _open(folder: Path, images: Images, base: Recipe, search: Search, seed: int)
         )
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
     return study
 
 
@@ -155,7 +155,7 @@ def run_trial(folder: str, store: str, search: Search, seed: int, task: Task) ->
         nonlocal stopped
         scores.append(score if math.isfinite(score) else 0.0)
         trial.report(max(scores), epoch)
-        stopped = trial.should_prune()
+        stopped = trial.should_prune() and not frozen.user_attrs.get(DEFAULT)  # all others are compared with it
         return stopped
 
     write_config(run / "config.toml", task.recipe, store_facts(images), seed)

@@ -18,7 +18,7 @@ from optuna.trial import FixedTrial, TrialState
 import pairscape
 from model.checkpoint import read_recipe
 from model.search import point_of, propose
-from model.spec import Recipe, Rendering, Search, Training
+from model.spec import Recipe, Rendering, Search, Splitting, Training
 from model.tune import _open
 from pipeline.errors import InputError
 from pipeline.spec import Compute
@@ -227,6 +227,32 @@ def test_trials_that_were_under_way_are_proposed_again(root, images):
     renewed = again.ask()
     propose(renewed, *job[:2], 16)
     assert renewed.params == lost.params
+
+
+def test_the_default_is_known_also_after_it_was_lost_in_a_kill(root, images):
+    """Another trial ended before the kill: it is not taken for the default."""
+    folder, base = root / "tune" / "default", Recipe(training=QUICK)
+    study = _open(folder, images, base, SEARCH, 0)
+    lost, ended = study.ask(), study.ask()
+    for trial in (lost, ended):
+        propose(trial, base, SEARCH, 16)
+    study.tell(ended, 0.01)
+    found = search(images, folder, search=replace(SEARCH, trials=2))
+    assert found["default"]["number"] == 2
+    assert found["default"]["parameters"] == point_of(base)
+
+
+def test_a_search_over_folds_of_a_file(root, images):
+    file = root / "tune" / "folds.csv"
+    genes = images.array("gene").tolist()
+    words = np.array(["train", "validation", "test"])[np.arange(len(genes)) % 3]
+    file.write_text("gene,fold\n" + "".join(f"{gene},{word}\n" for gene, word in zip(genes, words, strict=True)))
+    options = {"splitting": Splitting("file", fold_file=file), "search": replace(SEARCH, trials=1, trial_epochs=1)}
+    for _ in range(2):  # the second finds its study again
+        found = pairscape.tune(
+            images.path, root / "tune" / "of-file", training=QUICK, compute=HERE, quiet=True, **options
+        )
+    assert found["trials"] == 1
 
 
 def test_scores_of_nothing_learned_do_not_stop_the_search(images, root):
