@@ -145,8 +145,9 @@ def _windowed(
 
     ready = as_completed(submit(islice(tasks, 2 * worker_threads(client))), raise_errors=False)
     for ended in ready.batches():
-        finished = [future for future in ended if future.status == "finished"]
-        results = dict(zip(finished, client.gather(finished), strict=True))
+        gathered = client.gather([future for future in ended if future.status == "finished"], errors="skip")
+        # A result that was lost with its worker is computed again meanwhile; where that failed, it was skipped.
+        results = dict(zip((future for future in ended if future.status == "finished"), gathered, strict=True))
         for future in ended:
             task = pending.pop(future)
             if future in results:
