@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import optuna
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
@@ -100,6 +101,7 @@ def course_figure(trials: list[FrozenTrial]) -> Figure:
         chosen = [i for i, whole in enumerate(kept) if whole == wanted]
         axes.plot([numbers[i] for i in chosen], [scores[i] for i in chosen], marker, label=label)
     axes.step(numbers, [max(scores[: i + 1]) for i in range(len(scores))], where="post", label="best so far")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel="average precision, validation fold")
     axes.legend(loc="lower right")
     return figure
