@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -122,9 +121,3 @@ def _from_table(kind: type[Any], table: Any, path: Path) -> Any:
         return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in table.items()})
     except TypeError as error:
         raise InputError(f"{path}: an option of {kind.__name__.lower()} is of the wrong kind ({error}).") from error
-
-
-def seed_everything(seed: int) -> None:
-    """Make torch repeat itself: same seed, same weights, on the same machine and number of threads."""
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)

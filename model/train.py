@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from model.checkpoint import load_weights, save_weights, seed_everything
+from model.checkpoint import load_weights, save_weights
 from model.classifier import (
     PairClassifier,
     choose_device,
@@ -27,6 +27,7 @@ from model.losses import Loss, make_loss
 from model.metrics import best_threshold, ranking_scores
 from model.neighbours import Neighbourhoods, neighbourhoods
 from model.optimize import choose_precision, compiled, make_optimizer, moving_average, rate_at
+from model.repeatable import seed_everything
 from model.sampling import Rows
 from model.spec import Recipe, Splitting, Training
 from model.splits import TEST, TRAIN, VALIDATION, FoldArray, Folds, assign_folds, match_negatives

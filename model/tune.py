@@ -20,6 +20,7 @@ from optuna.trial import FixedTrial, TrialState
 
 from model.checkpoint import read_recipe, write_config
 from model.evaluate import store_facts
+from model.repeatable import one_thread
 from model.run import train_run
 from model.search import point_of, propose
 from model.spec import Recipe, Search
@@ -143,7 +144,10 @@ def _proposals(study: optuna.Study, base: Recipe, search: Search, images: Images
 
 
 def run_trial(folder: str, store: str, search: Search, seed: int, task: Task) -> Score:
-    """Train one recipe, tell its score epoch by epoch, stop where that is hopeless. Runs on a worker."""
+    """Train one recipe, tell its score epoch by epoch, stop where that is hopeless. Runs on a worker.
+
+    It takes one thread wherever it runs, so that a score does not depend on the worker.
+    """
     keep_freed_memory()  # as Dask starts its workers, every batch's memory is given back and cleared anew
     images, run = open_images(Path(store)), Path(folder, "trials", f"{task.number:04d}")
     run.mkdir(parents=True, exist_ok=True)
@@ -159,7 +163,8 @@ def run_trial(folder: str, store: str, search: Search, seed: int, task: Task) ->
         return stopped
 
     write_config(run / "config.toml", task.recipe, store_facts(images), seed)
-    fit(images, make_folds(images, task.recipe, seed), task.recipe, run, seed, Silent(), stop)
+    with one_thread():
+        fit(images, make_folds(images, task.recipe, seed), task.recipe, run, seed, Silent(), stop)
     return Score(max(scores), stopped)
 
 

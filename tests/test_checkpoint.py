@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from model import checkpoint
-from model.checkpoint import load_weights, read_recipe, save_weights, seed_everything, write_config, write_text
+from model.checkpoint import load_weights, read_recipe, save_weights, write_config, write_text
+from model.repeatable import seed_everything
 from model.spec import DEEP_CELL, Recipe, Rendering, Splitting, Training
 from pipeline.errors import InputError
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import optuna
 import pytest
+import torch
 from model_fixtures import curved_store, run_command, sharded_store
 from optuna.trial import FixedTrial, TrialState
 
@@ -139,6 +140,18 @@ def test_workers_find_what_one_process_finds(root, images, study):
     folder = root / "tune" / "workers"
     search(images, folder, compute=Compute("local", 1))
     assert without_time(folder) == without_time(study)
+
+
+def test_a_score_does_not_depend_on_the_threads_around(root, images, study):
+    """A process that trains on two threads sums floats in another order than a worker, which has one."""
+    folder, before = root / "tune" / "threads", torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        search(images, folder, search=replace(SEARCH, trials=1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert without_time(folder) == without_time(study)[:1]
 
 
 def test_a_hopeless_trial_is_stopped_early(root, images, monkeypatch):
