@@ -213,8 +213,9 @@ def heatmaps(
     from pipeline.cluster import open_client
     from pipeline.heatmaps import make_heatmaps, resolve_request
     from pipeline.matrix import open_expression
+    from pipeline.remote import local_target
 
-    images, started = Path(images), time.perf_counter()
+    images, started = local_target(images), time.perf_counter()
     matrix = open_expression(_on_disk(expression, images))
     request = resolve_request(matrix, _required(source), seed)
     _say(quiet, *request.chosen.notes, _label_note(request))
@@ -556,9 +557,10 @@ def _required(source: PairSource | None) -> PairSource:
 
 
 def _path(store: Any) -> Path:
-    """The path of a store, also of one that is open in xarray."""
-    source = getattr(store, "encoding", {}).get("source", store)
-    return Path(str(source).removeprefix("file://"))
+    """The path of a store, which may be a URL, also of one that is open in xarray."""
+    from pipeline.remote import located
+
+    return located(getattr(store, "encoding", {}).get("source", store))
 
 
 def _on_disk(expression: Any, images: Path) -> Any:

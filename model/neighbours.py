@@ -20,6 +20,7 @@ from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.memory import portion
 from pipeline.pairs import Pairs
+from pipeline.remote import is_remote
 from pipeline.spec import ImageSpec
 from pipeline.tiles import block_density, blocks_of, tiles_of
 
@@ -80,7 +81,7 @@ def codes_of(images: Images) -> Codes:
     InputError
         They are gone, or others are there; or their matrix has too few genes for ten neighbours.
     """
-    codes = _find_codes(Path(images.path), images.spec)
+    codes = _find_codes(images.path, images.spec)
     if codes.n_genes < IMAGES_PER_GENE:
         raise InputError(
             f"{images.path} is of {codes.n_genes} genes, and deepdrim looks at {NEIGHBOURS} neighbours of each; give a "
@@ -91,7 +92,7 @@ def codes_of(images: Images) -> Codes:
 
 def _find_codes(images: Path, spec: ImageSpec) -> Codes:
     there = Path(spec.codes)
-    for path in (there, images.parent / there.name):
+    for path in (there,) if is_remote(images) else (there, images.parent / there.name):
         if path.is_dir() and (codes := open_codes(path)).content_hash == spec.codes_hash:
             return codes
     raise InputError(

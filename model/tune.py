@@ -149,7 +149,7 @@ def run_trial(folder: str, store: str, search: Search, seed: int, task: Task) ->
     It takes one thread wherever it runs, so that a score does not depend on the worker.
     """
     keep_freed_memory()  # as Dask starts its workers, every batch's memory is given back and cleared anew
-    images, run = open_images(Path(store)), Path(folder, "trials", f"{task.number:04d}")
+    images, run = open_images(store), Path(folder, "trials", f"{task.number:04d}")
     run.mkdir(parents=True, exist_ok=True)
     study = _study(Path(folder), search, seed, load_if_exists=False)
     frozen = next(t for t in study.get_trials(deepcopy=False) if t.number == task.number)

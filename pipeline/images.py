@@ -25,6 +25,7 @@ from pipeline.codes import Codes
 from pipeline.errors import InputError, JobError
 from pipeline.genes import require_matches, resolve
 from pipeline.pairs import Pairs
+from pipeline.remote import file_sizes, is_remote, located, small_files
 from pipeline.shards import ChunkCodec, join_chunks, write_file
 from pipeline.spec import CHUNK_PAIRS, Binning, ImageSpec
 
@@ -85,7 +86,11 @@ class Images:
 
     def missing_shards(self) -> list[int]:
         """Shards without a valid receipt."""
-        return [shard for shard in range(self.spec.n_shards) if not has_receipt(self, shard)]
+        shards = range(self.spec.n_shards)
+        if not is_remote(self.path):
+            return [shard for shard in shards if not has_receipt(self, shard)]
+        receipts, sizes = small_files(self.path / "receipts"), {name: file_sizes(self.path / name) for name in SHARDED}
+        return [shard for shard in shards if not _is_complete(self, shard, receipts.get(f"{shard}.json"), sizes)]
 
 
 @lru_cache(maxsize=32)
@@ -188,6 +193,8 @@ def open_images(path: str | Path, *, complete: bool = True) -> Images:
 
     Parameters
     ----------
+    path
+        A folder, or a URL that fsspec knows, such as s3://bucket/images.zarr; a store behind a URL is only read.
     complete
         Whether every shard must be there.
 
@@ -196,7 +203,7 @@ def open_images(path: str | Path, *, complete: bool = True) -> Images:
     InputError
         No store, another kind of store, another version, or shards are missing.
     """
-    path = Path(path)
+    path = located(path)
     images = Images(path, *_read_attributes(path))
     if complete and (missing := images.missing_shards()):
         raise InputError(
@@ -246,7 +253,11 @@ def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
 
 def shard_file(images: Images, array: str, shard: int) -> Path:
     """The file that holds a shard of `counts` or `both_zero`."""
-    return images.path / array / "c" / (f"{shard}/0/0" if array == "counts" else str(shard))
+    return images.path / array / _file_within(array, shard)
+
+
+def _file_within(array: str, shard: int) -> str:
+    return f"c/{shard}/0/0" if array == "counts" else f"c/{shard}"
 
 
 def receipt_file(images: Images, shard: int) -> Path:
@@ -360,8 +371,16 @@ def _describe(path: Path) -> dict[str, Any]:
 
 def _read_receipt(images: Images, shard: int) -> dict[str, Any] | None:
     try:
-        receipt = json.loads(receipt_file(images, shard).read_text())
-    except (OSError, ValueError):  # none, or half of one: the shard counts as missing
+        return _valid_receipt(images, shard, receipt_file(images, shard).read_bytes())
+    except OSError:  # none: the shard counts as missing
+        return None
+
+
+def _valid_receipt(images: Images, shard: int, content: bytes) -> dict[str, Any] | None:
+    """What a receipt says; None if it is half of one, or of another plan."""
+    try:
+        receipt = json.loads(content)
+    except ValueError:
         return None
     if not isinstance(receipt, dict) or any(receipt.get(k) != v for k, v in _facts(images, shard).items()):
         return None
@@ -377,6 +396,14 @@ def has_receipt(images: Images, shard: int) -> bool:
     files = {name: shard_file(images, name, shard) for name in SHARDED}
     return all(
         (files[name].stat().st_size if files[name].exists() else 0) == receipt[name]["bytes"] for name in SHARDED
+    )
+
+
+def _is_complete(images: Images, shard: int, content: bytes | None, sizes: dict[str, dict[str, int]]) -> bool:
+    """The same from what was listed of a remote store."""
+    receipt = _valid_receipt(images, shard, content) if content is not None else None
+    return receipt is not None and all(
+        sizes[name].get(_file_within(name, shard), 0) == receipt[name]["bytes"] for name in SHARDED
     )
 
 

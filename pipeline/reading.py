@@ -6,7 +6,6 @@ else, a store that someone re-encoded or one in object storage, through zarr and
 
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -15,6 +14,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from pipeline.errors import JobError
 from pipeline.images import CODEC, Images, shard_file, stored_array
+from pipeline.remote import is_remote
 from pipeline.shards import read_chunks
 
 Rows = NDArray[np.int64]
@@ -115,4 +115,4 @@ def _is_plain(path: str, plan_hash: str) -> bool:
     """Whether shards are files here, and encoded as this project does it."""
     array = stored_array(path, plan_hash, "counts")
     kinds = tuple(type(codec) for codec in array.compressors)
-    return Path(path).is_dir() and array.shards is not None and kinds == (BloscCodec, Crc32cCodec)
+    return not is_remote(path) and array.shards is not None and kinds == (BloscCodec, Crc32cCodec)

@@ -10,11 +10,14 @@ import torch
 import zarr
 from model_fixtures import sharded_store
 
+import pairscape
+from model.spec import Training
 from model.stream import PairStream
 from pipeline import reading
 from pipeline.errors import JobError
 from pipeline.images import open_images, shard_file
 from pipeline.reading import read_images
+from pipeline.spec import PairSource
 
 ROWS = [[0], [4559], [0, 255, 256, 2047, 2048, 4095, 4096, 4559], list(range(2000, 4200, 7)), list(range(4560))]
 
@@ -93,14 +96,26 @@ def test_a_damaged_shard_is_named(copy, damage, word, refuses):
         read_images(copy, np.array([2048, 2049]))
 
 
-def test_a_store_behind_a_url_reads_the_same(images):
-    """Object storage, as zarr and fsspec have it; opening one by its URL is for `pipeline.images` to learn."""
+# ---------------------------------------------------------------- object storage, as zarr and fsspec have it
+
+
+@pytest.fixture
+def bucket(images):
+    """The same store behind a URL, and its files to be changed."""
     memory = fsspec.filesystem("memory")
     for file in images.path.rglob("*"):
         if file.is_file():
-            memory.pipe(f"/reading.zarr/{file.relative_to(images.path)}", file.read_bytes())
-    remote = replace(images, path="memory://reading.zarr")
-    rows = [0, 300, 2047, 2048, 4559]
+            memory.pipe(f"/bucket/images.zarr/{file.relative_to(images.path)}", file.read_bytes())
+    yield memory
+    memory.rm("/bucket", recursive=True)
+
+
+URL = "memory://bucket/images.zarr"
+
+
+def test_a_store_behind_a_url_reads_the_same(images, bucket):
+    remote, rows = open_images(URL), [0, 300, 2047, 2048, 4559]
+    assert (remote.spec, remote.provenance) == (images.spec, images.provenance)
     assert_as_zarr(read_images(remote, np.array(rows)), remote, rows, images)
     label = images.array("label")
     streams = [
@@ -110,3 +125,41 @@ def test_a_store_behind_a_url_reads_the_same(images):
     for here, there in zip(*streams, strict=True):
         assert torch.equal(here.counts, there.counts)
         assert torch.equal(here.row, there.row)
+
+
+def test_a_network_learns_the_same_from_a_url(images, bucket, tmp_path):
+    quick = Training(epochs=1, batch_size=500)
+    found = [
+        pairscape.train(store, tmp_path / name, training=quick, quiet=True)
+        for name, store in (("here", images.path), ("there", URL))
+    ]
+    assert found[0]["test"] == found[1]["test"]
+    assert found[1]["store"]["path"] == URL
+
+
+@pytest.mark.parametrize(("lost", "shard"), [("receipts/1.json", 1), ("counts/c/2/0/0", 2)])
+def test_what_is_missing_behind_a_url_is_told(bucket, lost, shard, refuses):
+    bucket.rm(f"/bucket/images.zarr/{lost}")
+    with refuses(URL, "1 of 3 shards", f"first: {shard}"):
+        open_images(URL)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("memory://bucket/nothing.zarr", ("no such image store",)),
+        ("nosuch://bucket/images.zarr", ("cannot be read here", "pairscape[s3]")),
+    ],
+)
+def test_what_is_no_store_behind_a_url(bucket, url, words, refuses):
+    with refuses(url, *words):
+        open_images(url)
+
+
+def test_nothing_is_written_to_a_url(images, refuses):
+    with refuses(URL, "is a URL", "copy the finished store"):
+        pairscape.heatmaps(images.path.parent / "expression.zarr", URL, source=PairSource(all_pairs=True), quiet=True)
+
+
+def test_a_file_url_is_a_path(images):
+    assert open_images(f"file://{images.path}").path == images.path
