@@ -638,10 +638,14 @@ def _listed(registry: "dict[str, DataSet]", place: "Place") -> list[str]:
 
     lines = []
     for found in registry.values():
-        size = "size unknown" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB"
+        size = "size unknown" if found.bytes is None else _size(found.bytes)
         there = ", here already" if is_local(found, place) else ""
         lines += [f"{found.name:<21} {found.title}", f"{'':<21} {found.organism}, {found.contents}, {size}{there}"]
     return lines
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.0f} kB"
 
 
 def _about(found: "DataSet", files: dict[str, Path]) -> list[str]:

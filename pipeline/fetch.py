@@ -101,6 +101,11 @@ def fetch_set(found: DataSet, place: Place, progress: Progress) -> Fetched:
     files, notes = {}, []
     for file in found.files:
         relative = Path(found.folder) / file.name
+        if not (file.urls or is_local(found, place)):
+            raise InputError(
+                f"{file.name} has no address that it could be fetched from: put it at {_by_hand(relative)}."
+                f" {found.note or ''}"
+            )
         path, note = _obtain(file, relative, place.folder / relative, place, progress)
         files[file.name] = path if file.unpack is None else _unpacked(path, file.unpack, place.folder / found.folder)
         notes.append(f"{file.name}: {note}")
@@ -221,14 +226,15 @@ class _OtherSumError(ValueError):
     """A download is not what it must be."""
 
 
-def _out_of_reach(name: str, relative: Path, failures: list[str]) -> Exception:
-    by_hand = f"{VARIABLE}/{relative.as_posix()} and set {VARIABLE} to that folder"
-    if not failures:
-        return InputError(f"{name} has no address that it could be fetched from: put it at {by_hand}.")
+def _out_of_reach(name: str, relative: Path, failures: list[str]) -> JobError:
     return JobError(
         f"{name} cannot be fetched ({'; '.join(failures)}). Without internet access bring it by other means: put it at "
-        f"{by_hand}."
+        f"{_by_hand(relative)}."
     )
+
+
+def _by_hand(relative: Path) -> str:
+    return f"{VARIABLE}/{relative.as_posix()} and set {VARIABLE} to that folder"
 
 
 def _refused(target: Path, error: OSError) -> JobError:

@@ -6,6 +6,7 @@ import json
 import shutil
 import tarfile
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -235,9 +236,9 @@ def test_a_damaged_file_there_is_no_reason_to_download(host, offline, silent, re
 
 
 def test_what_no_address_has_is_served_from_there_only(host, offline, place, silent, refuses):
-    wanted = data_set(cells(host))
+    wanted = replace(data_set(cells(host)), note="Made from an R object.")
     assert fetch_set(wanted, Place.given(None), silent).files["cells.csv"].read_bytes() == CELLS
-    with refuses("no address", "PAIRSCAPE_DATA/tiny_set/cells.csv"):
+    with refuses("no address", "PAIRSCAPE_DATA/tiny_set/cells.csv", "Made from an R object."):
         fetch_set(wanted, place, silent)
 
 
