@@ -101,7 +101,7 @@ def fetch_set(found: DataSet, place: Place, progress: Progress) -> Fetched:
     files, notes = {}, []
     for file in found.files:
         relative = Path(found.folder) / file.name
-        if not (file.urls or is_local(found, place)):
+        if not (file.urls or _is_here(relative, place)):
             raise InputError(
                 f"{file.name} has no address that it could be fetched from: put it at {_by_hand(relative)}."
                 f" {found.note or ''}"
@@ -122,13 +122,10 @@ def fetch_url(url: str, sha256: str | None, place: Place, progress: Progress) ->
     JobError
         As `fetch_set`.
     """
-    parts = urlsplit(url)
-    name = Path(unquote(parts.path)).name
-    if not name or not parts.hostname:
-        raise InputError(f"{url}: the address names no file; give one that ends in it, such as https://…/cells.h5ad.")
+    host, name = _address(url)
     if sha256 is not None and not SHA256.fullmatch(sha256 := sha256.lower()):
         raise InputError(f"sha256 {sha256!r} is not 64 hexadecimal digits; leave it out to be told the one found.")
-    relative = Path("urls") / parts.hostname / name
+    relative = Path("urls") / host / name
     target = place.folder / (name if place.copy else relative)
     held = _read_lock(target.parent).get(name)
     if held is not None and held["url"] != url and target.exists():
@@ -137,10 +134,25 @@ def fetch_url(url: str, sha256: str | None, place: Place, progress: Progress) ->
     return Fetched({name: path}, (f"{name}: {note}",))
 
 
+def _address(url: str) -> tuple[str, str]:
+    """Host and file of an address."""
+    try:
+        parts = urlsplit(url)
+        host, name = parts.hostname, Path(unquote(parts.path)).name
+    except ValueError as error:
+        raise InputError(f"{url} is no address ({error}); give one such as https://example.org/cells.h5ad.") from error
+    if name in ("", "..") or not host:
+        raise InputError(f"{url}: the address names no file; give one that ends in it, such as https://…/cells.h5ad.")
+    return host, name
+
+
 def is_local(found: DataSet, place: Place) -> bool:
     """Whether all files of a data set are there, unchecked."""
-    roots = [root for root in (place.offline, place.folder) if root is not None]
-    return all(any((root / found.folder / file.name).is_file() for root in roots) for file in found.files)
+    return all(_is_here(Path(found.folder) / file.name, place) for file in found.files)
+
+
+def _is_here(relative: Path, place: Place) -> bool:
+    return any((root / relative).is_file() for root in (place.offline, place.folder) if root is not None)
 
 
 def _obtain(file: RemoteFile, relative: Path, target: Path, place: Place, progress: Progress) -> tuple[Path, str]:

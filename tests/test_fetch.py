@@ -297,6 +297,8 @@ def test_any_address_is_taken(host, place, silent, refuses):
     [
         ("https://example.org/", None, ["names no file"]),
         ("https://", None, ["names no file"]),
+        ("https://example.org/a/..", None, ["names no file"]),
+        ("https://[bad/x.h5ad", None, ["no address", "Invalid IPv6"]),
         ("https://example.org/x.h5ad", "abc", ["'abc'", "64 hexadecimal"]),
     ],
 )
