@@ -19,8 +19,10 @@ from pipeline.errors import InputError, JobError
 from pipeline.spec import Atlas, Binning, Compute, PairSource, Planting
 
 if TYPE_CHECKING:  # `pairscape --help` loads neither torch nor dask: commands import what they need
+    from pipeline.fetch import Place
     from pipeline.heatmaps import Request
     from pipeline.progress import Progress
+    from pipeline.registry import DataSet
 
 __version__ = "0.1.0"
 
@@ -158,10 +160,12 @@ def plan(
     from pipeline.heatmaps import resolve_request
     from pipeline.matrix import open_expression
     from pipeline.plan import plan_heatmaps
+    from pipeline.prior import with_network
 
     matrix = open_expression(expression)
-    request = resolve_request(matrix, _required(source), seed)
-    _say(quiet, *request.chosen.notes, _label_note(request))
+    with with_network(_required(source), None) as (source, notes):
+        request = resolve_request(matrix, source, seed)
+    _say(quiet, *notes, *request.chosen.notes, _label_note(request))
     with _progress(quiet) as progress, open_client(measuring(compute)) as client:
         workers = compute.workers or worker_threads(client)
         cost = plan_heatmaps(matrix, request, binning, codes, compute, workers, client, progress)
@@ -213,14 +217,16 @@ def heatmaps(
     from pipeline.cluster import open_client
     from pipeline.heatmaps import make_heatmaps, resolve_request
     from pipeline.matrix import open_expression
+    from pipeline.prior import with_network
     from pipeline.remote import local_target
 
     images, started = local_target(images), time.perf_counter()
     matrix = open_expression(_on_disk(expression, images))
-    request = resolve_request(matrix, _required(source), seed)
-    _say(quiet, *request.chosen.notes, _label_note(request))
-    with _progress(quiet) as progress, open_client(compute) as client:
-        done = make_heatmaps(matrix, images, codes, request, binning, compute, client, progress)
+    with with_network(_required(source), images) as (source, notes):
+        request = resolve_request(matrix, source, seed)
+        _say(quiet, *notes, *request.chosen.notes, _label_note(request))
+        with _progress(quiet) as progress, open_client(compute) as client:
+            done = make_heatmaps(matrix, images, codes, request, binning, compute, client, progress)
     kept = f", {done.kept} kept from an earlier run" if done.kept else ""
     size, seconds = done.spent.bytes_written / 1e6, time.perf_counter() - started
     lines = [
@@ -535,6 +541,62 @@ def plant(
     _say(quiet, f"wrote {expression}: {made.line()}")
 
 
+@app.command
+def fetch(
+    name: str | None = None,
+    /,
+    *,
+    to: Path | None = None,
+    sha256: str | None = None,
+    list_sets: Annotated[bool, Parameter(name="--list", negative="")] = False,
+    quiet: bool = False,
+) -> dict[str, Path]:
+    """A public data set by name, or any file by its https:// address, checked by sha256.
+
+    The folder that the environment variable PAIRSCAPE_DATA names is looked at first: it serves the same files without
+    internet access.
+
+    Parameters
+    ----------
+    name
+        Name of a data set, as `--list` shows them, or an address such as that of an .h5ad of CELLxGENE.
+    to
+        Folder for the files. Absent: the user's cache, and what PAIRSCAPE_DATA serves stays where it is.
+    sha256
+        What a file by address must have. Absent: the one found is told and recorded, and later fetches are held to it.
+    list_sets
+        Show the known data sets and fetch nothing.
+    quiet
+        No progress bars, no summary.
+
+    Returns
+    -------
+    dict
+        The path of each file by its name; of an archive, the unpacked folder.
+    """
+    from pipeline.fetch import Fetched, Place, fetch_set, fetch_url, find_set
+    from pipeline.registry import read_registry
+
+    place, registry = Place.given(to), read_registry()
+    if list_sets:
+        _say(quiet, *_listed(registry, place))
+        return {}
+    if name is None:
+        raise InputError(f"name a data set ({', '.join(registry)}) or an https:// address; --list tells more of them.")
+    address = name.startswith(("https://", "http://"))
+    if sha256 is not None and not address:
+        raise InputError("--sha256 belongs to a file by address: what the files of a data set must be is known.")
+    found = None if address else find_set(name, registry)
+    with _progress(quiet) as progress:
+        fetched: Fetched = (
+            fetch_url(name, sha256, place, progress) if found is None else fetch_set(found, place, progress)
+        )
+    _say(quiet, *fetched.notes, *map(str, fetched.files.values()))
+    if found is not None:
+        _say(quiet, *_about(found, fetched.files))
+    return fetched.files
+
+
 # ── what the commands share ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -570,6 +632,35 @@ def _on_disk(expression: Any, images: Path) -> Any:
     path = images.with_name(f"{images.stem}.expression.zarr")
     ingest(expression, path, preset="none", overwrite=True, quiet=True)
     return path
+
+
+def _listed(registry: "dict[str, DataSet]", place: "Place") -> list[str]:
+    """A few lines for each known data set."""
+    from pipeline.fetch import is_local
+
+    lines = []
+    for found in registry.values():
+        size = "size unknown" if found.bytes is None else _size(found.bytes)
+        there = ", here already" if is_local(found, place) else ""
+        lines += [f"{found.name:<21} {found.title}", f"{'':<21} {found.organism}, {found.contents}, {size}{there}"]
+    return lines
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.0f} kB"
+
+
+def _about(found: "DataSet", files: dict[str, Path]) -> list[str]:
+    """What is to be known of a fetched data set, and the commands that go on with it."""
+    import shlex
+
+    lines = [f"{what:<9} {getattr(found, what)}" for what in ("title", "contents", "labels", "licence", "citation")]
+    lines += [f"note      {found.note}"] if found.note else []
+    for command in found.use:
+        for name, path in files.items():
+            command = command.replace(f"{{{name}}}", shlex.quote(str(path)))
+        lines.append(command)
+    return lines
 
 
 def _label_note(request: "Request") -> str:

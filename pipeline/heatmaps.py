@@ -21,6 +21,7 @@ from pipeline.matrix import Expression
 from pipeline.memory import Portion, portion
 from pipeline.negatives import choose_negatives
 from pipeline.pairs import Candidates, Pairs, candidates
+from pipeline.prior import network_facts
 from pipeline.progress import Progress
 from pipeline.replicate import replicate_labels, split_cells
 from pipeline.spec import Binning, Compute, ImageSpec, PairSource
@@ -86,6 +87,8 @@ def resolve_request(expression: Expression, source: PairSource, seed: int) -> Re
         "seed": seed,
         "pairs": {key: str(value) for key, value in asdict(source).items() if value},
     }
+    if source.network is not None:
+        provenance["network"] = network_facts(source.network)
     return Request(cells, replace(found, pairs=storage_order(found.pairs)), provenance)
 
 

@@ -11,6 +11,7 @@ from pipeline.errors import InputError
 BinningRule = Literal["max", "range", "quantile", "rank"]
 LabelSource = Literal["given", "replicate"]
 NegativeRule = Literal["random", "matched"]
+Organism = Literal["human", "mouse"]
 Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
 
 CHUNK_PAIRS = 256  # images that are compressed together: the unit of reading
@@ -66,7 +67,10 @@ class PairSource:
     targets
         File of target genes. Absent: every gene of the matrix.
     network
-        File of known edges regulator → target. A candidate that is an edge gets label 1, any other 0.
+        File of known edges regulator → target, or the name of a label source: `collectri`, `dorothea`. A candidate that
+        is an edge gets label 1, any other 0.
+    organism
+        Whose genes a label source by name should name: `human` or `mouse`. Absent: human.
     all_pairs
         Every unordered pair of genes.
     labels
@@ -95,6 +99,7 @@ class PairSource:
     regulators: Path | None = None
     targets: Path | None = None
     network: Path | None = None
+    organism: Organism | None = None
     all_pairs: bool = False
     labels: LabelSource = "given"
     threshold: float | None = None
@@ -113,6 +118,12 @@ class PairSource:
             )
         if self.regulators is None and (self.targets or self.network):
             raise InputError("--targets and --network describe regulator × target pairs: give --regulators FILE too.")
+        if self.organism not in (None, *get_args(Organism)):
+            raise InputError(f"organism {self.organism!r} is unknown; give human or mouse.")
+        if self.organism is not None and self.network is None:
+            raise InputError(
+                "--organism says whose genes a label source names: give --network collectri or dorothea too."
+            )
         self._check_replicate()
         self._check_negatives()
 

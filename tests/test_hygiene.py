@@ -31,7 +31,8 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "--version", "heatmaps --help", "simulate --help", "plant --help", "train --help"]
+    "arguments",
+    ["--help", "--version", "heatmaps --help", "simulate --help", "plant --help", "train --help", "fetch --help"],
 )
 def test_help_loads_nothing_heavy(arguments):
     assert loaded_by(HELP.format(arguments=arguments.split())) == set()
@@ -46,6 +47,9 @@ NUMBERS = {"numba", "pandas", "scipy"}
     ("pipeline.errors", set()),
     ("model.spec", set()),
     ("pipeline.genes", set()),
+    ("pipeline.registry", set()),
+    ("pipeline.fetch", set()),
+    ("pipeline.prior", {"pandas"}),
     ("pipeline.binning", {"numba", "scipy"}),
     ("pipeline.histogram", {"numba", "scipy"}),
     ("pipeline.synthetic", {"numba", "scipy"}),
