@@ -327,8 +327,7 @@ class _Bar:
             self._progress.advance(new)
 
     def reset(self) -> None:
-        """The total comes next."""
-        self._seen = 0
+        """The total comes next, as pieces do; what is beyond it does not count."""
 
     def close(self) -> None:
         """Nothing is open."""
