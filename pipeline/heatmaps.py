@@ -81,12 +81,21 @@ def resolve_request(expression: Expression, source: PairSource, seed: int) -> Re
     if source.labels == "replicate":
         found, cells, rule = _replicate(expression, found, source, seed)
     found = choose_negatives(found, source, len(expression.genes), seed)
-    provenance = {
+    provenance: dict[str, Any] = {
         "cells": rule,
         "seed": seed,
-        "pairs": {key: str(value) for key, value in asdict(source).items() if value},
+        "pairs": {key: str(value) for key, value in _options(source).items() if value},
     }
+    if found.lists:
+        provenance["lists"] = list(found.lists)
     return Request(cells, replace(found, pairs=storage_order(found.pairs)), provenance)
+
+
+def _options(source: PairSource) -> dict[str, Any]:
+    """What was asked for, as far as it decides the pairs; the map of genes is found again from any folder."""
+    asked = asdict(source)
+    del asked["min_matched"]
+    return asked | {"gene_map": source.gene_map and Path(source.gene_map).absolute()}
 
 
 def _replicate(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.codes import Codes
 from pipeline.errors import InputError, JobError
-from pipeline.genes import require_matches, resolve
+from pipeline.naming import Vocabulary
 from pipeline.pairs import Pairs
 from pipeline.shards import ChunkCodec, join_chunks, write_file
 from pipeline.spec import CHUNK_PAIRS, Binning, ImageSpec
@@ -231,9 +231,7 @@ def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
     InputError
         A gene that the store does not know, or a pair that was no candidate.
     """
-    found = resolve([gene_a, gene_b], images.array("gene").tolist())
-    require_matches(found, minimum=1.0)
-    a, b = found.index
+    a, b = Vocabulary(images.array("gene").tolist(), min_matched=1.0).find([gene_a, gene_b]).index
     pairs = images.pairs()
     for first, second, turned in ((a, b, False), (b, a, True)):
         rows = np.flatnonzero((pairs.gene_a == first) & (pairs.gene_b == second))

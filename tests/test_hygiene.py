@@ -46,6 +46,7 @@ NUMBERS = {"numba", "pandas", "scipy"}
     ("pipeline.errors", set()),
     ("model.spec", set()),
     ("pipeline.genes", set()),
+    ("pipeline.understanding", set()),
     ("pipeline.binning", {"numba", "scipy"}),
     ("pipeline.histogram", {"numba", "scipy"}),
     ("pipeline.synthetic", {"numba", "scipy"}),
