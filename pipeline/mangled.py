@@ -55,10 +55,11 @@ def mangled(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
     A number of five digits is a day where most of the names are symbols, and an Entrez id elsewhere.
     """
-    serials = 2 * sum(kind_of(name) == "symbol" for name in names) > len(names)
-    suspects = (name for name in dict.fromkeys(names) if name[:1].isdigit() or name[-1:].isdigit())
-    found = {name: originals(name) or (serial_originals(name) if serials else ()) for name in suspects}
-    return {name: was for name, was in found.items() if was}
+    suspects = [name for name in dict.fromkeys(names) if name[:1].isdigit() or name[-1:].isdigit()]
+    found = {name: was for name in suspects if (was := originals(name))}
+    if 2 * sum(name in found or kind_of(name) == "symbol" for name in names) > len(names):
+        found |= {name: was for name in suspects if (was := serial_originals(name))}
+    return found
 
 
 def in_words(found: dict[str, tuple[str, ...]], most: int) -> str:

@@ -100,7 +100,7 @@ class Understanding:
         if self.repeated:
             said.append(f"names that several genes bear: {_counted(self.repeated)}")
         if self.shared_symbols:
-            said.append(f"symbols that several genes bear, no use in lists: {_counted(self.shared_symbols)}")
+            said.append(f"symbols that several genes bear: {_counted(self.shared_symbols)}")
         if self.mangled:
             said.append(
                 f"made into dates or numbers by a spreadsheet: {len(self.mangled):,}, "
