@@ -84,7 +84,10 @@ def _assigned(images: Images, pairs: Pairs, splitting: Splitting, seed: int) -> 
     if splitting.split != "file":
         return assign_folds(pairs, len(genes), splitting, seed), ()
     vocabulary, gone = _vocabulary(images, genes, splitting.min_matched)
-    folds, notes = given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
+    try:
+        folds, notes = given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
+    except InputError as error:
+        raise InputError("; ".join([str(error), *gone])) from error
     if splitting.negatives == "matched":
         folds = match_negatives(pairs, folds, len(genes), seed)
     return folds, (*notes, *gone)
@@ -94,7 +97,7 @@ def _vocabulary(images: Images, genes: list[str], min_matched: float) -> tuple[V
     """The genes of a store, to be named as the lists it was made from named them; and in words what is not."""
     asked = images.provenance.get("pairs", {})
     ignore_case, gene_map = asked.get("ignore_case") == "True", asked.get("gene_map")
-    plain = Vocabulary(genes, ignore_case=ignore_case, min_matched=min_matched)
+    plain = Vocabulary(genes, images.symbols(), ignore_case=ignore_case, min_matched=min_matched, advise=False)
     if gene_map is None:
         return plain, ()
     if not Path(gene_map).is_file():

@@ -148,7 +148,7 @@ def make_heatmaps(
         expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
     )
     spec = replace(spec, codes_hash=codes.content_hash)
-    images, missing = _laid_out(target, spec, request, codes)
+    images, missing = _laid_out(target, spec, request, codes, expression.symbols)
     share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
     progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
     spent = Spent()
@@ -162,10 +162,12 @@ def make_heatmaps(
     return Outcome(images, len(missing), spec.n_shards - len(missing), spent, usage)
 
 
-def _laid_out(target: Path, spec: ImageSpec, request: Request, codes: Codes) -> tuple[Images, list[int]]:
+def _laid_out(
+    target: Path, spec: ImageSpec, request: Request, codes: Codes, symbols: Sequence[str] | None
+) -> tuple[Images, list[int]]:
     """The store, made where it is missing, and its shards to compute, of which nothing is left."""
     if not target.exists():
-        create_images(target, spec, request.chosen.pairs, codes, request.provenance)
+        create_images(target, spec, request.chosen.pairs, codes, request.provenance, symbols)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
     missing = images.missing_shards()

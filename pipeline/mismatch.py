@@ -13,24 +13,29 @@ from pipeline.understanding import WORDS, describe_names
 EXAMPLES = 3
 OTHERWISE = "check that both are of one species, use the same kind of gene id, and that the genes were not filtered out"
 
-SPELLINGS: tuple[tuple[Callable[[str], str], str], ...] = (
-    (str.lower, "if case is ignored (human GATA1, mouse Gata1): give --ignore-case"),
-    (without_genome, "without a genome's prefix (GRCh38_): the matrix is of several species; take the genes of one"),
-    (str.strip, "without the blanks around them: remove those from the matrix"),
+SPELLINGS: tuple[tuple[Callable[[str], str], str, str], ...] = (
+    (str.lower, "if case is ignored (human GATA1, mouse Gata1)", ": give --ignore-case"),
+    (
+        without_genome,
+        "without a genome's prefix (GRCh38_): the matrix is of several species; take the genes of one",
+        "",
+    ),
+    (str.strip, "without the blanks around them: remove those from the matrix", ""),
 )
 
 
 class Cause(NamedTuple):
-    """A cause: how many of the missing names it explains, in words with what to do."""
+    """A cause: how many of the missing names it explains, in words, and the option that helps, where there is one."""
 
     explains: int
     words: str
+    advice: str = ""
 
 
 def likeliest_cause(
     missing: Sequence[str], genes: Sequence[str], symbols: Sequence[str] | None, asked: int, file: Path | None
-) -> str:
-    """The surest cause that explains half of the missing names or more, else the one that explains most.
+) -> Cause:
+    """The surest cause that explains half of what could be missing, else the one that explains most.
 
     Parameters
     ----------
@@ -44,11 +49,11 @@ def likeliest_cause(
         Where they come from, to look at its other columns; absent: it has none.
     """
     if not missing:
-        return "a name that several genes bear is left out, since the choice is yours: name those genes by id"
+        return Cause(0, "a name of several genes is left out, since the choice is yours: name those genes by id")
     known = {*genes, *(symbols or ())} - {""}
     causes = [
         _transposed(missing, genes),
-        *(_spelled(missing, known, spell, words) for spell, words in SPELLINGS),
+        *(_spelled(missing, known, *spelling) for spelling in SPELLINGS),
         _other_columns(known, file),
         _excel(missing),
         _kinds(missing, genes, symbols),
@@ -56,8 +61,8 @@ def likeliest_cause(
         _small(missing, genes, asked),
     ]
     likely = [cause for cause in causes if cause.explains]
-    sure = [cause for cause in likely if 2 * cause.explains >= len(missing)]
-    return (sure or sorted(likely, key=lambda cause: -cause.explains) or [Cause(1, OTHERWISE)])[0].words
+    sure = [cause for cause in likely if 2 * cause.explains >= min(len(missing), len(genes))]
+    return (sure or sorted(likely, key=lambda cause: -cause.explains) or [Cause(1, OTHERWISE)])[0]
 
 
 NOTHING = Cause(0, "")
@@ -74,10 +79,12 @@ def _transposed(missing: Sequence[str], genes: Sequence[str]) -> Cause:
     return NOTHING
 
 
-def _spelled(missing: Sequence[str], known: Iterable[str], spell: Callable[[str], str], words: str) -> Cause:
+def _spelled(
+    missing: Sequence[str], known: Iterable[str], spell: Callable[[str], str], words: str, advice: str
+) -> Cause:
     spelled = {spell(name) for name in known}
     found = sum(spell(name) in spelled for name in missing)
-    return Cause(found, f"{found:,} of them match {words}")
+    return Cause(found, f"{found:,} of them match {words}", advice)
 
 
 def _other_columns(known: set[str], file: Path | None) -> Cause:
@@ -112,10 +119,8 @@ def _kinds(missing: Sequence[str], genes: Sequence[str], symbols: Sequence[str] 
     if asked in known or {asked, own} & {"other", "mixed"}:
         return NOTHING
     cure = ' (or add the symbols to the matrix as var["symbol"])' if asked == "symbol" else ""
-    return Cause(
-        len(missing),
-        f"the names are {WORDS[asked]} while the matrix has {WORDS[own]}: translate them with --gene-map FILE{cure}",
-    )
+    words = f"the names are {WORDS[asked]} while the matrix has {WORDS[own]}"
+    return Cause(len(missing), words, f": translate them with --gene-map FILE{cure}")
 
 
 def _species(missing: Sequence[str], genes: Sequence[str], symbols: Sequence[str] | None) -> Cause:
@@ -123,14 +128,12 @@ def _species(missing: Sequence[str], genes: Sequence[str], symbols: Sequence[str
     own = guess_species(symbols) if own.name is None and symbols is not None else own
     if asked.name is None or own.name is None or asked.name == own.name:
         return NOTHING
-    return Cause(
-        len(missing),
-        f"the names look like {asked.name} ({asked.reason}) and the matrix like {own.name} ({own.reason}): give "
-        " a list of the same species, or translate it with --gene-map FILE",
-    )
+    words = f"the names look like {asked.name} ({asked.reason}) and the matrix like {own.name} ({own.reason})"
+    return Cause(len(missing), words, ": give a list of the same species, or translate it with --gene-map FILE")
 
 
 def _small(missing: Sequence[str], genes: Sequence[str], asked: int) -> Cause:
-    if len(genes) >= asked:
+    """A list may be longer than the matrix, but then some of it matches."""
+    if len(genes) >= asked or len(missing) == asked:
         return NOTHING
     return Cause(len(missing), f"the matrix has only {len(genes):,} genes, fewer than the {asked:,} names of the list")

@@ -113,6 +113,8 @@ class Vocabulary:
         Whether names match that differ only in case.
     min_matched
         Smallest share of a list's distinct names that must be genes of the matrix, in [0, 1].
+    advise
+        Whether the command that asks has --ignore-case and --gene-map, so that a refusal may advise them.
     """
 
     genes: Sequence[str]
@@ -120,6 +122,7 @@ class Vocabulary:
     aliases: tuple[tuple[str, str], ...] = ()
     ignore_case: bool = False
     min_matched: float = 0.0
+    advise: bool = True
 
     def find(self, names: Sequence[str], what: str = "genes", file: Path | None = None) -> Resolution:
         """Where each name lies in the matrix.
@@ -231,7 +234,8 @@ class Vocabulary:
         if resolution.ambiguous:
             parts.append(f"borne by several genes: {examples(resolution.ambiguous)}")
         parts.append(f"the matrix has: {_own_names(self.genes, self.symbols)}")
-        parts.append(likeliest_cause(resolution.unmatched, self.genes, self.symbols, resolution.names, file))
+        cause = likeliest_cause(resolution.unmatched, self.genes, self.symbols, resolution.names, file)
+        parts.append(cause.words + (cause.advice if self.advise else ""))
         if resolution.matched and file is not None:
             parts.append("to go on with those that match, give --min-matched 0")
         return "; ".join(parts)

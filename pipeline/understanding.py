@@ -104,8 +104,8 @@ class Understanding:
         if self.mangled:
             said.append(
                 f"made into dates or numbers by a spreadsheet: {len(self.mangled):,}, "
-                f"{in_words(self.mangled, EXAMPLES)}; they stay as they are and no list finds them: correct them in the "
-                "source, or take it from its maker"
+                f"{in_words(self.mangled, EXAMPLES)}; they stay so, and no list finds them: correct them in the source "
+                "or take it from its maker"
             )
         return said
 

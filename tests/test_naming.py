@@ -1,6 +1,7 @@
 """Lists against a matrix: what is found and how, what is said of it, and what is refused in one line."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -79,8 +80,8 @@ def test_the_report_says_everything_with_examples():
     found = found_of(names, genes, ["TBCE", "TBCE", "", "X", "Y"])
     assert found.report("regulators", "store") == (
         "2 of 8 regulators are in the store; not in it: N1, N2, N3; made into dates or numbers by a spreadsheet: 2-Sep "
-        "(SEPTIN2/SEPT2); borne by several genes, so left out: TBCE; ids that are also symbols of other genes, taken as "
-        "ids: X; matched without the version after the dot: 1"
+        "(SEPTIN2/SEPT2); borne by several genes, so left out: TBCE; ids that are also symbols of other genes, taken "
+        "as ids: X; matched without the version after the dot: 1"
     )
 
 
@@ -150,29 +151,37 @@ VERSIONED_MOUSE = [f"ENSMUSG{i:011d}.{i}" for i in range(8)]
 # kind of list, content, genes of the matrix, what the error says: counts, examples of both sides, the cause, the flag
 BAD = {
     "human list, mouse matrix": ("regulators", lines(HUMAN[:5]), MOUSE, [
-        "0 of the 5 regulators of", "list.csv", "without a match: GATA1, KLF1, SPI1", "the matrix has: Gata1, Klf1, Spi1",
+        "0 of the 5 regulators of", "without a match: GATA1, KLF1, SPI1", "the matrix has: Gata1, Klf1, Spi1",
         "5 of them match if case is ignored", "--ignore-case"]),
     "mouse list, human matrix": ("regulators", lines(MOUSE[:5]), HUMAN, ["0 of the 5", "--ignore-case"]),
     "a few match, most by case": ("regulators", lines(["SPI1", *MOUSE[:3]]), HUMAN, [
         "1 of the 4 regulators", "(25.0%), fewer than 50%", "3 of them match if case is ignored", "--min-matched 0"]),
     "mouse ids, human matrix": ("regulators", lines(VERSIONED_MOUSE), ENSG, [
-        "0 of the 8", "look like mouse (the prefix of the ids, as ENSMUSG00000000000.0", "the matrix like human", "--gene-map"]),
+        "0 of the 8", "look like mouse (the prefix of the ids, as ENSMUSG00000000000.0", "the matrix like human",
+        "--gene-map"]),
     "mouse ids, human symbols and ids": ("targets", lines(["ENSG00000000001", *VERSIONED_MOUSE]), ENSG, [
         "1 of the 9 targets", "look like mouse", "--min-matched 0"]),
-    "Ensembl ids, symbols": ("regulators", lines(ENSG), HUMAN, ["the names are Ensembl ids while the matrix has symbols"]),
-    "symbols, Ensembl ids": ("regulators", lines(HUMAN), ENSG, ["are symbols while the matrix has Ensembl ids", 'var["symbol"]']),
-    "Entrez ids, symbols": ("regulators", lines(["7157", "672", "1956"]), HUMAN, ["are Entrez ids while", "--gene-map"]),
-    "a transposed matrix": ("regulators", lines(HUMAN), CELLS, ["genes of the matrix look like cells", "--orientation"]),
+    "Ensembl ids, symbols": (
+        "regulators", lines(ENSG), HUMAN, ["the names are Ensembl ids while the matrix has symbols"]),
+    "symbols, Ensembl ids": (
+        "regulators", lines(HUMAN), ENSG, ["are symbols while the matrix has Ensembl ids", 'var["symbol"]']),
+    "Entrez ids, symbols": (
+        "regulators", lines(["7157", "672", "1956"]), HUMAN, ["are Entrez ids while", "--gene-map"]),
+    "a transposed matrix": (
+        "regulators", lines(HUMAN), CELLS, ["genes of the matrix look like cells", "--orientation"]),
     "a list of cells": ("regulators", lines(CELLS), HUMAN, ["the names look like cells"]),
-    "a mixed reference": ("regulators", lines(HUMAN), [f"GRCh38_{name}" for name in HUMAN], ["without a genome's prefix"]),
+    "a mixed reference": (
+        "regulators", lines(HUMAN), [f"GRCh38_{name}" for name in HUMAN], ["without a genome's prefix"]),
     "blanks in the matrix": ("regulators", lines(HUMAN), [f" {name}" for name in HUMAN], ["without the blanks"]),
     "BOM and CRLF do no harm": ("regulators", "\ufeff" + "\r\n".join(LOWER), UPPER, [
         "0 of the 20", "without a match: tfa, tfb, tfc", "20 of them match if case"]),
     "the wrong column": ("regulators", "".join(f"{i},{name}\n" for i, name in enumerate(HUMAN)), HUMAN, [
         "0 of the 8", "column 2 of the file does name genes", "put it first"]),
-    "the wrong columns of pairs": ("pairs", "".join(f"row{i},GATA1,{name},0\n" for i, name in enumerate(HUMAN[1:])), HUMAN, [
+    "the wrong columns of pairs": (
+        "pairs", "".join(f"row{i},GATA1,{name},0\n" for i, name in enumerate(HUMAN[1:])), HUMAN, [
         "is none of -1"]),
-    "the wrong columns of a network": ("network", "".join(f"e{i},{i}x,GATA1,{n}\n" for i, n in enumerate(HUMAN[1:])), HUMAN, [
+    "the wrong columns of a network": (
+        "network", "".join(f"e{i},{i}x,GATA1,{n}\n" for i, n in enumerate(HUMAN[1:])), HUMAN, [
         "0 of the 14 genes", "column 3 and 4 of the file"]),
     "a list on its side": ("regulators", ",".join(HUMAN), HUMAN, ["one row of 8 names", "one gene a line"]),
     "dates": ("regulators", lines(["1-Mar", "2-Mar", "2-Sep", "GATA1", "43891"]), HUMAN, [
@@ -181,14 +190,17 @@ BAD = {
         "6 of the 20", "(30.0%)", "has only 6 genes, fewer than the 20 names", "--min-matched 0"]),
     "a network of another matrix": ("network", lines(f"{name},GATA1" for name in UPPER), HUMAN, [
         "1 of the 21 genes", "list.csv", "has only 8 genes, fewer than the 21"]),
-    "pairs of another matrix": ("pairs", lines(f"{a},{b}" for a, b in zip(UPPER, UPPER[1:], strict=False)), [*HUMAN, *LOWER[:14]], [
+    "pairs of another matrix": ("pairs", lines(f"{a},{b}" for a, b in pairwise(UPPER)), [*HUMAN, *LOWER[:14]], [
         "0 of the 20 genes", "14 of them match if case"]),
     "strangers": ("targets", lines(["NOPE1", "NOPE2", "GATA1"]), [*HUMAN, "x", "y"], [
         "1 of the 3 targets", "check that both are of one species", "filtered out"]),
-    "several genes each": ("regulators", "TBCE\n", ["TBCE", "TBCE"], ["0 of the 1", "borne by several genes: TBCE", "by id"]),
-    "an empty list": ("regulators", "gene\n", HUMAN, ["no regulators of", "the list is empty", "one gene name per line"]),
+    "several genes each": (
+        "regulators", "TBCE\n", ["TBCE", "TBCE"], ["0 of the 1", "borne by several genes: TBCE", "by id"]),
+    "an empty list": (
+        "regulators", "gene\n", HUMAN, ["no regulators of", "the list is empty", "one gene name per line"]),
     "UTF-16": ("regulators", "\n".join(HUMAN).encode("utf-16"), HUMAN, ["cannot be read as a text table"]),
-    "a workbook": ("regulators", b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xd0\xcf\x11\xe0", HUMAN, ["cannot be read as a text"]),
+    "a workbook": (
+        "regulators", b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xd0\xcf\x11\xe0", HUMAN, ["cannot be read as a text"]),
 }  # fmt: skip
 
 
@@ -239,10 +251,18 @@ def test_lists_as_spreadsheets_save_them(content, tmp_path):
 def test_what_was_found_is_kept_as_facts(tmp_path):
     source = source_of(tmp_path, "network", "GATA1,KLF1\nN1,TBCE\n", regulators=["GATA1", "N2"])
     found = candidates(source, [*HUMAN, "E1", "E2"], [*HUMAN, "TBCE", "TBCE"])
-    assert json.loads(json.dumps(found.lists)) == [
-        {"what": "regulators", "file": str(tmp_path / "tf.txt"), "names": 2, "matched": 1, "unmatched": 1, "ambiguous": 0,
-         "found_by": {"id": 1}, "unmatched_examples": ["N2"], "ambiguous_examples": []},
-        {"what": "genes", "file": str(tmp_path / "list.csv"), "names": 4, "matched": 2, "unmatched": 1, "ambiguous": 1,
-         "found_by": {"id": 2}, "unmatched_examples": ["N1"], "ambiguous_examples": ["TBCE"]},
-    ]  # fmt: skip
+    regulators, network = json.loads(json.dumps(found.lists))
+    assert regulators == {
+        "what": "regulators",
+        "file": str(tmp_path / "tf.txt"),
+        "names": 2,
+        "matched": 1,
+        "unmatched": 1,
+        "ambiguous": 0,
+        "found_by": {"id": 1},
+        "unmatched_examples": ["N2"],
+        "ambiguous_examples": [],
+    }
+    assert [network[key] for key in ("names", "matched", "unmatched", "ambiguous")] == [4, 2, 1, 1]
+    assert (network["unmatched_examples"], network["ambiguous_examples"]) == (["N1"], ["TBCE"])
     assert candidates(PairSource(all_pairs=True), HUMAN).lists == ()
