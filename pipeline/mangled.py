@@ -57,8 +57,9 @@ def mangled(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """
     suspects = [name for name in dict.fromkeys(names) if name[:1].isdigit() or name[-1:].isdigit()]
     found = {name: was for name in suspects if (was := originals(name))}
-    if 2 * sum(name in found or kind_of(name) == "symbol" for name in names) > len(names):
-        found |= {name: was for name in suspects if (was := serial_originals(name))}
+    serials = {name: was for name in suspects if (was := serial_originals(name))}
+    if serials and 2 * sum(name in found or kind_of(name) == "symbol" for name in names) > len(names):
+        found |= serials
     return found
 
 

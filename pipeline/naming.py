@@ -228,7 +228,7 @@ class Vocabulary:
         share = resolution.matched / resolution.names
         parts = [f"{resolution.matched:,} of the {resolution.names:,} {of} are in the matrix"]
         if resolution.matched:
-            parts[0] += f" ({share:.1%}), fewer than {self.min_matched:.0%}"
+            parts[0] += f" ({share:.1%}), fewer than {100 * self.min_matched:g}%"
         if resolution.unmatched:
             parts.append(f"without a match: {examples(resolution.unmatched)}")
         if resolution.ambiguous:

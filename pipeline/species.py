@@ -76,7 +76,7 @@ def guess_species(names: Sequence[str]) -> Species:
     bare = [without_genome(name) for name in names]
     if found := _agreed(bare, _of_prefix, "the prefix of the ids, as"):
         return found
-    if found := _agreed(bare, _of_family, "families that are named so, as"):
+    if found := _agreed(bare, _of_family, "names of its own, as"):
         return found
     return _of_case(bare)
 

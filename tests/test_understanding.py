@@ -127,7 +127,7 @@ def test_what_a_spreadsheet_made_of_symbols(name: str, were: tuple[str, ...]) ->
 
 
 SOUND = ["sep-1", "mar-1", "MARCH1", "SEPT2", "DEC1", "13-Sep", "12-Mar", "30-Mar", "1-Jan", "Apr-01", "7SK",
-         "2006-09-13", "2310009E13Rik", "1E+03", "5E+40", "Nkx2-1", "HLA-DRB1", "H2-K1", "2006-13-02", "3-xyz", ""]  # fmt: skip
+         "2006-09-13", "2310009E13Rik", "1E+03", "5E+40", "Nkx2-1", "H2-K1", "2006-13-02", "3-xyz", ""]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SOUND)
