@@ -33,7 +33,7 @@ class Cause(NamedTuple):
 
 
 def likeliest_cause(
-    missing: Sequence[str], genes: Sequence[str], symbols: Sequence[str] | None, asked: int, file: Path | None
+    missing: Sequence[str], genes: Sequence[str], symbols: Sequence[str] | None, asked: set[str], file: Path | None
 ) -> Cause:
     """The surest cause that explains half of what could be missing, else the one that explains most.
 
@@ -44,7 +44,7 @@ def likeliest_cause(
     genes, symbols
         Of the matrix.
     asked
-        How many distinct names the list has, the missing ones included.
+        The names of the list, the missing ones included.
     file
         Where they come from, to look at its other columns; absent: it has none.
     """
@@ -54,11 +54,11 @@ def likeliest_cause(
     causes = [
         _transposed(missing, genes),
         *(_spelled(missing, known, *spelling) for spelling in SPELLINGS),
-        _other_columns(known, file),
+        _other_columns(known - asked, file),
         _excel(missing),
         _kinds(missing, genes, symbols),
         _species(missing, genes, symbols),
-        _small(missing, genes, asked),
+        _small(missing, genes, len(asked)),
     ]
     likely = [cause for cause in causes if cause.explains]
     sure = [cause for cause in likely if 2 * cause.explains >= min(len(missing), len(genes))]
@@ -88,7 +88,13 @@ def _spelled(
 
 
 def _other_columns(known: set[str], file: Path | None) -> Cause:
-    """A list without a header is read from its first columns, which may be the wrong ones."""
+    """A list without a header is read from its first columns, which may be the wrong ones.
+
+    Parameters
+    ----------
+    known
+        Names of the matrix that are not in the columns that were read.
+    """
     if file is None:
         return NOTHING
     table = read_rows(file)

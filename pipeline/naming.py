@@ -146,7 +146,7 @@ class Vocabulary:
         if not resolution.names:
             raise InputError(f"no {what}{of}: the list is empty; give one gene name per line")
         if not resolution.matched or resolution.matched < self.min_matched * resolution.names:
-            raise InputError(self._refusal(resolution, f"{what}{of}", file))
+            raise InputError(self._refusal(resolution, set(names), f"{what}{of}", file))
         return resolution
 
     def resolve(self, names: Sequence[str]) -> Resolution:
@@ -224,7 +224,7 @@ class Vocabulary:
         bare = without_version(name)
         return bare.lower() if self.ignore_case else bare
 
-    def _refusal(self, resolution: Resolution, of: str, file: Path | None) -> str:
+    def _refusal(self, resolution: Resolution, asked: set[str], of: str, file: Path | None) -> str:
         share = resolution.matched / resolution.names
         parts = [f"{resolution.matched:,} of the {resolution.names:,} {of} are in the matrix"]
         if resolution.matched:
@@ -234,7 +234,7 @@ class Vocabulary:
         if resolution.ambiguous:
             parts.append(f"borne by several genes: {examples(resolution.ambiguous)}")
         parts.append(f"the matrix has: {_own_names(self.genes, self.symbols)}")
-        cause = likeliest_cause(resolution.unmatched, self.genes, self.symbols, resolution.names, file)
+        cause = likeliest_cause(resolution.unmatched, self.genes, self.symbols, asked, file)
         parts.append(cause.words + (cause.advice if self.advise else ""))
         if resolution.matched and file is not None:
             parts.append("to go on with those that match, give --min-matched 0")

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import xarray
 from anndata import AnnData
 from model_fixtures import module_expression, run_command
 
@@ -135,6 +136,14 @@ def test_pairs_and_so_the_plans_hash_are_what_they_were_before_there_was_a_check
     write(place, "pairs.csv", "GATA1,KLF1,1", "SPI1,KLF1,0", "NOPE,SPI1,1", "TAL1,SPI1,2")
     found = candidates(PairSource(pairs=place / "pairs.csv", min_matched=0.2), SYMBOLS[:5])
     assert found.pairs.content_hash() == "9a40415c0945e2cb5d245175d92902dde9b527202a9701e87802b25417ca3816"
+
+
+def test_symbols_are_kept_beside_the_ids(place):
+    with xarray.open_zarr("i.zarr") as store:
+        assert store["symbol"].dims == ("gene",)
+        assert store["symbol"].values.tolist() == SYMBOLS
+        assert store["gene"].values.tolist() == IDS
+    assert open_images("i.zarr").symbols() == SYMBOLS
 
 
 def test_a_pair_is_shown_by_symbols_too(place, capfd):

@@ -183,6 +183,8 @@ BAD = {
     "the wrong columns of a network": (
         "network", "".join(f"e{i},{i}x,GATA1,{n}\n" for i, n in enumerate(HUMAN[1:])), HUMAN, [
         "0 of the 14 genes", "column 3 and 4 of the file"]),
+    "one column of two": ("pairs", "".join(f"GATA1,{name}\n" for name in ENSG), HUMAN, [
+        "1 of the 9 genes", "the names are Ensembl ids while"]),
     "a list on its side": ("regulators", ",".join(HUMAN), HUMAN, ["one row of 8 names", "one gene a line"]),
     "dates": ("regulators", lines(["1-Mar", "2-Mar", "2-Sep", "GATA1", "43891"]), HUMAN, [
         "1 of the 5 regulators", "4 of them were made into dates", "1-Mar (MARCHF1/MARCH1 or MTARC1/MARC1)"]),
