@@ -37,7 +37,7 @@ from model.splits import (
 )
 from pipeline.errors import InputError
 from pipeline.lists import REGULATOR_NAMES, TARGET_NAMES, read_rows
-from pipeline.naming import Vocabulary, examples
+from pipeline.naming import Vocabulary
 from pipeline.pairs import Pairs, pair_keys
 
 FOLD_NAMES = ("fold", "split", "set", "partition")
@@ -112,7 +112,7 @@ def given_folds(
     Parameters
     ----------
     vocabulary
-        Genes of the store.
+        Genes of the store, and how names of the file find them; it refuses a file of which too few do.
     directed
         Whether gene_a regulates gene_b.
     list_row : (P,) int32 or None
@@ -121,8 +121,8 @@ def given_folds(
     Raises
     ------
     InputError
-        As `read_fold_file`; none of its genes or pairs is in the store; it contradicts itself; it divides another list;
-        its folds are not those asked for.
+        As `read_fold_file`; none of its genes or pairs, or too few genes, are in the store; it contradicts itself; it
+        divides another list; its folds are not those asked for.
     """
     if splitting.fold_file is None:
         raise InputError("no file of folds is given, so nothing says what is tested; give --fold-file FILE.")
@@ -255,9 +255,8 @@ def _by_gene(file: FoldFile, roles: FoldArray, pairs: Pairs, vocabulary: Vocabul
     role, placed = np.full(len(vocabulary.genes), UNUSED, np.int8), np.zeros(len(vocabulary.genes), np.bool_)
     role[gene], placed[gene] = roles[group], True
     folds, torn = folds_by_gene(pairs, role, side)
-    missing = f" (not in it: {examples(found.unmatched)})" if found.unmatched else ""
     deciding = "both genes decide" if side == "both" else f"the {side} decides"
-    note = f"{known.sum():,} of {known.size:,} genes are in the store{missing}; {deciding} on a pair"
+    note = f"{found.report('genes', 'store')}; {deciding} on a pair"
     return Placed(folds, _without(placed, pairs, side), torn, note)
 
 
@@ -272,8 +271,8 @@ def _without(placed: NDArray[np.bool_], pairs: Pairs, side: str) -> NDArray[np.b
 
 def _by_pair(file: FoldFile, roles: FoldArray, pairs: Pairs, vocabulary: Vocabulary) -> Placed:
     n = len(vocabulary.genes)
-    index = vocabulary.find(file.genes[0] + file.genes[1], "genes", file.path).index
-    gene_a, gene_b = np.split(index, 2)
+    resolution = vocabulary.find(file.genes[0] + file.genes[1], "genes", file.path)
+    gene_a, gene_b = np.split(resolution.index, 2)
     known = (gene_a >= 0) & (gene_b >= 0)
     key, group = pair_keys(gene_a[known], gene_b[known], n), file.group[known]
     order = np.argsort(key, kind="stable")
@@ -294,7 +293,8 @@ def _by_pair(file: FoldFile, roles: FoldArray, pairs: Pairs, vocabulary: Vocabul
             f"{file.path}: none of its {known.size:,} pairs is in the store, so nothing could be tested; check that it "
             "belongs to this store."
         )
-    return _placed(roles, found, pairs, n, f"{known.sum():,} of {known.size:,} pairs have both genes in the store")
+    note = f"{known.sum():,} of {known.size:,} pairs have both genes in the store"
+    return _placed(roles, found, pairs, n, f"{note}; {resolution.report('genes', 'store')}")
 
 
 def _by_list_row(

@@ -1,11 +1,12 @@
 """The frozen choices of a training run: what the network sees, which rows it learns from, how it is trained. Pure."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.errors import InputError
+from pipeline.spec import MIN_MATCHED, check_share
 
 Split = Literal["pair", "regulator", "target", "both", "file"]
 Balance = Literal["down", "over", "natural"]
@@ -69,6 +70,9 @@ class Splitting:
         numbers, all of them.
     fold
         Only this one of the folds, from 0 up. Absent: all, one after the other.
+    min_matched
+        Smallest share of the distinct names of a fold file that are to be genes of the store: below it nothing is done,
+        and why is said. 0 goes on with whatever matches.
     """
 
     split: Split = "both"
@@ -78,6 +82,7 @@ class Splitting:
     fold_file: Path | None = None
     folds: int | None = None
     fold: int | None = None
+    min_matched: float = field(default=MIN_MATCHED, compare=False)  # a check: it changes nothing that is trained
 
     def __post_init__(self) -> None:
         if self.fold_file is not None:
@@ -88,6 +93,7 @@ class Splitting:
         _require(self.split == "file" or self.fold_file is None,
                  f"fold file {self.fold_file} is given and the split is {self.split}, which would leave it aside; "
                  "give --split file, or no file.")  # fmt: skip
+        check_share("min matched", self.min_matched)
         _require(self.negatives in ("all", "matched"), f"negatives {self.negatives!r} is unknown; give all or matched.")
         self._check_folds()
         self._check_shares()

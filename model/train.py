@@ -4,7 +4,7 @@ import csv
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from model.splits import TEST, TRAIN, VALIDATION, FoldArray, Folds, assign_folds
 from model.stream import Batch, PairStream
 from pipeline.errors import InputError
 from pipeline.images import Images
+from pipeline.lists import read_gene_map
 from pipeline.naming import Vocabulary
 from pipeline.pairs import Pairs
 from pipeline.progress import Progress
@@ -83,12 +84,26 @@ def _assigned(images: Images, pairs: Pairs, splitting: Splitting, seed: int) -> 
     genes = images.array("gene").tolist()
     if splitting.split != "file":
         return assign_folds(pairs, len(genes), splitting, seed), ()
-    ignore_case = images.provenance.get("pairs", {}).get("ignore_case") == "True"  # as the lists of the store were read
-    vocabulary = Vocabulary(genes, ignore_case=ignore_case)
-    folds, notes = given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
+    vocabulary, gone = _vocabulary(images, genes, splitting.min_matched)
+    try:
+        folds, notes = given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
+    except InputError as error:
+        raise InputError("; ".join([str(error), *gone])) from error
     if splitting.negatives == "matched":
         folds = match_negatives(pairs, folds, len(genes), seed)
-    return folds, notes
+    return folds, (*notes, *gone)
+
+
+def _vocabulary(images: Images, genes: list[str], min_matched: float) -> tuple[Vocabulary, tuple[str, ...]]:
+    """The genes of a store, to be named as the lists it was made from named them; and in words what is not."""
+    asked = images.provenance.get("pairs", {})
+    ignore_case, gene_map = asked.get("ignore_case") == "True", asked.get("gene_map")
+    plain = Vocabulary(genes, images.symbols(), ignore_case=ignore_case, min_matched=min_matched, advise=False)
+    if gene_map is None:
+        return plain, ()
+    if not Path(gene_map).is_file():
+        return plain, (f"{gene_map}: the gene map of the store is gone, so the file of folds is read without it",)
+    return replace(plain, aliases=tuple(read_gene_map(Path(gene_map)))), ()
 
 
 def is_directed(images: Images) -> bool:

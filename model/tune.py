@@ -96,7 +96,8 @@ def _check(images: Images, base: Recipe, search: Search, seed: int) -> None:
 
 def _open(folder: Path, images: Images, base: Recipe, search: Search, seed: int) -> optuna.Study:
     """The study, new or as an earlier call left it; trials that were under way then are proposed again."""
-    job = {"store": images.spec.plan_hash, "recipe": asdict(base), "seed": seed}
+    job: dict[str, Any] = {"store": images.spec.plan_hash, "recipe": asdict(base), "seed": seed}
+    del job["recipe"]["splitting"]["min_matched"]  # a check: it changes nothing that is tried
     job |= {"search": {name: value for name, value in asdict(search).items() if name != "trials"}}
     job = json.loads(json.dumps(job, default=str))  # as it is read back; a file of folds by its path
     if not (folder / "journal.log").exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

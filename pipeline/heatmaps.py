@@ -82,14 +82,23 @@ def resolve_request(expression: Expression, source: PairSource, seed: int) -> Re
     if source.labels == "replicate":
         found, cells, rule = _replicate(expression, found, source, seed)
     found = choose_negatives(found, source, len(expression.genes), seed)
-    provenance = {
+    provenance: dict[str, Any] = {
         "cells": rule,
         "seed": seed,
-        "pairs": {key: str(value) for key, value in asdict(source).items() if value},
+        "pairs": {key: str(value) for key, value in _options(source).items() if value},
     }
     if source.network is not None:
         provenance["network"] = network_facts(source.network)
+    if found.lists:
+        provenance["lists"] = list(found.lists)
     return Request(cells, replace(found, pairs=storage_order(found.pairs)), provenance)
+
+
+def _options(source: PairSource) -> dict[str, Any]:
+    """What was asked for, as far as it decides the pairs; the map of genes is found again from any folder."""
+    asked = asdict(source)
+    del asked["min_matched"]
+    return asked | {"gene_map": source.gene_map and Path(source.gene_map).absolute()}
 
 
 def _replicate(
@@ -142,7 +151,7 @@ def make_heatmaps(
         expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
     )
     spec = replace(spec, codes_hash=codes.content_hash)
-    images, missing = _laid_out(target, spec, request, codes)
+    images, missing = _laid_out(target, spec, request, codes, expression.symbols)
     share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
     progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
     spent = Spent()
@@ -156,10 +165,12 @@ def make_heatmaps(
     return Outcome(images, len(missing), spec.n_shards - len(missing), spent, usage)
 
 
-def _laid_out(target: Path, spec: ImageSpec, request: Request, codes: Codes) -> tuple[Images, list[int]]:
+def _laid_out(
+    target: Path, spec: ImageSpec, request: Request, codes: Codes, symbols: Sequence[str] | None
+) -> tuple[Images, list[int]]:
     """The store, made where it is missing, and its shards to compute, of which nothing is left."""
     if not target.exists():
-        create_images(target, spec, request.chosen.pairs, codes, request.provenance)
+        create_images(target, spec, request.chosen.pairs, codes, request.provenance, symbols)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
     missing = images.missing_shards()

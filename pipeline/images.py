@@ -10,7 +10,7 @@ says so, and a receipt is left only after the shard was read back.
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.codes import Codes
 from pipeline.errors import InputError, JobError
-from pipeline.genes import require_matches, resolve
+from pipeline.naming import Vocabulary
 from pipeline.pairs import Pairs
 from pipeline.remote import file_sizes, is_remote, located, small_files
 from pipeline.shards import ChunkCodec, join_chunks, write_file
@@ -84,6 +84,12 @@ class Images:
             return None
         return np.asarray(stored_array(str(self.path), self.spec.plan_hash, "list_row")[: self.spec.n_pairs])
 
+    def symbols(self) -> list[str] | None:
+        """Symbols beside the names in `gene`, "" where a gene has none; None where the matrix had none."""
+        if not (self.path / "symbol").is_dir():
+            return None
+        return [str(symbol) for symbol in np.asarray(stored_array(str(self.path), self.spec.plan_hash, "symbol")[:])]
+
     def missing_shards(self) -> list[int]:
         """Shards without a valid receipt."""
         shards = range(self.spec.n_shards)
@@ -104,7 +110,14 @@ def _pair_chunk(path: str, plan_hash: str, name: str, chunk: int) -> NDArray[np.
     return np.asarray(stored_array(path, plan_hash, name)[chunk * PAIR_ROWS : (chunk + 1) * PAIR_ROWS])
 
 
-def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, provenance: dict[str, Any]) -> None:
+def create_images(
+    path: Path,
+    spec: ImageSpec,
+    pairs: Pairs,
+    codes: Codes,
+    provenance: dict[str, Any],
+    symbols: Sequence[str] | None = None,
+) -> None:
     """Lay out an image store with everything but the images.
 
     It is made aside and moved to its place whole, so a half-made one is never seen.
@@ -115,6 +128,8 @@ def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, prove
         In the order of the store.
     codes
         The codes that will be counted.
+    symbols
+        Of the genes of the codes, by which pairs and lists may name them too. Absent: they have none.
     """
     aside = path.with_name(f".{path.name}.wip")  # one name, so that a killed run's remains are replaced
     root = zarr.create_group(str(aside), zarr_format=3, overwrite=True)
@@ -141,6 +156,8 @@ def create_images(path: Path, spec: ImageSpec, pairs: Pairs, codes: Codes, prove
         **dict.fromkeys(("mean", "variance", "dropout", "gene"), ("gene",)),
     }.items():
         root.create_array(name, data=codes.array(name), dimension_names=dims)
+    if symbols is not None:
+        root.create_array("symbol", data=np.asarray(symbols, np.dtypes.StringDType()), dimension_names=("gene",))
     root.create_group("receipts")
     root.attrs.update(_attributes(spec, provenance))
     with warnings.catch_warnings():
@@ -238,9 +255,8 @@ def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
     InputError
         A gene that the store does not know, or a pair that was no candidate.
     """
-    found = resolve([gene_a, gene_b], images.array("gene").tolist())
-    require_matches(found, minimum=1.0)
-    a, b = found.index
+    vocabulary = Vocabulary(images.array("gene").tolist(), images.symbols(), min_matched=1.0, advise=False)
+    a, b = vocabulary.find([gene_a, gene_b]).index
     pairs = images.pairs()
     for first, second, turned in ((a, b, False), (b, a, True)):
         rows = np.flatnonzero((pairs.gene_a == first) & (pairs.gene_b == second))

@@ -1,4 +1,4 @@
-"""Gene lists, pair lists and networks as users keep them: CSV, TSV or blanks, with or without a header. Pure.
+"""Gene lists, pair lists and networks as users keep them: CSV, TSV, semicolons or blanks, with or without header. Pure.
 
 What the columns mean is decided here and nowhere else:
 
@@ -30,6 +30,9 @@ OPEN_TARGET_NAMES = ("gene",)  # a target only beside a regulator
 GENE_NAMES = ("tf", "gene", "symbol", "gene_symbol", "gene_id", "regulator", "target", "name")
 LABEL_NAMES = ("label", "class")
 WEIGHT_NAMES = ("weight", "edgeweight")
+ROW_OF_GENES = (
+    3  # names in a single row from which on it is a list laid on its side, not a gene and what is known of it
+)
 LABELS = (-1, 0, 1, 2)
 ALSO_GENES = {"tf"}  # column names that are symbols of genes as well
 KNOWN_NAMES = {*REGULATOR_NAMES, *TARGET_NAMES, *GENE_NAMES, *LABEL_NAMES}
@@ -83,7 +86,7 @@ class Table:
 def _delimiter(line: str) -> str:
     if "\t" in line:
         return "\t"
-    return "," if "," in line else r"\s+"
+    return next((sign for sign in line if sign in ",;"), r"\s+")  # after the first name, so 0,5 and "1;2" do not count
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -126,12 +129,14 @@ def read_genes(path: Path) -> list[str]:
     Raises
     ------
     InputError
-        No such file, not text, empty, a row longer than the first, a header with one name twice, or a table whose gene
-        column cannot be told.
+        No such file, not text, empty, a row longer than the first, a header with one name twice, a table whose gene
+        column cannot be told, or all names in one row.
     """
     table = _read(path)
     first = [name.lower() for name in table.iloc[0]]
     if not KNOWN_NAMES.intersection(first):
+        if len(table) == 1 and len(first) >= ROW_OF_GENES:
+            raise InputError(f"{path} has one row of {len(first)} names ({first[0]}, …): give one gene a line.")
         return list(dict.fromkeys(name for name in table[0] if name))
     found = _with_header(table, first, path)
     named = found.named(GENE_NAMES)

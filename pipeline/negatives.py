@@ -59,7 +59,7 @@ def choose_negatives(found: Candidates, source: PairSource, n_genes: int, seed: 
         rows, note = matched(pairs, n_genes, rng)
     label = np.where(pairs.label == 0, np.int8(-1), pairs.label)
     label[rows] = 0
-    return Candidates(replace(pairs, label=label), (*found.notes, note))
+    return replace(found, pairs=replace(pairs, label=label), notes=(*found.notes, note))
 
 
 def _drawn(pairs: Pairs, wanted: float, rng: np.random.Generator) -> tuple[Index, str]:

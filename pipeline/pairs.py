@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import lists
 from pipeline.errors import InputError
-from pipeline.naming import Vocabulary, examples
+from pipeline.naming import Resolution, Vocabulary
 from pipeline.spec import PairSource
 
 GeneIndex = NDArray[np.int32]
@@ -56,10 +57,11 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Pairs, and in words what was understood of the user's files on the way."""
+    """Pairs, and what was understood of the user's files on the way: in words, and of each list's names as facts."""
 
     pairs: Pairs
     notes: tuple[str, ...] = ()
+    lists: tuple[dict[str, Any], ...] = ()
 
 
 def all_pairs(n_genes: int) -> Pairs:
@@ -101,10 +103,11 @@ def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] 
     Raises
     ------
     InputError
-        Unreadable file, no name that the matrix knows, or no pair left.
+        Unreadable file, a list of which no name, or less than `source.min_matched` of them, are genes of the matrix, or
+        no pair left.
     """
     aliases = () if source.gene_map is None else tuple(lists.read_gene_map(source.gene_map))
-    vocabulary = Vocabulary(genes, symbols, aliases, source.ignore_case)
+    vocabulary = Vocabulary(genes, symbols, aliases, source.ignore_case, source.min_matched)
     if source.pairs is not None:
         found = _listed(source.pairs, vocabulary)
     elif source.regulators is not None:
@@ -116,22 +119,37 @@ def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] 
     return found
 
 
-def _ends(named: lists.NamedPairs, file: Path, what: str, vocabulary: Vocabulary) -> tuple[GeneIndex, GeneIndex, str]:
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A list in terms of the matrix: what was understood of its names, in words and as facts."""
+
+    file: Path
+    what: str
+    resolution: Resolution
+
+    def note(self) -> str:
+        return f"{self.file.name}: {self.resolution.report(self.what)}"
+
+    def facts(self) -> dict[str, Any]:
+        return self.resolution.facts(self.what, self.file)
+
+
+def _find(names: list[str], what: str, file: Path, vocabulary: Vocabulary) -> _Found:
+    return _Found(file, what, vocabulary.find(names, what, file))
+
+
+def _ends(named: lists.NamedPairs, found: _Found, what: str) -> tuple[GeneIndex, GeneIndex, str]:
     """Both ends of named pairs in terms of the matrix, -1 where a name is unknown, and what was understood."""
-    found = vocabulary.find(named.gene_a + named.gene_b, "genes", file)
-    gene_a, gene_b = np.split(found.index.astype(np.int32), 2)
+    gene_a, gene_b = np.split(found.resolution.index.astype(np.int32), 2)
     known = (gene_a >= 0) & (gene_b >= 0)
-    note = f"{file.name}: {named.columns}; {known.sum():,} of {known.size:,} {what} have both genes in the matrix"
-    if found.unmatched:
-        note += f" (not in it: {examples(found.unmatched)})"
-    if found.ambiguous:
-        note += f" (borne by several genes, so left out: {examples(found.ambiguous)})"
-    return gene_a, gene_b, note
+    note = f"{found.file.name}: {named.columns}; {known.sum():,} of {known.size:,} {what} have both genes in the matrix"
+    return gene_a, gene_b, f"{note}; {found.resolution.report(found.what)}"
 
 
 def _listed(file: Path, vocabulary: Vocabulary) -> Candidates:
     named = lists.read_pairs(file)
-    gene_a, gene_b, note = _ends(named, file, "pairs", vocabulary)
+    found = _find(named.gene_a + named.gene_b, "genes", file, vocabulary)
+    gene_a, gene_b, note = _ends(named, found, "pairs")
     known, itself = (gene_a >= 0) & (gene_b >= 0), gene_a == gene_b
     if not known.any():
         raise InputError(
@@ -144,11 +162,13 @@ def _listed(file: Path, vocabulary: Vocabulary) -> Candidates:
     notes = [note]
     if alone := int((known & itself).sum()):
         notes.append(f"{file.name}: {alone:,} pairs of a gene with itself dropped")
-    return _first_mentions(pairs, len(vocabulary.genes), file, notes)
+    pairs, more = _first_mentions(pairs, len(vocabulary.genes), file)
+    return Candidates(pairs, (*notes, *more), (found.facts(),))
 
 
-def _first_mentions(pairs: Pairs, n_genes: int, file: Path, notes: list[str]) -> Candidates:
+def _first_mentions(pairs: Pairs, n_genes: int, file: Path) -> tuple[Pairs, list[str]]:
     """Each ordered pair once; CNNC's own lists repeat some, a few of them with another label."""
+    notes = []
     key = pair_keys(pairs.gene_a, pairs.gene_b, n_genes)
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     if repeated := len(pairs) - first.size:
@@ -158,7 +178,7 @@ def _first_mentions(pairs: Pairs, n_genes: int, file: Path, notes: list[str]) ->
     pairs = pairs.take(np.sort(first))
     if both := _mirrored(pairs.gene_a, pairs.gene_b, n_genes):
         notes.append(f"{file.name}: {both:,} pairs are listed in both directions")
-    return Candidates(pairs, tuple(notes))
+    return pairs, notes
 
 
 def _mirrored(gene_a: GeneIndex, gene_b: GeneIndex, n_genes: int) -> int:
@@ -167,33 +187,29 @@ def _mirrored(gene_a: GeneIndex, gene_b: GeneIndex, n_genes: int) -> int:
 
 
 def _regulated(source: PairSource, regulators: Path, vocabulary: Vocabulary) -> Candidates:
-    found, note = _genes(regulators, "regulators", vocabulary)
-    targets, notes = np.arange(len(vocabulary.genes), dtype=np.int32), [note]
+    found = [_find(lists.read_genes(regulators), "regulators", regulators, vocabulary)]
+    targets = np.arange(len(vocabulary.genes), dtype=np.int32)
     if source.targets is not None:
-        targets, note = _genes(source.targets, "targets", vocabulary)
-        notes.append(note)
-    pairs = cross_pairs(found, targets)
+        found.append(_find(lists.read_genes(source.targets), "targets", source.targets, vocabulary))
+        targets = _genes(found[-1])
+    pairs, notes = cross_pairs(_genes(found[0]), targets), [one.note() for one in found]
     if source.network is not None:
-        pairs, more = _edges(pairs, source.network, vocabulary)
+        named = lists.read_network(source.network)
+        found.append(_find(named.gene_a + named.gene_b, "genes", source.network, vocabulary))
+        pairs, more = _edges(pairs, named, found[-1], len(vocabulary.genes))
         notes += more
-    return Candidates(pairs, tuple(notes))
+    return Candidates(pairs, tuple(notes), tuple(one.facts() for one in found))
 
 
-def _genes(file: Path, what: str, vocabulary: Vocabulary) -> tuple[GeneIndex, str]:
-    """Genes of a list, each once, and what was understood."""
-    found = vocabulary.find(lists.read_genes(file), what, file)
-    note = f"{file.name}: {found.matched:,} of {found.index.size:,} {what} are in the matrix"
-    if found.unmatched:
-        note += f" (not in it: {examples(found.unmatched)})"
-    if found.ambiguous:
-        note += f" (borne by several genes, so left out: {examples(found.ambiguous)})"
-    return np.unique(found.index[found.index >= 0]).astype(np.int32), note
+def _genes(found: _Found) -> GeneIndex:
+    """Genes of a list, each once."""
+    index = found.resolution.index
+    return np.unique(index[index >= 0]).astype(np.int32)
 
 
-def _edges(pairs: Pairs, network: Path, vocabulary: Vocabulary) -> tuple[Pairs, list[str]]:
+def _edges(pairs: Pairs, named: lists.NamedPairs, found: _Found, n_genes: int) -> tuple[Pairs, list[str]]:
     """The candidates labelled by a network, and what was understood of it."""
-    n_genes = len(vocabulary.genes)
-    start, end, note = _ends(lists.read_network(network), network, "edges", vocabulary)
+    start, end, note = _ends(named, found, "edges")
     known = (start >= 0) & (end >= 0)
     start, end = start[known], end[known]
     pairs = label_edges(pairs, start, end, n_genes)
@@ -202,7 +218,7 @@ def _edges(pairs: Pairs, network: Path, vocabulary: Vocabulary) -> tuple[Pairs, 
     key = np.unique(pair_keys(start[other], end[other], n_genes))
     both = _mirrored((key // n_genes).astype(np.int32), (key % n_genes).astype(np.int32), n_genes)
     itself, repeated = int((~other).sum()), int(other.sum()) - key.size
-    return pairs, notes + _oddities(network, itself, repeated, both)
+    return pairs, notes + _oddities(found.file, itself, repeated, both)
 
 
 def _oddities(network: Path, itself: int, repeated: int, both: int) -> list[str]:

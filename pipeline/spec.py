@@ -14,6 +14,7 @@ NegativeRule = Literal["random", "matched"]
 Organism = Literal["human", "mouse"]
 Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
 
+MIN_MATCHED = 0.5  # share of names below which a wrong species, case or kind of id is likelier than a small matrix
 CHUNK_PAIRS = 256  # images that are compressed together: the unit of reading
 SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of repair
 SHARD_BYTES = SHARD_PAIRS * 32 * 32 * 4  # uncompressed; finer bins put fewer images into a shard, not more bytes
@@ -24,6 +25,18 @@ HASH_CELLS = 16_384  # cells hashed together; part of what a content hash means,
 def digest(facts: dict[str, Any]) -> str:
     """Hex sha256 of JSON-able facts, the same on every machine and in every run."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse what is no share.
+
+    Raises
+    ------
+    InputError
+        `value` is not in [0, 1].
+    """
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} is {value}: a share lies between 0 and 1; 0.5 is half of the names, 0 asks for none.")
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,9 @@ class PairSource:
         from either column to the other.
     ignore_case
         Match names that differ from those of the matrix only in case, as human and mouse spelling do.
+    min_matched
+        Smallest share of the distinct names of each list (regulators, targets, network, pairs) that are to be genes of
+        the matrix: below it nothing is done, and why is said. 0 goes on with whatever matches.
     """
 
     pairs: Path | None = None
@@ -109,8 +125,10 @@ class PairSource:
     negatives_per_positive: float | None = None
     gene_map: Path | None = None
     ignore_case: bool = False
+    min_matched: float = MIN_MATCHED
 
     def __post_init__(self) -> None:
+        check_share("min matched", self.min_matched)
         ways = [self.pairs is not None, self.regulators is not None, self.all_pairs]
         if sum(ways) != 1:
             raise InputError(

@@ -83,7 +83,7 @@ def test_a_target_decides_where_the_header_says_so(tmp_path):
 def test_genes_without_a_fold_and_names_without_a_gene_are_told(tmp_path):
     found, notes = place(tmp_path, "TF,fold\nA,train\nC,test\nX1,test\nX2,train\n", regulators_by_targets())
     assert found == np.repeat(["train", "unused", "test"], 3).tolist()
-    assert "2 of 4 genes are in the store (not in it: X1, X2)" in notes[0]
+    assert "2 of 4 genes are in the store; not in it: X1, X2" in notes[0]
     assert "3 of 9 labelled pairs" in notes[1]
     assert "(B–D, B–E, B–F)" in notes[1]
 

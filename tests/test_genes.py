@@ -1,10 +1,8 @@
-"""Gene names: what they look like, and how a list of them is found in a matrix."""
+"""What names look like: gene ids of some kind, symbols, cells."""
 
-import numpy as np
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.genes import id_kind, looks_like_barcodes, looks_like_genes, require_matches, resolve
+from pipeline.genes import id_kind, kind_of, looks_like_barcodes, looks_like_genes, without_genome, without_version
 
 HUMAN = ["CTSH", "IL1B", "CLEC4E", "RPL23A", "CD81", "TLR2", "HLA-DRA", "MT-CO1", "SQSTM1", "RP11-34P13.3"]
 MOUSE = ["Ctsh", "Il1b", "Clec4e", "Rpl23a", "Cd81", "Tlr2", "H2-K1", "mt-Co1", "Sqstm1", "2610305D13Rik"]
@@ -57,66 +55,21 @@ def test_other_names_look_like_neither(names: list[str]) -> None:
     assert not looks_like_barcodes(names)
 
 
-def test_ids_come_before_symbols() -> None:
-    found = resolve(["S1", "E0", "missing", "E1"], genes=["E0", "E1", "S1"], symbols=["S1", "S2", "S3"])
-    np.testing.assert_array_equal(found.index, [2, 0, -1, 1])
-    assert (found.matched, found.unmatched, found.ambiguous) == (3, ("missing",), ())
-
-
-def test_a_name_of_two_genes_is_left_to_the_user() -> None:
-    found = resolve(["TBCE", "E2"], genes=["E0", "E1", "E2"], symbols=["TBCE", "TBCE", ""])
-    np.testing.assert_array_equal(found.index, [-1, 2])
-    assert (found.ambiguous, found.unmatched, found.matched) == (("TBCE",), (), 1)
-
-
-def test_an_empty_name_matches_no_gene_without_symbol() -> None:
-    assert resolve([""], genes=["E0"], symbols=[""]).matched == 0
-
-
 @pytest.mark.parametrize(
-    ("names", "genes", "symbols", "cells", "expected"),
+    ("name", "kind", "bare"),
     [
-        (["GATA1", "SPI1"], ["Gata1", "Spi1"], None, None, "2 of them match if case is ignored"),
-        (["ENSG00000000003"], ["ENSG00000000003.15"], None, None, "1 of them match without the version"),
-        (ENSEMBL, HUMAN, None, None, "the names are Ensembl ids while the matrix has symbols"),
-        (HUMAN, ENSEMBL, None, None, 'var["symbol"]'),
-        (ENTREZ, HUMAN, None, None, "the names are Entrez ids while"),
-        (["c1", "c2"], HUMAN, None, ["c1", "c2"], "is it transposed?"),
-        ([" GATA1"], ["GATA1"], None, None, "without the spaces"),
-        (["NOPE1"], HUMAN, None, None, ""),
-        (HUMAN[:1], HUMAN, None, None, ""),
+        ("ENSG00000000003.15", "ensembl", "ENSG00000000003"),
+        ("ENSMUSG00000051951", "ensembl", "ENSMUSG00000051951"),
+        ("AT1G01010.1", "ensembl", "AT1G01010"),
+        ("AC004556.1", "symbol", "AC004556.1"),
+        ("RP11-34P13.3", "symbol", "RP11-34P13.3"),
+        ("2010107e04rik", "symbol", "2010107e04rik"),
+        ("7157", "entrez", "7157"),
+        ("AAAGCCTGGCTAAC-1", "other", "AAAGCCTGGCTAAC-1"),
+        ("a name", "other", "a name"),
+        ("", "other", ""),
     ],
 )
-def test_hints(
-    names: list[str], genes: list[str], symbols: list[str] | None, cells: list[str] | None, expected: str
-) -> None:
-    hint = resolve(names, genes, symbols, cells).hint
-    assert expected in hint
-    assert bool(hint) == bool(expected)
-
-
-def test_nothing_matched_is_refused_in_one_line() -> None:
-    found = resolve(["GATA1", "SPI1", "MYB", "KLF1"], ["E0", "E1", "E2", "E3"], ["Gata1", "", "Myb", "Klf1"])
-    with pytest.raises(InputError) as refused:
-        require_matches(found, "regulators", file="tfs.txt")
-    message = str(refused.value)
-    assert "\n" not in message
-    for part in ("0 of the 4 regulators of tfs.txt", "GATA1, SPI1, MYB", "E0 (Gata1), E1, E2 (Myb)", "case is ignored"):
-        assert part in message
-
-
-def test_only_ambiguous_names_are_refused_by_name() -> None:
-    with pytest.raises(InputError, match="borne by several genes: TBCE"):
-        require_matches(resolve(["TBCE"], ["E0", "E1"], ["TBCE", "TBCE"]))
-
-
-def test_an_empty_list_is_refused() -> None:
-    with pytest.raises(InputError, match=r"no targets of t\.txt"):
-        require_matches(resolve([], ["E0"]), "targets", file="t.txt")
-
-
-def test_minimum_share() -> None:
-    found = resolve(["A", "B", "C"], ["A", "X"])
-    require_matches(found)
-    with pytest.raises(InputError, match="1 of the 3 genes"):
-        require_matches(found, minimum=0.5)
+def test_a_name_alone(name: str, kind: str, bare: str) -> None:
+    assert (kind_of(name), without_version(name)) == (kind, bare)
+    assert (kind_of(f"GRCh38_{name}"), without_genome(f"mm10___{name}")) == (kind, name)

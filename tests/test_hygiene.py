@@ -50,6 +50,7 @@ NUMBERS = {"numba", "pandas", "scipy"}
     ("pipeline.registry", set()),
     ("pipeline.fetch", set()),
     ("pipeline.prior", {"pandas"}),
+    ("pipeline.understanding", set()),
     ("pipeline.binning", {"numba", "scipy"}),
     ("pipeline.histogram", {"numba", "scipy"}),
     ("pipeline.synthetic", {"numba", "scipy"}),

@@ -69,7 +69,8 @@ def test_listed_pairs_keep_order_direction_and_label(listed):
     assert rows(found.pairs) == expected
     assert found.pairs.list_row.tolist() == [0, 1, 2, 3]
     assert found.notes == (
-        "pairs.csv: columns 1, 2, 3 (no header); 4 of 4 pairs have both genes in the matrix",
+        "pairs.csv: columns 1, 2, 3 (no header); 4 of 4 pairs have both genes in the matrix; "
+        "5 of 5 genes are in the matrix",
         "pairs.csv: 1 pairs are listed in both directions",
     )
 
@@ -83,8 +84,10 @@ def test_unknown_genes_are_left_out_and_counted(listed):
     found = candidates(PairSource(pairs=listed("p.csv", "TAL1,GATA1\nTAL1,NOPE\nNOPE,NADA\nSPI1,KLF1\n")), GENES)
     assert rows(found.pairs) == [("TAL1", "GATA1", -1), ("SPI1", "KLF1", -1)]
     assert found.pairs.list_row.tolist() == [0, 3]
-    note = "p.csv: columns 1, 2 (no header); 2 of 4 pairs have both genes in the matrix (not in it: NOPE, NADA)"
-    assert found.notes == (note,)
+    assert found.notes == (
+        "p.csv: columns 1, 2 (no header); 2 of 4 pairs have both genes in the matrix; 4 of 6 genes are in the matrix; "
+        "not in it: NOPE, NADA",
+    )
 
 
 def test_a_gene_with_itself_is_no_pair(listed):
@@ -126,7 +129,7 @@ def test_regulators_with_every_gene(listed):
     assert {(a, b) for a, b, _ in rows(found.pairs)} == {(a, b) for a in ("SPI1", "GATA1") for b in GENES if a != b}
     assert len(found.pairs) == 8
     assert set(found.pairs.label) == {-1}
-    assert found.notes == ("tf.txt: 2 of 3 regulators are in the matrix (not in it: NOPE)",)
+    assert found.notes == ("tf.txt: 2 of 3 regulators are in the matrix; not in it: NOPE",)
 
 
 def test_regulators_targets_and_a_network(listed):
@@ -139,9 +142,9 @@ def test_regulators_targets_and_a_network(listed):
     assert rows(found.pairs) == [("GATA1", "KLF1", 1), ("SPI1", "GATA1", 0), ("SPI1", "KLF1", 0)]
     assert found.notes == (
         "tf.csv: 2 of 2 regulators are in the matrix",
-        "targets.txt: 2 of 3 targets are in the matrix (not in it: NOPE)",
-        "net.csv: columns 'gene1', 'gene2'; 4 of 5 edges have both genes in the matrix (not in it: NOPE); "
-        "1 of 3 candidates are edges",
+        "targets.txt: 2 of 3 targets are in the matrix; not in it: NOPE",
+        "net.csv: columns 'gene1', 'gene2'; 4 of 5 edges have both genes in the matrix; 4 of 5 genes are in "
+        "the matrix; not in it: NOPE; 1 of 3 candidates are edges",
         "net.csv: 1 repeated edges, counted once",
     )
 
@@ -178,6 +181,8 @@ def test_a_translation_that_fits_two_genes_is_none(listed):
     assert found.pairs.list_row.tolist() == [1]
     either = candidates(PairSource(pairs=listed("q.csv", "abc,ABC\nd,abC\n"), ignore_case=True), ["abc", "ABC", "d"])
     assert either.pairs.list_row.tolist() == [0]
+    assert "borne by several genes, so left out: twice" in found.notes[0]
+    assert "borne by several genes, so left out: abC" in either.notes[0]
 
 
 @pytest.mark.parametrize(("given_as", "content", "words"), [
@@ -212,6 +217,9 @@ def test_the_file_without_a_match_is_named(what, listed, refuses):
     ({"all_pairs": True, "fdr": 0.1}, ["--fdr", "--labels replicate"]),
     ({"all_pairs": True, "image_cells": 100}, ["--image-cells", "--labels replicate"]),
     ({"all_pairs": True, "labels": "replicate", "image_cells": 1}, ["image cells is 1"]),
+    ({"all_pairs": True, "min_matched": 1.5}, ["min matched is 1.5", "between 0 and 1"]),
+    ({"all_pairs": True, "min_matched": -0.1}, ["min matched is -0.1"]),
+    ({"all_pairs": True, "min_matched": float("nan")}, ["min matched is nan"]),
     ({"all_pairs": True, "negatives": "matched"}, ["--all-pairs has no labels"]),
     ({"pairs": "p", "negatives_per_positive": 0.0}, ["negatives per positive is 0"]),
     ({"pairs": "p", "negatives_per_positive": 1.0, "negatives": "matched"}, ["leave out --negatives-per-positive"]),

@@ -31,7 +31,8 @@ def test_the_store_and_the_list_fit(expression_path, dense, tmp_path):
     assert found.pairs.label.tolist() == table["label"].tolist()
     assert (np.array(matrix.genes)[found.pairs.gene_a] == table["gene_a"]).all()
     assert found.notes == (
-        "p.tsv: columns 'gene_a', 'gene_b', 'label'; 440 of 440 pairs have both genes in the matrix",
+        "p.tsv: columns 'gene_a', 'gene_b', 'label'; 440 of 440 pairs have both genes in the matrix; "
+        "80 of 80 genes are in the matrix",
     )
     assert done.line().startswith(f"150 cells × {done.genes} genes ({done.copies} of them copies); ")
 

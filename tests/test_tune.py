@@ -235,7 +235,8 @@ def test_trials_that_were_under_way_are_proposed_again(root, images):
     study = _open(folder, images, *job)
     lost = study.ask()
     propose(lost, *job[:2], 16)
-    again = _open(folder, images, *job)
+    unchecked = replace(job[0], splitting=replace(job[0].splitting, min_matched=0.1))  # a check makes no other search
+    again = _open(folder, images, unchecked, *job[1:])
     assert [trial.state for trial in again.trials] == [TrialState.FAIL, TrialState.WAITING]
     renewed = again.ask()
     propose(renewed, *job[:2], 16)
