@@ -75,8 +75,8 @@ class Compressed:
         width = self.shape[1 - self.axis]
         if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < width:
             raise InputError(
-                f"{self.place}: {self.element!r} has an entry at place {int(indices.max())} of a line of {width}: it is "
-                "damaged; write or fetch it again"
+                f"{self.place}: {self.element!r} has an entry at place {int(indices.max())} of a line of {width}: "
+                "it is damaged; write or fetch it again"
             )
 
 

@@ -106,6 +106,11 @@ def read_frame(element: Any) -> pd.DataFrame:
     return with_text_names(frame)
 
 
+def texts(array: Any) -> list[str]:
+    """Names from an array of HDF5 or Zarr, which may be bytes, text or numbers."""
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in np.asarray(array[:]).tolist()]
+
+
 def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
     """The same annotations under names that are text: other tools also write bytes and numbers."""
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in frame.index]
@@ -150,9 +155,7 @@ def row_pointers(path: str, stamp: tuple[int, int], element: str = "X") -> NDArr
         return np.asarray(root[element]["indptr"][:], dtype=np.int64)
 
 
-def csr_rows(
-    x: Any, pointers: NDArray[np.int64], start: int, stop: int, width: int | None = None
-) -> sparse.csr_matrix:
+def csr_rows(x: Any, pointers: NDArray[np.int64], start: int, stop: int, width: int | None = None) -> sparse.csr_matrix:
     """The rows start..stop, of which only the values are read.
 
     Parameters

@@ -84,7 +84,9 @@ def dense(root: Any, element: str, place: str) -> Dense:
             f"{place}: {element!r} is no matrix of numbers ({_kind(x)}); write it with two axes, of int or float"
         )
     chunks = x.chunks or (1, STRIDE)
-    return Dense(place, element, stamp_of(place)[1], (int(x.shape[0]), int(x.shape[1])), (int(chunks[0]), int(chunks[1])))
+    return Dense(
+        place, element, stamp_of(place)[1], (int(x.shape[0]), int(x.shape[1])), (int(chunks[0]), int(chunks[1]))
+    )
 
 
 def _kind(x: Any) -> str:

@@ -19,7 +19,7 @@ def is_url(place: str | Path) -> bool:
 
 
 def suffix_of(place: str | Path) -> str:
-    """The last suffix of the name, and the one before it too if the last is .gz; small letters."""
+    """The last suffix of the name, with the one before it if it is .gz; small letters."""
     suffixes = Path(name_of(place)).suffixes
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]).lower()
 
@@ -90,7 +90,7 @@ def expanded(place: str) -> list[str]:
         system, path = fsspec.core.url_to_fs(place)
         found = [system.unstrip_protocol(name) for name in system.glob(path)]
     else:
-        found = glob.glob(place)
+        found = glob.glob(place)  # noqa: PTH207 — Path.glob takes no absolute pattern
     if not found:
         raise InputError(f"{place} fits no file: check the pattern (the working folder is {Path.cwd()})")
     return sorted(found)
@@ -98,8 +98,9 @@ def expanded(place: str) -> list[str]:
 
 def remote_fingerprint(url: str) -> str:
     """Hex sha256 over name, size and version of the file, or of all files below the folder, as their server has them."""
-    system, path = fsspec.core.url_to_fs(url)
-    files: dict[str, Any] = system.find(path, detail=True) or {path: system.info(path)}
+    with _reaching(url):
+        system, path = fsspec.core.url_to_fs(url)
+        files: dict[str, Any] = system.find(path, detail=True) or {path: system.info(path)}
     total = hashlib.sha256()
     for name, facts in sorted(files.items()):
         version = next((facts[k] for k in ("ETag", "etag", "mtime", "LastModified", "created") if k in facts), "")
@@ -108,17 +109,24 @@ def remote_fingerprint(url: str) -> str:
 
 
 def _reached(url: str) -> bool:
-    """Whether the URL is a folder; its file system says, and says in its own way what is wrong."""
-    try:
+    """Whether the URL is a folder."""
+    with _reaching(url):
         system, path = fsspec.core.url_to_fs(url)
         if not system.exists(path):
             raise InputError(f"{url} does not exist: check the URL")
         return bool(system.isdir(path))
-    except ImportError as e:
-        reason = str(e).splitlines()[0]
-        raise InputError(f"{url} needs one more package ({reason}): pip install 'pairscape[s3]' for s3://") from e
+
+
+@contextmanager
+def _reaching(url: str) -> Iterator[None]:
+    """Whatever a file system says is wrong, in one line."""
+    try:
+        yield
     except InputError:
         raise
+    except ImportError as e:
+        reason = str(e).splitlines()[0]
+        raise InputError(f"{url} needs one more package ({reason}): for s3://, pip install 'pairscape[s3]'") from e
     except Exception as e:  # every file system of fsspec has errors of its own
         reason = next(iter(str(e).splitlines()), "") or type(e).__name__
         raise InputError(f"{url} cannot be reached ({reason}): check the URL and the credentials") from e
