@@ -1,6 +1,6 @@
 """xarray's Zarr: an array with two named dimensions, and coordinates that name the cells and the genes."""
 
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -88,4 +88,4 @@ def _rows_are(dims: tuple[str, ...]) -> Rows | None:
     first, second = (dim.lower() for dim in dims)
     if first in CELLS or second in GENES:
         return "cells-by-genes" if first not in GENES and second not in CELLS else None
-    return cast(Rows, "genes-by-cells") if first in GENES or second in CELLS else None
+    return "genes-by-cells" if first in GENES or second in CELLS else None

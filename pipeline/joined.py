@@ -96,9 +96,8 @@ def _common(sources: Sequence[Source], join: Join) -> pd.Index:
     for other in sources[1:]:
         if not len(first.var.index.intersection(other.var.index)):
             raise InputError(
-                f"{first.name} and {other.name} have no gene in common: the first names its genes "
-                f"{', '.join(first.var.index[:3])}, the other {', '.join(other.var.index[:3])}; give both the same kind "
-                "of gene id"
+                f"{first.name} and {other.name} have no gene in common: the first has {', '.join(first.var.index[:3])}, "
+                f"the other {', '.join(other.var.index[:3])}; give both the same kind of gene id"
             )
     indexes = [source.var.index for source in sources]
     if join == "outer":
@@ -150,7 +149,7 @@ def _notes(sources: Sequence[Source], genes: pd.Index, join: Join, some_counts: 
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """A short name of each source: its file's without suffix; if these repeat, as much of the path as tells them apart."""
+    """A short name of each source: its file's without suffix; where these repeat, as much of the path as differs."""
     stems = [_stem(name_of(name)) for name in names]
     if len(set(stems)) < len(stems):
         paths = [_stem(name).split("/") for name in names]

@@ -97,7 +97,7 @@ def expanded(place: str) -> list[str]:
 
 
 def remote_fingerprint(url: str) -> str:
-    """Hex sha256 over name, size and version of the file, or of all files below the folder, as their server has them."""
+    """Hex sha256 over name, size and version of a file, or of all files below a folder, as their server has them."""
     with _reaching(url):
         system, path = fsspec.core.url_to_fs(url)
         files: dict[str, Any] = system.find(path, detail=True) or {path: system.info(path)}

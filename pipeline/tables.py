@@ -83,11 +83,12 @@ class Delimited:
         split = [_split(line, self.delimiter) for line in lines]
         numbers = "\n".join(rest.replace(self.delimiter, "\n") for _, rest in split) + "\n"
         try:
-            column = pd.read_csv(
-                io.StringIO(numbers), dtype=np.float32, sep=ONE_COLUMN,
-                header=None, keep_default_na=False, skip_blank_lines=False,
-            )  # fmt: skip
-            return column.to_numpy(np.float32).reshape(len(lines), self.shape[1])
+            with np.errstate(over="ignore"):  # infinite then, which the survey of the values reports
+                column = pd.read_csv(
+                    io.StringIO(numbers), dtype=np.float32, sep=ONE_COLUMN,
+                    header=None, keep_default_na=False, skip_blank_lines=False,
+                )  # fmt: skip
+            return np.asarray(column, np.float32).reshape(len(lines), self.shape[1])
         except (ValueError, pd.errors.ParserError) as e:
             names = [name for name, _ in split]
             raise InputError(self._first_text(numbers.split("\n")[:-1], names, header)) from e
