@@ -50,7 +50,7 @@ def is_annotated(root: Any) -> bool:
 
 
 def _chosen(root: Any, place: str, key: str | None) -> str:
-    known = [name for name, array in root.arrays() if len(array.shape) == 2 and array.dtype.kind in "biuf"]
+    known = [name for name, array in sorted(root.arrays()) if len(array.shape) == 2 and array.dtype.kind in "biuf"]
     if not known:
         held = ", ".join(list(root)[:5]) or "nothing"
         raise InputError(f"{place} holds neither an AnnData nor an array with two dimensions but {held}: is it whole?")

@@ -96,8 +96,8 @@ def _common(sources: Sequence[Source], join: Join) -> pd.Index:
     for other in sources[1:]:
         if not len(first.var.index.intersection(other.var.index)):
             raise InputError(
-                f"{first.name} and {other.name} have no gene in common: the first has {', '.join(first.var.index[:3])}, "
-                f"the other {', '.join(other.var.index[:3])}; give both the same kind of gene id"
+                f"{first.name} and {other.name} have no gene in common: the first has "
+                f"{', '.join(first.var.index[:3])}, the other {', '.join(other.var.index[:3])}; give both the same kind of gene id"
             )
     indexes = [source.var.index for source in sources]
     if join == "outer":

@@ -92,7 +92,7 @@ def only_genes(features: Features, matrix: Matrix, key: str | None, place: str) 
     if wanted.all():
         return Kept(matrix, var, ())
     left = var.loc[~wanted]
-    kinds = left["feature_type"] if features.types is not None else pd.Series("gene of another genome", left.index)
+    kinds = left.get("feature_type", pd.Series(GENES, left.index)).replace(GENES, "gene of another genome")
     counts = ", ".join(f"{n:,} × {kind}" for kind, n in kinds.value_counts().items())
     position = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int32)
     note = f"features left out: {len(left):,} of {len(var):,} ({counts})"

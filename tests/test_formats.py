@@ -56,8 +56,12 @@ def h5ad(x: Any, path: Path) -> Path:
 
 
 def zarred(x: Any, path: Path | str, zarr_format: Literal[2, 3]) -> str:
+    return written_zarr(adata(x), path, zarr_format)
+
+
+def written_zarr(cells: ad.AnnData, path: Path | str, zarr_format: Literal[2, 3] = 3) -> str:
     root = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
-    write_elem(root, "/", adata(x), dataset_kwargs={"shards": None})
+    write_elem(root, "/", cells, dataset_kwargs={"shards": None})
     return str(path)
 
 
@@ -286,7 +290,7 @@ def test_layers_and_counts(form: str, tmp_path: Path) -> None:
     cells.layers["spliced"] = values("raw") * 2
     write: dict[str, Callable[[], Any]] = {
         "h5ad": lambda: cells.write_h5ad(tmp_path / "m.h5ad") or tmp_path / "m.h5ad",
-        "zarr": lambda: cells.write_zarr(tmp_path / "m.zarr") or tmp_path / "m.zarr",
+        "zarr": lambda: written_zarr(cells, tmp_path / "m.zarr"),
         "memory": lambda: cells,
         "loom": lambda: loom(tmp_path / "m.loom", values("log"), counts=values("raw"), spliced=values("raw") * 2),
     }
@@ -431,7 +435,7 @@ def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(buckets, "_spread", full)
-    with pytest.raises(JobError, match="No space left on device.*free some space"):
+    with pytest.raises(JobError, match=r"No space left on device.*free some space"):
         opened(table(tmp_path / "m.csv", values("raw"), "genes"), tmp_path / "scratch")
 
 
@@ -529,7 +533,9 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "h5ad: fewer values than indices": (
         lambda d: changed(h5ad(sparse.csr_matrix(RAW), d / "m.h5ad"), "X/data", np.ones(3, "f4")), {}, "do not fit",
     ),
-    "h5ad: no indptr": (lambda d: without(h5ad(sparse.csr_matrix(RAW), d / "m.h5ad"), "X/indptr"), {}, "cannot be read"),
+    "h5ad: no indptr": (
+        lambda d: without(h5ad(sparse.csr_matrix(RAW), d / "m.h5ad"), "X/indptr"), {}, "has no 'indptr'",
+    ),
     "h5ad: text as X": (lambda d: changed(h5ad(RAW, d / "m.h5ad"), "X", np.array([[b"a"]])), {}, "matrix of numbers"),
     "h5ad: another shape": (lambda d: changed(h5ad(RAW, d / "m.h5ad"), "X", RAW[:5]), {}, "it is damaged"),
     "h5ad: a key": (lambda d: h5ad(RAW, d / "m.h5ad"), {"key": "rpkm"}, "has no 'rpkm'"),
@@ -552,7 +558,10 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "10x: no such genome": (lambda d: tenx_v2(d / "m.h5", RAW), {"key": "mm10"}, "the genomes GRCh38, and no 'mm10'"),
     "10x 3: no such genome": (lambda d: tenx_v3(d / "m.h5", RAW), {"key": "mm10"}, "no genome 'mm10', but GRCh38"),
     "10x: a layer": (lambda d: tenx_v3(d / "m.h5", RAW), {"layer": "spliced"}, "has no layer 'spliced'"),
-    "mtx: cut off": (lambda d: edited(mtx(d / "m", RAW, version=3, zipped=False), "matrix.mtx", lambda t: t[:-80]),
+    "mtx: cut off": (
+        lambda d: edited(
+            mtx(d / "m", RAW, version=3, zipped=False), "matrix.mtx", lambda t: t[: t.rindex("\n", 0, -80)]
+        ),
         {}, "announces 56 entries and has"),
     "mtx: outside": (
         lambda d: edited(mtx(d / "m", RAW, version=3, zipped=False), "matrix.mtx", lambda t: t + "9 9 9\n"),
@@ -609,7 +618,9 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     ),
     "pandas: columns of two types": (lambda d: to_hdf(d / "m.h5", mixed()), {}, "have 2 types"),
     "pandas: values gone": (lambda d: without(hdf(d / "m.h5", RAW), "rpkm/block0_values"), {}, "no 'block0_values'"),
-    "pandas: fewer values": (lambda d: changed(hdf(d / "m.h5", RAW), "rpkm/block0_values", RAW[:3]), {}, "12 × 7 names"),
+    "pandas: fewer values": (
+        lambda d: changed(hdf(d / "m.h5", RAW), "rpkm/block0_values", RAW[:3]), {}, "12 × 7 names",
+    ),
     "pandas: two levels": (
         lambda d: to_hdf(d / "m.h5", pd.DataFrame(RAW, pd.MultiIndex.from_product([[1], CELLS]), GENES)),
         {}, "several levels",
