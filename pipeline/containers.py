@@ -1,9 +1,10 @@
-"""AnnData as it lies on disk: .h5ad and .zarr, of every generation of the format, with X as CSR, CSC or dense."""
+"""HDF5 and Zarr as they lie on disk, AnnData of every generation above all: matrices as CSR, CSC or dense."""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.errors import InputError
+from pipeline.places import binary, is_url, remote_fingerprint, suffix_of
 from pipeline.ranges import read_range
 
 DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
@@ -35,35 +37,43 @@ def existing(source: str | Path, suffixes: tuple[str, ...]) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """The root group of an .h5ad or .zarr, closed at the end; a file that cannot be read is the user's matter."""
+def opened(place: Path | str) -> Iterator[Any]:
+    """The root group of an HDF5 file or a .zarr, closed at the end; one that cannot be read is the user's matter."""
     try:
-        if path.suffix == ".zarr":
-            yield zarr.open_group(str(path), mode="r")
+        if suffix_of(place) == ".zarr":
+            yield zarr.open_group(str(place), mode="r")
+        elif is_url(place):
+            with binary(place) as file, h5py.File(file, "r") as root:
+                yield root
         else:
-            with h5py.File(path, "r") as root:
+            with h5py.File(place, "r") as root:
                 yield root
     except (InputError, MemoryError):
         raise
     except Exception as e:  # h5py, zarr, the codecs and anndata have no class of error in common for a damaged file
         reason = next(iter(str(e).splitlines()), "") or type(e).__name__
         raise InputError(
-            f"{path} cannot be read ({reason}): it is damaged or no AnnData; write or fetch it again"
+            f"{place} cannot be read ({reason}): it is damaged or not what its name says; write or fetch it again"
         ) from e
 
 
-def stamp_of(path: Path) -> tuple[int, int]:
-    """Changes when the file is replaced: what is cached of it is then read anew."""
-    stat = path.stat()
+def stamp_of(place: Path | str) -> tuple[int, int]:
+    """Changes when the file is replaced: what is cached of it is then read anew. Of a URL it is always the same."""
+    if is_url(place):
+        return 0, 0
+    stat = Path(place).stat()
     return stat.st_ino, stat.st_mtime_ns
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(place: Path | str) -> str:
     """Hex sha256 over names, sizes and times of change of the file, or of all files below the folder.
 
     As git's index does, equal fingerprints are taken for equal content, which is never read. It costs one look at each
     file; who changes a file and sets back its time, at the same size, is not seen.
     """
+    if is_url(place):
+        return remote_fingerprint(str(place))
+    path = Path(place)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     total = hashlib.sha256()
     for file in files:
@@ -72,7 +82,7 @@ def fingerprint(path: Path) -> str:
     return total.hexdigest()
 
 
-def member(root: Any, name: str, path: Path) -> Any:
+def member(root: Any, name: str, path: Path | str) -> Any:
     """A part of an AnnData that has to be there."""
     if name not in root:
         held = ", ".join(list(root)[:5]) or "nothing"
@@ -94,6 +104,11 @@ def read_frame(element: Any) -> pd.DataFrame:
     else:
         frame = read_elem(element)
     return with_text_names(frame)
+
+
+def texts(array: Any) -> list[str]:
+    """Names from an array of HDF5 or Zarr, which may be bytes, text or numbers."""
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in np.asarray(array[:]).tolist()]
 
 
 def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
@@ -134,24 +149,41 @@ def shape_of(x: Any) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=8)
-def row_pointers(path: str, stamp: tuple[int, int]) -> NDArray[np.int64]:
-    """(cell + 1,) where each cell's values start; kept, since every block would read them anew."""
-    with opened(Path(path)) as root:
-        return np.asarray(root["X"]["indptr"][:], dtype=np.int64)
+def row_pointers(path: str, stamp: tuple[int, int], element: str = "X") -> NDArray[np.int64]:
+    """(line + 1,) where each row's, or column's, values start; kept, since every block would read them anew."""
+    with opened(path) as root:
+        return np.asarray(root[element]["indptr"][:], dtype=np.int64)
 
 
-def csr_rows(x: Any, pointers: NDArray[np.int64], start: int, stop: int) -> sparse.csr_matrix:
-    """The rows start..stop, of which only the values are read."""
+def csr_rows(x: Any, pointers: NDArray[np.int64], start: int, stop: int, width: int | None = None) -> sparse.csr_matrix:
+    """The rows start..stop, of which only the values are read.
+
+    Parameters
+    ----------
+    width
+        Length of a row; absent: as the element says. With CSC, rows are columns.
+    """
     low, high = int(pointers[start]), int(pointers[stop])
     parts = read_range(x["data"], low, high), read_range(x["indices"], low, high), pointers[start : stop + 1] - low
-    return sparse.csr_matrix(parts, shape=(stop - start, shape_of(x)[1]))
+    return sparse.csr_matrix(parts, shape=(stop - start, shape_of(x)[1] if width is None else width))
 
 
-def dense_rows(x: Any, start: int, stop: int) -> sparse.csr_matrix:
-    """The rows start..stop of a dense matrix, of which no more than a few are held dense at a time."""
-    step = max(1, DENSE_VALUES // x.shape[1])
-    parts = [canonical_csr(x[i : min(i + step, stop)]) for i in range(start, stop, step)]
-    return sparse.vstack(parts, format="csr") if parts else canonical_csr(x[start:stop])
+def dense_rows(x: Any, start: int, stop: int, axis: Literal[0, 1] = 0, unit: int = 1) -> sparse.csr_matrix:
+    """The rows (or columns, axis 1) start..stop of a dense matrix, of which no more than a few are dense at a time.
+
+    Parameters
+    ----------
+    unit
+        Rows that the file keeps together: they are read together.
+    """
+    step = max(1, DENSE_VALUES // x.shape[1 - axis] // unit) * unit
+    cuts = [start, *range((start // step + 1) * step, stop, step), stop]
+    parts = [_dense_lines(x, low, high, axis) for low, high in pairwise(cuts)]
+    return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
+
+
+def _dense_lines(x: Any, start: int, stop: int, axis: Literal[0, 1]) -> sparse.csr_matrix:
+    return canonical_csr(x[start:stop] if axis == 0 else x[:, start:stop].T)
 
 
 @lru_cache(maxsize=1)

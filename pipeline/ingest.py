@@ -13,8 +13,9 @@ from zarr.codecs import BloscCodec
 
 from pipeline.errors import InputError
 from pipeline.genes import IdKind, id_kind
-from pipeline.matrix import Orientation, gene_symbols, read_any
+from pipeline.matrix import Orientation, gene_symbols
 from pipeline.normalize import Preset, ValueKind, log_normalize
+from pipeline.open_source import read_any
 from pipeline.publish import check_target, published
 
 CHUNK_VALUES = 2**16  # 256 KiB of float32: a block of cells reads little more than its own
@@ -83,7 +84,7 @@ def ingest(
 
     Parameters
     ----------
-    source, orientation, layer : as in `pipeline.matrix.read_any`
+    source, orientation, layer : as in `pipeline.open_source.read_any`
     target : a path that ends in .zarr; folders above it are made
     preset, min_cells, min_genes : as in `pipeline.normalize.log_normalize`
     overwrite : replace the Zarr store at target, once the new one is complete; False: an existing target is an error

@@ -8,12 +8,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -26,18 +25,14 @@ from pipeline.containers import (
     layout_of,
     member,
     opened,
-    raw_of,
     read_frame,
     row_pointers,
     shape_of,
     stamp_of,
-    whole,
-    with_text_names,
 )
 from pipeline.errors import InputError
 from pipeline.genes import looks_like_barcodes, looks_like_genes
 from pipeline.spec import HASH_CELLS
-from pipeline.tables import TEXT_SUFFIXES, Table, read_table
 
 Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
 
@@ -135,7 +130,7 @@ class Expression:
 
     def _slice(self, start: int, stop: int) -> Any:
         if self.memory is not None:
-            return _in_memory(self.memory.X[start:stop])
+            return in_memory(self.memory.X[start:stop])
         path = Path(str(self.path))
         with opened(path) as root:
             x = root["X"]
@@ -225,43 +220,6 @@ def open_expression(source: str | Path | AnnData) -> Expression:
     return Expression(str(path.absolute()), tuple(genes.index), gene_symbols(genes), shape[0])
 
 
-def read_any(source: str | Path | AnnData, *, orientation: Orientation = "auto", layer: str | None = None) -> AnnData:
-    """Read a matrix into memory as cells × genes: .h5ad, .zarr, .csv, .tsv, .txt (.gz), or an AnnData (left untouched).
-
-    Parameters
-    ----------
-    orientation : what the rows of the source are. "auto": an AnnData is cells × genes; a text file is whatever its
-        names look like, and genes × cells (BEELINE's way) when they look like neither
-    layer : take this layer of an AnnData in place of X; "raw" takes `.raw` with its own genes. Absent: X
-
-    Returns
-    -------
-    AnnData
-        X CSR float32 without explicit zeros, obs, var, layers["counts"] where the source has it, and
-        uns["pairscape"] = {source, orientation, orientation_from}; the last is what told the
-        orientation: the "names", a "request", the "format" (any AnnData) or an "assumption"
-
-    Raises
-    ------
-    InputError
-        as `open_expression` and `pipeline.tables.read_table`; values are NaN, infinite or negative; no such layer
-    """
-    if orientation not in get_args(Orientation):
-        raise InputError(f"orientation {orientation!r} is unknown: give one of {', '.join(get_args(Orientation))}")
-    reason = "format" if orientation == "auto" else "request"
-    if isinstance(source, AnnData):
-        return _checked(_take(source, layer), orientation, reason, IN_MEMORY)
-    path = existing(source, (".h5ad", ".zarr", *TEXT_SUFFIXES, *(f"{s}.gz" for s in TEXT_SUFFIXES)))
-    if path.suffix in (".h5ad", ".zarr"):
-        return _checked(_load(path, layer), orientation, reason, str(path))
-    if layer is not None:
-        raise _no_layer(layer, [], str(path))
-    table = read_table(path)
-    if orientation == "auto":
-        orientation, reason = _orientation(table)
-    return _checked(_from_table(table), orientation, reason, str(path))
-
-
 def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:
     """Refuse values that are no expression.
 
@@ -329,105 +287,24 @@ def gene_symbols(var: pd.DataFrame) -> tuple[str, ...] | None:
     return tuple("" if pd.isna(s) else str(s) for s in var[column])
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What becomes an AnnData once it is checked: AnnData itself warns about names before we can refuse them.
-
-    Parameters
-    ----------
-    x, counts : (obs, var) canonical CSR; counts None when unknown
-    obs, var : annotations, indexed by names as strings
-    """
-
-    x: sparse.csr_matrix
-    counts: sparse.csr_matrix | None
-    obs: pd.DataFrame
-    var: pd.DataFrame
-
-    def transposed(self) -> "_Parts":
-        counts = None if self.counts is None else canonical_csr(self.counts.T)
-        return _Parts(canonical_csr(self.x.T), counts, self.var, self.obs)
-
-
 def _open_memory(adata: AnnData) -> Expression:
     genes = tuple(map(str, adata.var_names))
     check_names(adata.obs_names, genes, IN_MEMORY)
     check_not_transposed(tuple(map(str, adata.obs_names)), genes, IN_MEMORY)
     if adata.X is None or getattr(adata.X, "format", "csr") != "csr":  # a block of rows of CSC costs a pass over all
-        adata = AnnData(canonical_csr(_in_memory(adata.X)), obs=adata.obs, var=adata.var)
+        adata = AnnData(canonical_csr(in_memory(adata.X)), obs=adata.obs, var=adata.var)
     return Expression(None, genes, gene_symbols(pd.DataFrame(adata.var)), adata.n_obs, memory=adata)
 
 
-def _in_memory(x: Any) -> Any:
-    """Numbers from whatever an AnnData may hold as X: arrays, sparse matrices, backed or Dask ones."""
+def in_memory(x: Any) -> Any:
+    """Numbers from whatever an AnnData may hold as X: arrays, sparse matrices, backed or Dask ones.
+
+    Raises
+    ------
+    InputError
+        There is no X.
+    """
     if x is None:
         raise InputError(f"{IN_MEMORY} has no X: set it, or name a layer that holds the expression")
     x = x.compute() if hasattr(x, "compute") else x
     return x.to_memory() if hasattr(x, "to_memory") else x
-
-
-def _take(adata: AnnData, layer: str | None) -> _Parts:
-    """The chosen matrix of an AnnData in memory, with its annotations and counts."""
-    known = [*adata.layers, *(["raw"] if adata.raw is not None and "raw" not in adata.layers else [])]
-    if layer is not None and layer not in known:
-        raise _no_layer(layer, known, IN_MEMORY)
-    home = adata.raw if layer == "raw" and "raw" not in adata.layers else adata
-    x = adata.layers[layer] if layer is not None and home is adata else home.X
-    counts = adata.layers.get("counts") if home is adata else None
-    kept = None if counts is None else canonical_csr(_in_memory(counts))
-    return _Parts(canonical_csr(_in_memory(x)), kept, with_text_names(adata.obs), with_text_names(home.var))
-
-
-def _load(path: Path, layer: str | None) -> _Parts:
-    """The chosen matrix of a file, with its annotations and counts; embeddings, graphs and other layers stay unread."""
-    with opened(path) as root:
-        layers, raw = root.get("layers", {}), raw_of(root)
-        known = [*layers, *(["raw"] if raw is not None and "raw" not in layers else [])]
-        if layer is not None and layer not in known:
-            raise _no_layer(layer, known, str(path))
-        home = raw if layer == "raw" and "raw" not in layers else root
-        x = layers[layer] if layer is not None and home is root else member(home, "X", path)
-        counts = layers["counts"] if home is root and "counts" in layers else None
-        return _Parts(
-            canonical_csr(whole(x, str(path))),
-            None if counts is None else canonical_csr(whole(counts, str(path))),
-            read_frame(member(root, "obs", path)),
-            read_frame(member(home, "var", path)),
-        )
-
-
-def _no_layer(layer: str, known: list[str], source: str) -> InputError:
-    cure = f"give {' or '.join(known)}, or no --layer" if known else "it has none: give no --layer"
-    return InputError(f"{source} has no layer {layer!r}; {cure} to use its main matrix")
-
-
-def _from_table(table: Table) -> _Parts:
-    obs, var = (pd.DataFrame(index=pd.Index(names, dtype=object)) for names in (table.rows, table.columns))
-    return _Parts(canonical_csr(table.values), None, obs, var)
-
-
-def _orientation(table: Table) -> tuple[Orientation, str]:
-    """What the rows are and how we know: the axis that looks more like genes, else genes × cells as BEELINE has it."""
-    rows = looks_like_genes(table.rows) - looks_like_barcodes(table.rows)
-    columns = looks_like_genes(table.columns) - looks_like_barcodes(table.columns)
-    if rows == columns:
-        return "genes-by-cells", "assumption"
-    return ("genes-by-cells" if rows > columns else "cells-by-genes"), "names"
-
-
-def _checked(parts: _Parts, orientation: Orientation, reason: str, source: str) -> AnnData:
-    """Turn the matrix to cells × genes, refuse what is no expression, and record where it came from."""
-    parts = parts.transposed() if orientation == "genes-by-cells" else parts
-    check_names(parts.obs.index, parts.var.index, source)
-    if reason != "request":
-        check_not_transposed(parts.obs.index, parts.var.index, source)
-    check_values(parts.x, parts.var.index, source)
-    # Cells of several samples may share barcodes. Nothing of ours goes by a cell's name, but AnnData wants them unique.
-    obs = parts.obs.set_axis(make_index_unique(parts.obs.index), axis=0)
-    adata = AnnData(parts.x, obs=obs, var=parts.var, layers={} if parts.counts is None else {"counts": parts.counts})
-    adata.uns["pairscape"] = {
-        "source": source if source == IN_MEMORY else Path(source).name,
-        "orientation": "genes-by-cells" if orientation == "genes-by-cells" else "cells-by-genes",
-        "orientation_from": reason,
-    }
-    return adata

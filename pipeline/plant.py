@@ -10,7 +10,7 @@ from scipy import sparse
 
 from pipeline.errors import InputError
 from pipeline.ingest import write_expression
-from pipeline.matrix import read_any
+from pipeline.open_source import read_any
 from pipeline.planted import LEAST_CELLS, Deal, copy_names, deal_genes, replant, split_types, truth
 from pipeline.publish import check_target, published
 from pipeline.spec import Planting
@@ -55,8 +55,8 @@ def plant_truth(source: str | Path | AnnData, target: Path, planting: Planting, 
     Raises
     ------
     InputError
-        As `pipeline.matrix.read_any` and `pipeline.publish.check_target`; the list is there already; too few cells, or
-        genes that enough cells express.
+        As `pipeline.open_source.read_any` and `pipeline.publish.check_target`; the list is there already;
+        too few cells, or genes that enough cells express.
     """
     check_target(target, overwrite=overwrite)
     pairs = target.with_suffix(".tsv")

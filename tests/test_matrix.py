@@ -26,7 +26,8 @@ from scipy import sparse
 from pipeline.containers import fingerprint
 from pipeline.datasets import demo_cells
 from pipeline.errors import InputError
-from pipeline.matrix import open_expression, read_any, reopen_expression
+from pipeline.matrix import open_expression, reopen_expression
+from pipeline.open_source import read_any
 
 GENES = ["CTSH", "IL1B", "RPL23A", "CD81", "TLR2"]
 CELLS = [f"LPS_1h_S{i}" for i in range(7)]
