@@ -200,7 +200,7 @@ def _open(source: Any, choices: Choices, place: Workplace, progress: Progress) -
         source, orientation=choices.orientation, layer=choices.layer, key=choices.key, join=choices.join,
         scratch=place.scratch, progress=progress,
     )  # fmt: skip
-    genes, notes = opened.var.index, list[str]()
+    genes, notes = opened.var.index, list(opened.notes)
     check_names(opened.obs.index, genes, opened.name)
     if opened.orientation_from != "request":
         check_not_transposed(opened.obs.index, genes, opened.name)
@@ -330,10 +330,10 @@ def _nothing_left(job: _Job, kept: _Kept) -> str:
     chosen, choices = int(job.cells.chosen.sum()), job.choices
     preset = f", preset {choices.preset}" if choices.preset == "deep-cell" else ""
     return (
-        f"{job.source.name}: {int(kept.cells.sum())} of {chosen} cells and {int(kept.genes.sum())} of"
-        f" {kept.genes.size} genes are left with min_cells={choices.min_cells} and min_genes={choices.min_genes}{preset}"
-        " (1 drops only what has no expression at all); gene pairs need two of each: lower the minima or check the"
-        " matrix"
+        f"{job.source.name}: {int(kept.cells.sum())} of {chosen} cells and {int(kept.genes.sum())} of "
+        f"{kept.genes.size} genes are left with min_cells={choices.min_cells} and min_genes={choices.min_genes}"
+        f"{preset} (1 drops only what has no expression at all); gene pairs need two of each: lower the minima or "
+        "check the matrix"
     )
 
 
@@ -342,8 +342,8 @@ def _are_counts(values: Values) -> bool:
 
 
 def _cut_counts(kept: _Kept, known_counts: bool) -> bool:
-    """Whether counts of their own pattern have entries in genes that went without a scan of what is left."""
-    return known_counts and bool(kept.facts[1].genes["kept"][~kept.genes].any())
+    """Whether counts, whose pattern may be another, have entries in genes that went."""
+    return known_counts and bool(kept.facts[1].genes["expressed"][~kept.genes].any())
 
 
 def _stored(job: _Job, kept: _Kept, preset: Any, runner: Runner) -> NDArray[np.bool_]:
@@ -358,8 +358,9 @@ def _stored(job: _Job, kept: _Kept, preset: Any, runner: Runner) -> NDArray[np.b
         stored = variable if job.choices.genes is None else stored | variable
     if stored.sum() < 2:
         raise InputError(
-            f"{job.source.name}: {int(stored.sum())} of the {int(job.listed.sum())} genes that are asked for are expressed "
-            f"in {job.choices.min_cells} or more cells; gene pairs need two: ask for more genes, or lower --min-cells"
+            f"{job.source.name}: {int(stored.sum())} of the {int(job.listed.sum())} genes that are asked for are "
+            f"expressed in {job.choices.min_cells} or more cells; gene pairs need two: ask for more genes, or lower "
+            "--min-cells"
         )
     return stored
 
@@ -382,6 +383,7 @@ def _summary(
         source_genes=len(job.source.var),
         cells=cells,
         genes=genes,
+        filled=values.entries / (int(job.cells.chosen.sum()) * len(job.source.var)),
         density=int(pointers[-1]) / (cells * genes),
         values=values,
         orientation=job.source.orientation,

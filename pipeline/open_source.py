@@ -62,9 +62,9 @@ def open_source(
                     )  # fmt: skip
     adata = read_any(source, orientation=orientation, layer=layer)
     did = adata.uns["pairscape"]
-    counts = _Memory(adata.layers["counts"]) if "counts" in adata.layers else None
+    beside = _Memory(adata.layers["counts"]) if "counts" in adata.layers else None
     name = did["source"] if isinstance(source, AnnData) else str(source)
     stamp = "memory" if isinstance(source, AnnData) else fingerprint(Path(source))
     return Source(
-        name, adata.obs, adata.var, _Memory(adata.X), counts, did["orientation"], did["orientation_from"], stamp
+        name, adata.obs, adata.var, _Memory(adata.X), beside, did["orientation"], did["orientation_from"], stamp
     )  # fmt: skip

@@ -45,6 +45,8 @@ class Source:
         Changes when a file of the source changes: an interrupted ingest goes on only with the same one.
     block_cells
         Cells that are best read together; a multiple of it costs no part of the file twice.
+    notes
+        What was left out or decided in opening it, a sentence each, to be told to the user.
     """
 
     name: str
@@ -56,3 +58,4 @@ class Source:
     orientation_from: str
     stamp: str
     block_cells: int = 1
+    notes: tuple[str, ...] = ()

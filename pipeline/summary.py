@@ -24,7 +24,8 @@ class Summary:
     source : where the matrix lies
     source_cells, source_genes : its shape
     cells, genes : what the store holds
-    density : share of non-zero values in it, in [0, 1]
+    filled : share of the source's values that are not zero, over the chosen cells, in [0, 1]
+    density : the same of what the store holds
     values : facts of the source's values
     value_kind : what they are
     preset : what is done to them
@@ -41,6 +42,7 @@ class Summary:
     source_genes: int
     cells: int
     genes: int
+    filled: float
     density: float
     values: Values
     value_kind: ValueKind
@@ -56,20 +58,20 @@ class Summary:
     @property
     def id_kind(self) -> str:
         """What the gene ids are."""
-        return self.names.id_kind
+        return self.names.kind
 
     def lines(self) -> list[str]:
         """The summary to print, a fact per line."""
         rows = "genes × cells" if self.orientation == "genes-by-cells" else "cells × genes"
-        species = f", {self.names.species}" if self.names.species else ""
         low, high = (f"{number:,.4g}" for number in (self.values.low, self.values.high))
         return [
-            f"source      {self.source}: {self.source_cells:,} cells × {self.source_genes:,} genes",
-            f"rows        {rows} ({TOLD.get(self.orientation_from, self.orientation_from)})",
-            f"values      {self.value_kind}, {low} to {high} where expressed",
-            f"gene ids    {self.names.id_kind}{species}",
-            f"dropped     {self.dropped_cells:,} cells and {self.dropped_genes:,} genes by the filters",
-            f"preset      {self.preset}: {STEPS[self.preset]}; raw counts {'kept' if self.counts_kept else 'unknown'}",
-            *(f"note        {note}" for note in self.notes),
-            f"store       {self.cells:,} cells × {self.genes:,} genes, {self.density:.1%} of the values above zero",
+            f"source: {self.source}",
+            f"shape: {self.source_cells:,} cells × {self.source_genes:,} genes, {self.filled:.1%} above zero",
+            f"rows of the source: {rows} ({TOLD.get(self.orientation_from, self.orientation_from)})",
+            f"values: {self.value_kind}, {low} to {high} where expressed",
+            *self.names.lines(),
+            f"dropped by the filters: {self.dropped_cells:,} cells and {self.dropped_genes:,} genes",
+            f"preset {self.preset}: {STEPS[self.preset]}; raw counts {'kept' if self.counts_kept else 'unknown'}",
+            *self.notes,
+            f"to be stored: {self.cells:,} cells × {self.genes:,} genes, {self.density:.1%} of the values above zero",
         ]

@@ -10,12 +10,13 @@ from pipeline.genes import IdKind, id_kind
 class Understanding:
     """What names of genes tell."""
 
-    id_kind: IdKind
-    species: str = ""
-    duplicates: tuple[str, ...] = ()
-    excel_mangled: tuple[str, ...] = ()
+    kind: IdKind
+
+    def lines(self) -> list[str]:
+        """What is understood, a fact a line."""
+        return [f"gene names: {self.kind}"]
 
 
 def describe_names(genes: Sequence[str], symbols: Sequence[str] | None = None) -> Understanding:
-    """What names of genes tell."""
+    """What the names of genes are."""
     return Understanding(id_kind(genes))
