@@ -78,6 +78,11 @@ def check_values(values: Values, genes: pd.Index, source: str) -> None:
         )
 
 
+def are_counts(values: Values) -> bool:
+    """Whether values that came as counts are counts of molecules."""
+    return values.whole and not values.bad and values.low >= 0 and values.high < EXACT
+
+
 def choose_preset(preset: Preset, values: Values, source: str) -> tuple[Preset, str]:
     """The preset that is meant, and what has to be said of it; "" where nothing.
 
