@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+from zlib import crc32
 
 import numpy as np
 from distributed import Client
@@ -15,7 +16,6 @@ from scipy import sparse
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage, in_order, run_tasks
 from pipeline.progress import Progress
-from pipeline.shards import write_file
 from pipeline.source import Reader
 from pipeline.survey import CELL, Facts, Values, Wanted, merge_genes, no_facts, scan, values_as_array, values_from_array
 
@@ -132,40 +132,50 @@ def _append(merged: _Merged, facts: Facts) -> _Merged:
 
 
 class _Checkpoint:
-    """What a pass has merged so far: cells are appended to a file, the rest replaces what was there."""
+    """What a pass has merged so far: cells are appended to a file, the rest replaces what was there.
+
+    Nothing waits for the disk: after a power cut the checksums tell what is lost, and the pass begins anew.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._sums: list[int] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def load(self, matrices: int, n_genes: int) -> tuple[int, list[_Merged]]:
         """How many blocks are merged, and into what."""
-        state = self._folder / "merged.npz"
-        if not state.exists():
+        try:
+            return self._load(matrices)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # nothing there, or damaged
             for path in self._folder.iterdir():
                 path.unlink()
+            self._sums = [0] * matrices
             empty = no_facts(n_genes)
             return 0, [_Merged([empty.cells], empty.genes.copy(), empty.values) for _ in range(matrices)]
-        with np.load(state) as found:
-            done, n_cells = (int(number) for number in found["done"])
+
+    def _load(self, matrices: int) -> tuple[int, list[_Merged]]:
+        with np.load(self._folder / "merged.npz") as found:
+            done, n_cells, *self._sums = (int(number) for number in found["done"])
             parts = [(found[f"genes{i}"], values_from_array(found[f"values{i}"])) for i in range(matrices)]
         for i in range(matrices):  # a killed driver may have appended cells that it has not counted as done
             os.truncate(self._cells(i), n_cells * CELL.itemsize)
         cells = [np.fromfile(self._cells(i), CELL) for i in range(matrices)]
+        if [crc32(held.tobytes()) for held in cells] != self._sums:
+            raise ValueError("the cells are others than those that were merged")
         return done, [_Merged([held], *part) for held, part in zip(cells, parts, strict=True)]
 
     def save(self, done: int, merged: list[_Merged]) -> None:
         """Add the last block."""
         for i, matrix in enumerate(merged):
+            content = matrix.cells[-1].tobytes()
             with self._cells(i).open("ab") as file:
-                file.write(matrix.cells[-1].tobytes())
-                file.flush()
-                os.fsync(file.fileno())
+                file.write(content)
+            self._sums[i] = crc32(content, self._sums[i])
         parts: dict[str, Any] = {f"genes{i}": m.genes for i, m in enumerate(merged)}
         parts |= {f"values{i}": values_as_array(m.values) for i, m in enumerate(merged)}
-        buffer, n_cells = BytesIO(), self._cells(0).stat().st_size // CELL.itemsize
-        np.savez(buffer, done=np.array([done, n_cells]), **parts)
-        write_file(self._folder / "merged.npz", buffer.getvalue())
+        n_cells, aside = self._cells(0).stat().st_size // CELL.itemsize, self._folder / "merged.new.npz"
+        np.savez(aside, done=np.array([done, n_cells, *self._sums]), **parts)
+        aside.rename(self._folder / "merged.npz")
 
     def _cells(self, number: int) -> Path:
         return self._folder / f"cells{number}"

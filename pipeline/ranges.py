@@ -1,8 +1,8 @@
 """A range of a long 1-D array on disk, decoded chunk by chunk where zarr-python would run a coroutine for each.
 
 A matrix has hundreds of chunks a block of cells: this takes a third of zarr-python's processor time. Only the layout
-that `pipeline.ingest` writes is read here: Zarr v3 in local files, shards of little-endian values under blosc. All
-other arrays are zarr's or h5py's to read.
+that `pipeline.expression` writes is read here: Zarr v3 in local files, shards of little-endian values under blosc,
+with checksums or, as earlier versions wrote them, without. All other arrays are zarr's or h5py's to read.
 """
 
 from pathlib import Path
