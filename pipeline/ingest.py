@@ -123,8 +123,8 @@ def ingest(
     progress = progress or Silent()
     with no_workplace() if dry_run else workplace(target) as place:
         job = take_in(source, chosen, place.scratch, progress)
-        place.claim(_identity(job))
         with _runner(job, compute, progress, usage if usage is not None else Usage()) as runner:
+            place.claim(_identity(job))
             plan = _plan(job, place, runner)
             if show is not None:
                 show(plan.summary)
@@ -155,7 +155,7 @@ def _runner(job: Intake, compute: Compute | None, progress: Progress, usage: Usa
     InputError
         A task would not fit into the memory of a worker.
     """
-    need = ingest_bytes(len(job.source.var), max(job.block_entries, SHARD_ENTRIES))
+    need = ingest_bytes(len(job.source.var), max(job.block_entries, min(job.entries, SHARD_ENTRIES)))
     if compute is None and job.entries <= SMALL_ENTRIES:
         require_ingest_memory(need, smallest_memory(None, Compute("synchronous")))
         yield Runner(None, Silent(), usage)

@@ -31,7 +31,8 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "--version", "heatmaps --help", "simulate --help", "plant --help", "train --help"]
+    "arguments",
+    ["--help", "--version", "ingest --help", "heatmaps --help", "simulate --help", "plant --help", "train --help"],
 )
 def test_help_loads_nothing_heavy(arguments):
     assert loaded_by(HELP.format(arguments=arguments.split())) == set()
@@ -46,6 +47,9 @@ NUMBERS = {"numba", "pandas", "scipy"}
     ("pipeline.errors", set()),
     ("model.spec", set()),
     ("pipeline.genes", set()),
+    ("pipeline.choices", set()),
+    ("pipeline.survey", {"numba", "scipy"}),
+    ("pipeline.selection", {"pandas", "scipy"}),
     ("pipeline.binning", {"numba", "scipy"}),
     ("pipeline.histogram", {"numba", "scipy"}),
     ("pipeline.synthetic", {"numba", "scipy"}),
@@ -64,7 +68,9 @@ def test_a_room_loads_only_what_it_needs(module, allowed):
     assert loaded_by(f"import {module}") <= allowed
 
 
-@pytest.mark.parametrize("module", ["pipeline.heatmaps", "pipeline.encode", "pipeline.simulate", "pipeline.fanout"])
+@pytest.mark.parametrize(
+    "module", ["pipeline.heatmaps", "pipeline.encode", "pipeline.ingest", "pipeline.simulate", "pipeline.fanout"]
+)
 def test_a_worker_that_counts_loads_no_torch(module):
     assert "torch" not in loaded_by(f"import {module}")
 

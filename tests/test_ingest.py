@@ -389,6 +389,8 @@ def test_a_mistake_in_the_command_costs_nothing_that_is_finished(
     left = files(tmp_path / ".e.zarr.wip")
     with pytest.raises(InputError):
         ingest(h5ad, tmp_path / "e.zarr", compute=HERE, cells="no_column > 3")
+    with pytest.raises(InputError):
+        ingest(h5ad, tmp_path / "e.zarr", compute=Compute("synchronous", memory_limit="300MB"))
     assert files(tmp_path / ".e.zarr.wip") == left
 
 
