@@ -83,47 +83,83 @@ def demo(
 
 @app.command
 def ingest(
-    source: Any,
-    expression: Path,
-    /,
-    *,
-    preset: Literal["auto", "scanpy", "log1p", "none"] = "auto",
+    *matrices: Any,
+    preset: Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"] = "auto",
     min_cells: int = 1,
     min_genes: int = 1,
+    cells: str | None = None,
+    genes: Path | None = None,
+    highly_variable: int | None = None,
+    gene_map: Path | None = None,
     orientation: Literal["auto", "genes-by-cells", "cells-by-genes"] = "auto",
     layer: str | None = None,
+    key: str | None = None,
+    join: Literal["inner", "outer"] = "inner",
+    scheduler: str | None = None,
+    workers: int | None = None,
+    memory_limit: str | None = None,
+    dry_run: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes.
+    """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
+
+    What was understood of the matrix is shown before the store is written.
 
     Parameters
     ----------
-    source
-        An .h5ad, AnnData .zarr, or .csv/.tsv/.txt(.gz) file; in Python also an AnnData.
-    expression
-        Store to write, ending in .zarr.
+    matrices
+        One matrix or several to be joined on their genes, and last the store to write, ending in .zarr. A matrix is an
+        .h5ad, AnnData .zarr, or .csv/.tsv/.txt(.gz) file; in Python also an AnnData, or a list of these.
     preset
         `scanpy`: raw counts to 10,000 per cell, log1p. `log1p`: only the logarithm. `none`: already normalised.
-        `auto`: told from the values, and said.
+        `cnnc`: log10(x + 0.01), as CNNC does with RPKM, stored shifted by 2 so that 0 stays "not expressed".
+        `deep-cell`: the original project's steps (no constant genes, genes in more than 10 % of the cells, 100 per
+        cell, log2(x + 1)). `auto`: `scanpy` for raw counts, else as the values tell, and said.
     min_cells, min_genes
         Keep genes expressed in at least so many cells, and cells that express at least so many genes.
+    cells
+        Only cells that meet a condition on columns of obs: "cell_type == 'dendritic'".
+    genes
+        Store only the genes of this list, one name per line.
+    highly_variable
+        Store only so many most variable genes (scanpy, flavour seurat), beside those of --genes if both are given:
+        candidates for pairs. Cells are normalised over all genes before.
+    gene_map
+        File of two columns that gives the matrix's genes symbols, such as Entrez ids and symbols.
     orientation
         What the rows of a text file are; `auto` tells from the names.
     layer
         Take this layer in place of X; `raw` takes `.raw`.
+    key
+        The table of a file that holds several, such as `rpkm`.
+    join
+        Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
+    scheduler, workers, memory_limit
+        As in `heatmaps`. Absent: a small matrix is done in this process, a large one by a local worker a core.
+    dry_run
+        Say what was understood, and write nothing.
     overwrite
         Replace an existing store.
     quiet
-        Print no summary.
+        No progress bars, no summary.
     """
+    from functools import partial
+
     from pipeline.ingest import ingest as ingest_matrix
 
-    summary = ingest_matrix(
-        source, Path(expression), preset=preset, min_cells=min_cells, min_genes=min_genes,
-        orientation=orientation, layer=layer, overwrite=overwrite,
-    )  # fmt: skip
-    _say(quiet, *summary.lines(), f"wrote {expression}")
+    *sources, expression = _matrices(matrices)
+    given = {"scheduler": scheduler, "workers": workers, "memory_limit": memory_limit}
+    compute = Compute(**{k: v for k, v in given.items() if v is not None}) if any(given.values()) else None  # type: ignore[arg-type]
+    say = partial(_say, quiet)
+    with _progress(quiet) as progress:
+        ingest_matrix(
+            sources[0] if len(sources) == 1 else sources, Path(expression), preset=preset, min_cells=min_cells,
+            min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
+            orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
+            overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()),
+        )  # fmt: skip
+    say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
 
 
 @app.command
@@ -598,6 +634,14 @@ def fetch(
 
 
 # ── what the commands share ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
+    """Sources, and last the target; in Python the sources may be a list."""
+    found = [one for given in matrices for one in (given if isinstance(given, list | tuple) else [given])]
+    if len(found) < 2:
+        raise InputError("ingest takes one matrix or several, and last the store to write: MATRIX EXPRESSION.zarr")
+    return found
 
 
 def _clear_demo(out: Path) -> None:

@@ -1,176 +1,300 @@
-"""Any matrix file to our expression store: read, check everything, filter, normalise, and only then write."""
+"""Any matrix to our expression store, out of core: survey, say what was understood, write, publish.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+The survey scans the cells a block at a time: what the values are, and what every cell and every gene has. From it
+follow the filters, the preset and where each cell's entries will lie. Strict filters take further scans.
+Then a task writes one shard of every big array; a cell that reaches over the end of one is read for both. The driver
+holds some 50 bytes a cell beside the annotations, a task a few million entries.
+
+Everything grows in `.NAME.wip` beside the target (`pipeline.workplace`): scans are kept block by block, shards have
+receipts, and the same command goes on where it was interrupted.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
-import zarr
-from anndata import AnnData
-from anndata.io import write_elem
-from scipy import sparse
-from zarr.codecs import BloscCodec
+from numpy.typing import NDArray
 
-from pipeline.errors import InputError
-from pipeline.genes import IdKind, id_kind
-from pipeline.matrix import Orientation, gene_symbols
-from pipeline.normalize import Preset, ValueKind, log_normalize
-from pipeline.open_source import read_any
-from pipeline.publish import check_target, published
+from pipeline.annotate import annotations, record
+from pipeline.choices import Choices, Preset
+from pipeline.cluster import open_client, smallest_memory
+from pipeline.expression import CHUNK_ENTRIES, SHARD_ENTRIES, create_matrices, lay_out, pieces, write_annotations
+from pipeline.fanout import Usage
+from pipeline.intake import Intake, take_in
+from pipeline.memory import ingest_bytes, require_ingest_memory
+from pipeline.normalize import are_counts, check_values, choose_preset, value_kind
+from pipeline.passes import Cells, Runner, scan_cells
+from pipeline.progress import Progress, Silent
+from pipeline.publish import check_target
+from pipeline.shards import write_file
+from pipeline.sieve import Kept, choose_stored, sift
+from pipeline.spec import Compute
+from pipeline.summary import Summary
+from pipeline.survey import Facts, Values
+from pipeline.understanding import describe_names
+from pipeline.workplace import Workplace, no_workplace, workplace
+from pipeline.writing import Matrix, Writing, is_written, write_piece
 
-CHUNK_VALUES = 2**16  # 256 KiB of float32: a block of cells reads little more than its own
-SHARD_VALUES = 2**24  # 64 MiB of float32: an atlas has thousands of files, not millions
+Counts = Literal["values", "beside", "unknown"]  # where raw counts are
+
+SMALL_ENTRIES = 2 * SHARD_ENTRIES  # a matrix of no more is done in this process before a cluster would have started
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What an ingest did, in the words of the user.
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """All that is to be written.
 
-    Parameters
+    Attributes
     ----------
-    cells, genes : what the store holds
-    density : share of non-zero values in it, in [0, 1]
-    value_kind : what the values of the source were
-    preset : what was done to them
-    orientation : what the rows of the source are
-    orientation_from : what told so: "names", "request", "format" or "assumption"
-    id_kind : what the gene ids are
-    dropped_cells, dropped_genes : how many the filters took
-    counts_kept : whether the store has the raw counts
+    kept
+        Cells, and genes over which a cell is normalised.
+    stored : (gene,) bool
+        Genes that are stored.
+    obs, var, uns
+        Annotations of what is stored.
+    pointers
+        By matrix, where each stored cell's entries start.
     """
 
-    cells: int
-    genes: int
-    density: float
-    value_kind: ValueKind
-    preset: Preset
-    orientation: Orientation
-    orientation_from: str
-    id_kind: IdKind
-    dropped_cells: int
-    dropped_genes: int
-    counts_kept: bool
-
-    def lines(self) -> list[str]:
-        """The summary to print, a fact per line."""
-        steps = {"scanpy": "scaled to 10,000 per cell, log1p", "log1p": "log1p", "none": "kept as they are"}
-        turned = {"genes-by-cells": "genes × cells", "cells-by-genes": "cells × genes"}.get(self.orientation, "")
-        guess = " (assumed, since the names do not tell; --orientation overrides it)"
-        return [
-            f"{self.cells:,} cells × {self.genes:,} genes, {self.density:.1%} of the values above zero",
-            f"dropped: {self.dropped_cells:,} cells and {self.dropped_genes:,} genes",
-            f"values: {self.value_kind}, {steps[self.preset]}; raw counts {'kept' if self.counts_kept else 'unknown'}",
-            f"rows of the source: {turned}{guess if self.orientation_from == 'assumption' else ''}",
-            f"gene ids: {self.id_kind}",
-        ]
+    kept: Kept
+    stored: NDArray[np.bool_]
+    writing: Writing
+    pointers: list[NDArray[np.int64]]
+    summary: Summary
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    uns: dict[str, Any]
 
 
 def ingest(
-    source: str | Path | AnnData,
+    source: Any,
     target: str | Path,
     *,
-    preset: Preset = "auto",
-    min_cells: int = 1,
-    min_genes: int = 1,
-    orientation: Orientation = "auto",
-    layer: str | None = None,
     overwrite: bool = False,
-    progress: Callable[[str], None] | None = None,
+    dry_run: bool = False,
+    compute: Compute | None = None,
+    progress: Progress | None = None,
+    show: Callable[[Summary], None] | None = None,
+    usage: Usage | None = None,
+    **choices: Any,
 ) -> Summary:
     """Write a matrix as expression store: AnnData-on-Zarr 3, CSR log expression, layers["counts"] when known.
 
-    The store holds X, counts, obs, var (with var["symbol"] when known) and uns["pairscape"]; embeddings and graphs
-    of the source stay behind. It appears under its name only when it is complete.
+    The store holds X, counts, obs and var with scanpy's quality figures, var["symbol"] when known, and
+    uns["pairscape"]; embeddings and graphs of the source stay behind. It appears under its name only when it is
+    complete, and is the same to the byte whatever computes it. An interrupted job goes on.
 
     Parameters
     ----------
-    source, orientation, layer : as in `pipeline.open_source.read_any`
-    target : a path that ends in .zarr; folders above it are made
-    preset, min_cells, min_genes : as in `pipeline.normalize.log_normalize`
-    overwrite : replace the Zarr store at target, once the new one is complete; False: an existing target is an error
-    progress : called with the name of each step as it starts; absent: silence
+    source
+        A path, an AnnData, or a list of several, as `pipeline.open_source.open_source`.
+    target
+        A path that ends in .zarr; folders above it are made.
+    overwrite
+        Replace the Zarr store at target, once the new one is complete; False: an existing target is an error.
+    dry_run
+        Only tell what was understood; nothing is written.
+    compute
+        Where the work runs. Absent: in this process where the matrix is small, else one local worker a core.
+    show
+        Called with the summary before the store is written.
+    usage
+        Takes in what the workers measured of themselves.
+    choices
+        Fields of `pipeline.choices.Choices`.
 
     Raises
     ------
     InputError
-        as those two functions; target does not end in .zarr, exists, or is no Zarr store that could be replaced; an
-        annotation cannot be stored
+        As `open_source`, `Choices`, `pipeline.selection`, `pipeline.normalize` and `pipeline.publish.check_target`; an
+        annotation cannot be stored; less than two cells or genes are left; a task would not fit into a worker's memory.
     JobError
-        the disk refuses to take the store
+        The disk refuses, or tasks failed; what is finished is kept.
     """
-    target, tell = Path(target), progress or _silence
+    chosen, target = Choices(**choices), Path(target).absolute()  # workers have other working folders
     check_target(target, overwrite=overwrite)
-    tell("reading and checking")
-    adata = read_any(source, orientation=orientation, layer=layer)
-    tell("filtering and normalising")
-    adata = log_normalize(adata, preset, min_cells=min_cells, min_genes=min_genes)
-    symbols = gene_symbols(adata.var)
-    if symbols is not None:
-        adata.var["symbol"] = list(symbols)
-    tell("writing")
-    with published(target) as aside:
-        write_expression(adata, aside)
-    return _summary(adata)
+    progress = progress or Silent()
+    with no_workplace() if dry_run else workplace(target) as place:
+        job = take_in(source, chosen, place.scratch, progress)
+        with _runner(job, compute, progress, usage if usage is not None else Usage()) as runner:
+            place.claim(_identity(job))
+            plan = _plan(job, place, runner)
+            if show is not None:
+                show(plan.summary)
+            if dry_run:
+                return plan.summary
+            _begin_store(plan, place)
+            place.keeps = True
+            _write(plan, place, runner)
+        place.publish(target)
+    return plan.summary
 
 
-def _silence(step: str) -> None:
-    pass
+def _identity(job: Intake) -> dict[str, Any]:
+    """All that decides a byte of the store."""
+    choices = {name: str(value) for name, value in asdict(job.choices).items() if value is not None}
+    lists = (job.choices.genes, job.choices.gene_map)
+    contents = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in lists if path is not None]
+    layout = [job.cells.block, CHUNK_ENTRIES, SHARD_ENTRIES]
+    return {"version": 1, "stamp": job.source.stamp, "choices": choices, "lists": contents, "layout": layout}
 
 
-def write_expression(adata: AnnData, path: Path) -> None:
-    """Write X, `layers["counts"]` where it is there, obs, var and uns as expression store, at once.
+@contextmanager
+def _runner(job: Intake, compute: Compute | None, progress: Progress, usage: Usage) -> Iterator[Runner]:
+    """The cluster that was asked for; where none was, a small matrix needs none, nor a bar.
 
     Raises
     ------
     InputError
-        An annotation cannot be stored.
+        A task would not fit into the memory of a worker.
     """
-    # A group of format 3 makes write_elem write format 3; anndata's own default is still 2.
-    root = zarr.open_group(str(path), mode="w-", zarr_format=3)
-    _write_annotations(root, AnnData(obs=_storable(adata.obs), var=_storable(adata.var), uns=dict(adata.uns)))
-    write_elem(root, "X", adata.X, dataset_kwargs=_layout(adata.X))
-    if "counts" in adata.layers:
-        write_elem(root, "layers/counts", adata.layers["counts"], dataset_kwargs=_layout(adata.layers["counts"]))
+    need = ingest_bytes(len(job.source.var), max(job.block_entries, min(job.entries, SHARD_ENTRIES)))
+    if compute is None and job.entries <= SMALL_ENTRIES:
+        require_ingest_memory(need, smallest_memory(None, Compute("synchronous")))
+        yield Runner(None, Silent(), usage)
+        return
+    with open_client(compute or Compute()) as client:
+        require_ingest_memory(need, smallest_memory(client, compute or Compute()))
+        yield Runner(client, progress, usage)
 
 
-def _write_annotations(root: zarr.Group, names: AnnData) -> None:
-    try:
-        write_elem(root, "/", names, dataset_kwargs={"shards": None})
-    except OSError:
-        raise
-    except Exception as e:  # anndata raises half a dozen unrelated classes for a column it cannot store
-        reason = "; ".join([*str(e).splitlines()[:1], *getattr(e, "__notes__", [])])
-        raise InputError(
-            f"an annotation cannot be stored ({reason}): drop or rename that column, or make it text"
-        ) from e
+# ── what was understood ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _storable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Nullable strings as categories, which every version of anndata can write."""
-    strings = [name for name, kind in frame.dtypes.items() if isinstance(kind, pd.StringDtype)]
-    return frame.astype(dict.fromkeys(strings, object)).astype(dict.fromkeys(strings, "category"))
+def _plan(job: Intake, place: Workplace, runner: Runner) -> _Plan:
+    survey = scan_cells(job.readers, job.wanted, job.cells, place.path / "scan0", "reading cells", runner)
+    values = survey[0].values
+    check_values(values, job.source.var.index, job.source.name)
+    kept = sift(job, survey, place.path, runner)
+    preset, note = choose_preset(job.choices.preset, values, job.source.name)
+    counts, counts_note = _counts(job, survey)
+    stored = choose_stored(job, kept, preset, runner)
+    kept = _recount(job, kept, stored, counts == "beside", place, runner)
+    writing, pointers = _lay_out(job, kept, preset, counts, str(place.path))
+    notes = [note for note in (note, counts_note) if note]
+    summary = _summary(job, kept, stored, pointers[0], values, preset, counts, notes)
+    obs, var = annotations(job, survey[counts == "beside"], kept, counts != "unknown")
+    return _Plan(kept, stored, writing, pointers, summary, obs, var[stored], record(job, summary))
 
 
-def _layout(x: sparse.csr_matrix) -> dict[str, object]:
-    """Chunks within shards, no shard much larger than the matrix: zarr holds one whole shard in memory as it writes."""
-    chunks = -(-max(x.nnz, 1) // CHUNK_VALUES)
-    shard = CHUNK_VALUES * min(chunks, SHARD_VALUES // CHUNK_VALUES)
-    codec = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-    return {"chunks": (CHUNK_VALUES,), "shards": (shard,), "compressors": [codec]}
+def _counts(job: Intake, survey: list[Facts]) -> tuple[Counts, str]:
+    """Where raw counts are, and what has to be said of it."""
+    if value_kind(survey[0].values) == "raw counts":
+        return "values", ""
+    if job.source.counts is None:
+        return "unknown", ""
+    if are_counts(survey[1].values):
+        return "beside", ""
+    return "unknown", "the counts beside the values are left out: they are no whole numbers of molecules"
 
 
-def _summary(adata: AnnData) -> Summary:
-    did = adata.uns["pairscape"]
+def _recount(
+    job: Intake, kept: Kept, stored: NDArray[np.bool_], beside: bool, place: Workplace, runner: Runner
+) -> Kept:
+    """The same with facts of the stored genes, by another scan where the last one was of others."""
+    counted = (stored == (kept.genes & job.wanted.stored)).all()
+    # Counts beside the values may have entries where the values have none, in genes that went for it.
+    if counted and not (beside and kept.facts[1].genes["expressed"][~kept.genes].any()):
+        return kept
+    wanted = replace(job.wanted, counted=kept.genes, stored=stored)
+    facts = scan_cells(job.readers, wanted, job.cells, place.path / "entries", "counting entries", runner)
+    return replace(kept, facts=facts)
+
+
+def _lay_out(
+    job: Intake, kept: Kept, preset: Preset, counts: Counts, folder: str
+) -> tuple[Writing, list[NDArray[np.int64]]]:
+    """What is written from which matrix, and where each cell's entries start there."""
+    groups = [("X", "layers/counts")] if counts == "values" else [("X",)]
+    presets: list[Preset] = [preset]
+    if counts == "beside":
+        groups, presets = [*groups, ("layers/counts",)], [*presets, "none"]
+    pointers = [_pointers(kept, number, job.cells) for number in range(len(groups))]
+    parts = zip(job.readers, presets, groups, pointers, strict=False)  # counts that are left out have a reader too
+    layouts = ((r, p, lay_out(int(starts[-1]), CHUNK_ENTRIES, SHARD_ENTRIES, g)) for r, p, g, starts in parts)
+    return Writing(folder, tuple(Matrix(*part) for part in layouts), job.cells.block), pointers
+
+
+def _pointers(kept: Kept, number: int, cells: Cells) -> NDArray[np.int64]:
+    """(stored cell + 1,) where the entries of each cell start in a matrix."""
+    entries = kept.facts[number].cells["entries"][kept.cells[cells.chosen]]
+    return np.concatenate([[0], np.cumsum(entries, dtype=np.int64)])
+
+
+def _summary(
+    job: Intake, kept: Kept, stored: NDArray[np.bool_], pointers: NDArray[np.int64], values: Values,
+    preset: Preset, counts: Counts, notes: list[str],
+) -> Summary:  # fmt: skip
+    cells, genes, chosen = int(kept.cells.sum()), int(stored.sum()), int(job.cells.chosen.sum())
     return Summary(
-        cells=adata.n_obs,
-        genes=adata.n_vars,
-        density=adata.X.nnz / (adata.n_obs * adata.n_vars),
-        value_kind=did["value_kind"],
-        preset=did["preset"],
-        orientation=did["orientation"],
-        orientation_from=did["orientation_from"],
-        id_kind=id_kind(list(adata.var_names)),
-        dropped_cells=did["dropped_cells"],
-        dropped_genes=did["dropped_genes"],
-        counts_kept="counts" in adata.layers,
+        source=job.source.name,
+        source_cells=len(job.source.obs),
+        source_genes=len(job.source.var),
+        cells=cells,
+        genes=genes,
+        filled=values.entries / (chosen * len(job.source.var)),
+        density=int(pointers[-1]) / (cells * genes),
+        values=values,
+        value_kind=value_kind(values),
+        preset=preset,
+        orientation=job.source.orientation,
+        orientation_from=job.source.orientation_from,
+        names=describe_names(list(job.source.var.index), job.symbols),
+        dropped_cells=chosen - cells,
+        dropped_genes=len(job.source.var) - int(kept.genes.sum()),
+        counts_kept=counts != "unknown",
+        notes=(*job.source.notes, *job.notes, *notes, *_chosen_notes(job, kept, genes)),
     )
+
+
+def _chosen_notes(job: Intake, kept: Kept, genes: int) -> list[str]:
+    """What was left aside because the user asked for it."""
+    notes, chosen = list[str](), int(job.cells.chosen.sum())
+    if job.choices.cells is not None:
+        notes.append(f"{chosen:,} of {len(job.source.obs):,} cells meet {job.choices.cells}")
+    if genes < kept.genes.sum():
+        what = "candidates for pairs; cells were normalised over all genes before"
+        notes.append(f"{genes:,} of the {int(kept.genes.sum()):,} genes are stored, as {what}")
+    return notes
+
+
+# ── what is written ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _begin_store(plan: _Plan, place: Workplace) -> None:
+    """Everything but the entries, unless an interrupted run has done so."""
+    done = place.path / "begun"
+    if done.exists():
+        return
+    shutil.rmtree(place.store, ignore_errors=True)
+    root = write_annotations(place.store, plan.obs, plan.var, plan.uns)
+    shape = int(plan.kept.cells.sum()), int(plan.stored.sum())
+    for matrix, pointers in zip(plan.writing.matrices, plan.pointers, strict=True):
+        create_matrices(root, shape, pointers, matrix.layout)
+    genes = np.flatnonzero(plan.kept.genes)
+    np.save(place.path / "cells.npy", np.flatnonzero(plan.kept.cells))
+    np.save(place.path / "genes.npy", genes)
+    np.save(place.path / "stored.npy", np.flatnonzero(plan.stored[genes]))
+    write_file(done, json.dumps(list(shape)).encode())
+
+
+def _write(plan: _Plan, place: Workplace, runner: Runner) -> None:
+    """Every shard that has no receipt yet."""
+    runner.progress.start("writing entries", sum(int(pointers[-1]) for pointers in plan.pointers))
+    tasks = []
+    for number, (matrix, pointers) in enumerate(zip(plan.writing.matrices, plan.pointers, strict=True)):
+        for piece in pieces(pointers, matrix.layout.shard):
+            if is_written(plan.writing, (number, piece)):
+                first = piece.shard * matrix.layout.shard
+                runner.progress.advance(min(first + matrix.layout.shard, int(pointers[-1])) - first)
+            else:
+                tasks.append((number, piece))
+    for _, written in runner.run(write_piece, tasks, plan.writing):
+        runner.progress.advance(written)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import takewhile
-from typing import Literal
 
 import anndata
 import numpy as np
@@ -14,13 +13,12 @@ from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.choices import Join
 from pipeline.errors import InputError
 from pipeline.places import name_of
 from pipeline.source import Reader, Source
 from pipeline.spec import digest
 from pipeline.stored import Positioned
-
-Join = Literal["inner", "outer"]
 
 
 @dataclass(frozen=True, eq=False)

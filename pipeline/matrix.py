@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,8 +33,6 @@ from pipeline.containers import (
 from pipeline.errors import InputError
 from pipeline.genes import looks_like_barcodes, looks_like_genes
 from pipeline.spec import HASH_CELLS
-
-Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
 
 SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
 SELECT_BLOCK = 4096  # cells that are read together to pick some of them

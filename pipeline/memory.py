@@ -26,6 +26,11 @@ SORTED_BYTES = 6  # an entry in the lists by gene: float32 value, uint16 cell
 SHARD_BYTES = 4  # an entry in a compressed shard, upper end of what is measured at 5 % and 14 % non-zero
 CHUNK_BYTES = 32 * CODES_CELLS  # dense codes that are compressed together
 
+# Ingesting
+SOURCE_BYTES = 16 + 2 * CSR_BYTES  # an entry as it lies in the source, as float32 CSR, and mended
+NORMALISED_BYTES = 3 * CSR_BYTES  # an entry as it is read, as scanpy's copy, and as it is cut to the genes stored
+STORED_BYTES = 4 * SHARD_BYTES  # an entry in the shards of data and indices, and as they are read back
+
 
 @dataclass(frozen=True)
 class Portion:
@@ -114,6 +119,35 @@ def require_encode_memory(need: int, limit: int | None) -> None:
         Naming the limit to raise and to what.
     """
     _usable(f"encoding a block of {CODES_CELLS:,} cells", need, limit)
+
+
+def ingest_bytes(n_genes: int, entries: int) -> int:
+    """Memory of one task of an ingest, scan or shard, on top of the idle worker, at most.
+
+    Parameters
+    ----------
+    entries
+        Of the fullest block of cells, or of a shard.
+    """
+    return entries * (SOURCE_BYTES + NORMALISED_BYTES + STORED_BYTES) + 512 * n_genes
+
+
+def require_ingest_memory(need: int, limit: int | None) -> None:
+    """Refuse an ingest whose tasks would not fit into a worker.
+
+    Parameters
+    ----------
+    need
+        Bytes of a task, as `ingest_bytes`.
+    limit
+        Bytes of the smallest worker; None: no limit.
+
+    Raises
+    ------
+    InputError
+        Naming the limit to raise and to what.
+    """
+    _usable("ingesting a block of cells", need, limit)
 
 
 def _usable(what: str, need: int, limit: int | None) -> int:

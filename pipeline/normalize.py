@@ -1,121 +1,132 @@
-"""Counts to log expression, and which cells and genes are kept: scanpy's functions, under named presets."""
+"""Counts to log expression under named presets, with scanpy's own functions, a block of cells at a time.
 
-from typing import Any, Literal, get_args
+| preset | what it does | stored |
+|---|---|---|
+| scanpy | every cell scaled to 10,000, natural logarithm of 1 + x | that |
+| log1p | natural logarithm of 1 + x | that |
+| none | nothing | the values |
+| cnnc | log10(x + 0.01), as CNNC does with RPKM | log10(x / 0.01 + 1) |
+| deep-cell | every cell scaled to 100, base-2 logarithm of 1 + x; before it, genes in at most 10 % of cells go | that |
+
+CNNC's logarithm of no expression is −2. Stored is the same shifted by 2, so that 0 is still "not expressed" and the
+matrix stays sparse; heatmaps, whose bins are placed between the values that occur, are those of the unshifted values.
+
+No preset looks at any other cell than the one it scales, so blocks may be cut anywhere.
+"""
+
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from scipy import sparse
 
-from pipeline.containers import canonical_csr
+from pipeline.choices import Preset
 from pipeline.errors import InputError
-from pipeline.matrix import IN_MEMORY, check_values
+from pipeline.survey import Values
 
-Preset = Literal["auto", "scanpy", "log1p", "none"]
 ValueKind = Literal["raw counts", "log", "normalised"]
 
-TARGET_SUM = 1e4
 # log2(x + 1) of 50 would be x = 1e15, beyond any sequencing depth; a TPM or CPM matrix always has larger values.
 LOG_MAXIMUM = 50.0
+EXACT = 2.0**24  # whole numbers from here on that float32 cannot tell apart
+LARGEST = 1e30  # sums over a cell stay finite in float32
+CNNC_OFFSET = 0.01
 AUTO: dict[ValueKind, Preset] = {"raw counts": "scanpy", "log": "none", "normalised": "log1p"}
+TARGET_SUM: dict[Preset, float] = {"scanpy": 1e4, "deep-cell": 100.0}
+DEEP_CELL_SHARE = 0.1  # of the cells that express anything: genes in more than so many are kept
+STEPS: dict[Preset, str] = {
+    "scanpy": "scaled to 10,000 per cell, log1p",
+    "log1p": "log1p",
+    "none": "kept as they are",
+    "cnnc": "log10(x + 0.01), stored shifted by 2 so that 0 stays not expressed",
+    "deep-cell": "scaled to 100 per cell, log2(x + 1)",
+}
 
 
-def value_kind(x: Any) -> ValueKind:
+def value_kind(values: Values) -> ValueKind:
     """What the values of a matrix are: whole numbers are raw counts, others below 50 logarithms, others normalised."""
-    stored: Any = x
-    values = stored.data if sparse.issparse(x) else np.asarray(x)
-    if np.array_equal(values, np.rint(values)):
+    if values.whole:
         return "raw counts"
-    return "log" if values.max() < LOG_MAXIMUM else "normalised"
+    return "log" if values.high < LOG_MAXIMUM else "normalised"
 
 
-def log_normalize(adata: AnnData, preset: Preset = "auto", *, min_cells: int = 1, min_genes: int = 1) -> AnnData:
-    """Filter cells and genes, then take counts to log expression; the input is left untouched.
-
-    Filters repeat until nothing more goes, so that in the result every gene is expressed in `min_cells` of the cells
-    kept and every cell expresses `min_genes` of the genes kept. The result does not depend on which filter comes first.
-
-    Parameters
-    ----------
-    adata : cells × genes, X without negative values; layers["counts"] is kept when it holds whole numbers
-    preset : "scanpy": normalize_total to 10,000 per cell, then log1p. "log1p": only the logarithm. "none": X as it is.
-        "auto": "scanpy" for raw counts, "none" for logarithms (any base), "log1p" for other normalised values
-    min_cells : smallest number of cells a gene is expressed in; 1 drops the genes that are expressed in none
-    min_genes : smallest number of genes a cell expresses; 1 drops the cells without expression
-
-    Returns
-    -------
-    AnnData
-        X CSR float32 log expression, layers["counts"] when known, obs, var, and uns["pairscape"]: what it held and
-        {preset, value_kind, min_cells, min_genes, dropped_cells, dropped_genes}
+def check_values(values: Values, genes: pd.Index, source: str) -> None:
+    """Refuse values that are no expression.
 
     Raises
     ------
     InputError
-        preset or a minimum is out of range; a value is NaN, infinite or negative; less than two cells or genes are left
+        A value is NaN or infinite, is negative, or is too large to be one.
     """
-    _check_choices(preset, min_cells, min_genes)
-    x, source = canonical_csr(adata.X), dict(adata.uns.get("pairscape", {}))
-    check_values(x, adata.var_names, source.get("source", IN_MEMORY))
-    kept = _filtered(AnnData(x, obs=adata.obs, var=adata.var, layers=_counts_layer(adata)), min_cells, min_genes)
-    if min(kept.shape) < 2:
-        raise InputError(_nothing_left(source.get("source", IN_MEMORY), adata, kept, min_cells, min_genes))
-    kind = value_kind(kept.X)
-    chosen = AUTO[kind] if preset == "auto" else preset
-    if kind == "raw counts":
-        kept.layers["counts"] = kept.X.copy()
-    _apply(kept, chosen)
-    kept.uns["pairscape"] = source | {
-        "preset": chosen,
-        "value_kind": kind,
-        "min_cells": min_cells,
-        "min_genes": min_genes,
-        "dropped_cells": adata.n_obs - kept.n_obs,
-        "dropped_genes": adata.n_vars - kept.n_vars,
-    }
-    return kept
+    if values.bad:
+        raise InputError(
+            f"{source}: values that are NaN or infinite: {values.bad:,}, the first in gene {genes[values.bad_gene]}; a "
+            "heatmap cannot place such cells: set them to 0 or drop the gene"
+        )
+    if values.low < 0:
+        raise InputError(
+            f"{source}: gene {genes[values.low_gene]} has the negative value {values.low:.3g}; scaled data have lost "
+            "that 0 means not expressed: give the unscaled matrix, such as --layer counts or --layer raw"
+        )
+    if (values.whole and values.high >= EXACT) or values.high > LARGEST:
+        why = "counts of molecules stay far below 2^24 = 16,777,216, from where on float32 mixes up whole numbers"
+        raise InputError(
+            f"{source}: gene {genes[values.high_gene]} has the value {values.high:.4g}; {why}: check what the matrix "
+            "holds, and leave out identifiers and totals"
+        )
 
 
-def _check_choices(preset: str, min_cells: int, min_genes: int) -> None:
-    if preset not in get_args(Preset):
-        raise InputError(f"preset {preset!r} is unknown: give one of {', '.join(get_args(Preset))}")
-    for name, least in (("min_cells", min_cells), ("min_genes", min_genes)):
-        if least < 1:
-            raise InputError(
-                f"{name} is {least}: genes and cells without any expression have no heatmap; give 1 or more"
-            )
+def are_counts(values: Values) -> bool:
+    """Whether values that came as counts are counts of molecules."""
+    return values.whole and not values.bad and values.low >= 0 and values.high < EXACT
 
 
-def _counts_layer(adata: AnnData) -> dict[str, sparse.csr_matrix]:
-    """The counts that came with a matrix, if they are counts: whole numbers, none negative."""
-    if "counts" not in adata.layers:
-        return {}
-    counts = canonical_csr(adata.layers["counts"])
-    known = value_kind(counts) == "raw counts" and not (counts.data < 0).any()
-    return {"counts": counts} if known else {}
+def choose_preset(preset: Preset, values: Values, source: str) -> tuple[Preset, str]:
+    """The preset that is meant, and what has to be said of it; "" where nothing.
+
+    Raises
+    ------
+    InputError
+        It would take the logarithm of logarithms.
+    """
+    kind = value_kind(values)
+    if preset == "auto":
+        return AUTO[kind], "normalised already: told from the values" if kind == "log" else ""
+    if kind == "log" and preset != "none":
+        raise InputError(
+            f"{source}: the values are logarithms already (not whole numbers, at most {values.high:.3g}), and preset "
+            f"{preset} would take the logarithm twice: give --preset none, or the raw counts with --layer"
+        )
+    return preset, _contradiction(preset, kind)
 
 
-def _filtered(adata: AnnData, min_cells: int, min_genes: int) -> AnnData:
-    """A copy with the cells and genes that satisfy both minima among themselves."""
-    while min(adata.shape):
-        genes, _ = sc.pp.filter_genes(adata, min_cells=min_cells, inplace=False)
-        cells, _ = sc.pp.filter_cells(adata, min_genes=min_genes, inplace=False)
-        if genes.all() and cells.all():
-            break
-        adata = adata[cells, genes].copy()
-    return adata.copy()
+def _contradiction(preset: Preset, kind: ValueKind) -> str:
+    if kind == "raw counts" and preset == "none":
+        return "warning: raw counts are stored as expression, so images will show how deeply cells were sequenced"
+    if kind == "raw counts" and preset in ("log1p", "cnnc"):
+        return f"warning: preset {preset} is for values that are normalised per cell, and these are raw counts"
+    if kind == "normalised" and preset in TARGET_SUM:
+        return f"warning: the values are no whole numbers, so normalised already; preset {preset} scales them again"
+    return ""
 
 
-def _nothing_left(source: str, adata: AnnData, kept: AnnData, min_cells: int, min_genes: int) -> str:
-    return (
-        f"{source}: {kept.n_obs} of {adata.n_obs} cells and {kept.n_vars} of {adata.n_vars} genes are left with"
-        f" min_cells={min_cells} and min_genes={min_genes} (1 drops only what has no expression at all); gene pairs"
-        " need two of each: lower the minima or check the matrix"
-    )
+def normalise(rows: sparse.csr_matrix, preset: Preset) -> sparse.csr_matrix:
+    """Log expression of some cells, (N, G) CSR float32; `rows` is left untouched.
 
-
-def _apply(adata: AnnData, preset: Preset) -> None:
-    if preset == "scanpy":
-        sc.pp.normalize_total(adata, target_sum=TARGET_SUM)
-    if preset in ("scanpy", "log1p"):
-        adata.X = sc.pp.log1p(adata.X)
+    Parameters
+    ----------
+    preset
+        Any but "auto".
+    """
+    if preset == "none":
+        return rows
+    if preset == "cnnc":
+        shifted = np.log1p(rows.data / CNNC_OFFSET, dtype=np.float64) / np.log(10)
+        return sparse.csr_matrix((shifted.astype(np.float32), rows.indices, rows.indptr), shape=rows.shape)
+    cells = AnnData(rows.copy())
+    if preset in TARGET_SUM:
+        sc.pp.normalize_total(cells, target_sum=TARGET_SUM[preset])
+    sc.pp.log1p(cells, base=2 if preset == "deep-cell" else None)
+    return sparse.csr_matrix(cells.X)

@@ -10,11 +10,12 @@ from anndata.utils import make_index_unique
 
 from pipeline.annotated import open_memory
 from pipeline.buckets import turn
+from pipeline.choices import Join, Orientation
 from pipeline.errors import InputError
 from pipeline.formats import open_stored
 from pipeline.genes import looks_like_barcodes, looks_like_genes
-from pipeline.joined import Join, joined
-from pipeline.matrix import IN_MEMORY, Orientation, check_names, check_not_transposed, check_values
+from pipeline.joined import joined
+from pipeline.matrix import IN_MEMORY, check_names, check_not_transposed, check_values
 from pipeline.places import expanded
 from pipeline.progress import Progress, Silent
 from pipeline.source import Reader, Source

@@ -9,7 +9,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from pipeline.errors import InputError
-from pipeline.ingest import write_expression
+from pipeline.expression import write_expression
 from pipeline.open_source import read_any
 from pipeline.planted import LEAST_CELLS, Deal, copy_names, deal_genes, replant, split_types, truth
 from pipeline.publish import check_target, published
@@ -50,7 +50,7 @@ def plant_truth(source: str | Path | AnnData, target: Path, planting: Planting, 
     """Write a matrix with planted pairs as expression store, and the pairs as `NAME.tsv` beside `NAME.zarr`.
 
     The store has `obs["planted_type"]` and `uns["pairscape"]["planted"]`. Counts are not kept: what is planted are the
-    values of X. The matrix is held in memory, as `ingest` holds it.
+    values of X. The matrix is held in memory.
 
     Raises
     ------

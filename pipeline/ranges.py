@@ -1,8 +1,8 @@
 """A range of a long 1-D array on disk, decoded chunk by chunk where zarr-python would run a coroutine for each.
 
 A matrix has hundreds of chunks a block of cells: this takes a third of zarr-python's processor time. Only the layout
-that `pipeline.ingest` writes is read here: Zarr v3 in local files, shards of little-endian values under blosc. All
-other arrays are zarr's or h5py's to read.
+that `pipeline.expression` writes is read here: Zarr v3 in local files, shards of little-endian values under blosc,
+with checksums or, as earlier versions wrote them, without. All other arrays are zarr's or h5py's to read.
 """
 
 from pathlib import Path
@@ -12,10 +12,12 @@ import numpy as np
 import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.storage import LocalStore
 
-from pipeline.shards import read_chunks
+from pipeline.shards import checked, read_chunks
+
+OURS: list[list[type]] = [[BloscCodec], [BloscCodec, Crc32cCodec]]  # of older stores, and of today's
 
 
 def read_range(array: Any, low: int, high: int) -> NDArray[Any]:
@@ -47,7 +49,7 @@ def _shard_length(array: Any) -> int | None:
         return None
     inner: tuple[Any, ...] = tuple(codecs[0].codecs)
     outer = [type(codec).__name__ for codec in codecs[0].index_codecs]
-    plain = len(inner) == 2 and isinstance(inner[0], BytesCodec) and isinstance(inner[1], BloscCodec)
+    plain = isinstance(inner[0], BytesCodec) and [type(codec) for codec in inner[1:]] in OURS
     known = codecs[0].index_location.value == "end" and outer == ["BytesCodec", "Crc32cCodec"]
     little = array.dtype.isnative and np.little_endian and plain and inner[0].endian.value == "little"
     return int((array.shards or (0,))[0]) if little and known else None
@@ -60,9 +62,11 @@ def _shard_file(array: Any, number: int) -> Path:
 def _read_shard(path: Path, array: Any, first: int, low: int, out: NDArray[Any]) -> None:
     """Decode what a shard that begins at value `first` holds of the range that begins at `low`."""
     length, n_chunks = int(array.chunks[0]), array.shards[0] // array.chunks[0]
+    summed = len(array.metadata.codecs[0].codecs) == 3  # each chunk ends in a checksum
     numbers = range(max(low - first, 0) // length, min(-(-(low + out.size - first) // length), n_chunks))
     for number, content in zip(numbers, read_chunks(path, n_chunks, numbers), strict=True):
-        _place(content, array, first + number * length - low, length, out)
+        held = checked(content) if summed and content is not None else content
+        _place(held, array, first + number * length - low, length, out)
 
 
 def _place(content: bytes | None, array: Any, at: int, length: int, out: NDArray[Any]) -> None:

@@ -57,14 +57,24 @@ class ChunkCodec:
         ValueError
             The checksum is not that of the bytes.
         """
-        compressed = content[:-CRC_BYTES]
-        if _crc(compressed) != content[-CRC_BYTES:]:
-            raise ValueError("a chunk has another checksum than its bytes")
-        self._blosc().decode(compressed, out=out)
+        self._blosc().decode(checked(content), out=out)
 
     def _blosc(self) -> Blosc:
         shuffle = {"noshuffle": Blosc.NOSHUFFLE, "shuffle": Blosc.SHUFFLE, "bitshuffle": Blosc.BITSHUFFLE}
         return Blosc(self.cname, self.clevel, shuffle[self.shuffle], self.blocksize)
+
+
+def checked(content: bytes) -> bytes:
+    """A chunk without the checksum at its end.
+
+    Raises
+    ------
+    ValueError
+        The checksum is not that of the bytes.
+    """
+    if _crc(content[:-CRC_BYTES]) != content[-CRC_BYTES:]:
+        raise ValueError("a chunk has another checksum than its bytes")
+    return content[:-CRC_BYTES]
 
 
 def _crc(content: bytes) -> bytes:

@@ -19,51 +19,27 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from pipeline.errors import JobError
+from pipeline.expression import (
+    CHUNK_ENTRIES,
+    SHARD_ENTRIES,
+    Layout,
+    Piece,
+    create_matrices,
+    inside,
+    lay_out,
+    piece_pointers,
+    pieces,
+    shard_bytes,
+    shard_path,
+)
 from pipeline.fanout import Usage, run_tasks
 from pipeline.progress import Progress
 from pipeline.publish import check_target, published
-from pipeline.shards import ChunkCodec, join_chunks, write_file
+from pipeline.shards import write_file
 from pipeline.spec import Atlas
 from pipeline.synthetic import bursts_per_cell, cell_counts, draw_cells, entries_per_cell, log_normalised, tables
 
-CODEC = ChunkCodec("zstd", 3, "bitshuffle")
-CHUNK_ENTRIES = 2**16  # as `pipeline.ingest` has them
-SHARD_ENTRIES = 2**22  # 16 MiB an array: a task stays small, an atlas of 1e9 entries has hundreds of files
 BLOCK_CELLS = 8192  # cells of one task of the first pass
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the entries of the matrix lie on disk.
-
-    Attributes
-    ----------
-    chunk, shard
-        Entries in one of each; a shard is whole chunks.
-    matrices
-        Groups that hold a matrix: X, and the layer of counts if it is kept.
-    """
-
-    chunk: int
-    shard: int
-    matrices: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One task of the second pass.
-
-    Attributes
-    ----------
-    shard
-        Number of the shard that it writes, of every array.
-    start, stop
-        Cells that reach into it.
-    """
-
-    shard: int
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -129,8 +105,8 @@ def simulate_atlas(
         indptr = _count_entries(atlas, bursts, client, progress, usage)
         layout = _lay_out(store, atlas, indptr, counts=counts)
         progress.start("writing entries", int(indptr[-1]))
-        pieces = _pieces(indptr, layout.shard)
-        for _, written in _finished(client, write_piece, pieces, str(store), atlas, bursts, layout, usage=usage):
+        tasks = pieces(indptr, layout.shard)
+        for _, written in _finished(client, write_piece, tasks, str(store), atlas, bursts, layout, usage=usage):
             progress.advance(written)
         size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
     return Outcome(atlas.cells, atlas.genes, int(indptr[-1]), size)
@@ -168,31 +144,13 @@ def count_block(atlas: Atlas, bursts: float, block: tuple[int, int]) -> NDArray[
 
 
 def _lay_out(store: Path, atlas: Atlas, indptr: NDArray[np.int64], *, counts: bool) -> Layout:
-    """Everything but the entries, in anndata's own encoding; arrays as `pipeline.ingest` lays them out."""
+    """Everything but the entries."""
     root = zarr.open_group(str(store), mode="w-", zarr_format=3)
     write_elem(root, "/", _annotations(atlas, counts=counts), dataset_kwargs={"shards": None})
-    shard = CHUNK_ENTRIES * min(-(-int(indptr[-1]) // CHUNK_ENTRIES), SHARD_ENTRIES // CHUNK_ENTRIES)
-    layout = Layout(CHUNK_ENTRIES, shard, ("X", "layers/counts") if counts else ("X",))
-    for name in layout.matrices:
-        matrix = root.create_group(name, overwrite=name == "X")  # anndata marks a missing X
-        shape = [atlas.cells, atlas.genes]
-        matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": shape})
-        _create(matrix, "data", "float32", int(indptr[-1]), layout)
-        _create(matrix, "indices", "int32", int(indptr[-1]), layout)
-        _create(matrix, "indptr", "int64", indptr.size, layout)[:] = indptr
+    matrices = ("X", "layers/counts") if counts else ("X",)
+    layout = lay_out(int(indptr[-1]), CHUNK_ENTRIES, SHARD_ENTRIES, matrices)
+    create_matrices(root, (atlas.cells, atlas.genes), indptr, layout)
     return layout
-
-
-def _create(matrix: zarr.Group, name: str, dtype: str, size: int, layout: Layout) -> zarr.Array[Any]:
-    return matrix.create_array(
-        name,
-        shape=(size,),
-        dtype=dtype,
-        fill_value=0,
-        chunks=(layout.chunk,),
-        shards=(layout.shard,),
-        compressors=CODEC.compressors(),
-    )
 
 
 def _annotations(atlas: Atlas, *, counts: bool) -> AnnData:
@@ -220,13 +178,6 @@ def _numbered(name: str, n: int) -> pd.Index:
     return pd.Index([f"{name}{i:0{len(str(n - 1))}}" for i in range(n)], dtype=object)
 
 
-def _pieces(indptr: NDArray[np.int64], shard: int) -> Iterator[Piece]:
-    for number in range(-(-int(indptr[-1]) // shard)):
-        first, last = number * shard, min((number + 1) * shard, int(indptr[-1])) - 1
-        start, stop = np.searchsorted(indptr, (first, last), side="right")
-        yield Piece(number, int(start) - 1, int(stop))
-
-
 def write_piece(store: str, atlas: Atlas, bursts: float, layout: Layout, piece: Piece) -> int:
     """Write one shard of every big array; returns its entries. Runs on a worker, any number of times.
 
@@ -235,27 +186,23 @@ def write_piece(store: str, atlas: Atlas, bursts: float, layout: Layout, piece: 
     JobError
         This worker draws other cells than the one that counted them.
     """
-    bounds = np.asarray(zarr.open_array(store, path="X/indptr", mode="r")[piece.start : piece.stop + 1])
-    inside = slice(max(piece.shard * layout.shard - bounds[0], 0), (piece.shard + 1) * layout.shard - bounds[0])
+    bounds = piece_pointers(Path(store), "X", piece)
+    held = inside(piece, int(bounds[0]), layout)
     indptr = bounds - bounds[0]
     try:
         genes, molecules = cell_counts(atlas, bursts, piece.start, indptr)
     except ValueError as error:
         raise JobError(f"{error}; give all workers the same versions of Python's packages") from error
-    _write_shard(store, layout, piece.shard, "indices", genes[inside], layout.matrices)
-    _write_shard(store, layout, piece.shard, "data", log_normalised(molecules, indptr)[inside], ("X",))
-    _write_shard(store, layout, piece.shard, "data", molecules[inside], layout.matrices[1:])
-    return int(genes[inside].size)
+    _write_shard(store, layout, piece.shard, "indices", genes[held], layout.matrices)
+    _write_shard(store, layout, piece.shard, "data", log_normalised(molecules, indptr)[held], ("X",))
+    _write_shard(store, layout, piece.shard, "data", molecules[held], layout.matrices[1:])
+    return int(genes[held].size)
 
 
 def _write_shard(
     store: str, layout: Layout, shard: int, part: str, values: NDArray[Any], matrices: tuple[str, ...]
 ) -> None:
-    """Compress once, write for each matrix; the last chunk is filled up with zeros, chunks beyond it are left out."""
-    chunks: list[bytes | None] = [None] * (layout.shard // layout.chunk)
-    for number, at in enumerate(range(0, values.size if matrices else 0, layout.chunk)):
-        chunk = values[at : at + layout.chunk]
-        chunks[number] = CODEC.encode(np.pad(chunk, (0, layout.chunk - chunk.size)))
-    content = join_chunks(chunks)
+    """Compress once, write for each matrix."""
+    content = shard_bytes(values, layout) if matrices else b""
     for name in matrices:
-        write_file(Path(store) / name / part / "c" / str(shard), content)
+        write_file(shard_path(Path(store), name, part, shard), content)

@@ -11,6 +11,7 @@ from benchmarks import (
     exact,
     growth,
     heatmaps,
+    ingest,
     kernel,
     networks,
     picture,
@@ -19,6 +20,7 @@ from benchmarks import (
     stream,
 )
 from model.spec import Training
+from pipeline.spec import Atlas
 
 
 def test_kernel_figures():
@@ -45,6 +47,15 @@ def test_the_input_of_encode_has_the_density_it_promises(monkeypatch):
     entries = [genes.size for _, genes, _ in encode.blocks_of_counts(250, 400, 0.05)]
     assert len(entries) == 3
     assert 0.04 < sum(entries) / (250 * 400) < 0.06
+
+
+@pytest.mark.cluster
+def test_ingest_figures(tmp_path):
+    found = ingest.measure(tmp_path, Atlas(300, 80, 0.1))
+    assert found["pairscape_over_anndata"] > 0
+    assert min(value for name, value in found.items() if name.endswith("_bytes")) > 0
+    assert set(found["pairscape_stages"]) == {"reading cells", "writing entries"}
+    assert {path.name for path in tmp_path.iterdir()} == {"300x80x0.1.h5ad"}
 
 
 def test_picture(tmp_path):

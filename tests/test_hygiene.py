@@ -32,7 +32,16 @@ except SystemExit as end:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "--version", "heatmaps --help", "simulate --help", "plant --help", "train --help", "fetch --help"],
+    [
+        "--help",
+        "--version",
+        "ingest --help",
+        "heatmaps --help",
+        "simulate --help",
+        "plant --help",
+        "train --help",
+        "fetch --help",
+    ],
 )
 def test_help_loads_nothing_heavy(arguments):
     assert loaded_by(HELP.format(arguments=arguments.split())) == set()
@@ -51,6 +60,9 @@ NUMBERS = {"numba", "pandas", "scipy"}
     ("pipeline.fetch", set()),
     ("pipeline.prior", {"pandas"}),
     ("pipeline.understanding", set()),
+    ("pipeline.choices", set()),
+    ("pipeline.survey", {"numba", "scipy"}),
+    ("pipeline.selection", {"pandas", "scipy"}),
     ("pipeline.binning", {"numba", "scipy"}),
     ("pipeline.histogram", {"numba", "scipy"}),
     ("pipeline.synthetic", {"numba", "scipy"}),
@@ -69,7 +81,9 @@ def test_a_room_loads_only_what_it_needs(module, allowed):
     assert loaded_by(f"import {module}") <= allowed
 
 
-@pytest.mark.parametrize("module", ["pipeline.heatmaps", "pipeline.encode", "pipeline.simulate", "pipeline.fanout"])
+@pytest.mark.parametrize(
+    "module", ["pipeline.heatmaps", "pipeline.encode", "pipeline.ingest", "pipeline.simulate", "pipeline.fanout"]
+)
 def test_a_worker_that_counts_loads_no_torch(module):
     assert "torch" not in loaded_by(f"import {module}")
 

@@ -1,4 +1,4 @@
-"""Counts to log expression: presets, what values are taken for, and filters."""
+"""Counts to log expression: presets, what values are taken for, and what is refused."""
 
 from typing import Any
 
@@ -6,113 +6,120 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.datasets import demo_cells
-from pipeline.errors import InputError
-from pipeline.normalize import log_normalize, value_kind
+from pipeline.ingest import ingest
+from pipeline.normalize import check_values, choose_preset, normalise, value_kind
+from pipeline.survey import Values, Wanted, scan
 
 COUNTS = np.array([[3, 0, 1, 0], [0, 2, 5, 0], [1, 1, 0, 0], [0, 0, 0, 0]], dtype=np.float32)
 
 
-def cells(x: Any) -> ad.AnnData:
-    """An AnnData with the names c0, c1, ... and g0, g1, ..."""
-    n_cells, n_genes = np.shape(x)
-    obs, var = (pd.DataFrame(index=[f"{k}{i}" for i in range(n)]) for k, n in (("c", n_cells), ("g", n_genes)))
-    return ad.AnnData(sparse.csr_matrix(x), obs=obs, var=var)
+def values_of(x: Any) -> Values:
+    every = np.ones(np.shape(x)[1], bool)
+    rows = sparse.csr_matrix(np.asarray(x, np.float32))
+    return scan(rows, Wanted(every, every, ~every, 1)).values
 
 
 @pytest.mark.parametrize(
-    ("x", "kind"),
+    ("x", "kind", "preset"),
     [
-        (COUNTS, "raw counts"),
-        (COUNTS.astype(int), "raw counts"),
-        (np.log2(COUNTS + 1), "log"),
-        (COUNTS * 333.3, "normalised"),
-        (sparse.csr_matrix(COUNTS.shape), "raw counts"),
+        (COUNTS, "raw counts", "scanpy"),
+        (np.log2(COUNTS + 1), "log", "none"),
+        (COUNTS * 333.3, "normalised", "log1p"),
+        (COUNTS * 0, "raw counts", "scanpy"),
     ],
 )
-def test_value_kind(x: Any, kind: str) -> None:
-    assert value_kind(x) == kind
-    assert value_kind(sparse.csr_matrix(x)) == kind
-
-
-def test_scanpy_preset_is_log_of_ten_thousand_per_cell() -> None:
-    result = log_normalize(cells(COUNTS))
-    kept = COUNTS[:3, :3]
-    np.testing.assert_allclose(result.X.toarray(), np.log1p(kept / kept.sum(1, keepdims=True) * 1e4), rtol=1e-6)
-    np.testing.assert_array_equal(result.layers["counts"].toarray(), kept)
-    assert result.X.dtype == np.float32
-    assert result.uns["pairscape"]["preset"] == "scanpy"
-    assert (result.uns["pairscape"]["dropped_cells"], result.uns["pairscape"]["dropped_genes"]) == (1, 1)
+def test_what_values_are_and_what_auto_does(x: NDArray[np.floating], kind: str, preset: str) -> None:
+    assert value_kind(values_of(x)) == kind
+    chosen, said = choose_preset("auto", values_of(x), "m")
+    assert (chosen, bool(said)) == (preset, kind == "log")
 
 
 @pytest.mark.parametrize(
-    ("x", "preset", "used", "expected"),
+    ("x", "preset", "words"),
     [
-        (np.log2(COUNTS + 1), "auto", "none", np.log2(COUNTS + 1)),
-        (COUNTS * 333.3, "auto", "log1p", np.log1p(COUNTS * 333.3)),
-        (COUNTS, "log1p", "log1p", np.log1p(COUNTS)),
-        (COUNTS, "none", "none", COUNTS),
+        (COUNTS, "none", "raw counts are stored as expression"),
+        (COUNTS, "log1p", "preset log1p is for values that are normalised"),
+        (COUNTS, "cnnc", "preset cnnc is for values that are normalised"),
+        (COUNTS * 333.3, "scanpy", "scales them again"),
+        (COUNTS * 333.3, "cnnc", ""),
+        (COUNTS, "deep-cell", ""),
+        (np.log1p(COUNTS), "none", ""),
     ],
 )
-def test_other_presets(x: NDArray[np.floating], preset: Any, used: str, expected: NDArray[np.floating]) -> None:
-    result = log_normalize(cells(x.astype(np.float32)), preset)
-    assert result.uns["pairscape"]["preset"] == used
-    np.testing.assert_allclose(result.X.toarray(), expected[:3, :3], rtol=1e-6)
+def test_what_a_preset_contradicts_is_said(x: NDArray[np.floating], preset: Any, words: str) -> None:
+    chosen, said = choose_preset(preset, values_of(x), "m")
+    assert chosen == preset
+    assert words in said
+    assert bool(said) == bool(words)
 
 
-def test_the_input_is_left_untouched() -> None:
-    adata = cells(COUNTS)
-    adata.X.sort_indices()
-    before = adata.copy()
-    log_normalize(adata)
-    assert (adata.X != before.X).nnz == 0
-    assert list(adata.layers) == []
-    assert dict(adata.uns) == {}
+@pytest.mark.parametrize("preset", ["scanpy", "log1p", "cnnc", "deep-cell"])
+def test_no_logarithm_is_taken_twice(preset: Any, refuses: Any) -> None:
+    with refuses("m: the values are logarithms already", preset, "--preset none"):
+        choose_preset(preset, values_of(np.log2(COUNTS + 1)), "m")
 
 
-def test_known_counts_are_kept_beside_log_values_and_others_are_not() -> None:
-    adata = cells(np.log2(COUNTS + 1))
-    adata.layers["counts"] = sparse.csr_matrix(COUNTS)
-    np.testing.assert_array_equal(log_normalize(adata).layers["counts"].toarray(), COUNTS[:3, :3])
-    adata.layers["counts"] = sparse.csr_matrix(COUNTS * 0.5)
-    assert "counts" not in log_normalize(adata).layers
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("scanpy", np.log1p(COUNTS[:3] / COUNTS[:3].sum(1, keepdims=True) * 1e4)),
+        ("log1p", np.log1p(COUNTS[:3])),
+        ("none", COUNTS[:3]),
+        ("cnnc", np.log10(COUNTS[:3] + 0.01) + 2),
+        ("deep-cell", np.log2(COUNTS[:3] / COUNTS[:3].sum(1, keepdims=True) * 100 + 1)),
+    ],
+)
+def test_presets(preset: Any, expected: NDArray[np.floating]) -> None:
+    rows = sparse.csr_matrix(COUNTS[:3])
+    before = rows.copy()
+    found = normalise(rows, preset)
+    np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6, atol=1e-7)
+    assert found.dtype == np.float32
+    assert (rows != before).nnz == 0
 
 
-def test_filters_hold_in_the_result() -> None:
+@pytest.mark.parametrize("preset", ["scanpy", "log1p", "cnnc", "deep-cell"])
+def test_a_cell_is_the_same_in_any_block(preset: Any) -> None:
     rng = np.random.default_rng(0)
-    counts = rng.poisson(rng.gamma(0.5, 1, size=40), size=(60, 40)).astype(np.float32)
-    result = log_normalize(cells(counts), min_cells=12, min_genes=5)
-    expressed = result.X.toarray() > 0
-    assert expressed.sum(0).min() >= 12
-    assert expressed.sum(1).min() >= 5
-    assert result.n_obs < 60
-    assert result.n_vars < 40
+    x = sparse.csr_matrix(rng.poisson(rng.gamma(0.5, 2, 300), (90, 300)).astype(np.float32))
+    whole = normalise(x, preset)
+    for start, stop in ((0, 1), (1, 50), (50, 90)):
+        np.testing.assert_array_equal(normalise(x[start:stop], preset).data, whole[start:stop].data)
+
+
+def test_scanpys_own_in_memory() -> None:
+    rng = np.random.default_rng(1)
+    x = sparse.csr_matrix(rng.poisson(0.7, (40, 60)).astype(np.float32))
+    cells = ad.AnnData(x.copy())
+    sc.pp.normalize_total(cells, target_sum=1e4)
+    sc.pp.log1p(cells)
+    np.testing.assert_array_equal(normalise(x, "scanpy").toarray(), cells.X.toarray())
 
 
 @pytest.mark.parametrize(
-    ("x", "options", "message"),
+    ("x", "words"),
     [
-        (COUNTS, {"preset": "seurat"}, "preset 'seurat' is unknown"),
-        (COUNTS, {"min_cells": 0}, "min_cells is 0"),
-        (COUNTS, {"min_genes": 4}, "0 of 4 cells"),
-        (COUNTS - 1, {}, "--layer counts or --layer raw"),
-        (COUNTS * np.nan, {}, "NaN or infinite: 16"),
-        (COUNTS * 0, {}, "0 of 4 cells"),
+        (COUNTS - 1, ["gene B has the negative value -1", "--layer counts or --layer raw"]),
+        (COUNTS * np.nan, ["NaN or infinite: 16", "the first in gene A"]),
+        (np.where(COUNTS == 5, np.inf, COUNTS), ["NaN or infinite: 1", "the first in gene C"]),
+        (np.where(COUNTS == 5, 2.0**24, COUNTS), ["gene C has the value 1.678e+07", "2^24"]),
+        (COUNTS * 1e35 + 0.5, ["gene C", "2^24"]),
     ],
 )
-def test_refusals(x: NDArray[np.floating], options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message) as refused:
-        log_normalize(cells(x), **options)
-    assert "\n" not in str(refused.value)
+def test_values_that_are_no_expression(x: NDArray[np.floating], words: list[str], refuses: Any) -> None:
+    with refuses("m: ", *words):
+        check_values(values_of(x), pd.Index(list("ABCD")), "m")
 
 
-def test_demo_cells_are_log_expression_as_they_are() -> None:
+def test_demo_cells_are_log_expression_as_they_are(tmp_path: Any) -> None:
     demo = demo_cells()
     assert demo.shape == (700, 765)
-    assert value_kind(demo.X) == "log"
-    result = log_normalize(demo)
-    assert result.uns["pairscape"]["preset"] == "none"
-    assert (demo[result.obs_names, result.var_names].X != result.X).nnz == 0
+    summary = ingest(demo, tmp_path / "e.zarr")
+    assert (summary.value_kind, summary.preset) == ("log", "none")
+    store = ad.read_zarr(tmp_path / "e.zarr")
+    assert (demo[store.obs_names, store.var_names].X != store.X).nnz == 0

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, GzipCodec
 
+from pipeline.expression import CODEC
 from pipeline.ranges import _shard_length, read_range
 
 
@@ -42,6 +43,19 @@ def test_ours_is_read_without_zarr(tmp_path, monkeypatch):
     array = sharded(tmp_path / "a", values)
     monkeypatch.setattr(zarr.Array, "__getitem__", None)  # would fail if it were called
     np.testing.assert_array_equal(read_range(array, 3, 66), values[3:66])
+
+
+def test_so_are_shards_with_checksums(tmp_path, monkeypatch):
+    values = np.arange(1, 70, dtype=np.int32)
+    array = sharded(tmp_path / "a", values, compressors=CODEC.compressors())
+    monkeypatch.setattr(zarr.Array, "__getitem__", None)
+    np.testing.assert_array_equal(read_range(array, 3, 66), values[3:66])
+    file = tmp_path / "a" / "c" / "1"
+    content = bytearray(file.read_bytes())
+    content[20] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="checksum"):
+        read_range(array, 3, 66)
 
 
 def test_other_layouts_are_zarrs(tmp_path):
