@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
@@ -30,7 +29,7 @@ class _H5ad:
     element: str
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        with h5py.File(self.path, "r") as file:
+        with opened(Path(self.path)) as file:
             x = file[self.element]
             pointers = np.zeros(stop + 1, np.int64)
             pointers[start:] = x["indptr"][start : stop + 1]
