@@ -9,6 +9,7 @@ from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 
 from pipeline.choices import Choices
+from pipeline.errors import InputError
 from pipeline.matrix import check_names, check_not_transposed, gene_symbols
 from pipeline.open_source import open_source
 from pipeline.passes import Cells
@@ -132,12 +133,22 @@ def _wanted(source: Source, choices: Choices, symbols: tuple[str, ...] | None, l
 
 
 def sampled_density(source: Source) -> float:
-    """Share of values above zero in the densest of three samples."""
+    """Share of values above zero in the densest of three samples.
+
+    Raises
+    ------
+    InputError
+        The values are of another number of genes than the names.
+    """
     n_cells, n_genes = len(source.obs), len(source.var)
     taken = min(SAMPLED_CELLS, n_cells)
     starts = sorted({0, (n_cells - taken) // 2, n_cells - taken})
-    most = max(int(source.values.rows(start, start + taken).nnz) for start in starts)
-    return max(most, 1) / (taken * n_genes)
+    samples = [source.values.rows(start, start + taken) for start in starts]
+    if (held := samples[0].shape[1]) != n_genes:
+        raise InputError(
+            f"{source.name}: the values are of {held} genes, but {n_genes} are named; it is damaged, write it again"
+        )
+    return max(*(rows.nnz for rows in samples), 1) / (taken * n_genes)
 
 
 def _block_cells(source: Source, density: float) -> int:

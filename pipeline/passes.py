@@ -107,9 +107,25 @@ def _task(cells: Cells, block: Block) -> tuple[Block, NDArray[np.bool_] | None]:
 def scan_block(
     readers: tuple[Reader, ...], wanted: Wanted, task: tuple[int, tuple[Block, NDArray[np.bool_] | None]]
 ) -> list[Facts]:
-    """Facts of a block of every matrix. Runs on a worker."""
+    """Facts of a block of every matrix. Runs on a worker.
+
+    Raises
+    ------
+    InputError
+        The source is damaged.
+    """
     _, (block, chosen) = task
-    return [scan(pick(reader.rows(*block), chosen), wanted) for reader in readers]
+    return [scan(pick(_checked(reader.rows(*block), wanted), chosen), wanted) for reader in readers]
+
+
+def _checked(rows: sparse.csr_matrix, wanted: Wanted) -> sparse.csr_matrix:
+    """The same, if its indices are genes: compiled code would write wherever they point."""
+    n_genes = wanted.counted.size
+    if rows.shape[1] != n_genes or (rows.nnz and not 0 <= rows.indices.min() <= rows.indices.max() < n_genes):
+        raise InputError(
+            f"the source has values of genes beyond the {n_genes} that it names: it is damaged, write it again"
+        )
+    return rows
 
 
 def pick(rows: sparse.csr_matrix, chosen: NDArray[np.bool_] | None) -> sparse.csr_matrix:

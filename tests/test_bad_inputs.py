@@ -160,7 +160,9 @@ BAD: dict[str, Bad] = {
     "X of another shape": Bad("m.h5ad", edited(lambda f: f["X"].attrs.modify("shape", np.array([16, 5]))), ["m.h5ad"]),
     "X without its pointers": Bad("m.h5ad", edited(replaced("X/indptr", None)), ["m.h5ad"]),
     "X with too few indices": Bad("m.h5ad", edited(replaced("X/indices", np.zeros(5, np.int32))), ["m.h5ad"]),
-    "X with a gene that is none": Bad("m.h5ad", edited(replaced("X/indices", np.full(90, 77, np.int32))), ["m.h5ad"]),
+    "X with a gene that is none": Bad(
+        "m.h5ad", edited(replaced("X/indices", np.full(96, 77, np.int32))), ["beyond the 6"]
+    ),
     # values
     "NaN": Bad("m.h5ad", h5ad(changed(3, 2, np.nan)), ["NaN", "CD4"]),
     "infinite": Bad("m.h5ad", h5ad(changed(3, 2, np.inf)), ["infinite", "CD4"]),
