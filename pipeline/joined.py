@@ -93,10 +93,10 @@ def _common(sources: Sequence[Source], join: Join) -> pd.Index:
     first = sources[0]
     for other in sources[1:]:
         if not len(first.var.index.intersection(other.var.index)):
+            own, its = (", ".join(source.var.index[:3]) for source in (first, other))
             raise InputError(
-                f"{first.name} and {other.name} have no gene in common: the first has "
-                f"{', '.join(first.var.index[:3])}, the other {', '.join(other.var.index[:3])}; "
-                "give both the same kind of gene id"
+                f"{first.name} and {other.name} have no gene in common: the first has {own}, the other {its}; give "
+                "both the same kind of gene id"
             )
     indexes = [source.var.index for source in sources]
     if join == "outer":
