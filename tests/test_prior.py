@@ -184,6 +184,13 @@ def test_a_snapshot_serves_another_machine_under_its_own_date(library, served, m
     assert len(library.calls) == 1
 
 
+def test_a_served_snapshot_that_was_changed_is_refused(served, library, refuses):
+    served.with_suffix(".json").write_text(json.dumps({"format": "pairscape-network", "sha256": "0" * 64}))
+    with refuses(str(served), "changed"), with_network(named(), Path("images.zarr")):
+        pytest.fail("never reached")
+    assert library.calls == []
+
+
 # ---------------------------------------------------------------- refused
 
 
@@ -303,6 +310,13 @@ def test_plan_takes_a_name_too(library, expression_path, capsys):
     pairscape.plan(expression_path, source=source, compute=pairscape.Compute("synchronous"))
     assert "3 of 135 candidates are edges" in capsys.readouterr().out
     assert names() == ["tf.txt"]
+
+
+def test_a_snapshot_given_as_a_file_keeps_its_facts_until_it_is_changed(library):
+    with with_network(named(), Path("images.zarr")) as (source, _):
+        assert network_facts(source.network)["source"] == "collectri"
+        source.network.write_text(SNAPSHOT + "G7,G8,1\n")
+        assert set(network_facts(source.network)) == {"path", "sha256"}
 
 
 def test_a_note_of_another_tool_is_no_fact_about_a_network():
