@@ -160,9 +160,7 @@ BAD: dict[str, Bad] = {
     "X of another shape": Bad("m.h5ad", edited(lambda f: f["X"].attrs.modify("shape", np.array([16, 5]))), ["m.h5ad"]),
     "X without its pointers": Bad("m.h5ad", edited(replaced("X/indptr", None)), ["m.h5ad"]),
     "X with too few indices": Bad("m.h5ad", edited(replaced("X/indices", np.zeros(5, np.int32))), ["m.h5ad"]),
-    "X with a gene that is none": Bad(
-        "m.h5ad", edited(replaced("X/indices", np.full(96, 77, np.int32))), ["beyond the 6"]
-    ),
+    "X with a gene that is none": Bad("m.h5ad", edited(replaced("X/indices", np.full(96, 77, np.int32))), ["damaged"]),
     # values
     "NaN": Bad("m.h5ad", h5ad(changed(3, 2, np.nan)), ["NaN", "CD4"]),
     "infinite": Bad("m.h5ad", h5ad(changed(3, 2, np.inf)), ["infinite", "CD4"]),
@@ -278,8 +276,8 @@ SAID: dict[str, tuple[str, Callable[[Path], Any], list[str], list[str]]] = {
     "counts that are none beside logarithms": (
         "m.h5ad", lambda path: beside(path, NOT_LOG, COUNTS * 0.5), [], ["counts beside the values are left out"],
     ),
-    "Ensembl ids among symbols": ("m.h5ad", h5ad(genes=MIXED), [], ["gene names: ", "mixed"]),
-    "dates among symbols": ("m.h5ad", h5ad(genes=["1-Mar", "2-Sep", *SYMBOLS[:4]]), [], ["gene names: ", "1-Mar", "MARCH"]),
+    "Ensembl ids among symbols": ("m.h5ad", h5ad(genes=MIXED), [], ["3 Ensembl ids", "3 symbols"]),
+    "dates among symbols": ("m.h5ad", h5ad(genes=["1-Mar", "2-Sep", *SYMBOLS[:4]]), [], ["1-Mar", "MARCH"]),
     "a list with a stranger": ("m.h5ad", h5ad(), ["--genes", "genes.txt"], ["2 of 3 genes", "not in it: NOTHERE"]),
 }  # fmt: skip
 

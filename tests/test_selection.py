@@ -78,7 +78,7 @@ def test_a_list_finds_ids_and_symbols(tmp_path):
     (tmp_path / "genes.txt").write_text("ENSG3\nCD4\n")
     chosen, said = choose_genes(tmp_path / "genes.txt", GENES, ["CD4", "", "CD8A"])
     assert chosen.tolist() == [True, False, True]
-    assert said == "2 of the 2 genes of genes.txt are in the matrix"
+    assert said == "2 of 2 genes of genes.txt are in the matrix"
     assert choose_genes(None, GENES, None)[0].all()
 
 
