@@ -7,14 +7,12 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.containers import canonical_csr
-from pipeline.errors import InputError, JobError
+from pipeline.errors import JobError
 from pipeline.progress import Progress
 from pipeline.stored import PART, Axis, Matrix, Part
 
@@ -103,7 +101,6 @@ def turn(matrix: Matrix, cell_axis: Axis, folder: Path, progress: Progress, name
 def _spread(part: Part, cell_axis: Axis, buckets: Buckets) -> None:
     """Append the entries to the files of their blocks."""
     of_cells, of_genes = (part.rows, part.columns) if cell_axis == 0 else (part.columns, part.rows)
-    _check_inside(of_cells, of_genes, buckets)
     block, within = np.divmod(of_cells, buckets.cells)
     order = np.argsort(block.astype(np.uint16), kind="stable")
     entries = np.empty(order.size, ENTRY)
@@ -112,15 +109,6 @@ def _spread(part: Part, cell_axis: Axis, buckets: Buckets) -> None:
     for number, own in zip(blocks.tolist(), np.split(entries, starts[1:]), strict=True):
         with _path(buckets.folder, number).open("ab") as file:
             file.write(own.tobytes())
-
-
-def _check_inside(of_cells: NDArray[Any], of_genes: NDArray[Any], buckets: Buckets) -> None:
-    for places, length, what in ((of_cells, buckets.n_cells, "cell"), (of_genes, buckets.n_genes, "gene")):
-        if places.size and not 0 <= int(places.min()) <= int(places.max()) < length:
-            raise InputError(
-                f"an entry lies in {what} {int(places.max()) + 1} of a matrix with {length} of them: the file is "
-                "damaged; write or fetch it again"
-            )
 
 
 def _path(folder: str, block: int) -> Path:
