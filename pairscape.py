@@ -110,7 +110,8 @@ def ingest(
     ----------
     matrices
         One matrix or several to be joined on their genes, and last the store to write, ending in .zarr. A matrix is an
-        .h5ad, AnnData .zarr, or .csv/.tsv/.txt(.gz) file; in Python also an AnnData, or a list of these.
+        h5ad, AnnData-Zarr, Cell Ranger h5 or folder, loom, table of text (.gz), pandas HDF5 or xarray Zarr, by path,
+        pattern in quotes or URL; in Python also an AnnData, or a list of these.
     preset
         `scanpy`: raw counts to 10,000 per cell, log1p. `log1p`: only the logarithm. `none`: already normalised.
         `cnnc`: log10(x + 0.01), as CNNC does with RPKM, stored shifted by 2 so that 0 stays "not expressed".
