@@ -250,7 +250,7 @@ def _summary(
         dropped_cells=chosen - cells,
         dropped_genes=len(job.source.var) - int(kept.genes.sum()),
         counts_kept=counts != "unknown",
-        notes=(*job.source.notes, *job.notes, *notes, *_chosen_notes(job, kept, genes)),
+        notes=(*job.notes, *notes, *_chosen_notes(job, kept, genes)),
     )
 
 
