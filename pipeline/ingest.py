@@ -33,7 +33,7 @@ from pipeline.normalize import are_counts, check_values, choose_preset, value_ki
 from pipeline.passes import Cells, Runner, scan_cells
 from pipeline.progress import Progress, Silent
 from pipeline.publish import check_target
-from pipeline.shards import write_file
+from pipeline.shards import clear_unfinished, write_file
 from pipeline.sieve import Kept, choose_stored, sift
 from pipeline.spec import Compute
 from pipeline.summary import Summary
@@ -298,3 +298,4 @@ def _write(plan: _Plan, place: Workplace, runner: Runner) -> None:
                 tasks.append((number, piece))
     for _, written in runner.run(write_piece, tasks, plan.writing):
         runner.progress.advance(written)
+    clear_unfinished(place.store)

@@ -7,6 +7,7 @@ arrays is left to zarr.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 ABSENT = 2**64 - 1  # both numbers of the index entry of a chunk that is not stored
 INDEX_ENTRY = 16  # bytes: where a chunk begins, and its length
 CRC_BYTES = 4
+UNFINISHED = re.compile(r"\..+\.\d+")  # what `write_file` leaves when it is killed
 
 
 @dataclass(frozen=True)
@@ -139,3 +141,10 @@ def write_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.rename(path)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed writers left anywhere below a folder in which nobody writes any more."""
+    for path in folder.rglob(".*"):
+        if UNFINISHED.fullmatch(path.name) and path.is_file():
+            path.unlink()

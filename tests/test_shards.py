@@ -6,7 +6,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.shards import ChunkCodec, join_chunks, read_chunks, write_file
+from pipeline.shards import ChunkCodec, clear_unfinished, join_chunks, read_chunks, write_file
 
 CODECS = [
     ChunkCodec("zstd", 1, "bitshuffle", 262_144),
@@ -80,3 +80,11 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
         assert [p.name for p in path.parent.iterdir()] == ["file"]
     write_file(path, b"")
     assert list(path.parent.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_cleared_and_nothing_else(tmp_path):
+    for name in ("c/0/0/0", "c/1", "zarr.json", ".zattrs", "c/.1.4711", "c/0/0/.0.12"):
+        write_file(tmp_path / name, b"x")
+    clear_unfinished(tmp_path)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == [".zattrs", "c/0/0/0", "c/1", "zarr.json"]

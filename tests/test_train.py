@@ -266,7 +266,7 @@ def test_the_configuration_in_the_folder_is_the_one_that_was_run(run, images):
     assert config["seed"] == 0
     assert config["training"]["epochs"] == 10
     shares = {"test_share": 0.3, "validation_share": 0.1}
-    assert config["splitting"] == {"split": "both", **shares, "negatives": "all"}
+    assert config["splitting"] == {"split": "both", **shares, "negatives": "all", "min_matched": 0.5}
     assert config["rendering"]["channels"] == "log+residual"
     assert config["store"]["plan_hash"] == images.spec.plan_hash
 
