@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.choices import Choices
 from pipeline.errors import InputError
-from pipeline.matrix import check_names, check_not_transposed, gene_symbols
+from pipeline.matrix import check_names, gene_symbols
 from pipeline.open_source import open_source
 from pipeline.passes import Cells
 from pipeline.progress import Progress
@@ -82,7 +82,7 @@ def take_in(source: Any, choices: Choices, scratch: Path, progress: Progress) ->
     Raises
     ------
     InputError
-        As `open_source`, `pipeline.matrix.check_names`, `check_not_transposed` and `pipeline.selection`.
+        As `open_source`, `pipeline.matrix.check_names` and `pipeline.selection`.
     """
     opened = open_source(
         source,
@@ -93,9 +93,7 @@ def take_in(source: Any, choices: Choices, scratch: Path, progress: Progress) ->
         scratch=scratch,
         progress=progress,
     )
-    check_names(opened.obs.index, opened.var.index, opened.name)
-    if opened.orientation_from != "request":
-        check_not_transposed(opened.obs.index, opened.var.index, opened.name)
+    check_names(opened.obs.index, opened.var.index, opened.name)  # of several sources, after they were joined
     opened, notes = _uniquely_named(opened)
     symbols = gene_symbols(opened.var)
     if choices.gene_map is not None:
