@@ -8,12 +8,14 @@ validation pairs share genes with the training and test pairs do not.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.metrics import Labels, Scores, calibration_scores
+from model.spec import Training
 
 CURVE_BINS = 10
 
@@ -51,6 +53,44 @@ def natural_probabilities(
     factor[0] = (1 - natural) / (1 - shown)
     odds = np.clip(p, 1e-12, None) * factor / (1.0 if weights is None else np.asarray(weights, np.float64))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+def class_weights(settings: Training, shown: float, classes: int) -> tuple[float, ...] | None:
+    """As given, or inverse to the share of the class in the batches, so that both classes weigh the same."""
+    if settings.loss != "weighted":
+        return None
+    if settings.class_weights is not None:
+        return settings.class_weights
+    return (0.5 / (1 - shown), *[0.5 / shown] * (classes - 1))
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What training made the network believe about the prior; see `natural_probabilities`.
+
+    Parameters
+    ----------
+    shown
+        Share of positives in its batches.
+    weights
+        Of the classes in its loss. Absent: all alike.
+    gamma
+        Of its focal loss; 0 for another loss.
+    """
+
+    shown: float
+    weights: tuple[float, ...] | None = None
+    gamma: float = 0.0
+
+    @classmethod
+    def by(cls, settings: Training, shown: float, classes: int) -> "Taught":
+        """What a recipe teaches with batches of which `shown` is positive."""
+        gamma = settings.gamma if settings.loss == "focal" else 0.0
+        return cls(shown, class_weights(settings, shown, classes), gamma)
+
+    def corrected(self, probability: NDArray[np.floating], natural: float) -> NDArray[np.float64]:
+        """Class probabilities, (P, classes), at the natural share of positives."""
+        return natural_probabilities(probability, self.shown, natural, self.weights, self.gamma)
 
 
 def _unfocused(p: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:

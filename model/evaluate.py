@@ -20,7 +20,7 @@ from model.audit import (
     marginals_only,
 )
 from model.bootstrap import against_baseline
-from model.calibration import calibration_record, natural_probabilities
+from model.calibration import Taught, calibration_record
 from model.checkpoint import write_text
 from model.classifier import PairClassifier, score_rows
 from model.direction import direction_accuracy, direction_auroc, direction_scores, forward_share
@@ -65,29 +65,6 @@ class Evaluation:
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     threshold: float
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What training made the network believe about the prior; see `model.calibration.natural_probabilities`.
-
-    Parameters
-    ----------
-    shown
-        Share of positives in its batches.
-    weights
-        Of the classes in its loss. Absent: all alike.
-    gamma
-        Of its focal loss; 0 for another loss.
-    """
-
-    shown: float
-    weights: tuple[float, ...] | None = None
-    gamma: float = 0.0
-
-    def corrected(self, probability: NDArray[np.floating], natural: float) -> NDArray[np.float64]:
-        """Class probabilities, (P, classes), at the natural share of positives."""
-        return natural_probabilities(probability, self.shown, natural, self.weights, self.gamma)
 
 
 def evaluate(

@@ -15,14 +15,11 @@ from torch import Tensor
 
 from model.deepdrim import IMAGES_PER_GENE, NEIGHBOURS
 from pipeline.codes import CHUNK_GENES, Codes, block_cells, cell_blocks, open_codes
-from pipeline.count import GeneReader, Spent, count_tile
+from pipeline.count import count_pairs
 from pipeline.errors import InputError
 from pipeline.images import Images
-from pipeline.memory import portion
-from pipeline.pairs import Pairs
 from pipeline.remote import is_remote
 from pipeline.spec import ImageSpec
-from pipeline.tiles import block_density, blocks_of, tiles_of
 
 MAX_COVARIANCE_CELLS = 8192  # standard error of a correlation 0.011: more cells would hardly change the ten genes
 GENES_AT_ONCE = 256  # rows of the covariance matrix that are held
@@ -107,7 +104,7 @@ def _count(codes: Codes, images: Images) -> Neighbourhoods:
     gene, rows = np.unique(pairs, return_inverse=True)
     neighbour = nearest_genes(codes, gene.astype(np.int64))
     others = np.concatenate([gene[:, None], neighbour], axis=1)  # (G, 11)
-    counts, both_zero = _count_pairs(codes, np.repeat(gene, IMAGES_PER_GENE), others.ravel())
+    counts, both_zero = count_pairs(codes, np.repeat(gene, IMAGES_PER_GENE), others.ravel())
     shape, bins = others.shape, codes.binning.bins
     return Neighbourhoods(
         gene.astype(np.int64),
@@ -152,21 +149,3 @@ def _binned_expression(codes: Codes) -> NDArray[np.float32]:
             dense = codes.read(some, cells)[:, chosen[own] - block_cells(number).start]
             expression[some, own] = np.take_along_axis(middle[some], dense.astype(np.int64), axis=1)
     return expression
-
-
-def _count_pairs(codes: Codes, gene_a: Index, gene_b: Index) -> tuple[NDArray[np.signedinteger], NDArray[np.int32]]:
-    """Joint counts of any pairs, in their order: (P, bins, bins), and cells in which neither is expressed, (P,)."""
-    bins = codes.binning.bins
-    counts = np.empty((gene_a.size, bins, bins), np.int16 if codes.n_cells < 2**15 else np.int32)
-    both_zero = np.empty(gene_a.size, np.int32)
-    order = np.lexsort((gene_b, gene_a, blocks_of(gene_b)[1]))  # as in a store: block of gene b, gene a, gene b
-    pairs = Pairs(gene_a[order].astype(np.int32), gene_b[order].astype(np.int32), np.zeros(order.size, np.int8))
-    density = block_density(pairs, 1 - codes.array("dropout"))
-    reader = GeneReader(codes, portion(codes.binning, codes.n_cells, density, None))
-    for tiles in tiles_of(pairs.gene_b, codes.binning.shard_pairs):
-        for tile in tiles:
-            rows, at = slice(tile.start, tile.stop), order[tile.start : tile.stop]
-            room = reader.room(tile.stop - tile.start, bins)
-            both_zero[at] = count_tile(reader, tile.genes_b, pairs.gene_a[rows], pairs.gene_b[rows], room, Spent())
-            counts[at] = room
-    return counts, both_zero

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from model.calibration import Taught
 from model.checkpoint import read_recipe, write_config
 from model.classifier import choose_device, load_classifier, require_neighbours
-from model.evaluate import Evaluation, Taught, evaluate, save_evaluation, store_facts
+from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
 from model.report import write_report
 from model.spec import Recipe
 from model.splits import Folds, mirror_groups
-from model.train import check_recipe, class_weights, fit, is_directed, make_folds
+from model.train import check_recipe, fit, is_directed, make_folds
 from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
@@ -59,7 +60,7 @@ def train_run(
         say(note)
     write_config(run / "config.toml", recipe, store_facts(images), seed)
     fitted = fit(images, folds, recipe, run, seed, progress)
-    taught = _taught(recipe, fitted.shown, folds.classes)
+    taught = Taught.by(recipe.training, fitted.shown, folds.classes)
     result = evaluate(fitted.classifier, images, folds, taught, fitted.device, seed, progress)
     extra: dict[str, Any] = {
         "split": recipe.splitting.split,
@@ -97,15 +98,9 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     write_config(out / "config.toml", recipe, store_facts(images), seed)
     shutil.copyfile(run / "history.csv", out / "history.csv")
     device = choose_device("auto")
-    taught = _taught(recipe, facts["shown"], facts["classes"])
+    taught = Taught.by(recipe.training, facts["shown"], facts["classes"])
     result = evaluate(classifier.to(device), images, folds, taught, device, seed, progress)
     return _finish(out, result, {"split": "another store", "seconds": {}}, images, folds, seed)
-
-
-def _taught(recipe: Recipe, shown: float, classes: int) -> Taught:
-    """What the loss and the batches made the network believe about the prior."""
-    settings = recipe.training
-    return Taught(shown, class_weights(settings, shown, classes), settings.gamma if settings.loss == "focal" else 0.0)
 
 
 def _refuse_repeats(run: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from model.calibration import class_weights
 from model.checkpoint import load_weights, save_weights
 from model.classifier import (
     PairClassifier,
@@ -258,15 +259,6 @@ def _make_learner(images: Images, folds: Folds, recipe: Recipe, stream: PairStre
     forward = compiled(classifier) if settings.compile else classifier
     precision = choose_precision(settings.precision, device)
     return Learner(classifier, forward, averaged, loss, optimizer, schedule, flips, around, device, precision)
-
-
-def class_weights(settings: Training, shown: float, classes: int) -> tuple[float, ...] | None:
-    """As given, or inverse to the share of the class in the batches, so that both classes weigh the same."""
-    if settings.loss != "weighted":
-        return None
-    if settings.class_weights is not None:
-        return settings.class_weights
-    return (0.5 / (1 - shown), *[0.5 / shown] * (classes - 1))
 
 
 def _some(rows: Rows, seed: int) -> Rows:

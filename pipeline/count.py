@@ -24,8 +24,9 @@ from pipeline.errors import JobError
 from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
 from pipeline.images import Images, encode_shard, open_images, publish_shard
 from pipeline.malloc import keep_freed_memory
-from pipeline.memory import GENES_AT_ONCE, Portion
-from pipeline.tiles import Task, Tile
+from pipeline.memory import GENES_AT_ONCE, Portion, portion
+from pipeline.pairs import Pairs
+from pipeline.tiles import Task, Tile, block_density, blocks_of, tiles_of
 
 MAX_WAITING = 2  # shards, compressed, that wait for the disk
 KEPT_ENTRY_BYTES = 5  # of a gene's expressed cell: its number and its code
@@ -282,3 +283,36 @@ def count_tile(
     both_zero = finish(images, row_a, row_b, a, b, reader.codes.n_cells)
     spent.counting += time.perf_counter() - started
     return both_zero
+
+
+def count_pairs(
+    codes: Codes, gene_a: NDArray[np.int64], gene_b: NDArray[np.int64]
+) -> tuple[NDArray[np.signedinteger], NDArray[np.int32]]:
+    """Joint counts of some thousands of pairs at most, counted in this process.
+
+    Parameters
+    ----------
+    gene_a, gene_b : (P,) int64
+        Genes of the matrix, in any order.
+
+    Returns
+    -------
+    (P, bins, bins) int16 or int32
+        In the order given.
+    (P,) int32
+        Cells in which neither gene is expressed.
+    """
+    bins = codes.binning.bins
+    counts = np.empty((gene_a.size, bins, bins), np.int16 if codes.n_cells < 2**15 else np.int32)
+    both_zero = np.empty(gene_a.size, np.int32)
+    order = np.lexsort((gene_b, gene_a, blocks_of(gene_b)[1]))  # as in a store: block of gene b, gene a, gene b
+    pairs = Pairs(gene_a[order].astype(np.int32), gene_b[order].astype(np.int32), np.zeros(order.size, np.int8))
+    density = block_density(pairs, 1 - codes.array("dropout"))
+    reader = GeneReader(codes, portion(codes.binning, codes.n_cells, density, None))
+    for tiles in tiles_of(pairs.gene_b, codes.binning.shard_pairs):
+        for tile in tiles:
+            rows, at = slice(tile.start, tile.stop), order[tile.start : tile.stop]
+            room = reader.room(tile.stop - tile.start, bins)
+            both_zero[at] = count_tile(reader, tile.genes_b, pairs.gene_a[rows], pairs.gene_b[rows], room, Spent())
+            counts[at] = room
+    return counts, both_zero

@@ -12,8 +12,9 @@ from model_fixtures import curved_store, make_store, module_expression, write_pa
 from sklearn.metrics import confusion_matrix
 
 import model.evaluate
+from model.calibration import Taught
 from model.classifier import PairClassifier
-from model.evaluate import Taught, evaluate
+from model.evaluate import evaluate
 from model.metrics import all_scores, auroc, balanced_accuracy, calibration_scores
 from model.report import write_report
 from model.run import train_run

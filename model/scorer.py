@@ -1,0 +1,65 @@
+"""A trained network as a function from joint counts to probabilities at the prior of the data at hand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.calibration import Taught
+from model.checkpoint import read_recipe
+from model.classifier import PairClassifier, choose_device, load_classifier
+
+AT_ONCE = 256  # images a batch
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Scores pairs from their counts.
+
+    Attributes
+    ----------
+    classifier
+        The network and its rendering, on the device.
+    taught
+        What training made it believe about the prior.
+    prior
+        Share of positives among the pairs to be scored.
+    facts
+        Saved with the weights: bins, scale, classes and so on.
+    """
+
+    classifier: PairClassifier
+    device: torch.device
+    taught: Taught
+    prior: float
+    facts: dict[str, Any]
+
+    def __call__(self, counts: NDArray[np.integer], both_zero: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Class probabilities at the prior, (P, classes), of counts (P, bins, bins) and both zeros (P,)."""
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(counts), AT_ONCE):
+                some = slice(start, start + AT_ONCE)
+                image, zeros = (
+                    torch.from_numpy(part[some].astype(np.int32)).to(self.device) for part in (counts, both_zero)
+                )
+                found.append(self.classifier.probabilities(image, zeros).cpu().numpy())
+        return self.taught.corrected(np.concatenate(found), self.prior)
+
+
+def load_scorer(run: Path, prior: float, device: str) -> Scorer:
+    """The network of a trained run, ready to score.
+
+    Raises
+    ------
+    InputError
+        As `model.classifier.load_classifier`, `model.checkpoint.read_recipe` and `model.classifier.choose_device`.
+    """
+    recipe, _ = read_recipe(run / "config.toml")
+    classifier, facts = load_classifier(run)
+    chosen = choose_device(device)
+    taught = Taught.by(recipe.training, facts["shown"], facts["classes"])
+    return Scorer(classifier.to(chosen).eval(), chosen, taught, prior, facts)
