@@ -495,18 +495,21 @@ def tune(
 
 @app.command
 def report(run: Path, /) -> Path:
-    """Build the report of a run again; of several repeats, the overview.
+    """Build the report of a run again, and its model card; of several repeats, the overview.
 
     Parameters
     ----------
     run
         Folder that `train` or `evaluate` made.
     """
+    from model.card import write_card
     from model.overview import holds_repeats, write_overview
     from model.report import write_report
 
-    path = (write_overview if holds_repeats(Path(run)) else write_report)(Path(run))
-    _say(False, f"wrote {path}")
+    run = Path(run)
+    path = (write_overview if holds_repeats(run) else write_report)(run)
+    card = [write_card(run)] if (run / "model.safetensors").is_file() else []  # a run on another store has none
+    _say(False, *(f"wrote {written}" for written in (path, *card)))
     return path
 
 

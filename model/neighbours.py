@@ -78,7 +78,13 @@ def codes_of(images: Images) -> Codes:
     InputError
         They are gone, or others are there; or their matrix has too few genes for ten neighbours.
     """
-    codes = _find_codes(images.path, images.spec)
+    codes = find_codes(images.path, images.spec)
+    if codes is None:
+        raise InputError(
+            f"{images.spec.codes} no longer holds the codes that {images.path} was counted from, and deepdrim counts the "
+            "neighbours' images from them; run the same `pairscape heatmaps` again (into another store, if need be), or "
+            "choose another --network."
+        )
     if codes.n_genes < IMAGES_PER_GENE:
         raise InputError(
             f"{images.path} is of {codes.n_genes} genes, and deepdrim looks at {NEIGHBOURS} neighbours of each; give a "
@@ -87,16 +93,13 @@ def codes_of(images: Images) -> Codes:
     return codes
 
 
-def _find_codes(images: Path, spec: ImageSpec) -> Codes:
+def find_codes(images: Path, spec: ImageSpec) -> Codes | None:
+    """The codes that a store was counted from; None where they are gone, or others are there."""
     there = Path(spec.codes)
     for path in (there,) if is_remote(images) else (there, images.parent / there.name):
         if path.is_dir() and (codes := open_codes(path)).content_hash == spec.codes_hash:
             return codes
-    raise InputError(
-        f"{there} no longer holds the codes that {images} was counted from, and deepdrim counts the neighbours' images "
-        "from them; run the same `pairscape heatmaps` again (into another store, if need be), or choose another "
-        "--network."
-    )
+    return None
 
 
 def _count(codes: Codes, images: Images) -> Neighbourhoods:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from model import figures
+from model.shift import shift_lines, shift_rows
 from pipeline.errors import InputError
 
 LEVEL = 0.005  # a smaller difference is called level where a run recorded no interval
@@ -130,12 +131,20 @@ def read_run(run: Path) -> RunRecord:
     return RunRecord(
         name=run.resolve().name,
         metrics=_read(run, "metrics.json", lambda path: json.loads(path.read_text(encoding="utf-8"))),
-        history=_read(run, "history.csv", pd.read_csv),
+        history=_read_history(run, config),
         predictions=predictions[predictions["label"] >= 0],
         examples=_read(run, "examples.npz", _read_arrays),
         config_text=config_text,
         config=config,
     )
+
+
+def _read_history(run: Path, config: Mapping[str, Any]) -> pd.DataFrame | None:
+    """Epochs of the training; None for a run on another store whose model came without them."""
+    if config.get(WITHOUT_HISTORY) and not (run / "history.csv").exists():
+        return None
+    history: pd.DataFrame = _read(run, "history.csv", pd.read_csv)
+    return history
 
 
 def _read_config(path: Path) -> tuple[str, dict[str, Any]]:

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from model.calibration import Taught
+from model.card import source_facts, write_card
 from model.checkpoint import read_recipe, write_config
-from model.classifier import choose_device, load_classifier, require_neighbours
+from model.classifier import PairClassifier, choose_device, load_classifier, require_neighbours
 from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
+from model.reference import CountedPairs, load_reference, make_reference, sample_rows, save_reference, shift_of
 from model.report import write_report
+from model.shift import Reference
 from model.spec import Recipe
 from model.splits import Folds, mirror_groups
 from model.train import check_recipe, fit, is_directed, make_folds
@@ -58,9 +61,10 @@ def train_run(
     _prepare(run, overwrite)
     for note in folds.notes:
         say(note)
-    write_config(run / "config.toml", recipe, store_facts(images), seed)
+    write_config(run / "config.toml", recipe, store_facts(images) | {"source": source_facts(images)}, seed)
     fitted = fit(images, folds, recipe, run, seed, progress)
     taught = Taught.by(recipe.training, fitted.shown, folds.classes)
+    save_reference(run, _reference(fitted.classifier, images, folds, taught, seed))
     result = evaluate(fitted.classifier, images, folds, taught, fitted.device, seed, progress)
     extra: dict[str, Any] = {
         "split": recipe.splitting.split,
@@ -70,7 +74,15 @@ def train_run(
     }
     if folds.notes:
         extra["notes"] = list(folds.notes)
-    return _finish(run, result, extra, images, folds, seed)
+    metrics = _finish(run, result, extra, images, folds, seed)
+    write_card(run)
+    return metrics
+
+
+def _reference(classifier: PairClassifier, images: Images, folds: Folds, taught: Taught, seed: int) -> Reference:
+    """What the training pairs look like."""
+    sample = CountedPairs.of_rows(images, sample_rows(folds.train, seed), classifier)
+    return make_reference(classifier, taught, folds.natural, sample, seed)
 
 
 def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> dict[str, Any]:
@@ -82,10 +94,12 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     Raises
     ------
     InputError
-        The run and the store do not fit together, the store has no labels of both classes, or `run` holds repeats.
+        The run and the store do not fit together, the store has no labels of both classes, `run` holds repeats, or its
+        `reference.safetensors` is damaged or of other weights.
     """
     recipe, seed = read_recipe(run / "config.toml")
     _refuse_repeats(run)
+    reference = load_reference(run)
     classifier, facts = load_classifier(run)
     if images.spec.binning.bins != facts["bins"]:
         raise InputError(
@@ -96,11 +110,15 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     folds = _halves(images, seed)
     out.mkdir(parents=True, exist_ok=True)
     write_config(out / "config.toml", recipe, store_facts(images), seed)
-    shutil.copyfile(run / "history.csv", out / "history.csv")
-    device = choose_device("auto")
-    taught = Taught.by(recipe.training, facts["shown"], facts["classes"])
-    result = evaluate(classifier.to(device), images, folds, taught, device, seed, progress)
-    return _finish(out, result, {"split": "another store", "seconds": {}}, images, folds, seed)
+    if (run / "history.csv").exists():  # a portable model comes without
+        shutil.copyfile(run / "history.csv", out / "history.csv")
+    device, extra = choose_device("auto"), dict[str, Any](split="another store", seconds={})
+    classifier.to(device)
+    if reference is not None:
+        rows = sample_rows(np.union1d(folds.train, folds.test), seed)
+        extra["shift"] = shift_of(reference, classifier, facts, CountedPairs.of_rows(images, rows, classifier)).facts()
+    result = evaluate(classifier, images, folds, Taught.recorded(facts), device, seed, progress)
+    return _finish(out, result, extra, images, folds, seed)
 
 
 def _refuse_repeats(run: Path) -> None:

@@ -1,0 +1,121 @@
+"""The facts in `model.safetensors` that a prediction needs beside the weights, and what is refused of them.
+
+A run from before all of them were kept is completed from its `config.toml` and `metrics.json`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from model.calibration import Taught
+from model.checkpoint import read_config, read_recipe
+from model.networks import NETWORKS
+from model.render import CHANNELS
+from model.spec import Rendering
+from pipeline.errors import InputError
+from pipeline.spec import BinningRule
+
+NETWORK_VERSION = 1
+"""Raised when weights trained before would mean something else in an architecture, a rendering or a rule of binning."""
+
+LATER = ("network_version", "scale", "class_names", "natural", "loss_weights", "gamma")  # absent from early runs
+
+
+def class_names(classes: int, directed: bool) -> list[str]:
+    """The classes in words, in the order of the labels."""
+    if classes == 3:
+        return ["none", "a → b", "b → a"]
+    return ["none", "a → b" if directed else "pair"]
+
+
+def complete_facts(stored: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """The facts of a run, checked.
+
+    Returns
+    -------
+    dict
+        `network`, `network_version`, `rendering`, `bins`, `scale`, `classes`, `class_names`, `mirror`, `shown`,
+        `natural` (None where an early run did not record it), `loss_weights`, `gamma`; and whatever else was stored.
+
+    Raises
+    ------
+    InputError
+        A fact is missing and cannot be completed, is none that this Pairscape knows, or contradicts another.
+    """
+    facts = dict(stored)
+    path = run / "model.safetensors"
+    absent = [name for name in KINDS if name not in facts and name not in LATER]
+    if absent:
+        raise InputError(f"{path} does not say its {absent[0]}, so it cannot be used; train again.")
+    if any(name not in facts for name in LATER):
+        facts = _of_early_run(facts, run) | facts
+    for name, (good, what) in KINDS.items():
+        if not good(facts[name]):
+            raise InputError(f"{path}: {name} is {facts[name]!r}, not {what}; use the Pairscape that wrote it.")
+    _check_agreement(facts, path)
+    return facts
+
+
+def _of_early_run(facts: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    recipe, _ = read_recipe(run / "config.toml")
+    scale = read_config(run / "config.toml").get("store", {}).get("scale")
+    taught = Taught.by(recipe.training, facts["shown"], facts["classes"]).facts()
+    names = class_names(facts["classes"], directed=not facts["mirror"])
+    return {"network_version": 1, "scale": scale, "class_names": names, "natural": _natural(run), **taught}
+
+
+def _natural(run: Path) -> float | None:
+    """Share of positives in the training pairs, as `metrics.json` has it."""
+    try:
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{run / 'metrics.json'} cannot be read ({error}); restore it, or remove it.") from error
+    found = metrics.get("calibration", {}).get("natural", metrics.get("prevalence"))
+    return None if found is None else float(found)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_rendering(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("channels") not in CHANNELS:
+        return False
+    try:
+        Rendering(**value)
+    except (TypeError, InputError):
+        return False
+    return True
+
+
+def _are_weights(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(w, int | float) and w > 0 for w in value))
+
+
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "network": (lambda v: v in NETWORKS, f"a network that this Pairscape has ({', '.join(NETWORKS)})"),
+    "network_version": (lambda v: v == NETWORK_VERSION, f"{NETWORK_VERSION}, the version that this Pairscape has"),
+    "rendering": (_is_rendering, "a rendering that this Pairscape has"),
+    "bins": (lambda v: type(v) is int and 2 <= v <= 255, "a number of bins from 2 to 255"),
+    "scale": (lambda v: v in get_args(BinningRule), f"a rule of binning ({', '.join(get_args(BinningRule))})"),
+    "classes": (lambda v: v in (2, 3), "2 or 3"),
+    "class_names": (lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v), "a list of names"),
+    "mirror": (lambda v: isinstance(v, bool), "true or false"),
+    "shown": (_is_share, "a share of positives from 0 to 1"),
+    "natural": (lambda v: v is None or _is_share(v), "a share of positives from 0 to 1"),
+    "loss_weights": (_are_weights, "weights above 0, or none"),
+    "gamma": (lambda v: isinstance(v, int | float) and 0 <= v < math.inf, "the focus of a loss, 0 or more"),
+}
+
+
+def _check_agreement(facts: Mapping[str, Any], path: Path) -> None:
+    for name in ("class_names", "loss_weights"):
+        if facts[name] is not None and len(facts[name]) != facts["classes"]:
+            raise InputError(
+                f"{path}: {name} has {len(facts[name])} entries for {facts['classes']} classes; the file was changed by "
+                "hand: copy it again, or train again."
+            )
