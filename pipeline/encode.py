@@ -33,6 +33,7 @@ from pipeline.codes import (
 from pipeline.containers import fingerprint, stamp_of
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage, in_order, run_tasks
+from pipeline.lock import locked
 from pipeline.matrix import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
 from pipeline.memory import encode_bytes, require_encode_memory
 from pipeline.progress import Progress
@@ -106,7 +107,7 @@ def encode_matrix(
         `target` is something else than a code store; a task would not fit into `memory`; values of the matrix are NaN,
         infinite or negative.
     JobError
-        Tasks failed, or the matrix changed meanwhile.
+        Tasks failed, the matrix changed meanwhile, or another driver makes codes at `target`.
     """
     matrix, check = Path(str(expression.path)).resolve(), check or _accept
     stamp = fingerprint(matrix)
@@ -117,8 +118,16 @@ def encode_matrix(
             return found
     require_encode_memory(_task_bytes(expression, cells, binning), memory)
     job = _Job(expression, matrix, target.with_name(f".{target.name}.wip"), cells, client, progress, usage)
+    with locked(target):
+        return _make_codes(job, target, binning, stamp, check)
+
+
+def _make_codes(job: _Job, target: Path, binning: Binning, stamp: str, check: Callable[[str], None]) -> Codes:
+    """The codes of a job, made aside; what lies at the target stays, if the survey says that it is the same."""
+    matrix, cells = job.matrix, job.cells
+    found = open_codes(target) if target.exists() else None
     shutil.rmtree(job.aside, ignore_errors=True)
-    create_codes(job.aside, expression.genes, cells)
+    create_codes(job.aside, job.expression.genes, cells)
     try:
         content, statistics = _survey(job)
         check(wanted := codes_hash(content, cells, binning))

@@ -1,6 +1,7 @@
 """The heatmap job: matrix and pairs → image store. Plans, lays out, fans out, and ends with every shard receipted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from pipeline.cluster import smallest_memory, worker_threads
 from pipeline.codes import Codes
 from pipeline.cost import Rates, pair_events, shard_seconds
-from pipeline.count import Spent, count_task
+from pipeline.count import Spent
+from pipeline.counting import count_shards
 from pipeline.encode import encode_matrix
 from pipeline.errors import InputError, JobError
-from pipeline.fanout import Usage, run_tasks
-from pipeline.images import Images, clear_shard, create_images, open_images
+from pipeline.fanout import Usage
+from pipeline.images import Images, clear_shard, create_images, differing_shards, open_images
+from pipeline.lock import locked
 from pipeline.matrix import Expression
 from pipeline.memory import Portion, portion
 from pipeline.negatives import choose_negatives
@@ -121,6 +124,7 @@ def make_heatmaps(
     compute: Compute,
     client: Client | None,
     progress: Progress,
+    usage: Usage | None = None,
 ) -> Outcome:
     """Count every requested pair into an image store; what an earlier run finished is kept.
 
@@ -128,41 +132,59 @@ def make_heatmaps(
     ----------
     codes_path
         Where the codes are kept. Absent: beside the images, named after their content.
+    usage
+        Takes in what the workers measured of themselves, and notes what happens.
 
     Raises
     ------
     InputError
         `target` holds another job, or a worker has too little memory.
     JobError
-        Shards are missing at the end.
+        Shards are missing at the end, another driver writes to `target`, or the scheduler is gone.
     """
-    target = target.absolute()  # workers have other working folders
+    target, usage = target.absolute(), usage if usage is not None else Usage()  # workers have other working folders
     codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
     spec, limit = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
     portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
-    usage = Usage()
     if target.exists():  # other pairs, bins or numbers of cells are refused before the matrix is read
         _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
 
     def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
         _refuse_another_job(target, replace(spec, codes_hash=content_hash))
 
-    codes = encode_matrix(
-        expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
-    )
-    spec = replace(spec, codes_hash=codes.content_hash)
-    images, missing = _laid_out(target, spec, request, codes, expression.symbols)
-    share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
-    progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
-    spent = Spent()
-    for task, cost in run_tasks(client, count_task, tasks, str(target), codes.path, share, usage=usage):
-        progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
-        spent.add(cost)
-    if left := images.missing_shards():
-        raise JobError(
-            f"{target}: {len(left)} of {spec.n_shards} shards are missing (first: {left[0]}); run the same again."
+    with _keeping(target), locked(target) as lock:
+        codes = encode_matrix(
+            expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
         )
-    return Outcome(images, len(missing), spec.n_shards - len(missing), spent, usage)
+        spec = replace(spec, codes_hash=codes.content_hash)
+        images, missing = _laid_out(target, spec, request, codes, expression.symbols)
+        kept = spec.n_shards - len(missing)
+        share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
+        usage.events.write(
+            "plan", pairs=spec.n_pairs, cells=spec.n_cells, shards=spec.n_shards, kept=kept, tasks=len(tasks),
+            threads=worker_threads(client), task_bytes=share.task_bytes, plan_hash=spec.plan_hash,
+        )  # fmt: skip
+        progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
+        spent = count_shards(images, codes, share, tasks, client, progress, usage, lock)
+    return Outcome(images, len(missing), kept, spent, usage)
+
+
+@contextmanager
+def _keeping(target: Path) -> Iterator[None]:
+    """What the disk refuses, in one line; shards that are finished are worth a next run.
+
+    Raises
+    ------
+    JobError
+        The disk refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise JobError(
+            f"{target} cannot be finished ({error}): free some space, or make it writable; what is finished is kept, "
+            "run the same command again for the rest."
+        ) from error
 
 
 def _laid_out(
@@ -173,7 +195,8 @@ def _laid_out(
         create_images(target, spec, request.chosen.pairs, codes, request.provenance, symbols)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
-    missing = images.missing_shards()
+    if missing := images.missing_shards():  # the run before was cut off, so that its files may be anything
+        missing = sorted({*missing, *differing_shards(images)})
     for shard in missing:
         clear_shard(images, shard)
     return images, missing

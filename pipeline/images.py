@@ -11,6 +11,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ from pipeline.spec import CHUNK_PAIRS, Binning, ImageSpec
 
 FORMAT, FORMAT_VERSION = "pairscape-images", 1
 PAIR_ROWS = 2**17  # rows of gene_a, gene_b and label in one chunk: a task reads those of its shards
+READERS = 4  # threads that read shards to compare them with their receipts
 SHARDED = ("counts", "both_zero")  # arrays that the workers write, one file a shard each
 CODEC = ChunkCodec("zstd", 1, "shuffle", 2**19)  # measured: benchmarks/codecs.py
 
@@ -434,6 +436,21 @@ def damage(images: Images, shard: int) -> str | None:
     rows = images.spec.shard_rows(shard)
     sums = images.counts(slice(rows.start, rows.stop)).sum(axis=(1, 2), dtype=np.int64)
     return None if (sums == images.spec.n_cells).all() else "an image does not sum to the number of cells"
+
+
+def differing_shards(images: Images) -> list[int]:
+    """Shards whose files are not those that their receipts describe; every byte is read.
+
+    Shards without a receipt are among them.
+    """
+
+    def differs(shard: int) -> bool:
+        receipt = _read_receipt(images, shard)
+        return receipt is None or any(_describe(shard_file(images, name, shard)) != receipt[name] for name in SHARDED)
+
+    with ThreadPoolExecutor(READERS) as readers:  # sha256 leaves Python's lock to others
+        found = list(readers.map(differs, range(images.spec.n_shards)))
+    return [shard for shard, wrong in enumerate(found) if wrong]
 
 
 def clear_shard(images: Images, shard: int) -> None:

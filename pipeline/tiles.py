@@ -53,6 +53,11 @@ class Task:
     shards: tuple[int, ...]
     tiles: tuple[tuple[Tile, ...], ...]
 
+    def __str__(self) -> str:
+        """As messages name it."""
+        numbers = ", ".join(map(str, self.shards))
+        return f"shard {numbers}" if len(self.shards) == 1 else f"shards {numbers}"
+
 
 def blocks_of(gene_b: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The genes b in use, ascending, (B,), and for every pair the block its gene b belongs to, (P,)."""
