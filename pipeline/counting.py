@@ -1,5 +1,5 @@
-"""The shards of an image store, counted by workers: whatever happens there, every shard has its receipt at the end, or the
-job says which have none, and why.
+"""The shards of an image store, counted by workers: whatever happens there, at the end every shard has its receipt, or
+the job says which have none, and why.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from distributed import Client
 from pipeline.codes import Codes
 from pipeline.count import Spent, count_task
 from pipeline.errors import JobError
-from pipeline.fanout import TasksFailed, Usage, reason, run_tasks
+from pipeline.fanout import FailedTasksError, Usage, reason, run_tasks
 from pipeline.images import Images, clear_shard
 from pipeline.lock import Lock
 from pipeline.memory import Portion
@@ -59,7 +59,7 @@ def count_shards(
                 progress.advance(sum(len(images.spec.shard_rows(shard)) for shard in task.shards))
                 spent.add(cost)
             tasks = []
-        except TasksFailed as failed:
+        except FailedTasksError as failed:
             reasons |= {shard: reason(error) for task, error in failed.failures for shard in task.shards}
             tasks = (
                 [] if failed.hopeless else _cut(images, [task for task, _ in failed.failures if len(task.shards) > 1])

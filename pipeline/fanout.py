@@ -99,7 +99,7 @@ class Usage:
             self.events.write("worker left" if expected else "worker lost", worker=told["worker"], tasks=held)
 
 
-class TasksFailed(JobError):
+class FailedTasksError(JobError):
     """Some tasks failed, all others have ended or were given up.
 
     Attributes
@@ -112,14 +112,15 @@ class TasksFailed(JobError):
 
     def __init__(self, failures: list[tuple[Any, BaseException]], hopeless: bool) -> None:
         self.failures, self.hopeless = failures, hopeless
+        first, error = failures[0]
         super().__init__(
-            f"{len(failures)} tasks failed, the first, {shorten(str(failures[0][0]), 60)}, with {reason(failures[0][1])}; "
+            f"{len(failures)} tasks failed, the first, {shorten(str(first), 60)}, with {reason(error)}; "
             f"{'the rest was not started; ' if hopeless else ''}what is finished is kept, run the same command again "
             "for the rest."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TasksFailed, (self.failures, self.hopeless)
+        return FailedTasksError, (self.failures, self.hopeless)
 
 
 def reason(error: BaseException) -> str:
@@ -160,7 +161,7 @@ def run_tasks(
 
     Raises
     ------
-    TasksFailed
+    FailedTasksError
         After every other task has ended: which tasks failed and why the first did.
     JobError
         The scheduler is gone.
@@ -179,7 +180,7 @@ def run_tasks(
         return
     run = _Run(client, function, common, uuid4().hex)
     topics = {run.topic: usage.attempt_failed, "all": usage.workers_changed}
-    with _quiet_logs(), told(client, topics):
+    with _quiet_logs(client), told(client, topics):
         for task, (result, measured) in run.windowed(iter(tasks)):
             yield noted(task, result, measured)
         suspects, run.failures = run.failures, []
@@ -191,7 +192,7 @@ def run_tasks(
                 yield noted(task, result, measured)
     usage.retries = max(usage.retries - len(run.failures), 0)
     if run.failures:
-        raise TasksFailed(run.failures, run.hopeless) from run.failures[0][1]
+        raise FailedTasksError(run.failures, run.hopeless) from run.failures[0][1]
 
 
 def in_order(results: Iterable[tuple[int, R]]) -> Iterator[R]:
@@ -302,12 +303,16 @@ class _Run(Generic[T, R]):
 
 
 @contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Dask's logs repeat every failed task with a traceback; the job reports failures itself, in one line."""
+def _quiet_logs(client: Client) -> Iterator[None]:
+    """Dask's logs repeat every failed task with a traceback; the job reports failures itself, in one line.
+
+    A client whose scheduler is gone complains until it is closed, so then the logs stay quiet.
+    """
     logger = logging.getLogger("distributed")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        if client.status == "running":
+            logger.setLevel(before)

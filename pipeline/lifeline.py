@@ -5,6 +5,7 @@ results as cancelled, with one that was cut it says nothing. So it is asked now 
 """
 
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -72,7 +73,7 @@ class Lifeline:
         self._require_running()
         try:
             return self._client.sync(question, callback_timeout=SILENT_SECONDS)
-        except (OSError, ClosedClientError) as error:  # TimeoutError and CommClosedError are OSErrors
+        except (OSError, CancelledError, ClosedClientError) as error:  # timeouts and closed connections are OSErrors
             raise self.lost() from error
 
     def _require_running(self) -> None:

@@ -1,8 +1,8 @@
 """One driver a store: a second one is refused, and a driver that died keeps nothing.
 
-The lock of `store.zarr` is the file `.store.zarr.lock` beside it. It says who holds it, and a number in it changes every
-BEAT_SECONDS as long as the holder lives. Where the file system has `flock`, a holder on this machine is told at once;
-else whoever comes looks at the file for some seconds: if it changes, its holder lives. No clocks are compared, so it
+The lock of `store.zarr` is the file `.store.zarr.lock` beside it. It says who holds it, and a number in it changes
+every BEAT_SECONDS as long as the holder lives. Where the file system has `flock`, a holder is told at once; else
+whoever comes looks at the file for some seconds: if it changes, its holder lives. No clocks are compared, so it
 does not matter how far those of two machines are apart.
 """
 
@@ -160,7 +160,7 @@ def _here() -> dict[str, Any]:
     boot, names = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     known = [socket.gethostname(), boot.read_text().strip() if boot.exists() else str(psutil.boot_time())]
     if names.exists():
-        known.append(os.readlink(names))
+        known.append(str(names.readlink()))
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
     return {"host": socket.gethostname(), "machine": "/".join(known), "pid": os.getpid(), "since": started}
 
@@ -211,8 +211,8 @@ def _beating(lock: Lock) -> Iterator[None]:
 
 def _refusal(path: Path, holder: dict[str, Any] | None) -> JobError:
     return JobError(
-        f"{_target(path)} is being written by {_words(holder)}: two drivers would write over each other; wait for it, or "
-        "end it first (a dead one is noticed)."
+        f"{_target(path)} is being written by {_words(holder)}: two drivers would write over each other; wait for it, "
+        "or end it first (a dead one is noticed)."
     )
 
 
