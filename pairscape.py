@@ -100,6 +100,7 @@ def ingest(
     memory_limit: str | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
+    events: Path | None = None,
     quiet: bool = False,
 ) -> None:
     """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
@@ -142,24 +143,31 @@ def ingest(
         Say what was understood, and write nothing.
     overwrite
         Replace an existing store.
+    events
+        As in `heatmaps`.
     quiet
         No progress bars, no summary.
     """
     from functools import partial
 
+    from pipeline.events import Events
+    from pipeline.fanout import Usage
     from pipeline.ingest import ingest as ingest_matrix
 
     *sources, expression = _matrices(matrices)
     given = {"scheduler": scheduler, "workers": workers, "memory_limit": memory_limit}
     compute = Compute(**{k: v for k, v in given.items() if v is not None}) if any(given.values()) else None  # type: ignore[arg-type]
     say = partial(_say, quiet)
-    with _progress(quiet) as progress:
+    with Events(events) as log, _progress(quiet) as progress:
+        log.write("start", command="ingest", expression=str(expression), version=__version__)
         ingest_matrix(
             sources[0] if len(sources) == 1 else sources, Path(expression), preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
             orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
             overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()),
+            usage=Usage(events=log),
         )  # fmt: skip
+        log.write("end", ok=True)
     say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
 
 
@@ -232,6 +240,8 @@ def heatmaps(
     codes: Path | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
+    events: Path | None = None,
+    performance_report: Path | None = None,
     quiet: bool = False,
 ) -> None:
     """Count the joint expression heatmap of every candidate pair into an image store; resumes by itself.
@@ -246,38 +256,38 @@ def heatmaps(
         Where the encoded matrix is kept for reuse. Absent: beside the images.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
+    events
+        File to which what happens is appended as JSON lines: plan, tasks, attempts that failed, workers lost, end.
+    performance_report
+        HTML page of Dask's own measurements to write. It needs bokeh (pip install 'pairscape[dashboard]').
     quiet
         No progress bars, no summary.
     """
     import time
 
     from pipeline.cluster import open_client
+    from pipeline.events import Events
+    from pipeline.fanout import Usage
     from pipeline.heatmaps import make_heatmaps, resolve_request
     from pipeline.matrix import open_expression
+    from pipeline.performance import reported
     from pipeline.prior import with_network
     from pipeline.remote import local_target
 
     images, started = local_target(images), time.perf_counter()
     matrix = open_expression(_on_disk(expression, images))
-    with with_network(_required(source), images) as (source, notes):
+    with Events(events) as log, with_network(_required(source), images) as (source, notes):
+        log.write("start", command="heatmaps", expression=str(matrix.path), images=str(images), version=__version__)
         request = resolve_request(matrix, source, seed)
         _say(quiet, *notes, *request.chosen.notes, _label_note(request))
-        with _progress(quiet) as progress, open_client(compute) as client:
-            done = make_heatmaps(matrix, images, codes, request, binning, compute, client, progress)
-    kept = f", {done.kept} kept from an earlier run" if done.kept else ""
-    size, seconds = done.spent.bytes_written / 1e6, time.perf_counter() - started
-    lines = [
-        f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells",
-        f"{done.computed} shards computed{kept}, {size:,.1f} MB, {seconds:.0f} s",
-    ]
-    if done.computed:
-        spent, peak = done.spent, done.usage.peak / 1e9
-        lines.append(
-            f"workers: {spent.reading:.1f} s reading, {spent.counting:.1f} s counting, {spent.compressing:.1f} s "
-            f"compressing, {spent.writing:.1f} s writing meanwhile; "
-            f"at most {peak:.2f} GB of memory in one"
-        )
-    _say(quiet, *lines)
+        with _progress(quiet) as progress, open_client(compute) as client, reported(client, performance_report):
+            done = make_heatmaps(
+                matrix, images, codes, request, binning, compute, client, progress, usage=Usage(events=log)
+            )
+        log.write("end", ok=True, **done.facts(time.perf_counter() - started))
+    seconds = time.perf_counter() - started
+    lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells"]
+    _say(quiet, *lines, *done.lines(seconds))
 
 
 @app.command
@@ -316,32 +326,58 @@ def show(
 
 
 @app.command
-def verify(images: Any, /) -> None:
-    """Check every shard of an image store: receipt, checksum, counts. Exit status 1 if anything is damaged.
+def verify(
+    store: Any,
+    /,
+    *,
+    repair: bool = False,
+    codes: Path | None = None,
+    expression: Path | None = None,
+    compute: Annotated[Compute, Flat] = Compute("synchronous"),
+    quiet: bool = False,
+) -> None:
+    """Check every byte of a store of images or codes: receipts, checksums, counts. Exit status 1 if any is damaged.
 
     Parameters
     ----------
-    images
-        Image store.
+    store
+        Image store, or code store.
+    repair
+        Make again what is damaged, and nothing else: small files from their copies, shards from the codes, codes from
+        the matrix.
+    codes
+        Codes that the images were counted from, for a repair. Absent: where the images say, or beside them; where they
+        are gone, they are made again.
+    expression
+        Matrix that the codes were made from, for a repair. Absent: where it was.
+    quiet
+        No progress bars, no summary.
     """
-    from pipeline.images import damage, open_images
+    from pipeline.cluster import open_client
+    from pipeline.remote import local_target
+    from pipeline.repair import repair_store
+    from pipeline.verify import verify_store
 
-    store = open_images(_path(images), complete=False)
-    with _progress(False) as progress:
-        progress.start("verifying", store.spec.n_shards)
-        found = {}
-        for shard in range(store.spec.n_shards):
-            found[shard] = damage(store, shard)
-            progress.advance(1)
-    bad = {shard: what for shard, what in found.items() if what}
-    for shard, what in bad.items():
-        print(f"shard {shard}: {what}", file=sys.stderr)
-    if bad:
+    with _progress(quiet) as progress, open_client(compute) as client:
+        if repair:
+            path = local_target(_path(store))
+            found = repair_store(path, codes, expression, compute, client, progress)
+        else:
+            path = _path(store)
+            found = verify_store(path, client, progress)
+    bad, note = (
+        found.lines(),
+        "" if found.covered else "; an earlier version made it, without digests of its small files",
+    )
+    for line in bad:
+        print(line, file=sys.stderr)
+    if bad and not repair:
         raise JobError(
-            f"{len(bad)} of {store.spec.n_shards} shards of {store.path} are damaged or missing; delete their receipts "
-            f"({store.path / 'receipts'}/N.json) and run the same `pairscape heatmaps`: it computes them again."
+            f"{path} is damaged: {len(found.shards)} of {found.n_shards} shards, {len(found.files)} other files; run "
+            f"`pairscape verify {path} --repair`."
         )
-    _say(False, f"{store.path}: {store.spec.n_shards} shards, {store.spec.n_pairs:,} images, all sound")
+    fixed = f", {len(bad)} repaired" if bad else ""
+    _say(quiet, f"{path}: {found.n_shards} shards of {found.kind}{fixed}, all sound{note}")
 
 
 @app.command

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from pipeline.binning import GeneStatistics
 from pipeline.errors import InputError, JobError
+from pipeline.layout import describe
 from pipeline.shards import ChunkCodec, join_chunks, read_chunks, write_file
 from pipeline.spec import CODES_CELLS, Binning, digest
 from pipeline.transpose import ByGene
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
+FREE = ("provenance",)  # where the matrix lies does not change what the codes say
 CHUNK_GENES = 32
 CODEC = ChunkCodec("lz4", 5, "noshuffle")  # twice zstd's size, but decodes 2.4 to 3.2 times as fast
 
@@ -90,7 +92,10 @@ class Codes:
                     CODEC.decode(content, dense)
                     out[rows] = dense[genes[rows] - chunk * CHUNK_GENES, cells]
         except ValueError as error:
-            raise JobError(f"{file} is damaged ({error}); delete {self.path}, it will be made again.") from error
+            raise JobError(
+                f"{file} is damaged ({error}); run `pairscape verify {self.path} --repair`, or delete {self.path}: it "
+                "will be made again."
+            ) from error
 
 
 @lru_cache(maxsize=32)
@@ -162,8 +167,8 @@ def counted_cells(path: str, some: slice = slice(None)) -> NDArray[np.int64]:
     return np.asarray(zarr.open_array(path, path="cell", mode="r")[some])
 
 
-def write_block(path: str, entries: ByGene, number: int) -> int:
-    """Encode a block of cells, write its shard and read it back; returns the bytes on disk.
+def write_block(path: str, entries: ByGene, number: int) -> list[Any]:
+    """Encode a block of cells, write its shard and read it back; returns its size and sha256.
 
     Chunk by chunk: dense codes of 32 genes are all that is ever laid out.
 
@@ -186,7 +191,12 @@ def write_block(path: str, entries: ByGene, number: int) -> int:
     write_file(file, content)
     if (file.read_bytes() if content else b"") != content:
         raise JobError(f"{file} does not hold the bytes that were written to it; check the disk, then run again.")
-    return len(content)
+    return describe(content)
+
+
+def block_file(number: int) -> str:
+    """The file of a block within the store."""
+    return f"codes/c/0/{number}"
 
 
 def _encoded_chunks(entries: ByGene, edges: NDArray[np.float32], width: int) -> Iterator[bytes | None]:

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from pipeline.binning import GeneStatistics, bin_edges, gene_statistics
 from pipeline.codes import (
+    FREE,
     Codes,
     add_edges,
     block_cells,
+    block_file,
     cell_blocks,
     codes_hash,
     counted_cells,
@@ -33,6 +35,7 @@ from pipeline.codes import (
 from pipeline.containers import fingerprint, stamp_of
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage, in_order, run_tasks
+from pipeline.layout import Described, keep_layout
 from pipeline.lock import locked
 from pipeline.matrix import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
 from pipeline.memory import encode_bytes, require_encode_memory
@@ -140,7 +143,7 @@ def _make_codes(job: _Job, target: Path, binning: Binning, stamp: str, check: Ca
         set_provenance(found, provenance)
         return found
     add_edges(job.aside, wanted, binning, _edges(job, binning, statistics), statistics, provenance)
-    _encode(job)
+    keep_layout(job.aside, FREE, _encode(job))
     if fingerprint(matrix) != stamp:
         raise JobError(f"{matrix} changed while it was encoded, so the codes would be of no one matrix; run it again.")
     shutil.rmtree(target, ignore_errors=True)
@@ -209,11 +212,14 @@ def _edges(job: _Job, binning: Binning, statistics: GeneStatistics) -> NDArray[n
     return edges
 
 
-def _encode(job: _Job) -> None:
-    blocks = cell_blocks(job.cells.size)
+def _encode(job: _Job) -> Described:
+    """Encode all blocks; returns the size and sha256 of their files, where they are not empty."""
+    blocks, described = cell_blocks(job.cells.size), dict[int, list[Any]]()
     job.progress.start("encoding cells", job.cells.size)
-    for number, _ in job.run(_encode_block, list(range(len(blocks)))):
+    for number, facts in job.run(_encode_block, list(range(len(blocks)))):
+        described[number] = facts
         job.progress.advance(blocks[number].stop - blocks[number].start)
+    return {block_file(number): described[number] for number in sorted(described) if described[number][0]}
 
 
 # ── on the workers ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -248,7 +254,7 @@ def _sample_block(matrix: str, aside: str, number: int) -> None:
     write_sample(Path(aside, "sample"), number, _by_gene(matrix, chosen, places=False))
 
 
-def _encode_block(matrix: str, aside: str, number: int) -> int:
+def _encode_block(matrix: str, aside: str, number: int) -> list[Any]:
     return write_block(aside, _by_gene(matrix, counted_cells(aside, block_cells(number))), number)
 
 
@@ -256,3 +262,19 @@ def _by_gene(matrix: str, cells: NDArray[np.int64], places: bool = True) -> ByGe
     """Lists by gene of some cells; their rows are gone when it returns."""
     rows = _opened(matrix).select(cells)
     return by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], places)
+
+
+# ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encode_blocks(
+    matrix: Path, codes: Path, blocks: list[int], client: Client | None, usage: Usage | None
+) -> dict[int, list[Any]]:
+    """Encode some blocks of a store again, in place; returns what was written, as `pipeline.codes.write_block`.
+
+    Raises
+    ------
+    JobError
+        Tasks failed.
+    """
+    return dict(run_tasks(client, _encode_block, blocks, str(matrix), str(codes), usage=usage))

@@ -171,7 +171,8 @@ def run_tasks(
     def noted(task: T, result: R, measured: Measured) -> tuple[T, R]:
         usage.add(*measured)
         facts = describe(task, result) if describe is not None else {}
-        usage.events.write("task", function=function.__name__, **measured._asdict(), **facts)
+        took = {"worker": measured.worker, "peak_bytes": measured.peak, "task_seconds": round(measured.seconds, 3)}
+        usage.events.write("task", function=function.__name__, **took, **facts)
         return task, result
 
     if client is None:
@@ -308,11 +309,13 @@ def _quiet_logs(client: Client) -> Iterator[None]:
 
     A client whose scheduler is gone complains until it is closed, so then the logs stay quiet.
     """
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]  # each has a level of its own
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         if client.status == "running":
-            logger.setLevel(before)
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

@@ -11,14 +11,14 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from pipeline.cluster import smallest_memory, worker_threads
-from pipeline.codes import Codes
+from pipeline.codes import Codes, provenance_of
 from pipeline.cost import Rates, pair_events, shard_seconds
 from pipeline.count import Spent
 from pipeline.counting import count_shards
 from pipeline.encode import encode_matrix
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage
-from pipeline.images import Images, clear_shard, create_images, differing_shards, open_images
+from pipeline.images import Images, clear_shard, create_images, differing_shards, open_images, require_layout
 from pipeline.lock import locked
 from pipeline.matrix import Expression
 from pipeline.memory import Portion, portion
@@ -71,6 +71,31 @@ class Outcome:
     kept: int
     spent: Spent
     usage: Usage
+
+    def facts(self, seconds: float) -> dict[str, Any]:
+        """The same for the log of events; `seconds` is the time of the whole command."""
+        pairs = self.images.spec.n_pairs
+        shards = {"shards": self.computed + self.kept, "computed": self.computed, "kept": self.kept}
+        tasks = {name: getattr(self.usage, name) for name in ("tasks", "retries", "lost_workers")}
+        spent = {name: round(value, 3) for name, value in vars(self.spent).items()}
+        times = {"busy_seconds": round(self.usage.busy_seconds, 3), "wall_seconds": round(seconds, 3)}
+        return {"pairs": pairs, **shards, **tasks, **spent, "peak_bytes": self.usage.peak, **times}
+
+    def lines(self, seconds: float) -> list[str]:
+        """What a user is told at the end; `seconds` is the time of the whole command."""
+        kept = f", {self.kept} kept from an earlier run" if self.kept else ""
+        lines = [f"{self.computed} shards computed{kept}, {self.spent.bytes_written / 1e6:,.1f} MB, {seconds:.0f} s"]
+        if not self.computed:
+            return lines
+        spent, used, size = self.spent, self.usage, self.images.spec.binning.shard_pairs
+        images = min(self.computed * size, self.images.spec.n_pairs)
+        return [
+            *lines,
+            f"workers: {spent.reading:.1f} s reading, {spent.counting:.1f} s counting, {spent.compressing:.1f} s "
+            f"compressing, {spent.writing:.1f} s writing meanwhile; at most {used.peak / 1e9:.2f} GB of memory in one",
+            f"tasks: {used.tasks}, {used.retries} tried again, {used.lost_workers} workers lost; "
+            f"{images / seconds:,.0f} images/s, {spent.bytes_written / 1e6 / seconds:,.1f} MB/s",
+        ]
 
 
 def resolve_request(expression: Expression, source: PairSource, seed: int) -> Request:
@@ -147,6 +172,7 @@ def make_heatmaps(
     spec, limit = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
     portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
     if target.exists():  # other pairs, bins or numbers of cells are refused before the matrix is read
+        require_layout(target)  # a damaged one would pass for another job
         _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
 
     def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
@@ -192,7 +218,10 @@ def _laid_out(
 ) -> tuple[Images, list[int]]:
     """The store, made where it is missing, and its shards to compute, of which nothing is left."""
     if not target.exists():
-        create_images(target, spec, request.chosen.pairs, codes, request.provenance, symbols)
+        made_from = provenance_of(codes)  # for a repair, when the codes are gone
+        matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"]}
+        provenance = request.provenance | {"matrix": matrix}
+        create_images(target, spec, request.chosen.pairs, codes, provenance, symbols)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
     if missing := images.missing_shards():  # the run before was cut off, so that its files may be anything

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from pipeline.codes import Codes
 from pipeline.errors import InputError, JobError
+from pipeline.layout import SPARE, keep_layout, layout_damage
 from pipeline.naming import Vocabulary
 from pipeline.pairs import Pairs
 from pipeline.remote import file_sizes, is_remote, located, small_files
@@ -32,6 +33,7 @@ from pipeline.spec import CHUNK_PAIRS, Binning, ImageSpec
 
 FORMAT, FORMAT_VERSION = "pairscape-images", 1
 PAIR_ROWS = 2**17  # rows of gene_a, gene_b and label in one chunk: a task reads those of its shards
+FREE = ("spec", "codes")  # where the codes lie does not change what the store holds
 READERS = 4  # threads that read shards to compare them with their receipts
 SHARDED = ("counts", "both_zero")  # arrays that the workers write, one file a shard each
 CODEC = ChunkCodec("zstd", 1, "shuffle", 2**19)  # measured: benchmarks/codecs.py
@@ -70,11 +72,17 @@ class Images:
 
     def counts(self, rows: slice) -> NDArray[np.uint32]:
         """Images of a range of rows: (P, bins, bins) uint32."""
-        return np.asarray(stored_array(str(self.path), self.spec.plan_hash, "counts")[rows])
+        return self._rows("counts", rows)
 
     def both_zero(self, rows: slice) -> NDArray[np.uint32]:
         """Cells in which neither gene is expressed, for a range of rows: (P,) uint32."""
-        return np.asarray(stored_array(str(self.path), self.spec.plan_hash, "both_zero")[rows])
+        return self._rows("both_zero", rows)
+
+    def _rows(self, name: str, rows: slice) -> NDArray[np.uint32]:
+        try:
+            return np.asarray(stored_array(str(self.path), self.spec.plan_hash, name)[rows])
+        except (ValueError, RuntimeError) as error:  # of the checksum, or of a codec
+            raise damaged(self, (rows.start or 0) // self.spec.binning.shard_pairs, error) from error
 
     def pairs(self) -> Pairs:
         """All pairs in the order of the store."""
@@ -99,6 +107,14 @@ class Images:
             return [shard for shard in shards if not has_receipt(self, shard)]
         receipts, sizes = small_files(self.path / "receipts"), {name: file_sizes(self.path / name) for name in SHARDED}
         return [shard for shard in shards if not _is_complete(self, shard, receipts.get(f"{shard}.json"), sizes)]
+
+
+def damaged(images: Images, shard: int, error: Exception) -> JobError:
+    """A shard cannot be read, in words."""
+    return JobError(
+        f"shard {shard} of {images.path} is damaged ({error}), so its images would be wrong; check the disk, and run "
+        f"`pairscape verify {images.path} --repair`: it makes this shard anew."
+    )
 
 
 @lru_cache(maxsize=32)
@@ -161,11 +177,13 @@ def create_images(
     if symbols is not None:
         root.create_array("symbol", data=np.asarray(symbols, np.dtypes.StringDType()), dimension_names=("gene",))
     root.create_group("receipts")
+    root.create_group(SPARE)
     root.attrs.update(_attributes(spec, provenance))
     with warnings.catch_warnings():
         # true, and intended: without it every opening lists the store, with it other readers lose nothing
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
         zarr.consolidate_metadata(str(aside))
+    keep_layout(aside, FREE)
     aside.rename(path)
 
 
@@ -221,15 +239,35 @@ def open_images(path: str | Path, *, complete: bool = True) -> Images:
     ------
     InputError
         No store, another kind of store, another version, or shards are missing.
+    JobError
+        It must be complete, and its small files are damaged.
     """
     path = located(path)
     images = Images(path, *_read_attributes(path))
+    if complete:
+        require_layout(path)
     if complete and (missing := images.missing_shards()):
         raise InputError(
             f"{path} is half-written: {len(missing)} of {images.spec.n_shards} shards have no valid receipt (first: "
             f"{missing[0]}), and would read as zeros; run the same `pairscape heatmaps` again, it will finish the rest."
         )
     return images
+
+
+def require_layout(path: Path) -> None:
+    """Refuse a store whose small files are not what they were: pairs, labels and edges would be others.
+
+    Raises
+    ------
+    JobError
+        Which file is damaged.
+    """
+    if not is_remote(path) and (wrong := layout_damage(path, FREE, copies=False)):
+        name, what = next(iter(wrong.items()))
+        raise JobError(
+            f"{path} is damaged: {name} {what}, and would be read as if nothing were wrong; run `pairscape verify "
+            f"{path} --repair`."
+        )
 
 
 def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any]]:
@@ -320,7 +358,7 @@ def publish_shard(images: Images, shard: int, content: dict[str, bytes]) -> int:
         if content[name] and file.read_bytes() != content[name]:
             raise JobError(f"{file}: read back it differs from what was written; check the disk.")
     described = {name: _description(content[name] or None) for name in SHARDED}
-    write_file(receipt_file(images, shard), json.dumps({**_facts(images, shard), **described}).encode())
+    write_file(receipt_file(images, shard), _rendered(images, shard, described))
     return sum(len(part) for part in content.values())
 
 
@@ -374,6 +412,11 @@ def _facts(images: Images, shard: int) -> dict[str, Any]:
         "rows": [rows.start, rows.stop],
         "total": len(rows) * spec.n_cells,
     }
+
+
+def _rendered(images: Images, shard: int, described: dict[str, Any]) -> bytes:
+    """The receipt of a shard, to the byte."""
+    return json.dumps({**_facts(images, shard), **{name: described[name] for name in SHARDED}}).encode()
 
 
 def _description(content: bytes | None) -> dict[str, Any]:
@@ -433,6 +476,8 @@ def damage(images: Images, shard: int) -> str | None:
     for name in SHARDED:
         if _describe(shard_file(images, name, shard)) != receipt[name]:
             return f"{name} is not the file the receipt describes"
+    if receipt_file(images, shard).read_bytes() != _rendered(images, shard, receipt):
+        return "the receipt was edited"
     rows = images.spec.shard_rows(shard)
     sums = images.counts(slice(rows.start, rows.stop)).sum(axis=(1, 2), dtype=np.int64)
     return None if (sums == images.spec.n_cells).all() else "an image does not sum to the number of cells"

@@ -92,7 +92,7 @@ def damage_chunk(file):
 def test_a_damaged_shard_is_named(copy, damage, word, refuses):
     damage(shard_file(copy, "counts", 1))
     read_images(copy, np.arange(0, 2048))  # the others can be read
-    with refuses("shard 1", word, "pairscape heatmaps", kind=JobError):
+    with refuses("shard 1", word, "pairscape verify", "--repair", kind=JobError):
         read_images(copy, np.array([2048, 2049]))
 
 
