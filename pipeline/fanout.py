@@ -179,7 +179,7 @@ def run_tasks(
         for task in tasks:
             yield noted(task, *_measured(function, None, *common, task))
         return
-    run = _Run(client, function, common, uuid4().hex)
+    run: _Run[T, R] = _Run(client, function, common, uuid4().hex)
     topics = {run.topic: usage.attempt_failed, "all": usage.workers_changed}
     with _quiet_logs(client), told(client, topics):
         for task, (result, measured) in run.windowed(iter(tasks)):

@@ -26,6 +26,7 @@ from pipeline.negatives import choose_negatives
 from pipeline.pairs import Candidates, Pairs, candidates
 from pipeline.prior import network_facts
 from pipeline.progress import Progress
+from pipeline.remote import is_remote
 from pipeline.replicate import replicate_labels, split_cells
 from pipeline.spec import Binning, Compute, ImageSpec, PairSource
 from pipeline.tiles import Task, block_density, plan_tasks, storage_order, tiles_of
@@ -224,7 +225,8 @@ def _laid_out(
         create_images(target, spec, request.chosen.pairs, codes, provenance, symbols)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
-    if missing := images.missing_shards():  # the run before was cut off, so that its files may be anything
+    missing = images.missing_shards()
+    if missing and not is_remote(target):  # the run before was cut off, so that its files may be anything
         missing = sorted({*missing, *differing_shards(images)})
     for shard in missing:
         clear_shard(images, shard)

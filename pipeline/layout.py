@@ -182,4 +182,4 @@ def _holder(metadata: dict[str, Any], free: Free) -> dict[str, Any]:
     holder = metadata["attributes"]
     for key in free[:-1]:
         holder = holder[key]
-    return holder  # type: ignore[no-any-return]
+    return holder

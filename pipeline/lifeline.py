@@ -6,7 +6,7 @@ results as cancelled, with one that was cut it says nothing. So it is asked now 
 
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,7 +66,7 @@ class Lifeline:
         )
 
     def _ask(self) -> None:
-        threads = self._answered(self._client.scheduler.ncores)
+        threads = self._answered(lambda: self._client.scheduler.ncores())  # type: ignore[union-attr]
         self.threads, self._asked = max(sum(threads.values()), 1), time.monotonic()
 
     def _answered(self, question: Callable[[], Any]) -> Any:
@@ -82,7 +82,7 @@ class Lifeline:
 
 
 @contextmanager
-def told(client: Client, topics: dict[str, Callable[[dict[str, Any]], None]]) -> Iterator[None]:
+def told(client: Client, topics: Mapping[str, Callable[[dict[str, Any]], None]]) -> Iterator[None]:
     """Call a function, in the client's own thread, for each message of a topic of the scheduler."""
     for topic, tell in topics.items():
         client.subscribe_topic(topic, lambda event, tell=tell: tell(event[1]))
