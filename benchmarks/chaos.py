@@ -25,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Lock, Thread
+from traceback import print_exc
 from typing import Any
 
 import dask
@@ -33,7 +34,7 @@ from distributed import Scheduler, Worker
 
 import pairscape
 from benchmarks.corruption import Random, contents, small_shards
-from pipeline.errors import JobError
+from pipeline.errors import InputError, JobError
 from pipeline.heatmaps import make_heatmaps  # noqa: F401 - so that children have it before they start
 from pipeline.images import Images, open_images, receipt_file, shard_file
 from pipeline.progress import Silent
@@ -74,7 +75,7 @@ def work(port: int, folder: str) -> None:
 
 
 def drive(port: int | None, folder: str) -> None:
-    """The job, as the command line runs it: 0 done, 1 with a line that says why not."""
+    """The job, as the command line runs it: 0 done, 1 or 2 with a line that says why not, 3 with a traceback."""
     compute = Compute("synchronous" if port is None else f"tcp://127.0.0.1:{port}")
     source, place = PairSource(all_pairs=True), Path(folder)
     with small_shards(), Path(folder, "said").open("w") as said:
@@ -87,9 +88,12 @@ def drive(port: int | None, folder: str) -> None:
                 compute=compute,
                 quiet=True,
             )
-        except (JobError, OSError) as error:
+        except (InputError, JobError, OSError) as error:
             print(error, file=said)
-            sys.exit(1)
+            sys.exit(2 if isinstance(error, InputError) else 1)
+        except BaseException:
+            print_exc(file=said)
+            sys.exit(3)
 
 
 def quietly(function: Any, *arguments: Any) -> None:
@@ -253,11 +257,12 @@ def ended(driver: Any, folder: Path, tally: Counter[str]) -> int | None:
         tally["hung"] += 1
         driver.kill()
         driver.join()
-    elif driver.exitcode == 1:
+    elif driver.exitcode in (1, 2):
         tally["crashed"] += len((folder / "said").read_text().splitlines()) != 1
         tally["said why"] += 1
     elif driver.exitcode not in (0, -9):
         tally["crashed"] += 1
+        print((folder / "said").read_text(), file=sys.stderr)
     return int(driver.exitcode)
 
 

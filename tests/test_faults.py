@@ -15,6 +15,7 @@ import dask
 import pytest
 from conftest import small_shards
 
+from benchmarks.scheduler import wait
 from pipeline import count, counting, images, lifeline, shards
 from pipeline.cluster import open_client
 from pipeline.errors import JobError
@@ -75,7 +76,7 @@ def same(store, truth):
 
 
 def test_a_poisoned_shard_takes_no_other_with_it(truth, threads, expression_path, tmp_path, monkeypatch, refuses):
-    """An exception every time: retried, then by itself; all others are done, and the job says which, why, and how on."""
+    """An exception every time: all other shards are done, and the job says which is not, why, and how to go on."""
 
     def poisoned(target, codes, share, task):
         if 5 in task.shards:
@@ -240,10 +241,13 @@ def die(marker, task):
 def test_a_task_that_kills_its_worker_is_named_and_its_neighbours_are_not(tmp_path, refuses):
     """Out of memory, say. Dask blames whatever a dying worker held; what is blamed is tried by itself at the end."""
     usage, done = Usage(), []
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), open_client(Compute("local", 1)) as client:
-        with refuses("1 tasks failed, the first, 3, with KilledWorker", "memory", kind=JobError):
-            for task, _ in run_tasks(client, die, range(5), tmp_path / "died", usage=usage):
-                done.append(task)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        open_client(Compute("local", 1)) as client,
+        refuses("1 tasks failed, the first, 3, with KilledWorker", "memory", kind=JobError),
+    ):
+        for task, _ in run_tasks(client, die, range(5), tmp_path / "died", usage=usage):
+            done.append(task)
     assert sorted(done) == [0, 1, 2, 4]
     assert usage.lost_workers >= 2
 
@@ -251,12 +255,10 @@ def test_a_task_that_kills_its_worker_is_named_and_its_neighbours_are_not(tmp_pa
 @pytest.fixture
 def remote(tmp_path):
     """A scheduler and a worker, processes of their own on loopback; the scheduler."""
-    start = [sys.executable, "-m", "benchmarks.scheduler", "--serve"]
-    scheduler = subprocess.Popen(
-        [*start, "scheduler"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    start, quiet = [sys.executable, "-m", "benchmarks.scheduler", "--serve"], subprocess.DEVNULL
+    scheduler = subprocess.Popen([*start, "scheduler"], cwd=ROOT, stdout=subprocess.PIPE, stderr=quiet, text=True)
     address = scheduler.stdout.readline().strip()
-    workers = subprocess.Popen([*start, address, "--workers", "1"], cwd=ROOT, stderr=subprocess.DEVNULL)
+    workers = subprocess.Popen([*start, address, "--workers", "1"], cwd=ROOT, stderr=quiet)
     yield scheduler, address
     for process in (workers, scheduler):
         process.kill()
@@ -275,7 +277,7 @@ def test_a_scheduler_that_is_gone_ends_the_job(blow, remote, monkeypatch, refuse
     with open_client(Compute(address)) as client:
         client.wait_for_workers(1, timeout=60)
         with refuses(f"scheduler at {address} is gone", "what is finished is kept", kind=JobError):
-            for _ in run_tasks(client, slow, range(1000), 0):
+            for _ in run_tasks(client, wait, [0.01] * 5000):
                 if began is None:
                     began = time.monotonic()
                     scheduler.send_signal(blow)
