@@ -91,7 +91,7 @@ def drive(port: int | None, folder: str) -> None:
         except (InputError, JobError, OSError) as error:
             print(error, file=said)
             sys.exit(2 if isinstance(error, InputError) else 1)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, it is told
             print_exc(file=said)
             sys.exit(3)
 
@@ -262,7 +262,7 @@ def ended(driver: Any, folder: Path, tally: Counter[str]) -> int | None:
         tally["said why"] += 1
     elif driver.exitcode not in (0, -9):
         tally["crashed"] += 1
-        print((folder / "said").read_text(), file=sys.stderr)
+        print("exit", driver.exitcode, (folder / "said").read_text(), file=sys.stderr)
     return int(driver.exitcode)
 
 
