@@ -43,7 +43,7 @@ from pipeline.spec import Atlas, Binning, Compute, PairSource
 from pipeline.verify import verify_store
 
 WORKERS = 2
-HANGS_AFTER = 60.0  # seconds without the driver's end
+HANGS_AFTER, TICK = 60.0, 0.1  # seconds without the driver's end
 VICTIMS = ("worker", "scheduler", "driver")
 CONTEXT = get_context("forkserver")  # children begin with everything loaded
 
@@ -76,6 +76,12 @@ def work(port: int, folder: str) -> None:
 
 def drive(port: int | None, folder: str) -> None:
     """The job, as the command line runs it: 0 done, 1 or 2 with a line that says why not, 3 with a traceback."""
+    Path(folder, "status").unlink(missing_ok=True)
+    status = _driven(port, folder)
+    Path(folder, "status").write_text(str(status))
+
+
+def _driven(port: int | None, folder: str) -> int:
     compute = Compute("synchronous" if port is None else f"tcp://127.0.0.1:{port}")
     source, place = PairSource(all_pairs=True), Path(folder)
     with small_shards(), Path(folder, "said").open("w") as said:
@@ -90,10 +96,11 @@ def drive(port: int | None, folder: str) -> None:
             )
         except (InputError, JobError, OSError) as error:
             print(error, file=said)
-            sys.exit(2 if isinstance(error, InputError) else 1)
+            return 2 if isinstance(error, InputError) else 1
         except BaseException:  # noqa: BLE001 - whatever it is, it is told
             print_exc(file=said)
-            sys.exit(3)
+            return 3
+    return 0
 
 
 def quietly(function: Any, *arguments: Any) -> None:
@@ -250,20 +257,25 @@ def receipts(store: Path) -> int:
     return len(list((store / "receipts").glob("[0-9]*.json")))
 
 
-def ended(driver: Any, folder: Path, tally: Counter[str]) -> int | None:
-    """How a driver ended: by itself within a minute, with a line if it failed."""
-    driver.join(HANGS_AFTER)
-    if driver.exitcode is None:
+def ended(driver: Any, folder: Path, tally: Counter[str]) -> int:
+    """How a driver ended, by itself within a minute, with a line if it failed; -9 if it was killed."""
+    for _ in range(round(HANGS_AFTER / TICK)):  # where the whole machine stood still, that is not the driver's fault
+        driver.join(TICK)
+        if not driver.is_alive():
+            break
+    else:
         tally["hung"] += 1
         driver.kill()
         driver.join()
-    elif driver.exitcode in (1, 2):
-        tally["crashed"] += len((folder / "said").read_text().splitlines()) != 1
+    told = folder / "status"  # what multiprocessing says may be what another thread has read before: 255
+    status = int(told.read_text() or "-9") if told.exists() else -9
+    said = (folder / "said").read_text() if status > 0 else ""
+    if status > 0:
         tally["said why"] += 1
-    elif driver.exitcode not in (0, -9):
+    if status == 3 or len(said.splitlines()) > 1:
         tally["crashed"] += 1
-        print("exit", driver.exitcode, (folder / "said").read_text(), file=sys.stderr)
-    return int(driver.exitcode)
+        print(said, file=sys.stderr)
+    return status
 
 
 def measure(folder: Path, runs: int, genes: int = 230, seed: int = 0) -> dict[str, Any]:

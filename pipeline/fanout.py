@@ -270,11 +270,12 @@ class _Run(Generic[T, R]):
 
         Whatever has ended is fetched together and replaced together: one message each to the scheduler, not one a task.
         """
-        line, pending = Lifeline(self.client), dict[Future, T]()
+        line, pending, again = Lifeline(self.client), dict[Future, T](), list[T]()
 
         def submitted() -> list[Future]:
             room = 0 if self.hopeless else max(2 * line.threads - len(pending), 0)
-            futures = self._submit(added := list(islice(tasks, room)))
+            futures = self._submit(added := [*again, *islice(tasks, max(room - len(again), 0))])
+            again.clear()
             pending.update(zip(futures, added, strict=True))
             return futures
 
@@ -287,10 +288,12 @@ class _Run(Generic[T, R]):
                 if future in results:
                     self.succeeded += 1
                     yield task, results.pop(future)
+                elif future.status == "error":
+                    self.failures.append((task, future.exception(timeout=SILENT_SECONDS)))
                 elif future.cancelled():
                     raise line.lost()
-                else:
-                    self.failures.append((task, future.exception(timeout=SILENT_SECONDS)))
+                else:  # its result was lost on the way
+                    again.append(task)
                 future.release()
             if following := submitted():
                 ready.update(following)

@@ -33,11 +33,11 @@ def keep_layout(store: Path, free: Free, shards: Described | None = None) -> Non
         Big files, described by who wrote them; they are not copied. Absent: none are there yet.
     """
     shards = shards or {}
-    small = [name for name in _files(store) if name not in shards]
-    contents = {name: _normal(name, (store / name).read_bytes(), free) for name in small}
+    contents = {name: (store / name).read_bytes() for name in _files(store) if name not in shards}
     for name, content in contents.items():
-        write_file(_copy(store, name), content)
-    record = _rendered({name: describe(content) for name, content in contents.items()} | shards)
+        write_file(_copy(store, name), _copied(name, content, free))
+    small = {name: describe(_normal(name, content, free)) for name, content in contents.items()}
+    record = _rendered(small | shards)
     for file in (_copy(store, RECORD), store / RECORD):
         write_file(file, record)
 
@@ -72,7 +72,7 @@ def layout_damage(store: Path, free: Free, *, copies: bool = True) -> dict[str, 
             continue
         if wrong := _difference(name, store / name, wanted, free):
             found[name] = wrong
-        if copies and (wrong := _difference("", _copy(store, name), wanted, free)):
+        if copies and (wrong := _difference(name, _copy(store, name), wanted, free)):
             found[str(_copy(store, name).relative_to(store))] = wrong
     return found
 
@@ -83,7 +83,7 @@ def restore_layout(store: Path, free: Free, value: Any) -> list[str]:
     Parameters
     ----------
     value
-        Of the free attribute, where the file that said it is damaged.
+        Of the free attribute, where neither the damaged file nor its copy says it any more.
     """
     records = _records(store)
     described = next((known for name in records if (known := _described(store / name)) is not None), None)
@@ -97,9 +97,9 @@ def restore_layout(store: Path, free: Free, value: Any) -> list[str]:
         if not _is_small(name):
             continue
         if not _difference(name, store / name, wanted, free):
-            if _difference("", copy, wanted, free):
-                write_file(copy, _normal(name, (store / name).read_bytes(), free))
-        elif not _difference("", copy, wanted, free):
+            if _difference(name, copy, wanted, free):
+                write_file(copy, _copied(name, (store / name).read_bytes(), free))
+        elif not _difference(name, copy, wanted, free):
             content = copy.read_bytes()
             write_file(store / name, _complete(store / name, content, free, value) if name == ROOT else content)
         else:
@@ -164,12 +164,20 @@ def _normal(name: str, content: bytes, free: Free) -> bytes:
         return content
 
 
-def _complete(path: Path, normal: bytes, free: Free, value: Any) -> bytes:
-    """The root's metadata with the free attribute: as the damaged file says, if it still does, else as given."""
+def _copied(name: str, content: bytes, free: Free) -> bytes:
+    """The copy of a file. Where the codes lie differs between stores that are the same else, so it is left out."""
+    return _normal(name, content, free) if free[-1] == "codes" else content
+
+
+def _complete(path: Path, copy: bytes, free: Free, value: Any) -> bytes:
+    """The root's metadata, with the free attribute as the damaged file, its copy, or else the user says."""
+    metadata = json.loads(copy)
+    copied = _holder(metadata, free)[free[-1]]
+    value = value if copied is None else copied
     with suppress(OSError, ValueError, KeyError, TypeError):
         said = _holder(json.loads(path.read_bytes()), free)[free[-1]]
         value = said if isinstance(said, type(value)) else value
-    return _with(json.loads(normal), free, value)
+    return _with(metadata, free, value)
 
 
 def _with(metadata: dict[str, Any], free: Free, value: Any) -> bytes:

@@ -50,12 +50,12 @@ class Lifeline:
         return list(ready.next_batch(block=False))
 
     def gather(self, futures: list[Future]) -> dict[Future, Any]:
-        """Results. One that was lost with its worker is waited for, and left out if it cannot be had again."""
+        """Results, none of which is None. One that was lost with its worker is left out if it cannot be had again."""
         if not futures:
             return {}
         numbered = dict(enumerate(futures))
         found = self._answered(lambda: self._client.gather(numbered, errors="skip", asynchronous=True))
-        return {futures[number]: result for number, result in found.items()}
+        return {futures[number]: result for number, result in found.items() if result is not None}
 
     def lost(self) -> JobError:
         """The scheduler is gone, in words."""

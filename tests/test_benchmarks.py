@@ -6,7 +6,9 @@ from model_fixtures import small_store
 
 from benchmarks import (
     bootstrap,
+    chaos,
     codecs,
+    corruption,
     encode,
     exact,
     growth,
@@ -143,3 +145,17 @@ def test_networks(name):
     found = networks.measure(name, networks.Size(16, 4, 3), 0.0, Training())
     assert found["parameters"] > 10_000
     assert min(found["train_images_per_s"], found["predict_images_per_s"]) > 0
+
+
+@pytest.mark.cluster
+def test_chaos(tmp_path):
+    found = chaos.measure(tmp_path, runs=1, genes=90)
+    assert (found["runs"], found["identical"]) == (1, 1)
+    assert found["worker"] + found["scheduler"] + found["driver"] >= 3
+    assert [found[name] for name in ("lost", "silent", "hung", "crashed", "leftovers")] == [0] * 5
+
+
+def test_corruption(tmp_path):
+    found = corruption.measure(tmp_path, times=16, genes=50)
+    assert (found["done"], found["found"], found["repaired"], found["read_wrong"]) == (16, 16, 16, 0)
+    assert min(kind["done"] for kind in found["by_kind"].values()) >= 2

@@ -282,3 +282,19 @@ def test_a_scheduler_that_is_gone_ends_the_job(blow, remote, monkeypatch, refuse
                     began = time.monotonic()
                     scheduler.send_signal(blow)
     assert time.monotonic() - began < 60
+
+
+def test_a_result_that_is_lost_on_the_way_is_made_again(threads, monkeypatch):
+    """A worker that dies after its task: Dask gives nothing for it, or None."""
+    lost, gather = [], threads.gather
+
+    async def losing(futures, **options):
+        found = await gather(futures, **options)
+        if len(lost) < 3:
+            lost.append(found.pop(next(iter(found))))
+            found |= {number: None for number in list(found)[:1]}
+        return found
+
+    monkeypatch.setattr(threads, "gather", losing)
+    assert sorted(task for task, _ in run_tasks(threads, slow, range(1, 20), 0)) == list(range(1, 20))
+    assert len(lost) == 3
