@@ -377,7 +377,7 @@ def verify(
             f"`pairscape verify {path} --repair`."
         )
     fixed = f", {len(bad)} repaired" if bad else ""
-    _say(quiet, f"{path}: {found.n_shards} shards of {found.kind}{fixed}, all sound{note}")
+    _say(quiet, f"{path}: {found.n_shards} shards, {found.holds}{fixed}, all sound{note}")
 
 
 @app.command

@@ -69,7 +69,7 @@ def repair_store(
         after = verify_store(path, client, progress, usage)
     if left := after.lines():
         raise JobError(f"{path} could not be repaired: {left[0]}; delete it, and make it again.")
-    return before
+    return replace(before, n_shards=after.n_shards, holds=after.holds)
 
 
 def _beside(path: Path) -> Path:

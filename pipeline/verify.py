@@ -20,7 +20,7 @@ from pipeline.progress import Progress
 from pipeline.remote import is_remote
 
 Kind = Literal["images", "codes"]
-Check = tuple[Callable[..., dict[int, str]], int, Any]  # of some shards, how many there are, and what it has to know
+Check = tuple[Callable[..., dict[int, str]], int, Any, str]  # of some shards; how many; what it has to know; of what
 TOGETHER = 16  # shards that a task reads
 
 
@@ -38,6 +38,8 @@ class Findings:
         Damaged shards: of images by their number, of codes by that of the block of cells.
     n_shards
         That were looked at; 0 where the metadata are too damaged to tell.
+    holds
+        What the store holds, in words; "" where nobody can tell.
     covered
         Whether the store has digests of its small files; those of earlier versions have none.
     """
@@ -46,6 +48,7 @@ class Findings:
     files: dict[str, str] = field(default_factory=dict)
     shards: dict[int, str] = field(default_factory=dict)
     n_shards: int = 0
+    holds: str = ""
     covered: bool = True
 
     def lines(self) -> list[str]:
@@ -92,13 +95,13 @@ def verify_store(path: Path, client: Client | None, progress: Progress, usage: U
     files = layout_damage(path, free) if covered else {}
     if any(name.endswith("zarr.json") for name in files):  # what they say of the shards may be wrong
         return Findings(kind, files, covered=covered)
-    check, n_shards, common = _image_check(path) if kind == "images" else _code_check(path)
+    check, n_shards, common, holds = _image_check(path) if kind == "images" else _code_check(path)
     progress.start("verifying", n_shards)
     found = dict[int, str]()
     for shards, wrong in run_tasks(client, check, _groups(n_shards), str(path), common, usage=usage):
         progress.advance(len(shards))
         found |= wrong
-    return Findings(kind, files, found, n_shards, covered)
+    return Findings(kind, files, found, n_shards, holds, covered)
 
 
 def _groups(n_shards: int) -> Iterator[list[int]]:
@@ -108,13 +111,16 @@ def _groups(n_shards: int) -> Iterator[list[int]]:
 
 
 def _image_check(path: Path) -> Check:
-    return _damaged_shards, open_images(path, complete=False).spec.n_shards, None
+    spec = open_images(path, complete=False).spec
+    return _damaged_shards, spec.n_shards, None, f"{spec.n_pairs:,} images"
 
 
 def _code_check(path: Path) -> Check:
     codes = open_codes(path)
-    blocks = len(cell_blocks(codes.n_cells))
-    return (_damaged_blocks, blocks, described_shards(path)) if has_layout(path) else (_unreadable_blocks, blocks, None)
+    blocks, holds = len(cell_blocks(codes.n_cells)), f"codes of {codes.n_genes:,} genes in {codes.n_cells:,} cells"
+    if has_layout(path):
+        return _damaged_blocks, blocks, described_shards(path), holds
+    return _unreadable_blocks, blocks, None, holds
 
 
 # ── on the workers ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -292,7 +292,7 @@ def test_a_result_that_is_lost_on_the_way_is_made_again(threads, monkeypatch):
         found = await gather(futures, **options)
         if len(lost) < 3:
             lost.append(found.pop(next(iter(found))))
-            found |= {number: None for number in list(found)[:1]}
+            found |= dict.fromkeys(list(found)[:1])
         return found
 
     monkeypatch.setattr(threads, "gather", losing)

@@ -243,9 +243,9 @@ def test_the_command_says_what_it_found_and_did(folder, capsys):
         capsys.readouterr().err.splitlines()
     )
     pairscape.verify(folder / "i.zarr", repair=True)
-    assert "6 shards of images, 2 repaired, all sound" in capsys.readouterr().out
+    assert "6 shards, 91 images, 2 repaired, all sound" in capsys.readouterr().out
     pairscape.verify(folder / "i.codes.zarr")
-    assert "1 shards of codes, all sound" in capsys.readouterr().out
+    assert "1 shards, codes of 14 genes in 80 cells, all sound" in capsys.readouterr().out
 
 
 def test_workers_look_and_repair_too(folder):
