@@ -1,8 +1,8 @@
 """Dask's own report of a job: task stream, bandwidth, load of workers and scheduler, as one HTML page."""
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from distributed import Client, performance_report
@@ -31,7 +31,7 @@ def reported(client: Client | None, path: Path | None) -> Iterator[None]:
         raise InputError(
             "--performance-report is about a cluster, and --scheduler synchronous starts none; give local."
         )
-    if importlib.util.find_spec("bokeh") is None:
+    if find_spec("bokeh") is None:
         raise InputError(
             "--performance-report draws with bokeh, which is not installed here (the scheduler needs it too): "
             "pip install 'pairscape[dashboard]'."

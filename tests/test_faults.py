@@ -13,10 +13,11 @@ from pathlib import Path
 
 import dask
 import pytest
-from conftest import small_shards
+from conftest import small_shards, store_expression
 
+import pairscape
 from benchmarks.scheduler import wait
-from pipeline import count, counting, images, lifeline, shards
+from pipeline import count, counting, images, lifeline, performance, shards
 from pipeline.cluster import open_client
 from pipeline.errors import JobError
 from pipeline.events import Events
@@ -298,3 +299,47 @@ def test_a_result_that_is_lost_on_the_way_is_made_again(threads, monkeypatch):
     monkeypatch.setattr(threads, "gather", losing)
     assert sorted(task for task, _ in run_tasks(threads, slow, range(1, 20), 0)) == list(range(1, 20))
     assert len(lost) == 3
+
+
+def test_ingest_has_one_driver_too(dense, tmp_path, refuses):
+    with locked(tmp_path / "e.zarr"), refuses("e.zarr is being written by", kind=JobError):
+        store_expression(tmp_path / "e.zarr", dense)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_log_of_a_job_tells_what_happened(expression_path, tmp_path, capsys):
+    """And the closing summary, and Dask's own report."""
+    options = {"source": PairSource(all_pairs=True), "compute": Compute("threads", workers=2)}
+    files = {"events": tmp_path / "log", "performance_report": tmp_path / "report.html"}
+    pairscape.heatmaps(expression_path, tmp_path / "i.zarr", **options, **files)
+    events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [event["event"] for event in events if event["event"] != "task"] == ["start", "plan", "end"]
+    tasks = [event for event in events if event.get("function") == "count_task"]
+    assert sum(len(event["shards"]) for event in tasks) == SHARDS
+    assert sum(event["bytes"] for event in tasks) == events[-1]["bytes_written"] > 0
+    assert {"worker", "task_seconds", "peak_bytes"} <= set(tasks[0])
+    assert (events[-1]["ok"], events[-1]["tasks"], events[-1]["retries"]) == (True, len(tasks) + 2, 0)
+    assert "0 tried again, 0 workers lost" in capsys.readouterr().out
+    assert "bokeh" in (tmp_path / "report.html").read_text().lower()
+
+
+@pytest.mark.parametrize(("option", "scheduler", "words"), [
+    ({"performance_report": "r.html"}, "synchronous", ["--performance-report", "synchronous", "local"]),
+    ({"performance_report": "no/r.html"}, "threads", ["--performance-report no/r.html", "no folder"]),
+    ({"events": "no/log"}, "synchronous", ["--events no/log cannot be written"]),
+])  # fmt: skip
+def test_reports_that_cannot_be_written_are_refused(
+    option, scheduler, words, expression_path, tmp_path, refuses, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    given = {name: Path(value) for name, value in option.items()}
+    source, compute = PairSource(all_pairs=True), Compute(scheduler, workers=1)
+    with refuses(*words):
+        pairscape.heatmaps(expression_path, tmp_path / "i.zarr", source=source, compute=compute, quiet=True, **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_bokeh_the_report_is_refused(monkeypatch, threads, tmp_path, refuses):
+    monkeypatch.setattr(performance, "find_spec", lambda _: None)
+    with refuses("bokeh", "pairscape[dashboard]"), performance.reported(threads, tmp_path / "r.html"):
+        pass
