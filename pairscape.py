@@ -82,6 +82,40 @@ def demo(
 
 
 @app.command
+def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
+    """The whole job from one file: ingest, heatmaps, train, predict, export, as far as the file names them; resumes.
+
+    Every option of every step is checked before the first one begins.
+
+    Parameters
+    ----------
+    config
+        TOML file; its tables are the commands, the names in them the commands' options. docs/run.md shows one.
+    dry_run
+        Show the commands and run none.
+    quiet
+        No progress bars, no summaries.
+    """
+    from contextlib import chdir
+
+    from pipeline.jobfile import is_done, note_step, read_job, resumed, step_digests
+
+    folder, steps = read_job(config := Path(config))
+    with chdir(config.absolute().parent):
+        for step in steps:
+            app.parse_args(step.words, exit_on_error=False, print_error=False)
+        for step, digest in zip(steps, step_digests(steps), strict=True):
+            done = is_done(folder, step, digest)
+            _say(quiet, f"pairscape {' '.join(step.words)}{'  (done before)' if done else ''}")
+            if done or dry_run:
+                continue
+            words = [*resumed(folder, step), *["--quiet"] * quiet]
+            note_step(folder, step, digest, done=False)
+            app(words, exit_on_error=False, print_error=False, result_action="return_value")
+            note_step(folder, step, digest, done=True)
+
+
+@app.command
 def ingest(
     *matrices: Any,
     preset: Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"] = "auto",

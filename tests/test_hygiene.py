@@ -35,6 +35,7 @@ except SystemExit as end:
     [
         "--help",
         "--version",
+        "run --help",
         "ingest --help",
         "heatmaps --help",
         "simulate --help",
