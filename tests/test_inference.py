@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from model_fixtures import small_store
+
 from model.calibration import Taught
-from model.classifier import PairClassifier
+from model.classifier import PairClassifier, score_rows
 from model.inference import prepare
 from model.networks import NETWORKS
 from model.render import CHANNELS, Render
@@ -134,3 +136,15 @@ def test_the_scorer_scores_at_the_prior_of_the_data():
     scorer = Scorer(classifier, CPU, Taught(0.25), 0.01, {})
     wanted = Taught(0.25).corrected(classifier.probabilities(counts, both_zero).numpy(), 0.01)
     np.testing.assert_allclose(scorer(counts.numpy().astype(np.uint32), both_zero.numpy()), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["pairnet", "cnnc", "deepdrim"])
+def test_rows_of_a_store_score_the_same(network, tmp_path_factory):
+    images = small_store(tmp_path_factory.getbasetemp())
+    classifier = classifier_of(network, bins=images.spec.binning.bins)
+    rows, label, seen = np.arange(0, 66, 2), np.zeros(66, np.int8), []
+    wanted = score_rows(classifier, images, rows, label, CPU, seen.append)
+    found = score_rows(classifier, images, rows, label, CPU, seen.append, prepare(classifier, CPU))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    assert sum(seen) == 2 * rows.size
