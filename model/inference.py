@@ -121,7 +121,12 @@ def _rectified(conv: nn.Conv2d, halve: bool = False) -> nn.Module:
     """A convolution and the ReLU on it, and 2 x 2 pooling if it is done by Winograd's way."""
     if WinogradConv.suits(conv):
         return WinogradConv(conv, halve)
-    return nn.Sequential(conv.to(memory_format=torch.channels_last), nn.ReLU(inplace=True))
+    return nn.Sequential(_channels_last(conv), nn.ReLU(inplace=True))
+
+
+def _channels_last(conv: nn.Conv2d) -> nn.Conv2d:
+    conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
+    return conv
 
 
 class _PreparedPairNet(nn.Module):
@@ -135,6 +140,8 @@ class _PreparedPairNet(nn.Module):
         self.block_1, self.block_2 = _PreparedBlock(network.block_1), _PreparedBlock(network.block_2)
         self.down = _rectified(fuse_conv_bn_eval(network.down, network.norm_down))
         _, linear, norm = network.dense
+        assert isinstance(linear, nn.Linear)
+        assert isinstance(norm, nn.BatchNorm1d)
         self.dense = fuse_linear_bn_eval(linear, norm)
         self.correlations, self.norm_features, self.head = network.correlations, network.norm_features, network.head
 
@@ -200,7 +207,7 @@ class _PreparedBlock(nn.Module):
         self.first = _rectified(fuse_conv_bn_eval(block.conv_1, block.norm_1))
         second = fuse_conv_bn_eval(block.conv_2, block.norm_2)
         self.winograd = WinogradConv.suits(second)
-        self.second = WinogradConv(second) if self.winograd else second.to(memory_format=torch.channels_last)
+        self.second = WinogradConv(second) if self.winograd else _channels_last(second)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, W, H, H) to the same shape."""

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from model_fixtures import small_store
 
 from model.calibration import Taught
