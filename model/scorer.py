@@ -1,6 +1,7 @@
 """A trained network as a function from joint counts to probabilities at the prior of the data at hand."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from model.calibration import Taught
 from model.checkpoint import read_recipe
 from model.classifier import PairClassifier, choose_device, load_classifier
+from model.inference import Probabilities, prepare
 
-AT_ONCE = 256  # images a batch
+AT_ONCE = 1024  # images sent to the device at a time; on a CPU they are scored in smaller batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +48,13 @@ class Scorer:
                 image, zeros = (
                     torch.from_numpy(part[some].astype(np.int32)).to(self.device) for part in (counts, both_zero)
                 )
-                found.append(self.classifier.probabilities(image, zeros).cpu().numpy())
+                found.append(self.probabilities(image, zeros).cpu().numpy())
         return self.taught.corrected(np.concatenate(found), self.prior)
+
+    @cached_property
+    def probabilities(self) -> Probabilities:
+        """Counts and both zeros to class probabilities as trained, the fastest way that the device knows."""
+        return prepare(self.classifier, self.device)
 
 
 def load_scorer(run: Path, prior: float, device: str) -> Scorer:

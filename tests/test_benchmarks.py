@@ -17,6 +17,7 @@ from benchmarks import (
     picture,
     prediction,
     scheduler,
+    scoring,
     stream,
 )
 from model.spec import Training
@@ -143,3 +144,12 @@ def test_networks(name):
     found = networks.measure(name, networks.Size(16, 4, 3), 0.0, Training())
     assert found["parameters"] > 10_000
     assert min(found["train_images_per_s"], found["predict_images_per_s"]) > 0
+
+
+@pytest.mark.cluster
+def test_scoring_figures():
+    found = scoring.measure(["pairnet"], bins=16, images=8, rounds=1, processes=2)
+    assert found["pairnet"]["scorer_over_plain"] > 0
+    gains = found["pairnet"]["images_per_s_of_one_core"]
+    assert gains.pop("largest_difference") < 1e-5
+    assert min(gains.values()) > 0
