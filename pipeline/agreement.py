@@ -111,11 +111,9 @@ def _ask(client: Client, workers: list[str], places: list[str], probe: Probe | N
 
 def _fault(worker: str, answer: Any, sights: Mapping[str, str], probe: Probe | None) -> str:
     if isinstance(answer, BaseException):
-        reason = next(iter(str(answer).splitlines()), "")
-        return (
-            f"cannot take part ({type(answer).__name__}: {reason}); install version "
-            f"{versions()['pairscape']} where the workers run."
-        )
+        reason = next(iter(str(answer).splitlines()), "") or type(answer).__name__
+        return f"cannot take part ({reason}); install version {versions()['pairscape']} where the workers run."
+    written = "" if probe is None or answer["error"] else _collect(probe.answer(answer["worker"]))
     if differing := differences(versions(), answer["versions"]):
         return (
             f"runs {differing}, so its images might not be the same bytes; install the same where the workers run "
@@ -128,8 +126,8 @@ def _fault(worker: str, answer: Any, sights: Mapping[str, str], probe: Probe | N
         return f"cannot read what is written here at {probe.place} ({answer['error'] or 'other contents'}); {_SHARE}"
     if probe is not None and answer["error"]:
         return f"cannot write beside {probe.place} ({answer['error']}); give it the rights, or {_SHARE}"
-    if probe is not None and (found := _collect(probe.answer(answer["worker"]))) != answer["worker"]:
-        return f"wrote {probe.answer(answer['worker'])}, which is not seen here ({found}); {_SHARE}"
+    if probe is not None and written != answer["worker"]:
+        return f"wrote {probe.answer(answer['worker'])}, which is not seen here ({written}); {_SHARE}"
     return ""
 
 
@@ -155,8 +153,7 @@ def testify(places: Sequence[str], probe: tuple[str, str] | None) -> dict[str, A
     if probe is not None:
         try:
             said["read"] = _read(probe[0], probe[1])
-            if said["read"] == probe[1]:
-                _write(Probe(*probe).answer(worker), worker)
+            _write(Probe(*probe).answer(worker), worker)
         except OSError as error:  # any other is told as it is
             said["error"] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     return said
