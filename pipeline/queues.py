@@ -11,7 +11,7 @@ from typing import Any
 
 import dask
 from dask.utils import parse_bytes, parse_timedelta
-from distributed import Client, Security
+from distributed import Client, Security, Status
 from tornado.ioloop import PeriodicCallback
 
 from pipeline.addresses import warn_if_open
@@ -43,7 +43,7 @@ def queue_client(compute: Compute, security: Security | None, say: Say) -> Itera
         opened = getattr(package, CLUSTERS[queue])(**options, security=security, silence_logs="critical")
     except (ValueError, RuntimeError, OSError) as error:
         raise InputError(f"no cluster of {queue} jobs: {_reason(error)}") from error
-    with opened as cluster:
+    with opened as cluster, _refused_jobs_forgotten(cluster):
         warn_if_open(cluster.scheduler_address)
         say(*cluster.job_script().strip().splitlines(), f"submitting {jobs} such jobs, {workers} workers")
         _submit(cluster, jobs, queue)
@@ -104,6 +104,17 @@ def _submit(cluster: Any, jobs: int, queue: str) -> None:
         cluster.sync(submitted)
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(f"{queue} takes no jobs of ours here: {_reason(error)}") from error
+
+
+@contextmanager
+def _refused_jobs_forgotten(cluster: Any) -> Iterator[None]:
+    """A job that the queue did not take cannot be cancelled, and a cluster that still counts it does not close."""
+    try:
+        yield
+    finally:
+        for job in cluster.workers.values():
+            if job.job_id is None:
+                job.status = Status.failed
 
 
 @contextmanager
