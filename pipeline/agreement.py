@@ -104,7 +104,7 @@ def _ask(client: Client, workers: list[str], places: list[str], probe: Probe | N
     """What is wrong with each worker; empty: nothing."""
     if not workers:
         return {}
-    asked = client.run(testify, places, probe and (probe.place, probe.token), workers=workers, on_error="return")
+    asked = client.run(bear_witness, places, probe and (probe.place, probe.token), workers=workers, on_error="return")
     sights = {place: sight(place) for place in places}
     return {worker: _fault(worker, answer, sights, probe) for worker, answer in asked.items()}
 
@@ -137,7 +137,7 @@ _SHARE = "the stores have to lie where every worker and this process see them un
 # ── on the worker ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def testify(places: Sequence[str], probe: tuple[str, str] | None) -> dict[str, Any]:
+def bear_witness(places: Sequence[str], probe: tuple[str, str] | None) -> dict[str, Any]:
     """What a worker is and sees; it writes its own probe beside the driver's.
 
     Parameters

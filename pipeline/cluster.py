@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import dask
-from dask.utils import parse_bytes
 from distributed import Client, LocalCluster, default_client
 
 from pipeline import machine
 from pipeline.addresses import connect, security_of
 from pipeline.agreement import agreeing
+from pipeline.amounts import asked_bytes
 from pipeline.errors import InputError
 from pipeline.hosted import gateway_client, kubernetes_client
 from pipeline.progress import Say, unsaid
@@ -85,7 +85,7 @@ def _client(compute: Compute, say: Say) -> Iterator[tuple[Client | None, bool]]:
             with _local_cluster(replace(compute, scheduler=place)) as cluster, Client(cluster) as client:
                 yield client, False
         else:
-            with _client_elsewhere(replace(compute, scheduler=None), place, say) as client:
+            with _client_elsewhere(compute, place, say) as client:
                 yield client, True
 
 
@@ -93,7 +93,7 @@ def _client(compute: Compute, say: Say) -> Iterator[tuple[Client | None, bool]]:
 def _client_elsewhere(compute: Compute, place: str, say: Say) -> Iterator[Client]:
     opened: AbstractContextManager[Client]
     if place in QUEUES:
-        opened = queue_client(replace(compute, scheduler=place), security_of(compute), say)
+        opened = queue_client(compute, security_of(compute), say)
     elif place == "kubernetes":
         opened = kubernetes_client(compute, say)
     elif place == "gateway":
@@ -189,13 +189,7 @@ def memory_per_worker(compute: Compute) -> int:
     """
     if compute.memory_limit is None:
         return machine.memory() // worker_count(compute)
-    try:
-        limit = int(parse_bytes(compute.memory_limit))
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"memory limit {compute.memory_limit!r} is no size; give one such as 4GB.") from error
-    if limit <= 0:
-        raise InputError(f"memory limit {compute.memory_limit!r} is not positive; give one such as 4GB.")
-    return limit
+    return asked_bytes(compute.memory_limit)
 
 
 def smallest_memory(client: Client | None, compute: Compute) -> int | None:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import dask
-from dask.utils import parse_bytes
 from distributed import Client
 
+from pipeline.amounts import asked_bytes
 from pipeline.errors import InputError
 from pipeline.optional import optional
 from pipeline.progress import Say
@@ -38,7 +38,7 @@ def kubernetes_client(compute: Compute, say: Say) -> Iterator[Client]:
 
 def _with_memory(configured: dict[str, Any], limit: str) -> dict[str, Any]:
     """Resources of a pod with this much memory: asked for and not exceeded, so that no node is overbooked."""
-    memory = {"memory": str(int(parse_bytes(limit)))}
+    memory = {"memory": str(asked_bytes(limit))}
     return {name: {**(configured.get(name) or {}), **memory} for name in ("requests", "limits")}
 
 

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 import dask
-from dask.utils import parse_bytes, parse_timedelta
 from distributed import Client, Security, Status
 from tornado.ioloop import PeriodicCallback
 
 from pipeline.addresses import warn_if_open
+from pipeline.amounts import asked_bytes, asked_seconds
 from pipeline.errors import InputError
 from pipeline.optional import optional
 from pipeline.progress import Say
@@ -76,14 +76,14 @@ def job_options(compute: Compute, configured: Any) -> dict[str, Any]:
         "scheduler_options": {"dashboard_address": "127.0.0.1:0"} | (configured("scheduler-options") or {}),
     }
     if compute.memory_limit is not None:
-        options["memory"] = f"{parse_bytes(compute.memory_limit) * processes} B"
+        options["memory"] = f"{asked_bytes(compute.memory_limit) * processes} B"
     return options
 
 
 def _life_arguments(compute: Compute, configured: Any) -> list[str]:
     if "--lifetime" in (configured("worker-extra-args") or []):
         return []
-    wanted = None if compute.lifetime is None else parse_timedelta(compute.lifetime)
+    wanted = None if compute.lifetime is None else asked_seconds(compute.lifetime)
     walltime = configured("walltime")
     life = worker_life(walltime and walltime_seconds(str(walltime), str(compute.scheduler)), wanted)
     return [] if life is None else ["--lifetime", f"{life[0]:.0f}s", "--lifetime-stagger", f"{life[1]:.0f}s"]

@@ -123,7 +123,7 @@ def test_a_worker_that_does_not_see_the_stores_is_refused(plain, expression_path
     """A worker with a disk of its own where the target's folder lies: once nothing, once not to be written."""
     monkeypatch.setattr(agreement, "SEEN_SECONDS", 0.3)
     (tmp_path / "shared").mkdir()
-    hidden = f"mount -t tmpfs none {tmp_path}/shared && exec \"$@\""
+    hidden = f'mount -t tmpfs none {tmp_path}/shared && exec "$@"'
     prefix = ("unshare", "--mount", "sh", "-c", hidden, "sh")
     job = ("heatmaps", expression_path, tmp_path / "shared/i.zarr", *JOB, "--scheduler", plain.address)
     with plain.workers(1, name="apart", prefix=prefix):
