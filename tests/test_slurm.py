@@ -84,16 +84,17 @@ def test_half_of_the_workers_cancelled_midway_and_the_same_bytes(slurm, submit_f
 
 
 def test_what_ends_is_submitted_again(slurm, tmp_path, monkeypatch):
-    """A job that is cancelled, and workers that end by themselves before their walltime, are replaced."""
+    """A worker that ends by itself, as before its walltime, is replaced; so is one whose job is cancelled."""
     monkeypatch.chdir(tmp_path)
     here = {"jobqueue.slurm.interface": "lo", "distributed.deploy.lost-worker-timeout": "200ms"}
     monkeypatch.setattr("pipeline.queues.RENEW_MS", 300)
-    with dask.config.set(here), open_client(Compute("slurm", 1, "1GB")) as client:
-        (first,) = client.nthreads()
-        (job,) = slurm.jobs("dask-worker")
-        slurm("scancel", job)
-        wait_for(lambda: set(client.nthreads()) - {first}, "second worker")
-        assert slurm.jobs("dask-worker") != [job]
+    with dask.config.set(here), open_client(Compute("slurm", 1, "1GB", lifetime="4s")) as client:
+        seen, job = set(client.nthreads()), slurm.jobs("dask-worker")
+        wait_for(lambda: set(client.nthreads()) - seen, "second worker")
+        seen |= set(client.nthreads())
+        assert slurm.jobs("dask-worker") != job
+        slurm("scancel", *slurm.jobs("dask-worker"))
+        wait_for(lambda: set(client.nthreads()) - seen, "third worker")
     wait_for(lambda: not slurm.jobs("dask-worker", "RUNNING,PENDING"), "end of the workers")
 
 
