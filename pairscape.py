@@ -19,6 +19,8 @@ from pipeline.errors import InputError, JobError
 from pipeline.spec import Atlas, Binning, Compute, PairSource, Planting
 
 if TYPE_CHECKING:  # `pairscape --help` loads neither torch nor dask: commands import what they need
+    from distributed import Client
+
     from pipeline.fetch import Place
     from pipeline.heatmaps import Request
     from pipeline.progress import Progress
@@ -53,7 +55,7 @@ def demo(
     seed
         Decides the split of the cells, the folds and the training.
     scheduler
-        Where the heatmaps are counted: `local`, `threads`, `synchronous` or an address.
+        Where the heatmaps are counted, as in `heatmaps`.
     quiet
         No progress bars, no table.
 
@@ -135,6 +137,10 @@ def ingest(
     dry_run: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    lifetime: str | None = None,
+    tls_ca: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
 ) -> None:
     """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
 
@@ -170,7 +176,7 @@ def ingest(
         The table of a file that holds several, such as `rpkm`.
     join
         Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
-    scheduler, workers, memory_limit
+    scheduler, workers, memory_limit, lifetime, tls_ca, tls_cert, tls_key
         As in `heatmaps`. Absent: a small matrix is done in this process, a large one by a local worker a core.
     dry_run
         Say what was understood, and write nothing.
@@ -184,7 +190,8 @@ def ingest(
     from pipeline.ingest import ingest as ingest_matrix
 
     *sources, expression = _matrices(matrices)
-    given = {"scheduler": scheduler, "workers": workers, "memory_limit": memory_limit}
+    given = {"scheduler": scheduler, "workers": workers, "memory_limit": memory_limit, "lifetime": lifetime,
+             "tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}  # fmt: skip
     compute = Compute(**{k: v for k, v in given.items() if v is not None}) if any(given.values()) else None  # type: ignore[arg-type]
     say = partial(_say, quiet)
     with _progress(quiet) as progress:
@@ -192,7 +199,7 @@ def ingest(
             sources[0] if len(sources) == 1 else sources, Path(expression), preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
             orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
-            overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()),
+            overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()), say=say,
         )  # fmt: skip
     say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
 
@@ -227,7 +234,7 @@ def plan(
     """
     from dataclasses import asdict
 
-    from pipeline.cluster import measuring, open_client, worker_threads
+    from pipeline.cluster import measuring, worker_threads
     from pipeline.heatmaps import resolve_request
     from pipeline.matrix import open_expression
     from pipeline.plan import plan_heatmaps
@@ -237,7 +244,7 @@ def plan(
     with with_network(_required(source), None) as (source, notes):
         request = resolve_request(matrix, source, seed)
     _say(quiet, *notes, *request.chosen.notes, _label_note(request))
-    with _progress(quiet) as progress, open_client(measuring(compute)) as client:
+    with _progress(quiet) as progress, _client(measuring(compute), quiet, [expression], _scratch()) as client:
         workers = compute.workers or worker_threads(client)
         cost = plan_heatmaps(matrix, request, binning, codes, compute, workers, client, progress)
     limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
@@ -285,18 +292,18 @@ def heatmaps(
     """
     import time
 
-    from pipeline.cluster import open_client
     from pipeline.heatmaps import make_heatmaps, resolve_request
     from pipeline.matrix import open_expression
     from pipeline.prior import with_network
     from pipeline.remote import local_target
 
     images, started = local_target(images), time.perf_counter()
-    matrix = open_expression(_on_disk(expression, images))
+    reads = _on_disk(expression, images)
+    matrix = open_expression(reads)
     with with_network(_required(source), images) as (source, notes):
         request = resolve_request(matrix, source, seed)
         _say(quiet, *notes, *request.chosen.notes, _label_note(request))
-        with _progress(quiet) as progress, open_client(compute) as client:
+        with _progress(quiet) as progress, _client(compute, quiet, [reads], images) as client:
             done = make_heatmaps(matrix, images, codes, request, binning, compute, client, progress)
     kept = f", {done.kept} kept from an earlier run" if done.kept else ""
     size, seconds = done.spent.bytes_written / 1e6, time.perf_counter() - started
@@ -509,11 +516,10 @@ def tune(
         What `study.json` holds.
     """
     from model.tune import tune as search_recipes
-    from pipeline.cluster import open_client
     from pipeline.images import open_images
 
     store, base, study = open_images(_path(images)), Recipe(rendering, splitting, training), Path(study)
-    with _progress(quiet) as progress, open_client(compute) as client:
+    with _progress(quiet) as progress, _client(compute, quiet, [images], study) as client:
         found = search_recipes(store, study, base, search, seed, client, progress)
     best, test = found["best"], found["test"]
     _say(
@@ -570,13 +576,12 @@ def simulate(
     """
     import time
 
-    from pipeline.cluster import open_client
     from pipeline.publish import check_target
     from pipeline.simulate import simulate_atlas
 
     expression, started = Path(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started
-    with _progress(quiet) as progress, open_client(compute) as client:
+    with _progress(quiet) as progress, _client(compute, quiet, [], expression) as client:
         made = simulate_atlas(atlas, expression, client, progress, counts=counts, overwrite=overwrite)
     _say(quiet, f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
 
@@ -759,6 +764,25 @@ def _progress(quiet: bool) -> "Iterator[Progress]":
     else:
         with Bars() as bars:
             yield bars
+
+
+@contextmanager
+def _client(compute: Compute, quiet: bool, reads: list[Any], writes: str | Path) -> "Iterator[Client | None]":
+    """The client that the work goes to; of what is read, matrices in memory are no one else's business."""
+    from functools import partial
+
+    from pipeline.cluster import open_client
+
+    places = [path for path in reads if isinstance(path, str | Path)]
+    with open_client(compute, partial(_say, quiet), reads=places, writes=writes) as client:
+        yield client
+
+
+def _scratch() -> str:
+    """A name in the folder for temporary files, where a plan measures: workers elsewhere have to see it too."""
+    import tempfile
+
+    return str(Path(tempfile.gettempdir()) / "pairscape-plan")
 
 
 def _duration(seconds: float) -> str:
