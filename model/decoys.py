@@ -68,15 +68,14 @@ def estimate_discovery(
     """
     strata = save_strata(codes, folder, seed, client, progress)
     rows = sample_candidates(len(pairs), seed)
-    decoys = decoy_scores(codes, pairs.gene_a[rows], pairs.gene_b[rows], load, strata, seed, portion, client, progress)
+    decoys = decoy_scores(codes, pairs.take(rows), load, strata, seed, portion, client, progress)
     found = Discovery.estimate(parts, decoys)
     return found, discovery_facts(found, decoys, int(_strata(str(strata)).max()) + 1)
 
 
 def decoy_scores(
     codes: Codes,
-    gene_a: NDArray[np.integer],
-    gene_b: NDArray[np.integer],
+    pairs: Pairs,
     load: Callable[[], Score],
     strata: Path,
     seed: int,
@@ -88,15 +87,15 @@ def decoy_scores(
 
     Parameters
     ----------
-    gene_a, gene_b : (D,)
-        Genes of the matrix, best in the order of the store; `sample_candidates` says which candidates.
+    pairs
+        The candidates, best in the order of the store; `sample_candidates` says which.
     strata
         File of `save_strata`.
     load, portion
         As in `estimate_discovery`.
     """
-    runs = runs_of(gene_a, gene_b, RUN_PAIRS)
-    progress.start("decoys", gene_a.size)
+    runs = runs_of(pairs.gene_a, pairs.gene_b, RUN_PAIRS)
+    progress.start("decoys", len(pairs))
     found: dict[int, NDArray[np.float32]] = {}
     for run, scores in run_tasks(client, decoy_task, runs, codes.path, portion, str(strata), seed, load):
         found[run.number] = scores
