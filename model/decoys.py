@@ -30,8 +30,10 @@ DECOYS = 20_000
 RUN_PAIRS = 512  # decoys that share a deal, and are a task
 LEVELS = (0.01, 0.05, 0.1)
 
-Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.floating[Any]]]
-"""Scores (P,) of joint counts (P, bins, bins) and both zeros (P,); NaN where the screen would stop a pair."""
+Genes = NDArray[np.int64]
+Score = Callable[[NDArray[Any], NDArray[Any], Genes, Genes], NDArray[np.floating[Any]]]
+"""Scores (P,) of joint counts (P, bins, bins), both zeros (P,), genes a and genes b (P,); NaN where the screen would
+stop a pair. The genes are for networks that look at their neighbours too, which stay as they are."""
 
 
 def sample_candidates(n_pairs: int, seed: int, decoys: int = DECOYS) -> NDArray[np.int64]:

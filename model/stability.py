@@ -178,12 +178,16 @@ def resample_task(
             pairs = run.gene_a[some], run.gene_b[some]
             genes = WholeGenes.read(reader, np.concatenate(pairs))
             counts = count_grouped(genes, genes, pairs, group, codes.binning.bins)
-            parts.append(score_resamples(weights, counts, codes.n_cells, score))
+            parts.append(score_resamples(weights, counts, pairs, codes.n_cells, score))
     return np.concatenate(parts, axis=1)
 
 
 def score_resamples(
-    weights: NDArray[np.int64], counts: tuple[NDArray[np.uint32], NDArray[np.uint32]], n_cells: int, score: Score
+    weights: NDArray[np.int64],
+    counts: tuple[NDArray[np.uint32], NDArray[np.uint32]],
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    n_cells: int,
+    score: Score,
 ) -> Real:
     """Scores of pairs in resamples, (N, P), from the counts of the groups; some thousand images at a time.
 
@@ -193,12 +197,15 @@ def score_resamples(
         How often each resample holds each group.
     counts : (M, P, bins, bins), (M, P)
         Of `pipeline.pairwise.count_grouped`.
+    pairs : (P,), (P,)
+        Genes a and genes b.
     """
     n_pairs, parts = counts[1].shape[1], []
     together = max(IMAGES_AT_ONCE // n_pairs, 1)
     for at in range(0, len(weights), together):
         images, both_zero = (weighted_sums(weights[at : at + together], part, n_cells) for part in counts)
-        scores = score(images.reshape(-1, *images.shape[2:]), both_zero.ravel())
+        genes = (np.tile(gene, len(images)) for gene in pairs)
+        scores = score(images.reshape(-1, *images.shape[2:]), both_zero.ravel(), *genes)
         parts.append(scores.reshape(-1, n_pairs).astype(np.float64))
     return np.concatenate(parts)
 

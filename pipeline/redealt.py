@@ -67,7 +67,7 @@ def deal_places(stratum: NDArray[np.uint8], seed: int, deal: int) -> NDArray[np.
 
 def count_decoys(
     reader: GeneReader, run: PairRun, place: NDArray[np.int32]
-) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
+) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]]:
     """Joint counts of pairs whose gene b has been dealt anew, some hundred pairs at a time.
 
     Parameters
@@ -81,10 +81,12 @@ def count_decoys(
         Row = bin of gene b, column = bin of gene a.
     (P,) uint32
         Cells in which neither gene is expressed.
+    (P,), (P,) int64
+        Genes a and b, as genes of the matrix.
     """
     together = np.zeros(place.size, np.uint8)
     for some in within_memory(reader, run, PAIRS_AT_ONCE):
         pairs = run.gene_a[some], run.gene_b[some]
         genes = WholeGenes.read(reader, np.concatenate(pairs))
         counts, both_zero = count_grouped(genes, genes.dealt(place), pairs, together, reader.codes.binning.bins)
-        yield counts[0], both_zero[0]
+        yield counts[0], both_zero[0], *pairs

@@ -99,7 +99,8 @@ def test_decoys_are_counted_as_by_histogram2d_and_keep_the_margins(codes, dense,
     monkeypatch.setattr(redealt, "PAIRS_AT_ONCE", 100)
     reader = GeneReader(codes, Portion(40, 1, 0, 0) if slabs else whole_portion(codes))
     parts = list(count_decoys(reader, run, place))
-    counts, both_zero = (np.concatenate(column) for column in zip(*parts, strict=True))
+    counts, both_zero, *genes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    np.testing.assert_array_equal(genes, [run.gene_a, run.gene_b])
     dealt = np.empty_like(dense)
     dealt[place] = dense
     both = np.concatenate([dense, dealt], axis=1)

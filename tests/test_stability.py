@@ -132,9 +132,9 @@ def test_the_spread_is_that_of_a_bootstrap_over_cells(tmp_path):
     rng, edges, full = np.random.default_rng(0), codes.array("edges"), []
     for _ in range(150):
         drawn = expression[rng.integers(0, 440, 440)]
-        full.append(trend(joint_counts(drawn, edges, gene_a, gene_b).astype(np.int64), None))
+        full.append(trend(joint_counts(drawn, edges, gene_a, gene_b).astype(np.int64)))
     images = grouped(codes, gene_a, gene_b, deal_groups(440, seed=0))
-    found = score_resamples(draw_weights(64, 400, seed=0), images, 440, trend)
+    found = score_resamples(draw_weights(64, 400, seed=0), images, (gene_a, gene_b), 440, trend)
     assert found.std(0, ddof=1).mean() == pytest.approx(np.std(full, 0, ddof=1).mean(), rel=0.15)
     np.testing.assert_allclose(found.std(0, ddof=1), np.std(full, 0, ddof=1), rtol=0.45)
     np.testing.assert_allclose(found.mean(0), np.mean(full, 0), atol=0.01)
@@ -145,8 +145,8 @@ def test_strong_pairs_stay_and_chance_ones_come_and_go(tmp_path):
     codes = encoded(store_expression(tmp_path / "e.zarr", expression), tmp_path / "c.zarr")
     a, b = (side.astype(np.int32) for side in np.triu_indices(24, 1))
     pairs, together = Pairs(a, b, np.zeros(a.size, np.int8)), module[a] == module[b]
-    counts, both_zero = count_pairs(codes, a.astype(np.int64), b.astype(np.int64))
-    score, stages = trend(counts, both_zero), Stages()
+    counts, _ = count_pairs(codes, a.astype(np.int64), b.astype(np.int64))
+    score, stages = trend(counts), Stages()
     resampling = Resampling(40, best=60)  # of which 36 depend on each other
     found = resample_best(codes, pairs, score, TREND, resampling, whole_portion(codes), None, stages)
     assert together.sum() == 36
