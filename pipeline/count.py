@@ -166,7 +166,7 @@ class GeneReader:
 _held = local()  # a reader a thread: the memory of a task was planned for a thread
 
 
-def _reader(codes: Codes, portion: Portion) -> GeneReader:
+def held_reader(codes: Codes, portion: Portion) -> GeneReader:
     """The reader of this thread, kept while its tasks are of one job."""
     if getattr(_held, "reader", None) is None or (_held.reader.codes, _held.reader.portion) != (codes, portion):
         keep_freed_memory()
@@ -184,7 +184,7 @@ def warm_up() -> None:
 
 def count_task(target: str, codes_path: str, portion: Portion, task: Task) -> Spent:
     """Count, write and receipt the shards of one task. Runs on a worker, any number of times."""
-    images, reader = open_images(target, complete=False), _reader(open_codes(Path(codes_path)), portion)
+    images, reader = open_images(target, complete=False), held_reader(open_codes(Path(codes_path)), portion)
     spent, read_before, writing = Spent(), reader.chunks_read, deque[Future[Spent]]()
     with ThreadPoolExecutor(1) as writer:
         for start in range(0, len(task.shards), portion.shards):

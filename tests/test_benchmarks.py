@@ -18,6 +18,7 @@ from benchmarks import (
     prediction,
     scheduler,
     scoring,
+    stability,
     stream,
 )
 from model.spec import Training
@@ -136,6 +137,14 @@ def test_the_bootstrap_of_a_small_test_fold():
     assert (found["rows"], found["resamples"]) == (2_000, 20)
     assert found["cpu_s"] > 0 < found["peak_gb"]
     assert "AUROC" in found["verdict"]
+
+
+def test_the_cost_of_resamples_and_of_decoys(tmp_path):
+    found = stability.measure(tmp_path, 200, 60, 0.3, 240, 10, 3, 50)
+    assert found["pairs"] == 4 * 59
+    assert (found["bootstrap"]["pairs"], found["bootstrap"]["images"], found["fdr"]["decoys"]) == (20, 60, 50)
+    for part in ("predicted", "bootstrap", "fdr"):
+        assert found[part]["s"] >= found[part]["network_s"] > 0
 
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
