@@ -195,10 +195,18 @@ def _passing(block: Columns, wanted: Wanted, threshold: float) -> Columns:
 
 def _pointed(block: Columns, taken: list[str]) -> Columns:
     """Pairs as edges, backwards where the network says so."""
+    source, target = ends_of(block)
+    known = {name: block[name].astype(np.float32) for name in taken}
+    return {"source": source, "target": target, "weight": block["score"], **known}
+
+
+def ends_of(block: Columns) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Source and target of each pair: gene_a and gene_b, the other way round where the network says so."""
     a, b = block["gene_a"], block["gene_b"]
-    back = block["forward"] < 0.5 if "forward" in block else np.zeros(a.size, bool)
-    ends = {"source": np.where(back, b, a), "target": np.where(back, a, b), "weight": block["score"]}
-    return ends | {name: block[name].astype(np.float32) for name in taken}
+    if "forward" not in block:
+        return a, b
+    back = block["forward"] < 0.5
+    return np.where(back, b, a), np.where(back, a, b)
 
 
 def _trimmed(held: list[Columns], wanted: Wanted) -> list[Columns]:

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from model.edges import Edges, choose_edges, columns_of
+from model.edges import Edges, choose_edges
 from model.figures import pair_figure
+from model.report import probability
 from model.scores import read_facts
 from model.wanted import Wanted
 from pipeline.codes import Codes, open_codes
@@ -102,15 +103,11 @@ def scored_edge(scores: Path, gene_a: str, gene_b: str) -> Edges:
         raise InputError(
             f"{scores} holds no pair of {gene_a} and {gene_b}; names are as in the matrix, and not every pair is there."
         )
-    row = rows[0]
-    columns = {
-        name: np.array([np.nan if row[name] is None else row[name]], np.float32)
-        for name in SHOWN
-        if row.get(name) is not None
-    }
-    weight = np.array([np.nan if row["score"] is None else row["score"]], np.float32)
-    ends = (np.array([at], np.int32) for at in (0, 1))
-    return Edges((gene_a, gene_b), *ends, weight, columns, "forward" in columns_of(scores))
+    row = {name: np.nan if value is None else value for name, value in rows[0].items()}
+    columns = {name: np.array([row[name]], np.float32) for name in SHOWN if name in row}
+    source, target = np.array([0], np.int32), np.array([1], np.int32)
+    weight = np.array([row["score"]], np.float32)
+    return Edges((gene_a, gene_b), source, target, weight, columns, "forward" in row)
 
 
 def draw_evidence(found: Evidence) -> Figure:
@@ -124,7 +121,7 @@ def draw_evidence(found: Evidence) -> Figure:
 def title_of(edges: Edges, row: int) -> str:
     """Score and correlation of an edge in a few letters."""
     score, correlation = float(edges.weight[row]), edges.columns.get("correlation", np.full(len(edges), np.nan))[row]
-    words = "not scored" if np.isnan(score) else f"score {score:.3f}"
+    words = "not scored" if np.isnan(score) else f"score {probability(score)}"
     return words if np.isnan(correlation) else f"{words}, ρ {correlation:+.2f}".replace("-", "−")
 
 

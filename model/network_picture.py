@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from model.edge_graph import graph_of
 from model.edges import Edges
-from model.figures import INK, LINE, MUTED, NEGATIVE, POSITIVE, styled
+from model.figures import INK, LINE, MUTED, NEGATIVE, PAPER, POSITIVE, styled
 
 WIDTH = 10.6  # inches, as wide as the page
 SPACING = 0.85  # inches between neighbours in a part
-MARGIN = (0.62, 0.34)  # inches around a part, for labels to its sides and above
+MARGIN = (0.85, 0.34)  # inches around a part, for labels to its sides and above
 LETTER = (0.068, 0.14)  # inches: a letter's mean width, a line's height
+MOST_EXACT = 150  # genes of a part from which on a layout by all distances takes too long
+CURVE = "arc3,rad=0.09"  # so that two edges in one line do not look like a single one
 APART = 0.09  # inches from a node's middle to its label
 
 Places = dict[str, NDArray[np.float64]]
@@ -47,7 +49,8 @@ def network_figure(edges: Edges, *, regulators: bool, seed: int = 0) -> Figure:
     _draw_edges(axes, graph, places)
     _draw_nodes(axes, graph, places)
     for gene, (x, y), align in label_places(graph, places):
-        axes.text(x, y, gene, ha=align, va="center", fontsize=8, parse_math=False, zorder=4)
+        text = axes.text(x, y, gene, ha=align, va="center", fontsize=8, parse_math=False, zorder=4)
+        text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4})
     _add_key(figure, regulators=regulators, directed=edges.directed)
     return figure
 
@@ -57,11 +60,14 @@ def network_figure(edges: Edges, *, regulators: bool, seed: int = 0) -> Figure:
 
 def lay_out(graph: nx.Graph, seed: int) -> tuple[Places, float]:
     """Place of each gene in inches, and the height that is needed: parts in rows, the largest first."""
-    parts = sorted(nx.connected_components(graph.to_undirected()), key=lambda part: (-len(part), min(part)))
+    near = nx.Graph()  # without weights: the score says how sure an edge is, not how long
+    near.add_nodes_from(sorted(graph))
+    near.add_edges_from(sorted(map(sorted, graph.edges)))
+    parts = sorted(nx.connected_components(near), key=lambda part: (-len(part), min(part)))
     places: Places = {}
     left = top = lowest = 0.0
     for part in parts:
-        own = lay_out_part(graph.subgraph(sorted(part)), seed)
+        own = lay_out_part(near, sorted(part), seed)
         width, height = _size(own)
         if left > 0 and left + width > WIDTH:
             left, top = 0.0, lowest
@@ -71,17 +77,16 @@ def lay_out(graph: nx.Graph, seed: int) -> tuple[Places, float]:
     return {gene: np.array([x, lowest - y]) for gene, (x, y) in places.items()}, lowest
 
 
-def lay_out_part(part: nx.Graph, seed: int) -> Places:
+def lay_out_part(near: nx.Graph, genes: list[str], seed: int) -> Places:
     """One connected part from (0, 0) on, in inches, lying down rather than standing."""
-    genes = list(part)
     if len(genes) == 2:
         return {genes[0]: np.array([0.0, 0.0]), genes[1]: np.array([0.0, 0.62])}
+    part = nx.Graph()  # not a subgraph, whose order is that of a set and differs from run to run
+    part.add_nodes_from(genes)
+    part.add_edges_from((a, b) for a in genes for b in sorted(near[a]))
     first = nx.circular_layout(part)
-    near = nx.Graph(part.to_undirected())
-    nx.set_edge_attributes(near, 1.0, "weight")  # the score says how sure an edge is, not how long
-    found = (
-        nx.kamada_kawai_layout(near, pos=first) if len(genes) <= 150 else nx.spring_layout(near, pos=first, seed=seed)
-    )
+    small = len(genes) <= MOST_EXACT
+    found = nx.kamada_kawai_layout(part, pos=first) if small else nx.spring_layout(part, pos=first, seed=seed)
     at = np.array([found[gene] for gene in genes])
     at = _lying(at - at.mean(0))
     at = at * (SPACING / max(_nearest(at), 1e-9)) if len(genes) > 2 else at
@@ -162,9 +167,12 @@ def _covered(box: Box, taken: list[Box], along: NDArray[np.float64]) -> float:
 def _draw_edges(axes: Axes, graph: nx.Graph, places: Places) -> None:
     style = "-|>,head_length=3,head_width=1.6" if graph.is_directed() else "-"
     for a, b, known in graph.edges(data=True):
+        (x, y), (z, w) = places[a].tolist(), places[b].tolist()
         colour = NEGATIVE if known.get("correlation", 0.0) < 0 else POSITIVE
-        line = FancyArrowPatch(places[a], places[b], arrowstyle=style, shrinkA=4, shrinkB=5, color=colour)
-        line.set(linewidth=0.7 + 1.5 * known["weight"], alpha=0.75, zorder=2)
+        line = FancyArrowPatch(
+            (x, y), (z, w), arrowstyle=style, shrinkA=4, shrinkB=5, color=colour, connectionstyle=CURVE
+        )
+        line.set(linewidth=0.4 + 1.2 * known["weight"], alpha=0.75, zorder=2)
         axes.add_patch(line)
 
 
@@ -178,14 +186,13 @@ def _draw_nodes(axes: Axes, graph: nx.Graph, places: Places) -> None:
 
 def _add_key(figure: Figure, *, regulators: bool, directed: bool) -> None:
     """What the marks mean, above the picture."""
-    dot = {"linestyle": "", "markersize": 5.5}
     marks = [
         Line2D([], [], color=POSITIVE, linewidth=2, label="correlation above 0"),
         Line2D([], [], color=NEGATIVE, linewidth=2, label="below 0"),
     ]
     if regulators:
-        marks.append(Line2D([], [], color=INK, marker="s", label="regulator", **dot))
-        marks.append(Line2D([], [], color=MUTED, marker="o", label="target", **dot))
+        marks.append(Line2D([], [], color=INK, marker="s", linestyle="", markersize=5.5, label="regulator"))
+        marks.append(Line2D([], [], color=MUTED, marker="o", linestyle="", markersize=5.5, label="target"))
     width = "arrow: direction as told by the network" if directed else "no direction told"
     marks.append(Line2D([], [], color=LINE, linewidth=1, label=f"thicker: higher score; {width}"))
     figure.legend(handles=marks, loc="upper left", ncols=len(marks), borderaxespad=0.2, handlelength=1.6, fontsize=8)
