@@ -383,8 +383,9 @@ def stability_words(best: Edges | None, stability: Mapping[str, Any] | None) -> 
     steady = steady[~np.isnan(steady)]
     if not steady.size:
         return ""
-    median = f"Of the best {steady.size} pairs, the median rank stability is {number(float(np.median(steady)))}"
-    return " ".join([f"{median}, the lowest {number(float(steady.min()))}.", *_sentences(stability)])
+    median, lowest = number(float(np.median(steady))), number(float(steady.min()))
+    ours = f"Of the best {steady.size} pairs, the median rank stability is {median}, the lowest {lowest}."
+    return " ".join(_sentences(stability)) or ours
 
 
 def _sentences(facts: Mapping[str, Any] | None) -> Sequence[str]:
