@@ -9,6 +9,7 @@ from benchmarks import (
     codecs,
     encode,
     exact,
+    export,
     growth,
     heatmaps,
     ingest,
@@ -143,3 +144,10 @@ def test_networks(name):
     found = networks.measure(name, networks.Size(16, 4, 3), 0.0, Training())
     assert found["parameters"] > 10_000
     assert min(found["train_images_per_s"], found["predict_images_per_s"]) > 0
+
+
+def test_export(tmp_path):
+    found = export.measure(tmp_path, pairs=3000, genes=60, best=50, formats=("all.tsv", "best.h5ad"))
+    assert 2700 < found["all.tsv"]["edges"] < 3000
+    assert found["best.h5ad"]["edges"] == 50
+    assert found["best.h5ad"]["peak_mb"] >= found["best.h5ad"]["idle_mb"] > 0

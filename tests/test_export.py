@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 from anndata.io import write_elem
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_fixtures import run_command
 from scipy import sparse
@@ -100,6 +100,7 @@ def listed(found):
 limits = st.none() | st.integers(1, 12)
 
 
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 5), rows=st.integers(5, 60), directed=st.booleans(), both=st.booleans(), new=st.booleans(),
     top=limits, per_regulator=limits, threshold=st.none() | st.just(0.31), precise=st.booleans(),
