@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from model.spec import Recipe, Rendering, Search, Splitting, Training
 from model.spec import preset as recipe_preset
+from model.wanted import Wanted
 from pipeline.errors import InputError, JobError
 from pipeline.spec import Atlas, Binning, Compute, PairSource, Planting
 
@@ -323,30 +324,39 @@ def heatmaps(
 
 @app.command
 def show(
-    images: Any, gene_a: str, gene_b: str, /, *, output: Annotated[Path | None, Parameter(alias="-o")] = None
+    images: Any,
+    gene_a: str | None = None,
+    gene_b: str | None = None,
+    /,
+    *,
+    k: Annotated[int, Parameter(alias="-k")] = 12,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
 ) -> Path:
-    """Draw the heatmap of a pair, and beneath it where it departs from independence.
+    """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
 
     Parameters
     ----------
     images
-        Image store.
+        Image store, or the file of scores (.parquet) that `predict` made, whose pairs are counted again from its codes.
     gene_a, gene_b
-        Names as in the store; the pair is found in either order.
+        Names as in the store; the pair is found in either order. Absent, of a file of scores: the best pairs that are
+        not known to be edges.
+    k
+        How many of those are drawn.
     output
-        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png.
+        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
     """
+    if str(images).endswith(".parquet"):
+        return _show_scores(Path(images), gene_a, gene_b, k, output)
     from model.figures import pair_figure
     from pipeline.images import find_pair, open_images
 
+    if gene_a is None or gene_b is None:
+        raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
     store = open_images(_path(images))
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
-    output = output or Path(f"{gene_a}-{gene_b}.png")
-    if output.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
-    if not output.parent.is_dir():
-        raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
+    output = _picture(output, f"{gene_a}-{gene_b}.png")
     label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
         int(store.array("label")[row])
     ]
@@ -535,19 +545,73 @@ def tune(
 
 @app.command
 def report(run: Path, /) -> Path:
-    """Build the report of a run again; of several repeats, the overview.
+    """Build the report of a run again; of several repeats, the overview; of predictions, what was found.
 
     Parameters
     ----------
     run
-        Folder that `train` or `evaluate` made.
+        Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
     """
+    if Path(run).suffix == ".parquet":
+        from model.findings import write_findings
+
+        path = write_findings(Path(run), None)
+        _say(False, f"wrote {path}")
+        return path
     from model.overview import holds_repeats, write_overview
     from model.report import write_report
 
     path = (write_overview if holds_repeats(Path(run)) else write_report)(Path(run))
     _say(False, f"wrote {path}")
     return path
+
+
+@app.command
+def export(
+    scores: Path,
+    file: Path,
+    /,
+    *,
+    format: Literal["scenic", "beeline", "decoupler", "cytoscape", "sif", "graphml", "parquet", "anndata", "genernib"]
+    | None = None,
+    wanted: Annotated[Wanted, Flat] = Wanted(),
+    signed: bool = False,
+    expression: Any = None,
+    dataset_id: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Write the edges of a prediction as the file that another tool reads.
+
+    Parameters
+    ----------
+    scores
+        File that `predict` made.
+    file
+        File to write. Its suffix decides the format: .csv and .tsv SCENIC's adjacencies, rankedEdges.csv BEELINE's,
+        .graphml, .sif, .parquet, .h5ad AnnData.
+    format
+        For what the suffix does not tell: `decoupler`, `cytoscape` (a table of edges), `beeline`, `genernib`.
+    signed
+        Weights get the sign of the correlation (`decoupler`, `genernib`).
+    expression
+        Matrix that is copied into the .h5ad and gets the edges in `varp`. Absent: the genes alone.
+    dataset_id
+        geneRNIB's name of the data set. Absent: that of the matrix.
+    overwrite
+        Replace an existing file.
+    quiet
+        Print no summary.
+    """
+    from model.export import export_scores
+
+    file = Path(file)
+    name, edges = export_scores(
+        Path(scores), file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
+        overwrite=overwrite,
+    )  # fmt: skip
+    _say(quiet, f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}")
+    return file
 
 
 @app.command
@@ -716,6 +780,31 @@ def _on_disk(expression: Any, images: Path) -> Any:
     path = images.with_name(f"{images.stem}.expression.zarr")
     ingest(expression, path, preset="none", overwrite=True, quiet=True)
     return path
+
+
+def _picture(output: Path | None, name: str) -> Path:
+    """Where a picture goes, checked."""
+    output = output or Path(name)
+    if output.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
+    if not output.parent.is_dir():
+        raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
+    return output
+
+
+def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Path | None) -> Path:
+    """One pair of a file of scores, or the best new ones, as picture."""
+    from model.evidence import draw_evidence, show_scores
+
+    if gene_a is not None and gene_b is None:
+        raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
+    pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
+    output = _picture(output, f"{scores.stem}-best.png" if pair is None else f"{gene_a}-{gene_b}.png")
+    found = show_scores(scores, pair, k)
+    draw_evidence(found).savefig(output)
+    best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
+    _say(False, f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
+    return output
 
 
 def _listed(registry: "dict[str, DataSet]", place: "Place") -> list[str]:

@@ -9,6 +9,7 @@ from benchmarks import (
     codecs,
     encode,
     exact,
+    export,
     growth,
     heatmaps,
     ingest,
@@ -162,3 +163,10 @@ def test_scoring_figures():
     gains = found["pairnet"]["images_per_s_of_one_core"]
     assert gains.pop("largest_difference") < 1e-5
     assert min(gains.values()) > 0
+
+
+def test_export(tmp_path):
+    found = export.measure(tmp_path, pairs=3000, genes=60, best=50, formats=("all.tsv", "best.h5ad"))
+    assert 2700 < found["all.tsv"]["edges"] < 3000
+    assert found["best.h5ad"]["edges"] == 50
+    assert found["best.h5ad"]["peak_mb"] >= found["best.h5ad"]["idle_mb"] > 0
