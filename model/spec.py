@@ -238,6 +238,35 @@ class Search:
             _require(bool(getattr(self, name)), f"{name} is empty: there is nothing to choose from; give one or more.")
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """How candidate pairs are scored with a trained network.
+
+    Parameters
+    ----------
+    prior
+        Share of edges that is expected among the candidates; the scores are probabilities at it. Absent: the share
+        among the pairs that the network was trained on.
+    screen
+        Share of the candidates, those whose counts depend most on each other, that the network looks at; the others get
+        no score. Absent: all.
+    device
+        `auto`, `cpu`, `cuda` or `mps`.
+    """
+
+    prior: float | None = None
+    screen: float | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _require(self.prior is None or 0 < self.prior < 1,
+                 f"prior is {self.prior}: the share of edges among the candidates lies between 0 and 1, where either "
+                 "would leave nothing to tell; leave it out for that of the training.")  # fmt: skip
+        _require(self.screen is None or 0 < self.screen <= 1,
+                 f"screen is {self.screen}: the share of the candidates that the network looks at lies above 0 and is "
+                 "1 at most; leave it out for all of them.")  # fmt: skip
+
+
 DEEP_CELL = Recipe(
     Rendering(channels="counts", sigma=16.0, drop_both_zero=True),
     Splitting(split="pair"),
