@@ -713,7 +713,7 @@ def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource | None) -> tuple[Any, Path]:
+def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource | None) -> tuple[Any, Any]:
     """What `predict` reads, None for an image store, and the file that it writes."""
     if images is None and len(paths) != 2:
         raise InputError(f"predict takes three paths, RUN EXPRESSION.zarr OUT.parquet, or two with --images "
@@ -723,7 +723,7 @@ def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource |
                          f"matrix; {1 + len(paths)} are given.")  # fmt: skip
     if images is not None and source is not None:
         raise InputError("an image store brings its own pairs: leave the source of pairs out, or give a matrix.")
-    return (None if images is not None else paths[0]), Path(paths[-1])
+    return (None if images is not None else paths[0]), paths[-1]
 
 
 def _clear_demo(out: Path) -> None:

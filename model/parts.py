@@ -8,7 +8,7 @@ numbers; pairs are read from the job's folder, images never touch the disk.
 import hashlib
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from model.direction import forward_share
 from model.repeatable import one_thread
 from model.scorer import Scorer, load_scorer
 from pipeline.codes import open_codes
-from pipeline.count import Spent, count_rows, held_reader, warm_up
+from pipeline.count import PAIR, Spent, count_rows, held_reader, warm_up
 from pipeline.errors import JobError
 from pipeline.images import open_images
 from pipeline.memory import Portion
@@ -40,12 +40,96 @@ Images = tuple[NDArray[np.integer], NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The candidates and their scores as they lie on disk while a job is under way.
+
+    Parameters
+    ----------
+    folder
+        Where the pairs lie and the parts go.
+    n_pairs
+        Candidates.
+    size
+        Of a part, in pairs.
+    """
+
+    folder: str
+    n_pairs: int
+    size: int = PART_PAIRS
+
+    def __len__(self) -> int:
+        return -(-self.n_pairs // self.size)
+
+    def rows(self, part: int) -> range:
+        """The candidates of a part."""
+        return range(part * self.size, min((part + 1) * self.size, self.n_pairs))
+
+    def n_rows(self, parts: Iterable[int]) -> int:
+        """Candidates of some parts together."""
+        return sum(len(self.rows(part)) for part in parts)
+
+    def save_pairs(self, pairs: Pairs) -> None:
+        """Leave the candidates where tasks find them."""
+        for name in PAIR:
+            np.save(self._pair_file(name), getattr(pairs, name))
+
+    def pair_columns(self) -> dict[str, NDArray[np.int32]]:
+        """`gene_a` and `gene_b`, (P,) each, of which only the rows that are looked at are read."""
+        return {name: np.load(self._pair_file(name), mmap_mode="r") for name in PAIR}
+
+    def missing(self) -> list[int]:
+        """Parts without a receipt that fits them."""
+        return [
+            part
+            for part in range(len(self))
+            if not receipted([self._file(part)], self._receipt(part), self._facts(part))
+        ]
+
+    def write(self, part: int, columns: NDArray[Any]) -> int:
+        """Write a part and its receipt; returns the bytes on disk.
+
+        Raises
+        ------
+        JobError
+            What was read back differs from what was written.
+        """
+        content = io.BytesIO()
+        np.save(content, columns)
+        return write_receipted({self._file(part): content.getvalue()}, self._receipt(part), self._facts(part))
+
+    def read(self, parts: Iterable[int]) -> NDArray[Any]:
+        """Columns of some parts, one after the other: (P,) of `COLUMNS`; score NaN where the network did not look.
+
+        Raises
+        ------
+        JobError
+            A part is gone, or half of one.
+        """
+        try:
+            return np.concatenate([np.load(self._file(part)) for part in parts])
+        except (OSError, ValueError) as error:
+            raise JobError(f"a part in {self.folder} cannot be read ({error}); run the same command again.") from error
+
+    def _pair_file(self, name: str) -> Path:
+        return Path(self.folder, f"{name}.npy")
+
+    def _file(self, part: int) -> Path:
+        return Path(self.folder, "parts", f"{part}.npy")
+
+    def _receipt(self, part: int) -> Path:
+        return Path(self.folder, "receipts", f"{part}.json")
+
+    def _facts(self, part: int) -> dict[str, Any]:
+        return {"part": part, "rows": [self.rows(part).start, self.rows(part).stop]}
+
+
+@dataclass(frozen=True)
 class Job:
     """What all tasks of a prediction share.
 
     Parameters
     ----------
-    folder
+    parts
         Where the pairs lie and the parts go.
     run, network
         Folder of the trained network, and `network_hash` of what lay there when the job began.
@@ -61,11 +145,9 @@ class Job:
         Parts that are counted together, so that codes that do not fit in memory are read once for all of them.
     threshold
         Dependence from which a pair goes to the network; None: all do.
-    n_pairs
-        Candidates.
     """
 
-    folder: str
+    parts: Parts
     run: str
     network: str
     prior: float
@@ -75,7 +157,6 @@ class Job:
     portion: Portion | None
     parts_at_once: int
     threshold: float | None
-    n_pairs: int
 
 
 @dataclass
@@ -97,66 +178,6 @@ class Cost(Spent):
     scored: int = 0
 
 
-# ── the pairs and the parts on disk ──────────────────────────────────────────────────────────────────────────────────
-
-
-def save_pairs(folder: Path, pairs: Pairs) -> None:
-    """Leave the candidates where tasks find them."""
-    for name in ("gene_a", "gene_b"):
-        np.save(folder / f"{name}.npy", getattr(pairs, name))
-
-
-def part_rows(part: int, n_pairs: int) -> range:
-    """The candidates of a part."""
-    return range(part * PART_PAIRS, min((part + 1) * PART_PAIRS, n_pairs))
-
-
-def n_parts(n_pairs: int) -> int:
-    """Parts of so many candidates."""
-    return -(-n_pairs // PART_PAIRS)
-
-
-def is_finished(folder: Path, part: int, n_pairs: int) -> bool:
-    """Whether a part has a receipt, and the size that it names."""
-    return receipted([_part_file(folder, part)], _receipt(folder, part), _part_facts(part, n_pairs))
-
-
-def read_parts(folder: Path, parts: Iterator[int] | range) -> NDArray[Any]:
-    """Columns of some parts, one after the other: (P,) of `COLUMNS`; score NaN where the network did not look.
-
-    Raises
-    ------
-    JobError
-        A part is gone, or half of one.
-    """
-    try:
-        return np.concatenate([np.load(_part_file(folder, part)) for part in parts])
-    except (OSError, ValueError) as error:
-        raise JobError(f"a part of {folder} cannot be read ({error}); run the same command again.") from error
-
-
-def write_part(folder: Path, part: int, n_pairs: int, columns: NDArray[Any]) -> int:
-    """Write a part and its receipt; returns the bytes on disk."""
-    content = io.BytesIO()
-    np.save(content, columns)
-    return write_receipted(
-        {_part_file(folder, part): content.getvalue()}, _receipt(folder, part), _part_facts(part, n_pairs)
-    )
-
-
-def _part_file(folder: Path, part: int) -> Path:
-    return folder / "parts" / f"{part}.npy"
-
-
-def _receipt(folder: Path, part: int) -> Path:
-    return folder / "receipts" / f"{part}.json"
-
-
-def _part_facts(part: int, n_pairs: int) -> dict[str, Any]:
-    rows = part_rows(part, n_pairs)
-    return {"part": part, "rows": [rows.start, rows.stop]}
-
-
 # ── on the workers ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -168,16 +189,16 @@ def score_task(job: Job, task: Task) -> Cost:
     JobError
         The network is another one than when the job began; codes or images are damaged; the disk garbles.
     """
-    cost, folder = Cost(), Path(job.folder)
+    cost = Cost()
     with one_thread():  # of each worker: sums of floats depend on how many share them
         for start in range(0, len(task.shards), job.parts_at_once):
             group, at = slice(start, start + job.parts_at_once), 0
             counts, both_zero = _count(job, task, group, cost) if job.codes else _read(job, task.shards[group], cost)
             for part in task.shards[group]:
-                own = slice(at, at + len(part_rows(part, job.n_pairs)))
+                own = slice(at, at + len(job.parts.rows(part)))
                 columns = score_images(job, (counts[own], both_zero[own]), cost)
                 started = time.perf_counter()
-                cost.bytes_written += write_part(folder, part, job.n_pairs, columns)
+                cost.bytes_written += job.parts.write(part, columns)
                 cost.writing += time.perf_counter() - started
                 at = own.stop
     return cost
@@ -186,8 +207,7 @@ def score_task(job: Job, task: Task) -> Cost:
 def _count(job: Job, task: Task, group: slice, cost: Cost) -> Images:
     assert job.codes is not None
     assert job.portion is not None
-    genes = {name: np.load(Path(job.folder) / f"{name}.npy", mmap_mode="r") for name in ("gene_a", "gene_b")}
-    reader = held_reader(open_codes(Path(job.codes)), job.portion)
+    genes, reader = job.parts.pair_columns(), held_reader(open_codes(Path(job.codes)), job.portion)
     before = reader.chunks_read
     found = count_rows(reader, [t for tiles in task.tiles[group] for t in tiles], lambda n, a, b: genes[n][a:b], cost)
     cost.chunks_read += reader.chunks_read - before
@@ -198,7 +218,7 @@ def _read(job: Job, parts: tuple[int, ...], cost: Cost) -> Images:
     assert job.images is not None
     started = time.perf_counter()
     images = open_images(job.images, complete=False)
-    rows = np.concatenate([np.arange(r.start, r.stop) for r in (part_rows(part, job.n_pairs) for part in parts)])
+    rows = np.concatenate([np.r_[rows.start : rows.stop] for rows in map(job.parts.rows, parts)])
     found = read_images(images, rows)
     cost.reading += time.perf_counter() - started
     return found

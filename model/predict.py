@@ -16,20 +16,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from model.classifier import choose_device
 from model.evaluate import versions
 from model.origin import Origin
 from model.parts import (
     PART_PAIRS,
     Cost,
     Job,
+    Parts,
     edge_scores,
     held_scorer,
-    is_finished,
-    n_parts,
-    part_rows,
     prepare,
-    read_parts,
-    save_pairs,
     score_images,
     score_task,
 )
@@ -51,7 +48,7 @@ from pipeline.progress import Progress
 from pipeline.remote import local_target
 from pipeline.spec import Compute
 from pipeline.tiles import Task, block_density, even_runs, tiles_of
-from pipeline.workplace import Workplace, workplace
+from pipeline.workplace import workplace
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -150,8 +147,9 @@ def ask(run: Path, out: str | Path, options: Prediction, seed: int, *, overwrite
     ------
     InputError
         No trained network, or several; no prior; `out` does not end in .parquet, exists and may not be replaced, or is
-        something else than a file of scores.
+        something else than a file of scores; the device is not there.
     """
+    choose_device(options.device)
     asked = Asked(Trained.open(run), local_target(out).absolute(), options, seed)
     _ = asked.prior, asked.trained.binning
     _check_target(asked.out, overwrite=overwrite)
@@ -181,7 +179,7 @@ def predict_matrix(
     Raises
     ------
     InputError
-        As `pipeline.encode.encode_matrix`; a worker has too little memory; the device is not there.
+        As `pipeline.encode.encode_matrix`; a worker has too little memory.
     JobError
         Tasks failed, or the disk refuses; what is finished is kept.
     """
@@ -231,20 +229,19 @@ def _predict(origin: Origin, asked: Asked, setting: Setting) -> Outcome:
         limit = smallest_memory(setting.client, setting.compute)
         job = _job(origin, asked, place.path, limit)
         with one_thread():
-            held_scorer(job)  # refuses a device that is not there
             place.claim(_identity(origin, asked))
             facts = _facts(origin, asked)
             job, rate, more = _look_at_sample(job, origin, asked, setting)
             facts |= more
         place.keeps = True
-        save_pairs(place.path, origin.pairs)
+        job.parts.save_pairs(origin.pairs)
         outcome = _score(job, origin, rate, setting)
         # ── STABILITY: decoys (--fdr) and bootstrap of the best (--bootstrap, --top) ──────────────────────────────
         # columns and facts of theirs join here: decoys(codes, scorer, pairs, …), stability(codes, scorer, best, …)
         classes = int(asked.trained.facts["classes"])
         columns = ["gene_a", "gene_b", "label", "score", "dependence", "correlation"]
         columns = columns[:4] + (["forward"] if classes > 2 else []) + columns[4:]
-        write_scores(place.store, _joined(place, origin), columns, facts)
+        write_scores(place.store, _joined(job.parts, origin), columns, facts)
         place.publish(asked.out)
     # ── EXPORT: the report OUT.html is written here, from the finished file ────────────────────────────────────────
     return replace(outcome, facts=facts)
@@ -264,7 +261,7 @@ def _job(origin: Origin, asked: Asked, folder: Path, limit: int | None) -> Job:
     else:
         require_scoring_memory(need + 2 * PART_PAIRS * origin.binning.bins**2 * 4, limit)
     return Job(
-        folder=str(folder),
+        parts=Parts(str(folder), len(origin.pairs), PART_PAIRS),
         run=str(asked.trained.run),
         network=asked.trained.network,
         prior=asked.prior,
@@ -274,7 +271,6 @@ def _job(origin: Origin, asked: Asked, folder: Path, limit: int | None) -> Job:
         portion=share,
         parts_at_once=at_once,
         threshold=None,
-        n_pairs=len(origin.pairs),
     )
 
 
@@ -336,7 +332,7 @@ def _look_at_sample(
         kept = facts["screen"]["kept"]
         setting.say(screen_line(facts["screen"]))
     setting.progress.advance(rows.size)
-    return job, _part_seconds(origin, rate * kept), facts
+    return job, _part_seconds(job.parts, origin, rate * kept), facts
 
 
 def _seconds_a_pair(job: Job, images: tuple[NDArray[np.integer], NDArray[np.integer]]) -> float:
@@ -348,13 +344,13 @@ def _seconds_a_pair(job: Job, images: tuple[NDArray[np.integer], NDArray[np.inte
     return (time.perf_counter() - started) / len(some[0])
 
 
-def _part_seconds(origin: Origin, scoring: float) -> NDArray[np.float64]:
-    """What each part should take on one worker."""
-    rates, n_pairs = Rates(writing=DERIVING_SECONDS + scoring), len(origin.pairs)
+def _part_seconds(parts: Parts, origin: Origin, scoring: float) -> NDArray[np.float64]:
+    """What each part should take on one worker, if the network takes so long for a pair."""
+    rates = Rates(writing=DERIVING_SECONDS + scoring)
     if origin.codes is None:
-        return np.array([len(part_rows(p, n_pairs)) for p in range(n_parts(n_pairs))]) * (rates.writing + 1e-5)
+        return np.array([len(parts.rows(part)) for part in range(len(parts))]) * rates.writing
     events = pair_events(origin.pairs, 1 - origin.codes.array("dropout"), origin.n_cells)
-    return shard_seconds(events, PART_PAIRS, rates)
+    return shard_seconds(events, parts.size, rates)
 
 
 def _score(job: Job, origin: Origin, seconds: NDArray[np.float64], setting: Setting) -> Outcome:
@@ -365,20 +361,20 @@ def _score(job: Job, origin: Origin, seconds: NDArray[np.float64], setting: Sett
     JobError
         Tasks failed, or parts are missing at the end.
     """
-    folder, every = Path(job.folder), range(n_parts(job.n_pairs))
-    missing = [part for part in every if not is_finished(folder, part, job.n_pairs)]
+    parts, missing = job.parts, job.parts.missing()
     tasks = _tasks(job, origin, missing, seconds[missing], worker_threads(setting.client))
     if missing:
         on_every_worker(setting.client, prepare, job)
-    setting.progress.start("scoring pairs", sum(len(part_rows(part, job.n_pairs)) for part in missing))
+    setting.progress.start("scoring pairs", parts.n_rows(missing))
     cost = Cost()
     for task, spent in run_tasks(setting.client, score_task, tasks, job, usage=setting.usage):
-        setting.progress.advance(sum(len(part_rows(part, job.n_pairs)) for part in task.shards))
+        setting.progress.advance(parts.n_rows(task.shards))
         cost.add(spent)
-    if left := [part for part in missing if not is_finished(folder, part, job.n_pairs)]:
-        raise JobError(f"{folder}: {len(left)} of {len(every)} parts are missing (first: {left[0]}); run the same "
-                       "again.")  # fmt: skip
-    return Outcome({}, len(missing), len(every) - len(missing), cost, setting.usage)
+    if left := parts.missing():
+        raise JobError(
+            f"{parts.folder}: {len(left)} of {len(parts)} parts are missing (first: {left[0]}); run the same again."
+        )
+    return Outcome({}, len(missing), len(parts) - len(missing), cost, setting.usage)
 
 
 def _tasks(job: Job, origin: Origin, parts: list[int], seconds: NDArray[np.float64], workers: int) -> list[Task]:
@@ -386,18 +382,17 @@ def _tasks(job: Job, origin: Origin, parts: list[int], seconds: NDArray[np.float
     if not parts:
         return []
     wanted = min(TASK_SECONDS, float(seconds.sum()) / (TASKS_PER_WORKER * workers))
-    tiles = tiles_of(origin.pairs.gene_b, PART_PAIRS) if job.codes else [()] * n_parts(job.n_pairs)
+    tiles = tiles_of(origin.pairs.gene_b, job.parts.size) if job.codes else [()] * len(job.parts)
     runs = [tuple(parts[run]) for run in even_runs(seconds, wanted)]
     return [Task(run, tuple(tiles[part] for part in run)) for run in runs]
 
 
-def _joined(place: Workplace, origin: Origin) -> Iterator[pa.Table]:
+def _joined(parts: Parts, origin: Origin) -> Iterator[pa.Table]:
     """The rows of the file, some parts at a time."""
     pairs, names = origin.pairs, pa.array(origin.genes.astype(object), pa.string())
-    for start in range(0, n_parts(len(pairs)), JOINED_PARTS):
-        parts = range(start, min(start + JOINED_PARTS, n_parts(len(pairs))))
-        rows = slice(start * PART_PAIRS, part_rows(parts[-1], len(pairs)).stop)
-        found = read_parts(place.path, parts)
+    for start in range(0, len(parts), JOINED_PARTS):
+        some = range(start, min(start + JOINED_PARTS, len(parts)))
+        rows, found = slice(parts.rows(start).start, parts.rows(some[-1]).stop), parts.read(some)
         genes = {name: getattr(pairs, name)[rows].astype(np.int32) for name in ("gene_a", "gene_b")}
         yield pa.table(
             {name: pa.DictionaryArray.from_arrays(pa.array(index), names) for name, index in genes.items()}
