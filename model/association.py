@@ -61,7 +61,7 @@ def dependence(counts: Counts, correlation: Values) -> Values:
     likelihood, freedom = _likelihood_ratio(counts, _groups(counts.shape[1], SCREEN_BINS))
     cells = counts[:1].sum(dtype=np.float64)  # as many in every image
     ratio = np.sqrt(np.maximum(4 * likelihood, 0)) - np.sqrt(np.maximum(2 * freedom - 1, 0))
-    return np.maximum(np.sqrt(cells) * np.abs(correlation), ratio)
+    return np.asarray(np.maximum(np.sqrt(cells) * np.abs(correlation), ratio))
 
 
 def _contiguous(counts: Counts) -> NDArray[np.uint32]:
@@ -76,7 +76,7 @@ def _groups(bins: int, pooled: int) -> NDArray[np.int64]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _margins(image, margin_a, margin_b):
+def _margins(image, margin_a, margin_b):  # type: ignore[no-untyped-def]
     margin_a[:] = 0
     for kb in range(image.shape[0]):
         row, total = image[kb], 0.0
@@ -87,7 +87,7 @@ def _margins(image, margin_a, margin_b):
 
 
 @numba.njit(nogil=True, cache=True)
-def _rank(margin, cells, rank):
+def _rank(margin, cells, rank):  # type: ignore[no-untyped-def]
     """Average rank of the cells of each bin, from the middle one; returns the sum of squares over cells."""
     before, squares = 0.0, 0.0
     for k in range(margin.size):
@@ -98,7 +98,7 @@ def _rank(margin, cells, rank):
 
 
 @numba.njit(nogil=True, cache=True)
-def _spearman(counts):
+def _spearman(counts):  # type: ignore[no-untyped-def]
     bins = counts.shape[1]
     found = np.zeros(counts.shape[0])
     margin_a, margin_b, rank_a, rank_b = np.empty(bins), np.empty(bins), np.empty(bins), np.empty(bins)
@@ -119,7 +119,7 @@ def _spearman(counts):
 
 
 @numba.njit(nogil=True, cache=True)
-def _likelihood_ratio(counts, group):
+def _likelihood_ratio(counts, group):  # type: ignore[no-untyped-def]
     """Half of G, which is cells × information, and the degrees of freedom, of cells in groups of bins: (P,) each."""
     bins, n_groups = counts.shape[1], group[-1] + 1
     found, freedom = np.empty(counts.shape[0]), np.empty(counts.shape[0])

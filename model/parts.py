@@ -8,8 +8,8 @@ numbers; pairs are read from the job's folder, images never touch the disk.
 import hashlib
 import io
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,24 @@ class Parts:
     def pair_columns(self) -> dict[str, NDArray[np.int32]]:
         """`gene_a` and `gene_b`, (P,) each, of which only the rows that are looked at are read."""
         return {name: np.load(self._pair_file(name), mmap_mode="r") for name in PAIR}
+
+    def save_described(self, gene: NDArray[np.int64], described: NDArray[np.float32]) -> None:
+        """Leave what the network makes of genes, (G, F), where tasks find it; whole or not at all."""
+        np.save(self._pair_file("described_gene"), gene)
+        aside = self._pair_file(".described")
+        np.save(aside, described)
+        aside.replace(self._pair_file("described"))
+
+    @property
+    def has_described(self) -> bool:
+        """Whether the genes were described."""
+        return self._pair_file("described").exists()
+
+    def described(self, genes: NDArray[np.integer]) -> Callable[[slice], NDArray[np.float32]]:
+        """Of pairs, (P, 2) genes of the matrix, some at a time: (B, 2, F)."""
+        described = np.load(self._pair_file("described"), mmap_mode="r")
+        at = np.searchsorted(np.load(self._pair_file("described_gene")), genes)
+        return lambda some: np.asarray(described[at[some]])
 
     def missing(self) -> list[int]:
         """Parts without a receipt that fits them."""
@@ -145,6 +163,8 @@ class Job:
         Parts that are counted together, so that codes that do not fit in memory are read once for all of them.
     threshold
         Dependence from which a pair goes to the network; None: all do.
+    describes
+        Whether the network looks at the genes' neighbours too, and finds them described beside the pairs.
     """
 
     parts: Parts
@@ -157,6 +177,7 @@ class Job:
     portion: Portion | None
     parts_at_once: int
     threshold: float | None
+    describes: bool
 
 
 @dataclass
@@ -196,7 +217,7 @@ def score_task(job: Job, task: Task) -> Cost:
             counts, both_zero = _count(job, task, group, cost) if job.codes else _read(job, task.shards[group], cost)
             for part in task.shards[group]:
                 own = slice(at, at + len(job.parts.rows(part)))
-                columns = score_images(job, (counts[own], both_zero[own]), cost)
+                columns = score_images(job, (counts[own], both_zero[own]), _genes(job, part), cost)
                 started = time.perf_counter()
                 cost.bytes_written += job.parts.write(part, columns)
                 cost.writing += time.perf_counter() - started
@@ -214,6 +235,14 @@ def _count(job: Job, task: Task, group: slice, cost: Cost) -> Images:
     return found
 
 
+def _genes(job: Job, part: int) -> NDArray[np.int32] | None:
+    """Genes of a part's pairs, (P, 2), where the network asks for them."""
+    if not job.describes:
+        return None
+    rows, columns = job.parts.rows(part), job.parts.pair_columns()
+    return np.stack([columns[name][rows.start : rows.stop] for name in PAIR], axis=1)
+
+
 def _read(job: Job, parts: tuple[int, ...], cost: Cost) -> Images:
     assert job.images is not None
     started = time.perf_counter()
@@ -224,7 +253,7 @@ def _read(job: Job, parts: tuple[int, ...], cost: Cost) -> Images:
     return found
 
 
-def score_images(job: Job, images: Images, cost: Cost) -> NDArray[Any]:
+def score_images(job: Job, images: Images, genes: NDArray[np.integer] | None, cost: Cost) -> NDArray[Any]:
     """What the counts tell and what the network says, (P,) of `COLUMNS`; score and forward NaN where it did not look.
 
     Pairs that the screen keeps from the network are left out before batches are made of the others.
@@ -237,19 +266,27 @@ def score_images(job: Job, images: Images, cost: Cost) -> NDArray[Any]:
     kept = np.arange(len(counts)) if job.threshold is None else np.flatnonzero(columns["dependence"] >= job.threshold)
     if kept.size:
         chosen = (counts, both_zero) if kept.size == len(counts) else (counts[kept], both_zero[kept])
-        columns["score"][kept], columns["forward"][kept] = edge_scores(held_scorer(job), chosen)
+        described = None if genes is None else job.parts.described(genes[kept])
+        columns["score"][kept], columns["forward"][kept] = edge_scores(held_scorer(job), chosen, described)
     cost.deriving += derived - started
     cost.scoring += time.perf_counter() - derived
     cost.scored += kept.size
     return columns
 
 
-def edge_scores(scorer: Scorer, images: Images) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def edge_scores(
+    scorer: Scorer, images: Images, described: Callable[[slice], NDArray[np.float32]] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Probability of an edge, and the share of it that points from gene a to gene b, NaN without direction; (P,) each.
 
     Summed over the classes with an edge rather than 1 less that of none, whose last digits would tie small scores.
+
+    Parameters
+    ----------
+    described
+        As `model.scorer.Scorer` takes it. Absent: the network looks at the pair alone.
     """
-    classes = scorer(*images)
+    classes = scorer(*images, described)
     score = classes[:, 1:].sum(axis=1)
     # a network that blew up has no opinion, and says so with what is expected of any pair
     score = np.where(np.isfinite(score), score, scorer.prior)
@@ -289,5 +326,6 @@ def prepare(job: Job) -> None:
     bins = int(held_scorer(job).facts["bins"])
     blank = np.zeros((1, bins, bins), np.uint32), np.zeros(1, np.uint32)
     with one_thread():
-        score_images(job, blank, Cost())
-        edge_scores(held_scorer(job), blank)
+        score_images(replace(job, threshold=np.inf), blank, None, Cost())
+        if not job.describes:
+            edge_scores(held_scorer(job), blank)

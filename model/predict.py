@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from model.classifier import choose_device
+from model.classifier import choose_device, describe_genes
 from model.evaluate import versions
+from model.neighbours import codes_of, require_genes
 from model.origin import Origin
 from model.parts import (
     PART_PAIRS,
@@ -231,6 +232,7 @@ def _predict(origin: Origin, asked: Asked, setting: Setting) -> Outcome:
         with one_thread():
             place.claim(_identity(origin, asked))
             facts = _facts(origin, asked)
+            job = _with_described(job, origin)
             job, rate, more = _look_at_sample(job, origin, asked, setting)
             facts |= more
         place.keeps = True
@@ -271,6 +273,7 @@ def _job(origin: Origin, asked: Asked, folder: Path, limit: int | None) -> Job:
         portion=share,
         parts_at_once=at_once,
         threshold=None,
+        describes=False,
     )
 
 
@@ -282,6 +285,26 @@ def _portion(origin: Origin, limit: int | None, beside: int) -> tuple[Portion, i
     share = portion(codes.binning, codes.n_cells, density, limit, beside)
     whole = share.cells >= codes.n_cells
     return share, 1 if whole else max(share.shards * codes.binning.shard_pairs // PART_PAIRS, 1)
+
+
+def _with_described(job: Job, origin: Origin) -> Job:
+    """The job with its genes described, each once, where the network looks at their neighbours.
+
+    Raises
+    ------
+    InputError
+        As `model.neighbours.codes_of` and `model.neighbours.require_genes`.
+    """
+    scorer = held_scorer(job)
+    if not scorer.classifier.needs_neighbours:
+        return job
+    codes = origin.codes if origin.images is None else codes_of(origin.images)
+    assert codes is not None
+    require_genes(codes, codes.path)
+    if not job.parts.has_described:
+        gene = np.union1d(origin.pairs.gene_a, origin.pairs.gene_b).astype(np.int64)
+        job.parts.save_described(gene, describe_genes(scorer.classifier, codes, gene, scorer.device))
+    return replace(job, describes=True)
 
 
 def _identity(origin: Origin, asked: Asked) -> dict[str, Any]:
@@ -319,13 +342,14 @@ def _look_at_sample(
     rows = sample_rows(len(origin.pairs), asked.seed)
     setting.progress.start("sampling pairs", rows.size)
     images, facts = origin.read(rows), dict[str, Any]()
+    genes = np.stack([origin.pairs.gene_a[rows], origin.pairs.gene_b[rows]], axis=1) if job.describes else None
     # ── SHIFT: facts["shift"] and its sentences, told before the fan-out: shift(*images, codes, scorer, …) ─────────
     fraction = asked.options.screen
     if fraction is None or fraction == 1:
-        rate, kept = _seconds_a_pair(job, images), 1.0
+        rate, kept = _seconds_a_pair(job, images, genes), 1.0
     else:
         started = time.perf_counter()
-        columns = score_images(job, images, Cost())
+        columns = score_images(job, images, genes, Cost())
         rate = (time.perf_counter() - started) / rows.size
         job = replace(job, threshold=place_threshold(columns["dependence"], fraction))
         facts["screen"] = screen_facts(fraction, float(job.threshold or 0), columns["dependence"], columns["score"])
@@ -335,13 +359,17 @@ def _look_at_sample(
     return job, _part_seconds(job.parts, origin, rate * kept), facts
 
 
-def _seconds_a_pair(job: Job, images: tuple[NDArray[np.integer], NDArray[np.integer]]) -> float:
-    """How long the network takes for one of the images, here."""
-    some = images[0][:TIMED_PAIRS], images[1][:TIMED_PAIRS]
-    edge_scores(held_scorer(job), (some[0][:64], some[1][:64]))  # the first batch is slow
-    started = time.perf_counter()
-    edge_scores(held_scorer(job), some)
-    return (time.perf_counter() - started) / len(some[0])
+def _seconds_a_pair(
+    job: Job, images: tuple[NDArray[np.integer], NDArray[np.integer]], genes: NDArray[np.integer] | None
+) -> float:
+    """How long the network takes for one of the images, here; the first batch, which is slow, is not counted."""
+    seconds = 0.0
+    for some in (slice(64), slice(TIMED_PAIRS)):
+        described = None if genes is None else job.parts.described(genes[some])
+        started = time.perf_counter()
+        edge_scores(held_scorer(job), (images[0][some], images[1][some]), described)
+        seconds = (time.perf_counter() - started) / len(images[0][some])
+    return seconds
 
 
 def _part_seconds(parts: Parts, origin: Origin, scoring: float) -> NDArray[np.float64]:

@@ -43,9 +43,14 @@ def give_opinions(classifier, classes):
         x, y = stats.norm.cdf(rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], 200).T)
         images.append(np.histogram2d(x, y, bins=BINS, range=[[0, 1], [0, 1]])[0].T)
     last = [m for m in classifier.modules() if isinstance(m, torch.nn.Linear) and m.out_features == classes][-1]
+    counts, none = torch.tensor(np.array(images), dtype=torch.int32), torch.zeros(32, dtype=torch.int32)
     with torch.no_grad():
         last.bias.zero_()
-        logits = classifier(torch.tensor(np.array(images), dtype=torch.int32), torch.zeros(32, dtype=torch.int32))
+        if classifier.needs_neighbours:
+            classifier.network.head[1].weight[:, 512:] *= 0.02  # of the genes: real ones look unlike these
+        around = [counts[:1].expand(1, 11, -1, -1), none[:11][None]]
+        genes = classifier.describe(*around).expand(32, 2, -1) if classifier.needs_neighbours else None
+        logits = classifier(counts, none, genes)
         factor = 2 / logits.std(0).mean()
         last.weight *= factor
         last.bias -= logits.mean(0) * factor
@@ -190,6 +195,20 @@ def test_a_matrix_in_memory_is_written_beside_the_scores(folder, fused, tmp_path
     )  # fmt: skip
     pd.testing.assert_frame_equal(frame(tmp_path / "s.parquet"), frame(fused))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.codes.zarr", "s.expression.zarr", "s.parquet"]
+
+
+def test_a_network_that_looks_at_neighbours_finds_them(folder, tmp_path):
+    run = make_run(tmp_path / "run", network="deepdrim")
+    score(folder, tmp_path / "s.parquet", run=run)
+    found = frame(tmp_path / "s.parquet")
+    images, (classifier, _) = open_images(folder / "images.zarr"), load_classifier(run)
+    pairs, rows = images.pairs(), np.arange(images.spec.n_pairs)
+    raw = score_rows(classifier, images, rows, pairs.label, torch.device("cpu"), lambda _: None)
+    odds = raw * [(1 - NATURAL) / 0.75, NATURAL / 0.25]
+    np.testing.assert_allclose(found["score"], odds[:, 1] / odds.sum(axis=1), atol=1e-5)
+    assert found["score"].std() > 0.01
+    pairscape.predict(run, tmp_path / "i.parquet", images=folder / "images.zarr", compute=HERE, quiet=True)
+    pd.testing.assert_frame_equal(frame(tmp_path / "i.parquet"), found)
 
 
 def test_a_network_without_an_opinion_says_what_is_expected(folder, tmp_path):
