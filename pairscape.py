@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from model.spec import Recipe, Rendering, Search, Splitting, Training
+from model.spec import Prediction, Recipe, Rendering, Search, Splitting, Training
 from model.spec import preset as recipe_preset
 from model.wanted import Wanted
 from pipeline.errors import InputError, JobError
@@ -491,6 +491,74 @@ def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool 
 
 
 @app.command
+def predict(
+    run: Path,
+    /,
+    *paths: Any,
+    images: Any = None,
+    source: Annotated[PairSource | None, Flat] = None,
+    prediction: Annotated[Prediction, Flat] = Prediction(),
+    codes: Path | None = None,
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Score candidate pairs of any matrix with a trained network, without storing an image; resumes by itself.
+
+    Parameters
+    ----------
+    run
+        Folder that `train` made.
+    paths
+        Expression store (or any AnnData .zarr or .h5ad; in Python also an AnnData) and last the file of scores to
+        write, ending in .parquet. With `images`, only the file of scores.
+    images
+        Score the pairs of this image store, in place of a matrix.
+    codes
+        Where the encoded matrix is kept for reuse. Absent: beside the scores.
+    seed
+        Of the sample of candidates that is looked at first, of the split of the cells under `--labels replicate`, and
+        of the draw of negatives.
+    overwrite
+        Replace an existing file of scores, once the new one is complete.
+    quiet
+        No progress bars, no summary.
+
+    Returns
+    -------
+    dict
+        What the file of scores says of itself.
+    """
+    import time
+    from functools import partial
+
+    from model.predict import Setting, ask, predict_matrix, predict_store
+    from pipeline.heatmaps import resolve_request
+    from pipeline.images import open_images
+    from pipeline.matrix import open_expression
+    from pipeline.prior import with_network
+
+    expression, out = _matrix_and_scores(paths, images, source)
+    started, say = time.perf_counter(), partial(_say, quiet)
+    asked = ask(Path(run), out, prediction, seed, overwrite=overwrite)
+    if images is not None:
+        store = open_images(_path(images))
+        with _progress(quiet) as progress, _client(compute, quiet, [run, store.path], asked.out) as client:
+            done = predict_store(store, asked, Setting(compute, client, progress, say))
+    else:
+        reads = _on_disk(expression, asked.out)
+        matrix = open_expression(reads)
+        with with_network(_required(source), asked.out) as (source, notes):
+            request = resolve_request(matrix, source, seed)
+            say(*notes, *request.chosen.notes, _label_note(request))
+            with _progress(quiet) as progress, _client(compute, quiet, [run, reads], asked.out) as client:
+                done = predict_matrix(matrix, request, codes, asked, Setting(compute, client, progress, say))
+    say(*done.lines(asked.out, time.perf_counter() - started), f"report: {asked.out.with_suffix('.html')}")
+    return done.facts
+
+
+@app.command
 def tune(
     images: Any,
     study: Path,
@@ -746,6 +814,19 @@ def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     if len(found) < 2:
         raise InputError("ingest takes one matrix or several, and last the store to write: MATRIX EXPRESSION.zarr")
     return found
+
+
+def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource | None) -> tuple[Any, Any]:
+    """What `predict` reads, None for an image store, and the file that it writes."""
+    if images is None and len(paths) != 2:
+        raise InputError(f"predict takes three paths, RUN EXPRESSION.zarr OUT.parquet, or two with --images "
+                         f"IMAGES.zarr, RUN OUT.parquet; {1 + len(paths)} are given.")  # fmt: skip
+    if images is not None and len(paths) != 1:
+        raise InputError(f"with --images predict takes two paths, RUN OUT.parquet, as the store is in place of a "
+                         f"matrix; {1 + len(paths)} are given.")  # fmt: skip
+    if images is not None and source is not None:
+        raise InputError("an image store brings its own pairs: leave the source of pairs out, or give a matrix.")
+    return (None if images is not None else paths[0]), paths[-1]
 
 
 def _clear_demo(out: Path) -> None:

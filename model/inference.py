@@ -24,7 +24,7 @@ from model.winograd import Floats, WinogradConv
 # Pairs a batch, so that what the layers make of them stays in the caches: pairnet's maps are small.
 AT_ONCE, AT_ONCE_PAIRNET = 64, 256
 
-Probabilities = Callable[[Tensor, Tensor], Tensor]
+Probabilities = Callable[..., Tensor]
 
 
 def prepare(classifier: PairClassifier, device: torch.device) -> Probabilities:
@@ -40,7 +40,7 @@ def prepare(classifier: PairClassifier, device: torch.device) -> Probabilities:
     Callable
         (B, bins, bins) counts and (B,) both zeros, on the device, to (B, classes) probabilities, as
         `PairClassifier.probabilities` does within 1e-5. On another device than the CPU, and where the network
-        `needs_neighbours`, it is that very method.
+        `needs_neighbours`, it is that very method, which then takes what it makes of the genes too.
     """
     if device.type != "cpu" or classifier.needs_neighbours:
         return classifier.probabilities
