@@ -26,6 +26,7 @@ from pipeline.codes import open_codes
 from pipeline.count import PAIR, Spent, count_rows, held_reader, warm_up
 from pipeline.errors import JobError
 from pipeline.images import open_images
+from pipeline.malloc import keep_freed_memory
 from pipeline.memory import Portion
 from pipeline.pairs import Pairs
 from pipeline.reading import read_images
@@ -73,10 +74,15 @@ class Parts:
         """Leave the candidates where tasks find them."""
         for name in PAIR:
             np.save(self._pair_file(name), getattr(pairs, name))
+        np.save(self._pair_file("regulators"), np.unique(pairs.gene_a))
 
     def pair_columns(self) -> dict[str, NDArray[np.int32]]:
         """`gene_a` and `gene_b`, (P,) each, of which only the rows that are looked at are read."""
         return {name: np.load(self._pair_file(name), mmap_mode="r") for name in PAIR}
+
+    def regulators(self) -> NDArray[np.int32]:
+        """Genes a of the pairs, each once, ascending."""
+        return np.asarray(np.load(self._pair_file("regulators")))
 
     def save_described(self, gene: NDArray[np.int64], described: NDArray[np.float32]) -> None:
         """Leave what the network makes of genes, (G, F), where tasks find it; whole or not at all."""
@@ -339,16 +345,22 @@ def held_scorer(job: Job) -> Scorer:
 def _scorer(run: str, network: str, prior: float, device: str) -> Scorer:
     if network_hash(Path(run)) != network:
         raise JobError(f"{run} holds another network than when this job began; run the same command again for it.")
+    keep_freed_memory()
     return load_scorer(Path(run), prior, device)
 
 
-def prepare(job: Job) -> None:
-    """Load what the first task would load, the network and compiled code, so that what is timed next is scoring."""
-    if job.codes:
-        warm_up()
-    bins = int(held_scorer(job).facts["bins"])
+def prepare(job: Job) -> Cost:
+    """Load what the first task would load, network, compiled code and genes, so that what is timed next is scoring."""
+    cost, bins = Cost(), int(held_scorer(job).facts["bins"])
     blank = np.zeros((1, bins, bins), np.uint32), np.zeros(1, np.uint32)
     with one_thread():
         score_images(replace(job, threshold=np.inf), blank, None, Cost())
         if not job.describes:
             edge_scores(held_scorer(job), blank)
+    if job.codes:
+        assert job.portion is not None
+        warm_up()
+        started, reader = time.perf_counter(), held_reader(open_codes(Path(job.codes)), job.portion)
+        reader.read_ahead(job.parts.regulators())
+        cost.reading, cost.chunks_read = time.perf_counter() - started, reader.chunks_read
+    return cost

@@ -408,10 +408,13 @@ def _score(job: Job, origin: Origin, seconds: NDArray[np.float64], setting: Sett
     """
     parts, missing = job.parts, job.parts.missing()
     tasks = _tasks(job, origin, missing, seconds[missing], worker_threads(setting.client))
-    if missing:
-        on_every_worker(setting.client, prepare, job)
-    setting.progress.start("scoring pairs", parts.n_rows(missing))
     cost = Cost()
+    if missing:
+        setting.progress.start("starting workers", worker_threads(setting.client))
+        for spent in on_every_worker(setting.client, prepare, job):
+            setting.progress.advance(1)
+            cost.add(spent)
+    setting.progress.start("scoring pairs", parts.n_rows(missing))
     for task, spent in run_tasks(setting.client, score_task, tasks, job, usage=setting.usage):
         setting.progress.advance(parts.n_rows(task.shards))
         cost.add(spent)

@@ -118,6 +118,12 @@ class GeneReader:
             held.update(self._read(self._neighbours(chunk, missing), slab))
         return GeneCells.join([held[gene] for gene in genes.tolist()])
 
+    def read_ahead(self, genes: NDArray[np.integer]) -> None:
+        """Read genes, ascending, that many tiles will ask for; nothing where memory does not hold all genes."""
+        if self._keeps_all and self.portion.cells >= self.codes.n_cells:
+            for start in range(0, genes.size, GENES_AT_ONCE):
+                self.genes(genes[start : start + GENES_AT_ONCE], next(self.slabs()))
+
     def _neighbours(self, chunk: int, missing: NDArray[np.int64]) -> NDArray[np.int64]:
         """What to keep of a chunk that is unpacked: all of it if all genes can be kept, else the genes at hand."""
         whole = chunk * CHUNK_GENES + np.arange(CHUNK_GENES)

@@ -100,12 +100,21 @@ def run_tasks(
         ) from error
 
 
-def on_every_worker(client: Client | None, function: Callable[..., object], *arguments: Any) -> None:
-    """Call a function once in every worker process that is there now; without a cluster, in this process."""
+def on_every_worker(client: Client | None, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
+    """Call a function once for every thread of the workers that are there now, each in its place if it can be.
+
+    Without a cluster, once in this process. Results come as they are ready; the first failure is raised.
+    """
     if client is None:
-        function(*arguments)
-    else:
-        client.run(function, *arguments)
+        yield function(*arguments)
+        return
+    futures = [
+        client.submit(function, *arguments, workers=[worker], allow_other_workers=True, pure=False)
+        for worker, threads in client.nthreads().items()
+        for _ in range(threads)
+    ]
+    for ended in as_completed(futures):
+        yield ended.result()
 
 
 def in_order(results: Iterable[tuple[int, R]]) -> Iterator[R]:

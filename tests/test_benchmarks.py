@@ -16,6 +16,7 @@ from benchmarks import (
     kernel,
     networks,
     picture,
+    predict,
     prediction,
     scheduler,
     scoring,
@@ -23,7 +24,7 @@ from benchmarks import (
     stream,
 )
 from model.spec import Training
-from pipeline.spec import Atlas
+from pipeline.spec import Atlas, Compute
 
 
 def test_kernel_figures():
@@ -98,6 +99,17 @@ def test_prediction(tmp_path):
     assert (found["pairs"], found["shards"]) == (60 * 149, 2)
     assert found["encoded"]["gb_over_measured"] == pytest.approx(1, rel=0.25)
     assert found["sampled"]["s"] > 0 < found["measured_s"]
+
+
+@pytest.mark.cluster
+def test_predict_figures(tmp_path):
+    compute = Compute("threads", 2, "3GB")
+    found = predict.measure(tmp_path, 300, 120, 0.2, 2400, compute=compute, screen=0.5, plain_pairs=32)
+    assert found["pairs"] == 20 * 119
+    assert found["scored"] == pytest.approx(1190, rel=0.1)
+    assert 0 < found["counting_share"] < sum(found["share"].values()) == pytest.approx(1, abs=1e-3)
+    assert found["time_left"]["told_after_share"] >= 0.05
+    assert min(found["pairs_per_s"], found["plain_images_per_s"], *found["peak_gb_of_workers"]) > 0
 
 
 def test_growth_and_its_plot(tmp_path, monkeypatch):
