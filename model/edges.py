@@ -169,7 +169,7 @@ def choose_edges(path: Path, wanted: Wanted, also: Sequence[str] = ()) -> Edges:
 
 def _check(path: Path, wanted: Wanted, there: tuple[str, ...]) -> None:
     if wanted.max_q is not None and "q_value" not in there:
-        raise InputError(f"{path} holds no q-values, so none can be limited; predict with --fdr, or leave --max-q out.")
+        raise InputError(f"{path} holds no q-values to limit; predict with --q-values, or leave --max-q out.")
     if wanted.both_directions and "forward" in there:
         raise InputError(
             f"{path}: its network says which way an edge points, and the other way would be wrong; leave out "

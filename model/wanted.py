@@ -21,7 +21,7 @@ class Wanted:
         The same, placed where validation pairs of the training reached this share of true ones: a target that the file
         of scores has a threshold for, such as 0.9.
     max_q
-        Only pairs of at most this q-value, of a prediction made with --fdr.
+        Only pairs of at most this q-value, of a prediction made with --q-values.
     new
         Only pairs that are not known to be edges: of label 0, or of none.
     both_directions

@@ -340,7 +340,7 @@ BAD = {
     "both thresholds": Bad(["a.csv", "--precision", "0.5", "--threshold", "0.5"], ["give one of them"]),
     "unknown precision": Bad(["a.csv", "--precision", "0.7"], ["0.7", "0.5, 0.9", "--threshold"]),
     "precision never reached": Bad(["a.csv", "--precision", "0.99"], ["no score reached", "0.99"]),
-    "no q-values": Bad(["a.csv", "--max-q", "0.1"], ["no q-values", "--fdr"], "directed.parquet"),
+    "no q-values": Bad(["a.csv", "--max-q", "0.1"], ["no q-values", "--q-values"], "directed.parquet"),
     "both ways of a direction": Bad(["a.csv", "--both-directions"], ["which way"], "directed.parquet"),
     "nothing is left": Bad(["a.csv", "--threshold", "0.999"], ["none of its pairs", "threshold 0.999"]),
     "a sign for SCENIC": Bad(["a.csv", "--signed"], ["--signed", "decoupler", "scenic"]),

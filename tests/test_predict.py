@@ -22,6 +22,7 @@ from model import parts, predict
 from model.association import dependence, spearman
 from model.checkpoint import save_weights, write_config
 from model.classifier import PairClassifier, load_classifier, score_rows
+from model.inference import prepare
 from model.parts import network_hash
 from model.scores import ALWAYS, read_facts, read_scores
 from model.screen import place_threshold, sample_rows, screen_facts
@@ -128,7 +129,9 @@ def test_scores_are_those_of_stored_images_at_the_prior(folder, tmp_path):
     images = open_images(folder / "images.zarr")
     classifier, _ = load_classifier(folder / "run")
     pairs, rows = images.pairs(), np.arange(images.spec.n_pairs)
-    raw = score_rows(classifier, images, rows, pairs.label, torch.device("cpu"), lambda _: None)
+    cpu = torch.device("cpu")
+    ready = prepare(classifier.eval(), cpu)  # as `evaluate` scores
+    raw = score_rows(classifier, images, rows, pairs.label, cpu, lambda _: None, probabilities=ready)
     odds = raw * [0.9 / 0.75, 0.1 / 0.25]
     found, names = frame(tmp_path / "s.parquet"), images.array("gene")
     assert found["gene_a"].tolist() == names[pairs.gene_a].tolist()
@@ -152,7 +155,7 @@ def test_the_file_says_what_made_it(folder, fused):
     assert (facts["matrix"]["path"], facts["matrix"]["n_cells"]) == (str(folder / "expression.zarr"), 200)
     assert (facts["seed"], "screen" in facts) == (0, False)
     assert {"pairscape", "torch"} <= set(facts["versions"])
-    assert [path.name for path in fused.parent.iterdir()] == ["s.parquet"]
+    assert {path.name for path in fused.parent.iterdir()} == {"s.parquet", "s.html"}
 
 
 def test_a_network_of_directions_says_which_way(folder, tmp_path):
@@ -194,7 +197,8 @@ def test_a_matrix_in_memory_is_written_beside_the_scores(folder, fused, tmp_path
         compute=HERE, quiet=True,
     )  # fmt: skip
     pd.testing.assert_frame_equal(frame(tmp_path / "s.parquet"), frame(fused))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.codes.zarr", "s.expression.zarr", "s.parquet"]
+    made = {"s.codes.zarr", "s.expression.zarr", "s.html", "s.parquet"}
+    assert {path.name for path in tmp_path.iterdir()} == made
 
 
 def test_a_network_that_looks_at_neighbours_finds_them(folder, tmp_path):
@@ -203,7 +207,9 @@ def test_a_network_that_looks_at_neighbours_finds_them(folder, tmp_path):
     found = frame(tmp_path / "s.parquet")
     images, (classifier, _) = open_images(folder / "images.zarr"), load_classifier(run)
     pairs, rows = images.pairs(), np.arange(images.spec.n_pairs)
-    raw = score_rows(classifier, images, rows, pairs.label, torch.device("cpu"), lambda _: None)
+    cpu = torch.device("cpu")
+    ready = prepare(classifier.eval(), cpu)  # as `evaluate` scores
+    raw = score_rows(classifier, images, rows, pairs.label, cpu, lambda _: None, probabilities=ready)
     odds = raw * [(1 - NATURAL) / 0.75, NATURAL / 0.25]
     np.testing.assert_allclose(found["score"], odds[:, 1] / odds.sum(axis=1), atol=1e-5)
     assert found["score"].std() > 0.01
@@ -343,7 +349,7 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(folder, fused, tmp_pa
         name: (s.st_ino, s.st_mtime_ns) for name, s in before.items()
     }
     assert "5 parts computed, 4 kept from an earlier run" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["s.parquet"]
+    assert {path.name for path in tmp_path.iterdir()} == {"s.parquet", "s.html"}
 
 
 def stopped(folder, out, monkeypatch, **options):
