@@ -29,6 +29,7 @@ from benchmarks.networks import random_counts
 from model import inference
 from model.calibration import Taught
 from model.classifier import PairClassifier
+from model.repeatable import one_thread
 from model.scorer import Scorer
 from model.spec import Rendering
 from model.winograd import WinogradConv
@@ -85,16 +86,6 @@ def looped(predict: Predict, counts: Tensor, batch: int) -> Callable[[], Tensor]
         return torch.cat([predict(part) for part in counts.split(batch)])
 
     return run
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def prepared(classifier: PairClassifier, winograd: bool = True) -> Predict:
