@@ -14,11 +14,12 @@ from model.discovery import Discovery
 from model.origin import Origin
 from model.parts import Job, Parts, load_score
 from model.spec import Prediction
-from model.stability import Resampling, Stability, resample_best
+from model.stability import IMAGES_AT_ONCE, PAIRS_AT_ONCE, Resampling, Stability, resample_best
 from pipeline.codes import Codes
-from pipeline.memory import Portion, portion
+from pipeline.count import KEPT_ENTRY_BYTES
+from pipeline.pairwise import HELD_BYTES
 from pipeline.progress import Progress
-from pipeline.tiles import block_density
+from pipeline.resampled import GROUPS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -60,13 +61,21 @@ class Doubt:
         return found
 
 
+def doubt_bytes(options: Prediction, n_cells: int, bins: int) -> int:
+    """Memory of a task that resamples or makes decoys, on top of one that scores, at most; 0 if none is asked for."""
+    if not options.doubted:
+        return 0
+    genes = min(2 * PAIRS_AT_ONCE * n_cells * KEPT_ENTRY_BYTES, HELD_BYTES)
+    groups = 2 * GROUPS * PAIRS_AT_ONCE * bins**2 * 4  # whole numbers, and the same to be multiplied
+    return genes + groups + 3 * IMAGES_AT_ONCE * bins**2 * 4
+
+
 def doubts(
     job: Job,
     origin: Origin,
     codes: Codes | None,
     options: Prediction,
     seed: int,
-    limit: int | None,
     client: "Client | None",
     progress: Progress,
 ) -> Doubt:
@@ -75,13 +84,13 @@ def doubts(
     Parameters
     ----------
     codes
-        That decoys and resamples are counted from; None: nothing was asked for.
-    limit
-        Bytes that one thread of a worker may use; None: no limit.
+        That decoys and resamples are counted from; needed if any are asked for.
     """
-    if codes is None:
+    if not options.doubted:
         return Doubt()
-    share, facts = job.portion or _portion(codes, origin, limit), dict[str, Any]()
+    assert codes is not None
+    assert job.portion is not None
+    share, facts = job.portion, dict[str, Any]()
     discovery = stability = None
     if options.q_values:
         load, folder = partial(load_score, job, screened=True), Path(job.parts.folder)
@@ -99,8 +108,3 @@ def doubts(
 def _scores(parts: Parts) -> Iterator[NDArray[np.float32]]:
     for part in range(len(parts)):
         yield parts.read([part])["score"]
-
-
-def _portion(codes: Codes, origin: Origin, limit: int | None) -> Portion:
-    density = block_density(origin.pairs, 1 - codes.array("dropout"))
-    return portion(codes.binning, codes.n_cells, density, limit)

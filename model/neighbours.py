@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.deepdrim import IMAGES_PER_GENE, NEIGHBOURS
-from pipeline.codes import CHUNK_GENES, Codes, block_cells, cell_blocks, open_codes
+from pipeline.codes import CHUNK_GENES, Codes, block_cells, cell_blocks
 from pipeline.count import count_pairs
 from pipeline.errors import InputError
-from pipeline.images import Images
-from pipeline.remote import is_remote
-from pipeline.spec import ImageSpec
+from pipeline.images import Images, counted_codes
 
 MAX_COVARIANCE_CELLS = 8192  # standard error of a correlation 0.011: more cells would hardly change the ten genes
 GENES_AT_ONCE = 256  # rows of the covariance matrix that are held
@@ -71,14 +69,16 @@ def neighbourhoods(images: Images) -> Neighbourhoods:
 
 
 def codes_of(images: Images) -> Codes:
-    """The codes that a store was counted from: where they were, or beside the images if both were moved.
+    """The codes that a store was counted from, for the images of its genes' neighbours.
 
     Raises
     ------
     InputError
-        They are gone, or others are there; or their matrix has too few genes for ten neighbours.
+        As `pipeline.images.counted_codes`; or their matrix has too few genes for ten neighbours.
     """
-    codes = _find_codes(images.path, images.spec)
+    codes = counted_codes(
+        images, "deepdrim counts the neighbours' images from them", otherwise="choose another --network"
+    )
     require_genes(codes, images.path)
     return codes
 
@@ -96,18 +96,6 @@ def require_genes(codes: Codes, source: Path | str) -> None:
             f"{source} is of {codes.n_genes} genes, and deepdrim looks at {NEIGHBOURS} neighbours of each; give a "
             f"matrix of {IMAGES_PER_GENE} genes or more, or choose another --network."
         )
-
-
-def _find_codes(images: Path, spec: ImageSpec) -> Codes:
-    there = Path(spec.codes)
-    for path in (there,) if is_remote(images) else (there, images.parent / there.name):
-        if path.is_dir() and (codes := open_codes(path)).content_hash == spec.codes_hash:
-            return codes
-    raise InputError(
-        f"{there} no longer holds the codes that {images} was counted from, and deepdrim counts the neighbours' images "
-        "from them; run the same `pairscape heatmaps` again (into another store, if need be), or choose another "
-        "--network."
-    )
 
 
 def _count(codes: Codes, images: Images) -> Neighbourhoods:

@@ -165,7 +165,7 @@ class Job:
     codes, images
         Path of the code store that is counted, or else of the image store that is read.
     portion
-        How much of the codes is held at once; None where images are read.
+        How much of the codes is held at once; None where nothing is counted.
     parts_at_once
         Parts that are counted together, so that codes that do not fit in memory are read once for all of them.
     threshold

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from model.classifier import choose_device, describe_genes
-from model.doubt import Doubt, doubts
+from model.doubt import Doubt, doubt_bytes, doubts
 from model.evaluate import versions
 from model.findings import write_findings
 from model.neighbours import codes_of, require_genes
@@ -46,9 +46,10 @@ from pipeline.encode import encode_matrix
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage, on_every_worker, run_tasks
 from pipeline.heatmaps import Request
-from pipeline.images import Images
+from pipeline.images import Images, counted_codes
 from pipeline.matrix import Expression
 from pipeline.memory import Portion, portion, require_scoring_memory
+from pipeline.pairs import Pairs
 from pipeline.progress import Progress
 from pipeline.remote import local_target
 from pipeline.spec import Compute
@@ -190,7 +191,8 @@ def predict_matrix(
     """
     path = (codes or asked.out.with_name(f"{asked.out.stem}.codes.zarr")).absolute()
     binning, limit = asked.trained.binning, smallest_memory(setting.client, setting.compute)
-    portion(binning, request.cells.size, 1.0, limit, network_bytes(binning.bins))  # refuses before the matrix is read
+    need = _bytes_beside(asked.options, request.cells.size, binning.bins)
+    portion(binning, request.cells.size, 1.0, limit, need)  # refuses before the matrix is read
     encoded = encode_matrix(
         expression, path, binning, request.cells, setting.client, setting.progress, usage=setting.usage, memory=limit
     )
@@ -228,11 +230,9 @@ def _predict(origin: Origin, asked: Asked, setting: Setting) -> Outcome:
         f"{asked.trained.facts['network']} of {asked.trained.run}: {len(origin.pairs):,} candidate pairs, "
         f"{origin.n_cells:,} cells, scores at a share of {prior:.2%} edges among the candidates"
     )
-    doubted = asked.options.q_values or asked.options.bootstrap is not None
-    counted = _codes(origin) if doubted else None
+    counted = _counted(origin, asked.options)
     with workplace(asked.out) as place:
-        limit = smallest_memory(setting.client, setting.compute)
-        job = _job(origin, asked, place.path, limit)
+        job = _job(origin, counted, asked, place.path, smallest_memory(setting.client, setting.compute))
         with one_thread():
             place.claim(_identity(origin, asked))
             facts = _facts(origin, asked)
@@ -242,29 +242,55 @@ def _predict(origin: Origin, asked: Asked, setting: Setting) -> Outcome:
         place.keeps = True
         job.parts.save_pairs(origin.pairs)
         outcome = _score(job, origin, rate, setting)
-        doubt = doubts(job, origin, counted, asked.options, asked.seed, limit, setting.client, setting.progress)
+        doubt = doubts(job, origin, counted, asked.options, asked.seed, setting.client, setting.progress)
         facts |= doubt.facts
         directed = ["forward"] if int(asked.trained.facts["classes"]) > 2 else []
         columns = ["gene_a", "gene_b", "label", "score", *directed, "dependence", "correlation", *doubt.columns]
         write_scores(place.store, _joined(job.parts, origin, doubt), columns, facts)
         place.publish(asked.out)
-    write_findings(asked.out, counted or origin.codes)
+    write_findings(asked.out, counted)
     return replace(outcome, facts=facts)
 
 
-def _job(origin: Origin, asked: Asked, folder: Path, limit: int | None) -> Job:
+def _bytes_beside(options: Prediction, n_cells: int, bins: int) -> int:
+    """Memory of a task for all else than counting."""
+    return network_bytes(bins) + doubt_bytes(options, n_cells, bins)
+
+
+def _counted(origin: Origin, options: Prediction) -> Codes | None:
+    """The codes that images are counted from; those of an image store only where decoys and resamples need them.
+
+    Raises
+    ------
+    InputError
+        As `pipeline.images.counted_codes`.
+    """
+    if origin.images is None or not options.doubted:
+        return origin.codes
+    return counted_codes(
+        origin.images,
+        "decoys and resamples are counted from them",
+        otherwise="leave out --q-values and --bootstrap",
+    )
+
+
+def _job(origin: Origin, counted: Codes | None, asked: Asked, folder: Path, limit: int | None) -> Job:
     """What the tasks share, before the screen is placed.
+
+    Parameters
+    ----------
+    counted
+        Of `_counted`.
 
     Raises
     ------
     InputError
         A worker has too little memory.
     """
-    share, at_once, need = None, 1, network_bytes(origin.binning.bins)
-    if origin.codes is not None:
-        share, at_once = _portion(origin, limit, need)
-    else:
+    need = _bytes_beside(asked.options, origin.n_cells, origin.binning.bins)
+    if origin.images is not None:
         require_scoring_memory(need + 2 * PART_PAIRS * origin.binning.bins**2 * 4, limit)
+    share = None if counted is None else _portion(counted, origin.pairs, limit, need)
     return Job(
         parts=Parts(str(folder), len(origin.pairs), PART_PAIRS),
         run=str(asked.trained.run),
@@ -274,34 +300,22 @@ def _job(origin: Origin, asked: Asked, folder: Path, limit: int | None) -> Job:
         codes=origin.codes.path if origin.codes is not None else None,
         images=str(origin.images.path) if origin.images is not None else None,
         portion=share,
-        parts_at_once=at_once,
+        parts_at_once=_parts_at_once(origin.codes, share),
         threshold=None,
         describes=False,
     )
 
 
-def _portion(origin: Origin, limit: int | None, beside: int) -> tuple[Portion, int]:
-    """How much of the codes a worker holds, and how many parts it then counts together."""
-    codes = origin.codes
-    assert codes is not None
-    density = block_density(origin.pairs, 1 - codes.array("dropout"))
-    share = portion(codes.binning, codes.n_cells, density, limit, beside)
-    whole = share.cells >= codes.n_cells
-    return share, 1 if whole else max(share.shards * codes.binning.shard_pairs // PART_PAIRS, 1)
+def _portion(codes: Codes, pairs: Pairs, limit: int | None, beside: int) -> Portion:
+    """How much of the codes a worker holds."""
+    return portion(codes.binning, codes.n_cells, block_density(pairs, 1 - codes.array("dropout")), limit, beside)
 
 
-def _codes(origin: Origin) -> Codes:
-    """The codes that decoys and resamples are counted from.
-
-    Raises
-    ------
-    InputError
-        As `model.neighbours.codes_of`.
-    """
-    if origin.codes is not None:
-        return origin.codes
-    assert origin.images is not None
-    return codes_of(origin.images)
+def _parts_at_once(codes: Codes | None, share: Portion | None) -> int:
+    """Parts that are counted together: several where cells do not fit and would be read again for each."""
+    if codes is None or share is None or share.cells >= codes.n_cells:
+        return 1
+    return max(share.shards * codes.binning.shard_pairs // PART_PAIRS, 1)
 
 
 def _with_described(job: Job, origin: Origin) -> Job:

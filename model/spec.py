@@ -281,6 +281,11 @@ class Prediction:
                  f"screen is {self.screen}: the share of the candidates that the network looks at lies above 0 and is "
                  "1 at most; leave it out for all of them.")  # fmt: skip
 
+    @property
+    def doubted(self) -> bool:
+        """Whether decoys or resamples are to tell how far the scores can be believed."""
+        return self.q_values or self.bootstrap is not None
+
 
 DEEP_CELL = Recipe(
     Rendering(channels="counts", sigma=16.0, drop_both_zero=True),

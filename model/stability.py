@@ -21,7 +21,6 @@ from model.decoys import Score
 from model.repeatable import one_thread
 from pipeline.codes import Codes, open_codes
 from pipeline.count import held_reader
-from pipeline.errors import InputError
 from pipeline.fanout import run_tasks
 from pipeline.memory import Portion
 from pipeline.pairs import Pairs
@@ -48,33 +47,16 @@ class Resampling:
     Parameters
     ----------
     resamples
-        Number of them.
+        Number of them, at least two.
     best
-        Length of the list whose stability is asked for; as many runners-up are resampled too.
+        Length of the list whose stability is asked for, at least one; as many runners-up are resampled too.
     seed
         Of the groups and of the draws.
-
-    Raises
-    ------
-    InputError
-        Fewer than two resamples, or an empty list.
     """
 
     resamples: int
     best: int = BEST
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.resamples < 2:
-            raise InputError(
-                f"bootstrap is {self.resamples}: fewer than two resamples have no spread; give some dozens, such as "
-                "100, or leave it out."
-            )
-        if self.best < 1:
-            raise InputError(
-                f"best is {self.best}: the stability of an empty list cannot be told; give the number of pairs you "
-                "would follow up."
-            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from model import parts, predict
 from model.association import dependence, spearman
 from model.checkpoint import save_weights, write_config
 from model.classifier import PairClassifier, load_classifier, score_rows
+from model.doubt import doubt_bytes
 from model.inference import prepare
 from model.parts import network_hash
 from model.scores import ALWAYS, read_facts, read_scores
@@ -413,6 +414,65 @@ def test_progress_counts_pairs(folder, tmp_path, monkeypatch, stages):
     assert stages.seen["scoring pairs"] == [276, 276]
 
 
+# ── how far to believe it ────────────────────────────────────────────────────────────────────────────────────────────
+
+DOUBTFUL = Prediction(screen=0.5, q_values=True, bootstrap=8, best=20)
+TOLD = ("q_value", "score_mean", "score_sd", "rank_stability")
+
+
+@pytest.fixture(scope="module")
+def doubtful(folder, tmp_path_factory):
+    """Scores with q-values and resamples, made in this process."""
+    out = tmp_path_factory.mktemp("doubtful") / "s.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict, "PART_PAIRS", PART)
+        score(folder, out, prediction=DOUBTFUL)
+    return out
+
+
+def test_q_values_and_resamples_stand_beside_the_same_scores(folder, doubtful, tmp_path):
+    score(folder, tmp_path / "s.parquet", prediction=Prediction(screen=0.5))
+    found, facts = frame(doubtful), read_facts(doubtful)
+    pd.testing.assert_frame_equal(found.drop(columns=[*TOLD]), frame(tmp_path / "s.parquet"))
+    scored = found["score"].notna()
+    assert found["q_value"].notna().equals(scored)
+    by_score = found[scored].sort_values("score", ascending=False)
+    assert by_score["q_value"].is_monotonic_increasing
+    assert (found["q_value"] <= 0.05).sum() == facts["fdr"]["calls"]["0.05"]
+    resampled = found["score_mean"].notna()
+    assert set(found.index[resampled]) == set(by_score.index[:40])  # the list of 20, and as many runners-up
+    assert found["rank_stability"][resampled].sum() == pytest.approx(20, abs=1e-4)
+    assert (facts["stability"]["resamples"], facts["stability"]["list"]) == (8, 20)
+
+
+def test_decoys_are_screened_as_candidates_are(doubtful):
+    facts, found = read_facts(doubtful), frame(doubtful)
+    assert facts["fdr"]["decoys"] == len(found)  # fewer candidates than decoys: one each
+    assert len(found) / 4 < facts["fdr"]["decoys_screened_out"] < len(found)
+
+
+@pytest.mark.cluster
+def test_doubt_has_the_same_bytes_on_workers(folder, doubtful, tmp_path):
+    score(folder, tmp_path / "s.parquet", prediction=DOUBTFUL, compute=Compute("local", 2))
+    assert (tmp_path / "s.parquet").read_bytes() == doubtful.read_bytes()
+
+
+def test_doubt_of_an_image_store_is_counted_from_its_codes(folder, doubtful, tmp_path):
+    of_store(folder, tmp_path / "s.parquet", prediction=DOUBTFUL)
+    pd.testing.assert_frame_equal(frame(tmp_path / "s.parquet"), frame(doubtful))
+
+
+def test_doubt_takes_memory_that_is_planned(folder, tmp_path, monkeypatch):
+    planned, real = [], predict.portion
+    monkeypatch.setattr(predict, "portion", lambda *asked: planned.append(asked[-1]) or real(*asked))
+    score(folder, tmp_path / "s.parquet")
+    score(folder, tmp_path / "t.parquet", prediction=Prediction(bootstrap=8))
+    plain, doubted = planned[:2], planned[2:]
+    needed = doubt_bytes(Prediction(bootstrap=8), 200, BINS)
+    assert needed > 10e6
+    assert doubted == [beside + needed for beside in plain]
+
+
 # ── refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 RUN, MATRIX, OUT, PAIRS = "run", "expression.zarr", "{out}/s.parquet", ["--pairs", "pairs.csv"]
@@ -436,6 +496,11 @@ BAD = {
     "prior 2": ([RUN, MATRIX, OUT, *PAIRS, "--prior", "2"], ["prior is 2"]),
     "screen 0": ([RUN, MATRIX, OUT, *PAIRS, "--screen", "0"], ["screen is 0", "above 0"]),
     "screen 1.5": ([RUN, MATRIX, OUT, *PAIRS, "--screen", "1.5"], ["screen is 1.5"]),
+    "bootstrap 1": ([RUN, MATRIX, OUT, *PAIRS, "--bootstrap", "1"], ["bootstrap is 1", "fewer than two"]),
+    "best 0": ([RUN, MATRIX, OUT, *PAIRS, "--bootstrap", "9", "--best", "0"], ["best is 0", "empty list"]),
+    "images without codes": (
+        [RUN, OUT, "--images", "alone/images.zarr", "--q-values"], ["alone/images.zarr", "decoys", "--q-values"],
+    ),
     "no such device": ([RUN, MATRIX, OUT, *PAIRS, "--device", "tpu"], ["device 'tpu' is not available"]),
     "one path": ([RUN], ["predict takes three paths", "1 are given"]),
     "two paths": ([RUN, MATRIX, *PAIRS], ["predict takes three paths", "2 are given"]),
@@ -464,12 +529,21 @@ def bad(folder, tmp_path_factory):
     (place / "figureless" / "metrics.json").unlink()
     (place / "garbled" / "metrics.json").write_text("{")
     make_run(place / "max", scale="max")
+    shutil.copytree(folder / "images.zarr", place / "alone" / "images.zarr")
+    _forget_codes(place / "alone" / "images.zarr" / "zarr.json")
     write_pairs(place / "others.csv", ["A1BG", "A2M"], ["A2M", "NAT1"])
     pd.DataFrame({"x": [1]}).to_parquet(place / "there.parquet")
     expression, _ = module_expression(60, 2, 2, seed=0)
     make_store(place / "other", expression, PairSource(all_pairs=True), Binning("rank", 24))
     (place / "other" / "images.zarr").rename(place / "finer.zarr")
     return place
+
+
+def _forget_codes(metadata):
+    """A store whose codes are gone."""
+    known = json.loads(metadata.read_text())
+    known["attributes"]["spec"]["codes"] = "gone/codes.zarr"
+    metadata.write_text(json.dumps(known))
 
 
 @pytest.mark.parametrize("name", BAD)

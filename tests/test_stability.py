@@ -228,12 +228,3 @@ def test_nothing_was_scored(codes):
     found = resample_best(codes, pairs, score, TREND, Resampling(2), whole_portion(codes), None, Silent())
     assert (found.rows.size, found.facts["pairs"], found.facts["list"]) == (0, 0, 0)
     assert "none was resampled" in found.facts["sentence"]
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [((1,), "bootstrap is 1: fewer than two"), ((0,), "bootstrap is 0"), ((9, 0), "best is 0: the stability")],
-)
-def test_what_cannot_be_told_is_refused(asked, said, refuses):
-    with refuses(said):
-        Resampling(*asked)
