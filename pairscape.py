@@ -101,7 +101,7 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
     """
     from contextlib import chdir
 
-    from pipeline.jobfile import is_done, note_step, read_job, resumed, step_digests
+    from pipeline.jobfile import is_done, noted, read_job, resumed, step_digests
 
     folder, steps = read_job(config := Path(config))
     with chdir(config.absolute().parent):
@@ -113,9 +113,8 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
             if done or dry_run:
                 continue
             words = [*resumed(folder, step), *["--quiet"] * quiet]
-            note_step(folder, step, digest, done=False)
-            app(words, exit_on_error=False, print_error=False, result_action="return_value")
-            note_step(folder, step, digest, done=True)
+            with noted(folder, step, digest):
+                app(words, exit_on_error=False, print_error=False, result_action="return_value")
 
 
 @app.command
@@ -132,20 +131,15 @@ def ingest(
     layer: str | None = None,
     key: str | None = None,
     join: Literal["inner", "outer"] = "inner",
-    scheduler: str | None = None,
-    workers: int | None = None,
-    memory_limit: str | None = None,
+    compute: Annotated[Compute | None, Flat] = None,
     dry_run: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    lifetime: str | None = None,
-    tls_ca: Path | None = None,
-    tls_cert: Path | None = None,
-    tls_key: Path | None = None,
 ) -> None:
     """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
 
-    What was understood of the matrix is shown before the store is written.
+    What was understood of the matrix is shown before the store is written. Where it is not said where the work runs, a
+    small matrix is done in this process, a large one by a local worker a core.
 
     Parameters
     ----------
@@ -177,8 +171,6 @@ def ingest(
         The table of a file that holds several, such as `rpkm`.
     join
         Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
-    scheduler, workers, memory_limit, lifetime, tls_ca, tls_cert, tls_key
-        As in `heatmaps`. Absent: a small matrix is done in this process, a large one by a local worker a core.
     dry_run
         Say what was understood, and write nothing.
     overwrite
@@ -191,9 +183,6 @@ def ingest(
     from pipeline.ingest import ingest as ingest_matrix
 
     *sources, expression = _matrices(matrices)
-    given = {"scheduler": scheduler, "workers": workers, "memory_limit": memory_limit, "lifetime": lifetime,
-             "tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}  # fmt: skip
-    compute = Compute(**{k: v for k, v in given.items() if v is not None}) if any(given.values()) else None  # type: ignore[arg-type]
     say = partial(_say, quiet)
     with _progress(quiet) as progress:
         ingest_matrix(

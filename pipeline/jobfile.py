@@ -14,11 +14,13 @@ steps share.
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.aside import remove_empty
 from pipeline.errors import InputError
 from pipeline.shards import write_file
 from pipeline.spec import digest
@@ -178,15 +180,29 @@ def resumed(folder: Path, step: Step) -> tuple[str, ...]:
     return (*step.words, "--overwrite") if begun and step.name == "train" and not repeats else step.words
 
 
-def note_step(folder: Path, step: Step, of: str, *, done: bool) -> None:
-    """Leave a note that a step has begun, or is done."""
-    note = {"digest": of, "done": done, "words": step.words}
-    write_file(folder / ".steps" / f"{step.name}.json", json.dumps(note, indent=2).encode())
+@contextmanager
+def noted(folder: Path, step: Step, of: str) -> Iterator[None]:
+    """Leave a note that a step has begun, and at its end that it is done; of a refused one that made nothing, none."""
+    file, made = _note_file(folder, step), [path for path in (folder / ".steps", folder) if not path.exists()]
+    note = {"digest": of, "done": False, "words": step.words}
+    write_file(file, json.dumps(note, indent=2).encode())
+    try:
+        yield
+    except InputError:
+        if not step.output.exists():
+            file.unlink()
+            remove_empty(made)
+        raise
+    write_file(file, json.dumps(note | {"done": True}, indent=2).encode())
+
+
+def _note_file(folder: Path, step: Step) -> Path:
+    return folder / ".steps" / f"{step.name}.json"
 
 
 def _note(folder: Path, step: Step) -> dict[str, Any]:
     try:
-        note = json.loads((folder / ".steps" / f"{step.name}.json").read_text())
+        note = json.loads(_note_file(folder, step).read_text())
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) and {"digest", "done", "words"} <= note.keys() else {}

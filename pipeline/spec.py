@@ -192,9 +192,13 @@ class Compute:
     lifetime
         Workers of a queue end by themselves after this time, such as `55m`, and are replaced. Absent: a twelfth of the
         walltime before it is over.
-    tls_ca, tls_cert, tls_key
-        PEM files for `tls://`: the authority's certificate, and ours with its key. Absent: those of Dask's
-        configuration (distributed.comm.tls).
+    tls_ca
+        PEM file for `tls://`: the certificate of the authority. Absent: that of Dask's configuration
+        (distributed.comm.tls), as of the other two.
+    tls_cert
+        PEM file: our certificate.
+    tls_key
+        PEM file: its key.
     """
 
     scheduler: str | None = None

@@ -105,6 +105,36 @@ def test_a_dry_run_shows_the_commands_and_writes_nothing(folder, capfd):
     assert not (folder / "results").exists()
 
 
+def test_every_step_is_a_command_with_the_paths_of_the_steps_before(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text("""
+folder = "x"
+workers = 2
+[export]
+file = "best.graphml"
+top = 10
+[predict]
+regulators = "tfs.txt"
+expression = "other.h5ad"
+q_values = true
+[train]
+[ingest]
+matrix = "a.h5ad"
+[heatmaps]
+all_pairs = true
+""")
+    found = [step.words for step in read_job(path)[1]]
+    assert found == [
+        ("ingest", "a.h5ad", "x/expression.zarr", "--workers=2"),
+        ("heatmaps", "x/expression.zarr", "x/images.zarr", "--workers=2", "--all-pairs"),
+        ("train", "x/images.zarr", "x/run"),
+        ("predict", "x/run", "other.h5ad", "x/scores.parquet", "--workers=2", "--regulators=tfs.txt", "--q-values"),
+        ("export", "x/scores.parquet", "x/best.graphml", "--top=10"),
+    ]
+    for words in found:
+        pairscape.app.parse_args(words, exit_on_error=False, print_error=False)
+
+
 def test_switches_and_lists_are_typed_as_a_user_would(tmp_path):
     path = tmp_path / "job.toml"
     path.write_text(
@@ -126,6 +156,7 @@ BAD = {
     "unknown option": ('folder = "x"\n[train]\nepohs = 1\n', ["--epohs", "--epochs"]),
     "value of another kind": ('folder = "x"\n[train]\nepochs = "many"\n', ["--epochs", "many"]),
     "value out of range": ('folder = "x"\n[train]\nepochs = 0\n', ["epochs is 0"]),
+    "a matrix that is not there": (JOB.replace("cells.h5ad", "nowhere.h5ad"), ["nowhere.h5ad", "does not exist"]),
     "a late mistake": (JOB.replace("epochs = 1", "epochs = 0"), ["epochs is 0"]),
 }
 
@@ -142,6 +173,7 @@ def test_a_bad_file_is_refused_before_anything_is_done(name, folder, capfd):
     assert len(err.splitlines()) == 1
     assert all(word in err for word in words), err
     assert files(folder) == before
+    assert not (folder / "results").exists()
 
 
 def test_the_command_is_a_function_too(folder):
