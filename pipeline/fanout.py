@@ -196,6 +196,23 @@ def run_tasks(
         raise FailedTasksError(run.failures, run.hopeless) from run.failures[0][1]
 
 
+def on_every_worker(client: Client | None, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
+    """Call a function once for every thread of the workers that are there now, each in its place if it can be.
+
+    Without a cluster, once in this process. Results come as they are ready; the first failure is raised.
+    """
+    if client is None:
+        yield function(*arguments)
+        return
+    futures = [
+        client.submit(function, *arguments, workers=[worker], allow_other_workers=True, pure=False)
+        for worker, threads in client.nthreads().items()
+        for _ in range(threads)
+    ]
+    for ended in as_completed(futures):
+        yield ended.result()
+
+
 def in_order(results: Iterable[tuple[int, R]]) -> Iterator[R]:
     """Results of tasks 0, 1, 2, … in that order; only those that came before their turn are held."""
     early, turn = dict[int, R](), 0

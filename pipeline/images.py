@@ -22,7 +22,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pipeline.codes import Codes
+from pipeline.codes import Codes, open_codes
 from pipeline.errors import InputError, JobError
 from pipeline.layout import SPARE, keep_layout, layout_damage
 from pipeline.naming import Vocabulary
@@ -304,6 +304,31 @@ def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
             return int(rows[0]), turned
     raise InputError(
         f"{images.path} has no image of {gene_a} and {gene_b}: they were no candidate pair; add them to the list."
+    )
+
+
+def counted_codes(images: Images, purpose: str, otherwise: str) -> Codes:
+    """The codes that a store was counted from: where they were, or beside the images if both were moved.
+
+    Parameters
+    ----------
+    purpose
+        What they are needed for, to follow "and" in the message.
+    otherwise
+        What to do without them.
+
+    Raises
+    ------
+    InputError
+        They are gone, or others are there.
+    """
+    there = Path(images.spec.codes)
+    for path in (there,) if is_remote(images.path) else (there, images.path.parent / there.name):
+        if path.is_dir() and (codes := open_codes(path)).content_hash == images.spec.codes_hash:
+            return codes
+    raise InputError(
+        f"{there} no longer holds the codes that {images.path} was counted from, and {purpose}; run the same "
+        f"`pairscape heatmaps` again (into another store, if need be), or {otherwise}."
     )
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Protocol
@@ -21,6 +22,12 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from pipeline.pace import Pace
+
+Say = Callable[..., None]  # takes lines that a user should read; `--quiet` keeps them back
+
+
+def unsaid(*lines: str) -> None:
+    """Say nothing."""
 
 
 class Progress(Protocol):

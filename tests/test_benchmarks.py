@@ -11,18 +11,22 @@ from benchmarks import (
     corruption,
     encode,
     exact,
+    export,
     growth,
     heatmaps,
     ingest,
     kernel,
     networks,
     picture,
+    predict,
     prediction,
     scheduler,
+    scoring,
+    stability,
     stream,
 )
 from model.spec import Training
-from pipeline.spec import Atlas
+from pipeline.spec import Atlas, Compute
 
 
 def test_kernel_figures():
@@ -99,6 +103,17 @@ def test_prediction(tmp_path):
     assert found["sampled"]["s"] > 0 < found["measured_s"]
 
 
+@pytest.mark.cluster
+def test_predict_figures(tmp_path):
+    compute = Compute("threads", 2, "3GB")
+    found = predict.measure(tmp_path, 300, 120, 0.2, 2400, compute=compute, screen=0.5, plain_pairs=32)
+    assert found["pairs"] == 20 * 119
+    assert found["scored"] == pytest.approx(1190, rel=0.1)
+    assert 0 < found["counting_share"] < sum(found["share"].values()) == pytest.approx(1, abs=1e-3)
+    assert found["time_left"]["told_after_share"] >= 0.05
+    assert min(found["pairs_per_s"], found["plain_images_per_s"], *found["peak_gb_of_workers"]) > 0
+
+
 def test_growth_and_its_plot(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "CELLS", (500, 1000, 2000, 4000))
     monkeypatch.setattr(growth, "SCALES", (0.5, 1.0, 2.0, 3.0))
@@ -139,6 +154,14 @@ def test_the_bootstrap_of_a_small_test_fold():
     assert "AUROC" in found["verdict"]
 
 
+def test_the_cost_of_resamples_and_of_decoys(tmp_path):
+    found = stability.measure(tmp_path, 200, 60, 0.3, 240, 10, 3, 50)
+    assert found["pairs"] == 4 * 59
+    assert (found["bootstrap"]["pairs"], found["bootstrap"]["images"], found["fdr"]["decoys"]) == (20, 60, 50)
+    for part in ("predicted", "bootstrap", "fdr"):
+        assert found[part]["s"] >= found[part]["network_s"] > 0
+
+
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_networks(name):
     assert (networks.random_counts(3, 16).sum((1, 2)) == networks.CELLS).all()
@@ -159,3 +182,18 @@ def test_corruption(tmp_path):
     found = corruption.measure(tmp_path, times=16, genes=50)
     assert (found["done"], found["found"], found["repaired"], found["read_wrong"]) == (16, 16, 16, 0)
     assert min(kind["done"] for kind in found["by_kind"].values()) >= 2
+
+
+def test_scoring_figures():
+    found = scoring.measure(["pairnet"], bins=16, images=8, rounds=1, processes=2)
+    assert found["pairnet"]["scorer_over_plain"] > 0
+    gains = found["pairnet"]["images_per_s_of_one_core"]
+    assert gains.pop("largest_difference") < 1e-5
+    assert min(gains.values()) > 0
+
+
+def test_export(tmp_path):
+    found = export.measure(tmp_path, pairs=3000, genes=60, best=50, formats=("all.tsv", "best.h5ad"))
+    assert 2700 < found["all.tsv"]["edges"] < 3000
+    assert found["best.h5ad"]["edges"] == 50
+    assert found["best.h5ad"]["peak_mb"] >= found["best.h5ad"]["idle_mb"] > 0
