@@ -224,12 +224,12 @@ def plan(
 @app.command
 def heatmaps(
     expression: Any,
-    images: Path,
+    images: Any,
     /,
     *,
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
-    codes: Path | None = None,
+    codes: Any = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     quiet: bool = False,
@@ -239,11 +239,12 @@ def heatmaps(
     Parameters
     ----------
     expression
-        Expression store, or any AnnData .zarr or .h5ad; in Python also an AnnData.
+        Expression store, or any AnnData .zarr or .h5ad, by path or URL; in Python also an AnnData.
     images
-        Image store to write. If an earlier run of the same job was interrupted, only what is missing is computed.
+        Image store to write: a folder, or a URL such as s3://bucket/images.zarr. If an earlier run of the same job was
+        interrupted, only what is missing is computed.
     codes
-        Where the encoded matrix is kept for reuse. Absent: beside the images.
+        Where the encoded matrix is kept for reuse, path or URL. Absent: beside the images.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     quiet
@@ -255,11 +256,12 @@ def heatmaps(
     from pipeline.heatmaps import make_heatmaps, resolve_request
     from pipeline.matrix import open_expression
     from pipeline.prior import with_network
-    from pipeline.remote import local_target
+    from pipeline.remote import is_remote, lasting, writable
 
-    images, started = local_target(images), time.perf_counter()
+    images, codes, started = writable(images), codes and _path(codes), time.perf_counter()
     matrix = open_expression(_on_disk(expression, images))
-    with with_network(_required(source), images) as (source, notes):
+    beside = None if is_remote(images) else images
+    with with_network(_required(source), beside) as (source, notes), lasting(images):
         request = resolve_request(matrix, source, seed)
         _say(quiet, *notes, *request.chosen.notes, _label_note(request))
         with _progress(quiet) as progress, open_client(compute) as client:
@@ -672,8 +674,15 @@ def _path(store: Any) -> Path:
 
 def _on_disk(expression: Any, images: Path) -> Any:
     """Workers read the matrix themselves, so one in memory is written beside the images first."""
+    from pipeline.remote import is_remote
+
     if isinstance(expression, str | Path):
-        return Path(expression)
+        return expression if is_remote(expression) else Path(expression)
+    if is_remote(images):
+        raise InputError(
+            f"{images} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
+            "and give its path or URL."
+        )
     path = images.with_name(f"{images.stem}.expression.zarr")
     ingest(expression, path, preset="none", overwrite=True, quiet=True)
     return path

@@ -16,13 +16,14 @@ from pipeline.count import Spent, count_task
 from pipeline.encode import encode_matrix
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage, run_tasks
-from pipeline.images import Images, clear_shard, create_images, open_images
+from pipeline.images import Images, clear_shards, create_images, open_images
 from pipeline.matrix import Expression
 from pipeline.memory import Portion, portion
 from pipeline.negatives import choose_negatives
 from pipeline.pairs import Candidates, Pairs, candidates
 from pipeline.prior import network_facts
 from pipeline.progress import Progress
+from pipeline.remote import holds_store
 from pipeline.replicate import replicate_labels, split_cells
 from pipeline.spec import Binning, Compute, ImageSpec, PairSource
 from pipeline.tiles import Task, block_density, plan_tasks, storage_order, tiles_of
@@ -141,7 +142,7 @@ def make_heatmaps(
     spec, limit = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
     portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
     usage = Usage()
-    if target.exists():  # other pairs, bins or numbers of cells are refused before the matrix is read
+    if holds_store(target):  # other pairs, bins or numbers of cells are refused before the matrix is read
         _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
 
     def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
@@ -169,13 +170,12 @@ def _laid_out(
     target: Path, spec: ImageSpec, request: Request, codes: Codes, symbols: Sequence[str] | None
 ) -> tuple[Images, list[int]]:
     """The store, made where it is missing, and its shards to compute, of which nothing is left."""
-    if not target.exists():
+    if not holds_store(target):
         create_images(target, spec, request.chosen.pairs, codes, request.provenance, symbols)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
     missing = images.missing_shards()
-    for shard in missing:
-        clear_shard(images, shard)
+    clear_shards(images, missing)
     return images, missing
 
 
@@ -205,7 +205,7 @@ def _spec_of(codes: str, content_hash: str, binning: Binning, request: Request) 
 
 def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
     """A store that is there already has to be what an earlier run of the very same job began."""
-    if target.exists() and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
+    if holds_store(target) and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
         raise InputError(
             f"{target} holds another job ({images.spec.n_pairs:,} pairs, {images.spec.n_cells:,} cells, scale "
             f"{images.spec.binning.scale}, {images.spec.binning.bins} bins) and would be mixed with this one; give "

@@ -19,6 +19,8 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from pipeline.remote import is_remote, put
+
 ABSENT = 2**64 - 1  # both numbers of the index entry of a chunk that is not stored
 INDEX_ENTRY = 16  # bytes: where a chunk begins, and its length
 CRC_BYTES = 4
@@ -129,8 +131,12 @@ def _read_index(file: BinaryIO, n_chunks: int) -> NDArray[np.uint64]:
 def write_file(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all, also after a power cut; nothing to write is no file.
 
-    The directory is made where it is missing. What a killed writer leaves is named `.NAME.PID`.
+    The directory is made where it is missing. What a killed writer leaves is named `.NAME.PID`. An object of a storage
+    is put there, which leaves nothing.
     """
+    if content and is_remote(path):
+        put(path, content)
+        return
     if not content:
         path.unlink(missing_ok=True)
         return
