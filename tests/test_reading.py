@@ -17,7 +17,6 @@ from pipeline import reading
 from pipeline.errors import JobError
 from pipeline.images import open_images, shard_file
 from pipeline.reading import read_images
-from pipeline.spec import PairSource
 
 ROWS = [[0], [4559], [0, 255, 256, 2047, 2048, 4095, 4096, 4559], list(range(2000, 4200, 7)), list(range(4560))]
 
@@ -154,11 +153,6 @@ def test_what_is_missing_behind_a_url_is_told(bucket, lost, shard, refuses):
 def test_what_is_no_store_behind_a_url(bucket, url, words, refuses):
     with refuses(url, *words):
         open_images(url)
-
-
-def test_nothing_is_written_to_a_url(images, refuses):
-    with refuses(URL, "is a URL", "copy the finished store"):
-        pairscape.heatmaps(images.path.parent / "expression.zarr", URL, source=PairSource(all_pairs=True), quiet=True)
 
 
 def test_a_file_url_is_a_path(images):
