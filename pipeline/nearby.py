@@ -54,7 +54,9 @@ def _cache() -> Path:
     folder = Path(tempfile.gettempdir()) / f"pairscape-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise JobError(f"{folder} belongs to another user, so it is no place for codes; set TMPDIR to a folder of yours.")
+        raise JobError(
+            f"{folder} belongs to another user, so it is no place for codes; set TMPDIR to a folder of yours."
+        )
     return folder
 
 

@@ -62,7 +62,9 @@ def writable(path: Any) -> Path:
     if not is_remote(target):
         return cast(Path, target)
     if not target.name or target.parent == target:
-        raise InputError(f"{path} names no store within the bucket; give one, such as {str(path).rstrip('/')}/run.")
+        raise InputError(
+            f"{path} names no store within the bucket; give one, such as {str(path).rstrip('/')}/images.zarr."
+        )
     probe = target.with_name(f".{target.name}.{uuid4().hex[:8]}.probe")
     with reaching(path, "written", "check the URL and that the bucket exists, the credentials and what they permit"):
         put(probe, b"pairscape")

@@ -272,7 +272,6 @@ def anndata_in_memory(_):
 @pytest.mark.parametrize(
     ("expression", "images", "codes", "words"),
     [
-        (None, "memory://bucket", None, ("names no store",)),
         (None, "memory://bucket/taken.zarr", None, ("holds objects that are no store", "precious.txt")),
         (None, "nosuch://bucket/images.zarr", None, ("cannot be read here", "pairscape[s3]")),
         (None, "https://127.0.0.1:9/images.zarr", None, ("cannot be written",)),
