@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from model.spec import Recipe, Rendering, Search, Splitting, Training
+from model.spec import Prediction, Recipe, Rendering, Search, Splitting, Training
 from model.spec import preset as recipe_preset
+from model.wanted import Wanted
 from pipeline.errors import InputError, JobError
 from pipeline.spec import Atlas, Binning, Compute, PairSource, Planting
 
 if TYPE_CHECKING:  # `pairscape --help` loads neither torch nor dask: commands import what they need
+    from distributed import Client
+
     from pipeline.fetch import Place
     from pipeline.heatmaps import Request
     from pipeline.progress import Progress
@@ -53,7 +56,7 @@ def demo(
     seed
         Decides the split of the cells, the folds and the training.
     scheduler
-        Where the heatmaps are counted: `local`, `threads`, `synchronous` or an address.
+        Where the heatmaps are counted, as in `heatmaps`.
     quiet
         No progress bars, no table.
 
@@ -82,6 +85,40 @@ def demo(
 
 
 @app.command
+def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
+    """The whole job from one file: ingest, heatmaps, train, predict, export, as far as the file names them; resumes.
+
+    Every option of every step is checked before the first one begins.
+
+    Parameters
+    ----------
+    config
+        TOML file; its tables are the commands, the names in them the commands' options. docs/run.md shows one.
+    dry_run
+        Show the commands and run none.
+    quiet
+        No progress bars, no summaries.
+    """
+    from contextlib import chdir
+
+    from pipeline.jobfile import is_done, note_step, read_job, resumed, step_digests
+
+    folder, steps = read_job(config := Path(config))
+    with chdir(config.absolute().parent):
+        for step in steps:
+            app.parse_args(step.words, exit_on_error=False, print_error=False)
+        for step, digest in zip(steps, step_digests(steps), strict=True):
+            done = is_done(folder, step, digest)
+            _say(quiet, f"pairscape {' '.join(step.words)}{'  (done before)' if done else ''}")
+            if done or dry_run:
+                continue
+            words = [*resumed(folder, step), *["--quiet"] * quiet]
+            note_step(folder, step, digest, done=False)
+            app(words, exit_on_error=False, print_error=False, result_action="return_value")
+            note_step(folder, step, digest, done=True)
+
+
+@app.command
 def ingest(
     *matrices: Any,
     preset: Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"] = "auto",
@@ -101,6 +138,10 @@ def ingest(
     dry_run: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    lifetime: str | None = None,
+    tls_ca: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
 ) -> None:
     """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
 
@@ -136,7 +177,7 @@ def ingest(
         The table of a file that holds several, such as `rpkm`.
     join
         Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
-    scheduler, workers, memory_limit
+    scheduler, workers, memory_limit, lifetime, tls_ca, tls_cert, tls_key
         As in `heatmaps`. Absent: a small matrix is done in this process, a large one by a local worker a core.
     dry_run
         Say what was understood, and write nothing.
@@ -150,7 +191,8 @@ def ingest(
     from pipeline.ingest import ingest as ingest_matrix
 
     *sources, expression = _matrices(matrices)
-    given = {"scheduler": scheduler, "workers": workers, "memory_limit": memory_limit}
+    given = {"scheduler": scheduler, "workers": workers, "memory_limit": memory_limit, "lifetime": lifetime,
+             "tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}  # fmt: skip
     compute = Compute(**{k: v for k, v in given.items() if v is not None}) if any(given.values()) else None  # type: ignore[arg-type]
     say = partial(_say, quiet)
     with _progress(quiet) as progress:
@@ -158,7 +200,7 @@ def ingest(
             sources[0] if len(sources) == 1 else sources, Path(expression), preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
             orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
-            overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()),
+            overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()), say=say,
         )  # fmt: skip
     say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
 
@@ -193,7 +235,7 @@ def plan(
     """
     from dataclasses import asdict
 
-    from pipeline.cluster import measuring, open_client, worker_threads
+    from pipeline.cluster import measuring, worker_threads
     from pipeline.heatmaps import resolve_request
     from pipeline.matrix import open_expression
     from pipeline.plan import plan_heatmaps
@@ -203,7 +245,7 @@ def plan(
     with with_network(_required(source), None) as (source, notes):
         request = resolve_request(matrix, source, seed)
     _say(quiet, *notes, *request.chosen.notes, _label_note(request))
-    with _progress(quiet) as progress, open_client(measuring(compute)) as client:
+    with _progress(quiet) as progress, _client(measuring(compute), quiet, [expression], _scratch()) as client:
         workers = compute.workers or worker_threads(client)
         cost = plan_heatmaps(matrix, request, binning, codes, compute, workers, client, progress)
     limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
@@ -252,19 +294,18 @@ def heatmaps(
     """
     import time
 
-    from pipeline.cluster import open_client
     from pipeline.heatmaps import make_heatmaps, resolve_request
     from pipeline.matrix import open_expression
     from pipeline.prior import with_network
     from pipeline.remote import is_remote, lasting, writable
 
     images, codes, started = writable(images), codes and _path(codes), time.perf_counter()
-    matrix = open_expression(_on_disk(expression, images))
-    beside = None if is_remote(images) else images
+    reads, beside = _on_disk(expression, images), None if is_remote(images) else images
+    matrix = open_expression(reads)
     with with_network(_required(source), beside) as (source, notes), lasting(images):
         request = resolve_request(matrix, source, seed)
         _say(quiet, *notes, *request.chosen.notes, _label_note(request))
-        with _progress(quiet) as progress, open_client(compute) as client:
+        with _progress(quiet) as progress, _client(compute, quiet, [reads], images) as client:
             done = make_heatmaps(matrix, images, codes, request, binning, compute, client, progress)
     kept = f", {done.kept} kept from an earlier run" if done.kept else ""
     size, seconds = done.spent.bytes_written / 1e6, time.perf_counter() - started
@@ -284,30 +325,39 @@ def heatmaps(
 
 @app.command
 def show(
-    images: Any, gene_a: str, gene_b: str, /, *, output: Annotated[Path | None, Parameter(alias="-o")] = None
+    images: Any,
+    gene_a: str | None = None,
+    gene_b: str | None = None,
+    /,
+    *,
+    k: Annotated[int, Parameter(alias="-k")] = 12,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
 ) -> Path:
-    """Draw the heatmap of a pair, and beneath it where it departs from independence.
+    """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
 
     Parameters
     ----------
     images
-        Image store.
+        Image store, or the file of scores (.parquet) that `predict` made, whose pairs are counted again from its codes.
     gene_a, gene_b
-        Names as in the store; the pair is found in either order.
+        Names as in the store; the pair is found in either order. Absent, of a file of scores: the best pairs that are
+        not known to be edges.
+    k
+        How many of those are drawn.
     output
-        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png.
+        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
     """
+    if str(images).endswith(".parquet"):
+        return _show_scores(Path(images), gene_a, gene_b, k, output)
     from model.figures import pair_figure
     from pipeline.images import find_pair, open_images
 
+    if gene_a is None or gene_b is None:
+        raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
     store = open_images(_path(images))
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
-    output = output or Path(f"{gene_a}-{gene_b}.png")
-    if output.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
-    if not output.parent.is_dir():
-        raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
+    output = _picture(output, f"{gene_a}-{gene_b}.png")
     label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
         int(store.array("label")[row])
     ]
@@ -442,6 +492,74 @@ def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool 
 
 
 @app.command
+def predict(
+    run: Path,
+    /,
+    *paths: Any,
+    images: Any = None,
+    source: Annotated[PairSource | None, Flat] = None,
+    prediction: Annotated[Prediction, Flat] = Prediction(),
+    codes: Path | None = None,
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Score candidate pairs of any matrix with a trained network, without storing an image; resumes by itself.
+
+    Parameters
+    ----------
+    run
+        Folder that `train` made.
+    paths
+        Expression store (or any AnnData .zarr or .h5ad; in Python also an AnnData) and last the file of scores to
+        write, ending in .parquet. With `images`, only the file of scores.
+    images
+        Score the pairs of this image store, in place of a matrix.
+    codes
+        Where the encoded matrix is kept for reuse. Absent: beside the scores.
+    seed
+        Of the sample of candidates that is looked at first, of the split of the cells under `--labels replicate`, and
+        of the draw of negatives.
+    overwrite
+        Replace an existing file of scores, once the new one is complete.
+    quiet
+        No progress bars, no summary.
+
+    Returns
+    -------
+    dict
+        What the file of scores says of itself.
+    """
+    import time
+    from functools import partial
+
+    from model.predict import Setting, ask, predict_matrix, predict_store
+    from pipeline.heatmaps import resolve_request
+    from pipeline.images import open_images
+    from pipeline.matrix import open_expression
+    from pipeline.prior import with_network
+
+    expression, out = _matrix_and_scores(paths, images, source)
+    started, say = time.perf_counter(), partial(_say, quiet)
+    asked = ask(Path(run), out, prediction, seed, overwrite=overwrite)
+    if images is not None:
+        store = open_images(_path(images))
+        with _progress(quiet) as progress, _client(compute, quiet, [run, store.path], asked.out) as client:
+            done = predict_store(store, asked, Setting(compute, client, progress, say))
+    else:
+        reads = _on_disk(expression, asked.out)
+        matrix = open_expression(reads)
+        with with_network(_required(source), asked.out) as (source, notes):
+            request = resolve_request(matrix, source, seed)
+            say(*notes, *request.chosen.notes, _label_note(request))
+            with _progress(quiet) as progress, _client(compute, quiet, [run, reads], asked.out) as client:
+                done = predict_matrix(matrix, request, codes, asked, Setting(compute, client, progress, say))
+    say(*done.lines(asked.out, time.perf_counter() - started), f"report: {asked.out.with_suffix('.html')}")
+    return done.facts
+
+
+@app.command
 def tune(
     images: Any,
     study: Path,
@@ -477,11 +595,10 @@ def tune(
         What `study.json` holds.
     """
     from model.tune import tune as search_recipes
-    from pipeline.cluster import open_client
     from pipeline.images import open_images
 
     store, base, study = open_images(_path(images)), Recipe(rendering, splitting, training), Path(study)
-    with _progress(quiet) as progress, open_client(compute) as client:
+    with _progress(quiet) as progress, _client(compute, quiet, [images], study) as client:
         found = search_recipes(store, study, base, search, seed, client, progress)
     best, test = found["best"], found["test"]
     _say(
@@ -497,19 +614,73 @@ def tune(
 
 @app.command
 def report(run: Path, /) -> Path:
-    """Build the report of a run again; of several repeats, the overview.
+    """Build the report of a run again; of several repeats, the overview; of predictions, what was found.
 
     Parameters
     ----------
     run
-        Folder that `train` or `evaluate` made.
+        Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
     """
+    if Path(run).suffix == ".parquet":
+        from model.findings import write_findings
+
+        path = write_findings(Path(run), None)
+        _say(False, f"wrote {path}")
+        return path
     from model.overview import holds_repeats, write_overview
     from model.report import write_report
 
     path = (write_overview if holds_repeats(Path(run)) else write_report)(Path(run))
     _say(False, f"wrote {path}")
     return path
+
+
+@app.command
+def export(
+    scores: Path,
+    file: Path,
+    /,
+    *,
+    format: Literal["scenic", "beeline", "decoupler", "cytoscape", "sif", "graphml", "parquet", "anndata", "genernib"]
+    | None = None,
+    wanted: Annotated[Wanted, Flat] = Wanted(),
+    signed: bool = False,
+    expression: Any = None,
+    dataset_id: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Write the edges of a prediction as the file that another tool reads.
+
+    Parameters
+    ----------
+    scores
+        File that `predict` made.
+    file
+        File to write. Its suffix decides the format: .csv and .tsv SCENIC's adjacencies, rankedEdges.csv BEELINE's,
+        .graphml, .sif, .parquet, .h5ad AnnData.
+    format
+        For what the suffix does not tell: `decoupler`, `cytoscape` (a table of edges), `beeline`, `genernib`.
+    signed
+        Weights get the sign of the correlation (`decoupler`, `genernib`).
+    expression
+        Matrix that is copied into the .h5ad and gets the edges in `varp`. Absent: the genes alone.
+    dataset_id
+        geneRNIB's name of the data set. Absent: that of the matrix.
+    overwrite
+        Replace an existing file.
+    quiet
+        Print no summary.
+    """
+    from model.export import export_scores
+
+    file = Path(file)
+    name, edges = export_scores(
+        Path(scores), file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
+        overwrite=overwrite,
+    )  # fmt: skip
+    _say(quiet, f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}")
+    return file
 
 
 @app.command
@@ -538,13 +709,12 @@ def simulate(
     """
     import time
 
-    from pipeline.cluster import open_client
     from pipeline.publish import check_target
     from pipeline.simulate import simulate_atlas
 
     expression, started = Path(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started
-    with _progress(quiet) as progress, open_client(compute) as client:
+    with _progress(quiet) as progress, _client(compute, quiet, [], expression) as client:
         made = simulate_atlas(atlas, expression, client, progress, counts=counts, overwrite=overwrite)
     _say(quiet, f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
 
@@ -647,6 +817,19 @@ def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     return found
 
 
+def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource | None) -> tuple[Any, Any]:
+    """What `predict` reads, None for an image store, and the file that it writes."""
+    if images is None and len(paths) != 2:
+        raise InputError(f"predict takes three paths, RUN EXPRESSION.zarr OUT.parquet, or two with --images "
+                         f"IMAGES.zarr, RUN OUT.parquet; {1 + len(paths)} are given.")  # fmt: skip
+    if images is not None and len(paths) != 1:
+        raise InputError(f"with --images predict takes two paths, RUN OUT.parquet, as the store is in place of a "
+                         f"matrix; {1 + len(paths)} are given.")  # fmt: skip
+    if images is not None and source is not None:
+        raise InputError("an image store brings its own pairs: leave the source of pairs out, or give a matrix.")
+    return (None if images is not None else paths[0]), paths[-1]
+
+
 def _clear_demo(out: Path) -> None:
     """Remove an earlier demo, and nothing that a demo did not make."""
     import shutil
@@ -686,6 +869,31 @@ def _on_disk(expression: Any, images: Path) -> Any:
     path = images.with_name(f"{images.stem}.expression.zarr")
     ingest(expression, path, preset="none", overwrite=True, quiet=True)
     return path
+
+
+def _picture(output: Path | None, name: str) -> Path:
+    """Where a picture goes, checked."""
+    output = output or Path(name)
+    if output.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
+    if not output.parent.is_dir():
+        raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
+    return output
+
+
+def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Path | None) -> Path:
+    """One pair of a file of scores, or the best new ones, as picture."""
+    from model.evidence import draw_evidence, show_scores
+
+    if gene_a is not None and gene_b is None:
+        raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
+    pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
+    output = _picture(output, f"{scores.stem}-best.png" if pair is None else f"{gene_a}-{gene_b}.png")
+    found = show_scores(scores, pair, k)
+    draw_evidence(found).savefig(output)
+    best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
+    _say(False, f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
+    return output
 
 
 def _listed(registry: "dict[str, DataSet]", place: "Place") -> list[str]:
@@ -734,6 +942,25 @@ def _progress(quiet: bool) -> "Iterator[Progress]":
     else:
         with Bars() as bars:
             yield bars
+
+
+@contextmanager
+def _client(compute: Compute, quiet: bool, reads: list[Any], writes: str | Path) -> "Iterator[Client | None]":
+    """The client that the work goes to; of what is read, matrices in memory are no one else's business."""
+    from functools import partial
+
+    from pipeline.cluster import open_client
+
+    places = [path for path in reads if isinstance(path, str | Path)]
+    with open_client(compute, partial(_say, quiet), reads=places, writes=writes) as client:
+        yield client
+
+
+def _scratch() -> str:
+    """A name in the folder for temporary files, where a plan measures: workers elsewhere have to see it too."""
+    import tempfile
+
+    return str(Path(tempfile.gettempdir()) / "pairscape-plan")
 
 
 def _duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from pipeline.codes import CHUNK_GENES, Codes, block_cells, cell_blocks, open_co
 from pipeline.count import count_pairs
 from pipeline.errors import InputError
 from pipeline.images import Images
-from pipeline.remote import is_remote
+from pipeline.remote import holds_store, is_remote, located
 from pipeline.spec import ImageSpec
 
 MAX_COVARIANCE_CELLS = 8192  # standard error of a correlation 0.011: more cells would hardly change the ten genes
@@ -79,18 +79,29 @@ def codes_of(images: Images) -> Codes:
         They are gone, or others are there; or their matrix has too few genes for ten neighbours.
     """
     codes = _find_codes(images.path, images.spec)
-    if codes.n_genes < IMAGES_PER_GENE:
-        raise InputError(
-            f"{images.path} is of {codes.n_genes} genes, and deepdrim looks at {NEIGHBOURS} neighbours of each; give a "
-            f"matrix of {IMAGES_PER_GENE} genes or more, or choose another --network."
-        )
+    require_genes(codes, images.path)
     return codes
 
 
+def require_genes(codes: Codes, source: Path | str) -> None:
+    """Refuse a matrix that is too small for ten neighbours of each gene; `source` names it.
+
+    Raises
+    ------
+    InputError
+        It has fewer than eleven genes.
+    """
+    if codes.n_genes < IMAGES_PER_GENE:
+        raise InputError(
+            f"{source} is of {codes.n_genes} genes, and deepdrim looks at {NEIGHBOURS} neighbours of each; give a "
+            f"matrix of {IMAGES_PER_GENE} genes or more, or choose another --network."
+        )
+
+
 def _find_codes(images: Path, spec: ImageSpec) -> Codes:
-    there = Path(spec.codes)
+    there = located(spec.codes)
     for path in (there,) if is_remote(images) else (there, images.parent / there.name):
-        if path.is_dir() and (codes := open_codes(path)).content_hash == spec.codes_hash:
+        if holds_store(path) and (codes := open_codes(path)).content_hash == spec.codes_hash:
             return codes
     raise InputError(
         f"{there} no longer holds the codes that {images} was counted from, and deepdrim counts the neighbours' images "
@@ -103,16 +114,16 @@ def _count(codes: Codes, images: Images) -> Neighbourhoods:
     pairs = np.stack([images.array("gene_a"), images.array("gene_b")], axis=1)
     gene, rows = np.unique(pairs, return_inverse=True)
     neighbour = nearest_genes(codes, gene.astype(np.int64))
+    counted = neighbour_images(codes, gene.astype(np.int64), neighbour)
+    return Neighbourhoods(gene.astype(np.int64), neighbour, *counted, rows.reshape(pairs.shape).astype(np.int32))
+
+
+def neighbour_images(codes: Codes, gene: Index, neighbour: Index) -> tuple[Tensor, Tensor]:
+    """Joint counts of genes with themselves and their neighbours, (G, 11, bins, bins), and both zeros, (G, 11)."""
     others = np.concatenate([gene[:, None], neighbour], axis=1)  # (G, 11)
     counts, both_zero = count_pairs(codes, np.repeat(gene, IMAGES_PER_GENE), others.ravel())
     shape, bins = others.shape, codes.binning.bins
-    return Neighbourhoods(
-        gene.astype(np.int64),
-        neighbour,
-        torch.from_numpy(counts).view(*shape, bins, bins),
-        torch.from_numpy(both_zero).view(shape),
-        rows.reshape(pairs.shape).astype(np.int32),
-    )
+    return torch.from_numpy(counts).view(*shape, bins, bins), torch.from_numpy(both_zero).view(shape)
 
 
 def nearest_genes(codes: Codes, genes: Index) -> Index:

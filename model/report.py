@@ -571,9 +571,9 @@ def probability(value: Any) -> str:
 
 
 def percent(share: Any) -> str:
-    """A share in percent, to two digits."""
+    """A share in percent, to two digits, to three where two would make 1e+02 of it."""
     known = finite(share)
-    return "–" if known is None else f"{100 * known:.2g} %"
+    return "–" if known is None else f"{100 * known:.{3 if known >= 0.995 else 2}g} %"
 
 
 def rate(share: Any) -> str:

@@ -85,7 +85,7 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
         The run and the store do not fit together, the store has no labels of both classes, or `run` holds repeats.
     """
     recipe, seed = read_recipe(run / "config.toml")
-    _refuse_repeats(run)
+    refuse_repeats(run)
     classifier, facts = load_classifier(run)
     if images.spec.binning.bins != facts["bins"]:
         raise InputError(
@@ -103,7 +103,14 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     return _finish(out, result, {"split": "another store", "seconds": {}}, images, folds, seed)
 
 
-def _refuse_repeats(run: Path) -> None:
+def refuse_repeats(run: Path) -> None:
+    """Refuse a folder of several networks where one is needed.
+
+    Raises
+    ------
+    InputError
+        It is one.
+    """
     repeats = sorted(run.glob("*/model.safetensors"))
     if repeats and not (run / "model.safetensors").exists():
         raise InputError(

@@ -7,7 +7,7 @@ waits for the disk, the next one is counted. (Compressing there too was slower: 
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -166,7 +166,7 @@ class GeneReader:
 _held = local()  # a reader a thread: the memory of a task was planned for a thread
 
 
-def _reader(codes: Codes, portion: Portion) -> GeneReader:
+def held_reader(codes: Codes, portion: Portion) -> GeneReader:
     """The reader of this thread, kept while its tasks are of one job."""
     if getattr(_held, "reader", None) is None or (_held.reader.codes, _held.reader.portion) != (codes, portion):
         keep_freed_memory()
@@ -184,12 +184,12 @@ def warm_up() -> None:
 
 def count_task(target: str, codes_path: str, portion: Portion, task: Task) -> Spent:
     """Count, write and receipt the shards of one task. Runs on a worker, any number of times."""
-    images, reader = open_images(target, complete=False), _reader(open_codes(located(codes_path)), portion)
+    images, reader = open_images(target, complete=False), held_reader(open_codes(located(codes_path)), portion)
     spent, read_before, writing = Spent(), reader.chunks_read, deque[Future[Spent]]()
     with ThreadPoolExecutor(1) as writer:
         for start in range(0, len(task.shards), portion.shards):
             group, at = slice(start, start + portion.shards), 0
-            counts, both_zero = _count_rows(images, reader, [t for s in task.tiles[group] for t in s], spent)
+            counts, both_zero = count_rows(reader, [t for s in task.tiles[group] for t in s], images.pair_column, spent)
             for shard in task.shards[group]:
                 rows = slice(at, at + len(images.spec.shard_rows(shard)))
                 content = _compress(images, shard, counts[rows], both_zero[rows], spent)
@@ -218,15 +218,23 @@ def _publish(images: Images, shard: int, content: dict[str, bytes]) -> Spent:
     return Spent(bytes_written=written, writing=time.perf_counter() - started)
 
 
-def _count_rows(
-    images: Images, reader: GeneReader, tiles: list[Tile], spent: Spent
+def count_rows(
+    reader: GeneReader, tiles: list[Tile], column: Callable[[str, int, int], NDArray[np.int32]], spent: Spent
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Images and double zeros of the rows of some tiles, in memory that the next call uses again."""
-    n_rows, bins = sum(tile.stop - tile.start for tile in tiles), images.spec.binning.bins
+    """Images and double zeros of the rows of some tiles, in memory that the next call uses again.
+
+    Parameters
+    ----------
+    column
+        `gene_a` or `gene_b`, by name, of the rows from one to another.
+    spent
+        Takes the seconds in.
+    """
+    n_rows, bins = sum(tile.stop - tile.start for tile in tiles), reader.codes.binning.bins
     counts, both_zero, at = reader.room(n_rows, bins), np.empty(n_rows, np.uint32), 0
     for genes_b, members in groupby(tiles, key=lambda tile: tile.genes_b):
         parts = list(members)
-        gene_a, gene_b = (np.concatenate([images.pair_column(name, t.start, t.stop) for t in parts]) for name in PAIR)
+        gene_a, gene_b = (np.concatenate([column(name, t.start, t.stop) for t in parts]) for name in PAIR)
         rows = slice(at, at + gene_a.size)
         both_zero[rows] = count_tile(reader, genes_b, gene_a, gene_b, counts[rows], spent)
         at = rows.stop

@@ -36,7 +36,7 @@ from pipeline.matrix import Expression, block_digest, hash_blocks, matrix_hash, 
 from pipeline.memory import encode_bytes, require_encode_memory
 from pipeline.places import is_url
 from pipeline.progress import Progress
-from pipeline.remote import holds_store, located, publish_store, reaching, remove_tree
+from pipeline.remote import holds_store, located, publish_store, remove_tree
 from pipeline.samples import read_sample, sample_blocks, sampled_cells, write_sample
 from pipeline.spec import Binning
 from pipeline.transpose import ByGene, by_gene

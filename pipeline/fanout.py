@@ -100,6 +100,14 @@ def run_tasks(
         ) from error
 
 
+def on_every_worker(client: Client | None, function: Callable[..., object], *arguments: Any) -> None:
+    """Call a function once in every worker process that is there now; without a cluster, in this process."""
+    if client is None:
+        function(*arguments)
+    else:
+        client.run(function, *arguments)
+
+
 def in_order(results: Iterable[tuple[int, R]]) -> Iterator[R]:
     """Results of tasks 0, 1, 2, … in that order; only those that came before their turn are held."""
     early, turn = dict[int, R](), 0

@@ -1,6 +1,7 @@
 """What a job tells of how far it is: bars with rate and time left in the terminal, or nothing."""
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
@@ -18,6 +19,12 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.text import Text
+
+Say = Callable[..., None]  # takes lines that a user should read; `--quiet` keeps them back
+
+
+def unsaid(*lines: str) -> None:
+    """Say nothing."""
 
 
 class Progress(Protocol):

@@ -220,7 +220,8 @@ def remove_files(folder: Path, names: list[str]) -> None:
 def publish_store(made: Path, target: Path, *, replace: bool = False) -> None:
     """Give a store its name, and with it its place.
 
-    On a disk it is renamed. In object storage it is copied there object by object, its root last, by the storage itself.
+    On a disk it is renamed. In object storage it is copied there by the storage itself, object by object, its root
+    last.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from benchmarks import (
     codecs,
     encode,
     exact,
+    export,
     growth,
     heatmaps,
     ingest,
@@ -17,6 +18,8 @@ from benchmarks import (
     picture,
     prediction,
     scheduler,
+    scoring,
+    stability,
     stream,
 )
 from model.spec import Training
@@ -137,9 +140,33 @@ def test_the_bootstrap_of_a_small_test_fold():
     assert "AUROC" in found["verdict"]
 
 
+def test_the_cost_of_resamples_and_of_decoys(tmp_path):
+    found = stability.measure(tmp_path, 200, 60, 0.3, 240, 10, 3, 50)
+    assert found["pairs"] == 4 * 59
+    assert (found["bootstrap"]["pairs"], found["bootstrap"]["images"], found["fdr"]["decoys"]) == (20, 60, 50)
+    for part in ("predicted", "bootstrap", "fdr"):
+        assert found[part]["s"] >= found[part]["network_s"] > 0
+
+
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_networks(name):
     assert (networks.random_counts(3, 16).sum((1, 2)) == networks.CELLS).all()
     found = networks.measure(name, networks.Size(16, 4, 3), 0.0, Training())
     assert found["parameters"] > 10_000
     assert min(found["train_images_per_s"], found["predict_images_per_s"]) > 0
+
+
+@pytest.mark.cluster
+def test_scoring_figures():
+    found = scoring.measure(["pairnet"], bins=16, images=8, rounds=1, processes=2)
+    assert found["pairnet"]["scorer_over_plain"] > 0
+    gains = found["pairnet"]["images_per_s_of_one_core"]
+    assert gains.pop("largest_difference") < 1e-5
+    assert min(gains.values()) > 0
+
+
+def test_export(tmp_path):
+    found = export.measure(tmp_path, pairs=3000, genes=60, best=50, formats=("all.tsv", "best.h5ad"))
+    assert 2700 < found["all.tsv"]["edges"] < 3000
+    assert found["best.h5ad"]["edges"] == 50
+    assert found["best.h5ad"]["peak_mb"] >= found["best.h5ad"]["idle_mb"] > 0

@@ -22,7 +22,7 @@ from scipy import sparse
 
 import model.figures
 import pairscape
-import pipeline.cluster
+import pipeline.addresses
 import pipeline.count
 from pipeline.errors import InputError, JobError
 from pipeline.images import find_pair, open_images, shard_file
@@ -260,7 +260,7 @@ def test_heatmaps_refuses(name, place, capfd):
 
 
 def test_a_scheduler_that_does_not_answer_is_named(place, capfd, monkeypatch):
-    monkeypatch.setattr(pipeline.cluster, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(pipeline.addresses, "CONNECT_SECONDS", 0.3)
     before = contents(place)
     address = "tcp://127.0.0.1:9"
     outcome = call(capfd, "heatmaps", "good.h5ad", "new.zarr", "--all-pairs", "--scheduler", address)

@@ -10,7 +10,7 @@ from distributed import get_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import cluster
+from pipeline import addresses
 from pipeline.cluster import memory_per_worker, open_client, smallest_memory, worker_count, worker_threads
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import RETRIES, Usage, in_order, run_tasks
@@ -224,6 +224,6 @@ def test_no_workers_are_refused(refuses):
 
 
 def test_a_scheduler_that_does_not_answer_is_refused(monkeypatch, refuses):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(addresses, "CONNECT_SECONDS", 0.5)
     with refuses("tcp://127.0.0.1:9", "no Dask scheduler answers"), open_client(Compute("tcp://127.0.0.1:9")):
         pass

@@ -274,7 +274,9 @@ def truth(tmp_path_factory, expression_path):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize(("scheduler", "workers"), [("threads", 1), ("threads", 2), ("local", 1), ("local", 2)])
+@pytest.mark.parametrize(
+    ("scheduler", "workers"), [("threads", 1), ("threads", 2), ("local", 1), ("local", 2), ("local", 4)]
+)
 def test_every_scheduler_writes_the_same_bytes(scheduler, workers, truth, expression_path, tmp_path, monkeypatch):
     """Also where the workers' folder is not the user's: paths are relative here, and the workers started elsewhere."""
     compute = Compute(scheduler, workers=workers)

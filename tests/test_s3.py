@@ -1,4 +1,4 @@
-"""The heatmap job on a real S3 server, in a process of its own: workers, a killed driver, and what the server refuses."""
+"""The heatmap job on a real S3 server, a process of its own: workers, a killed driver, and what the server refuses."""
 
 import hashlib
 import json
