@@ -399,7 +399,7 @@ def verify(images: Any, /) -> None:
 @app.command
 def train(
     images: Any,
-    run: Path,
+    run: Any,
     /,
     *,
     preset: Literal["deep-cell"] | None = None,
@@ -421,7 +421,7 @@ def train(
     images
         Image store with labels.
     run
-        Folder for weights, figures and the report.
+        Folder for weights, figures and the report; of a URL, it is made here and sent there when it is finished.
     preset
         `deep-cell`: the original project's published recipe, all of it.
     seed
@@ -442,6 +442,7 @@ def train(
 
     from model.repeat import plan_repeats, read_seeds, train_repeats
     from model.run import train_run
+    from pipeline.folders import sent_folder
     from pipeline.images import open_images
 
     recipe = Recipe(rendering, splitting, training)
@@ -449,29 +450,29 @@ def train(
         if recipe != Recipe():
             raise InputError(f"preset {preset} fixes the whole recipe; leave out the other options, or the preset.")
         recipe = recipe_preset(preset)
-    store, run, say = open_images(_path(images)), Path(run), partial(_say, quiet)
+    store, say = open_images(_path(images)), partial(_say, quiet)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
-    with _progress(quiet) as progress:
+    with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, _progress(quiet) as progress:
         if repeats:
-            metrics = train_repeats(store, run, recipe, repeats, progress, overwrite=overwrite, say=say)
+            metrics = train_repeats(store, folder, recipe, repeats, progress, overwrite=overwrite, say=say)
         else:
-            metrics = train_run(store, run, recipe, seed, progress, overwrite=overwrite, say=say)
-    _close(quiet, metrics, run)
+            metrics = train_run(store, folder, recipe, seed, progress, overwrite=overwrite, say=say)
+    _close(quiet, metrics, _path(run))
     return metrics
 
 
 @app.command
-def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool = False) -> dict[str, Any]:
+def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
     """Score another labelled image store with a trained run, with the audit and a report.
 
     Parameters
     ----------
     run
-        Folder that `train` made.
+        Folder that `train` made, or its URL.
     images
         Image store with labels, of the same bins.
     out
-        Folder for the figures. Absent: RUN/on-NAME, by the name of the store.
+        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store.
     quiet
         No progress bars, no table.
 
@@ -481,19 +482,20 @@ def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool 
         What `metrics.json` holds.
     """
     from model.run import evaluate_run
+    from pipeline.folders import fetched_folder, sent_folder
     from pipeline.images import open_images
 
     store = open_images(_path(images))
-    out = Path(out) if out else Path(run) / f"on-{store.path.stem}"
-    with _progress(quiet) as progress:
-        metrics = evaluate_run(Path(run), store, out, progress)
-    _close(quiet, metrics, out)
+    out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
+    with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, _progress(quiet) as progress:
+        metrics = evaluate_run(trained, store, folder, progress)
+    _close(quiet, metrics, _path(out))
     return metrics
 
 
 @app.command
 def predict(
-    run: Path,
+    run: Any,
     /,
     *paths: Any,
     images: Any = None,
@@ -539,10 +541,12 @@ def predict(
     from pipeline.images import open_images
     from pipeline.matrix import open_expression
     from pipeline.prior import with_network
+    from pipeline.remote import local_target
 
+    run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
     started, say = time.perf_counter(), partial(_say, quiet)
-    asked = ask(Path(run), out, prediction, seed, overwrite=overwrite)
+    asked = ask(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
         store = open_images(_path(images))
         with _progress(quiet) as progress, _client(compute, quiet, [run, store.path], asked.out) as client:
@@ -562,7 +566,7 @@ def predict(
 @app.command
 def tune(
     images: Any,
-    study: Path,
+    study: Any,
     /,
     *,
     search: Annotated[Search, Flat] = Search(),
@@ -596,8 +600,10 @@ def tune(
     """
     from model.tune import tune as search_recipes
     from pipeline.images import open_images
+    from pipeline.remote import local_target
 
-    store, base, study = open_images(_path(images)), Recipe(rendering, splitting, training), Path(study)
+    study = local_target(study)
+    store, base = open_images(_path(images)), Recipe(rendering, splitting, training)
     with _progress(quiet) as progress, _client(compute, quiet, [images], study) as client:
         found = search_recipes(store, study, base, search, seed, client, progress)
     best, test = found["best"], found["test"]
@@ -613,7 +619,7 @@ def tune(
 
 
 @app.command
-def report(run: Path, /) -> Path:
+def report(run: Any, /) -> Path:
     """Build the report of a run again; of several repeats, the overview; of predictions, what was found.
 
     Parameters
@@ -621,16 +627,19 @@ def report(run: Path, /) -> Path:
     run
         Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
     """
-    if Path(run).suffix == ".parquet":
+    from pipeline.remote import local_target
+
+    run = local_target(run)
+    if run.suffix == ".parquet":
         from model.findings import write_findings
 
-        path = write_findings(Path(run), None)
+        path = write_findings(run, None)
         _say(False, f"wrote {path}")
         return path
     from model.overview import holds_repeats, write_overview
     from model.report import write_report
 
-    path = (write_overview if holds_repeats(Path(run)) else write_report)(Path(run))
+    path = (write_overview if holds_repeats(run) else write_report)(run)
     _say(False, f"wrote {path}")
     return path
 

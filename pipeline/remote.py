@@ -74,6 +74,22 @@ def writable(path: Any) -> Path:
     return cast(Path, target)
 
 
+def local_target(path: str | Path) -> Path:
+    """A path on a disk to write to, of a job whose parts no object storage can hold.
+
+    Raises
+    ------
+    InputError
+        It is a URL.
+    """
+    if is_remote(path):
+        raise InputError(
+            f"{path} is a URL, and this job works on a disk that all workers see: copy there what it reads, and give a "
+            "path."
+        )
+    return Path(str(path).removeprefix(LOCAL))
+
+
 @contextmanager
 def reaching(place: Any, done: str = "read", remedy: str = "check the URL and the credentials") -> Iterator[None]:
     """Whatever the storage behind a URL says is wrong, in one line; errors of paths stay as they are.
