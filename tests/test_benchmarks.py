@@ -15,6 +15,7 @@ from benchmarks import (
     ingest,
     kernel,
     networks,
+    objects,
     picture,
     prediction,
     scheduler,
@@ -23,7 +24,7 @@ from benchmarks import (
     stream,
 )
 from model.spec import Training
-from pipeline.spec import Atlas
+from pipeline.spec import Atlas, Compute
 
 
 def test_kernel_figures():
@@ -35,6 +36,14 @@ def test_kernel_figures():
 def test_the_simulated_matrix_has_the_density_it_promises():
     expression = kernel.simulate(2000, 320, 1.0)
     assert 0.1 < expression.nnz / np.prod(expression.shape) < 0.17
+
+
+def test_objects_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    small = {"cells": 200, "genes": 40, "density": 0.2, "compute": Compute("synchronous")}
+    figures = objects.measure("memory://objects-benchmark", tmp_path, **small)
+    assert (figures["differing"], figures["pairs"]) == (0, 780)
+    assert figures["disk"]["bytes"] == figures["objects"]["bytes"] > 0
 
 
 @pytest.mark.cluster
