@@ -263,12 +263,12 @@ def plan(
 @app.command
 def heatmaps(
     expression: Any,
-    images: Path,
+    images: Any,
     /,
     *,
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
-    codes: Path | None = None,
+    codes: Any = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     events: Path | None = None,
@@ -280,11 +280,12 @@ def heatmaps(
     Parameters
     ----------
     expression
-        Expression store, or any AnnData .zarr or .h5ad; in Python also an AnnData.
+        Expression store, or any AnnData .zarr or .h5ad, by path or URL; in Python also an AnnData.
     images
-        Image store to write. If an earlier run of the same job was interrupted, only what is missing is computed.
+        Image store to write: a folder, or a URL such as s3://bucket/images.zarr. If an earlier run of the same job was
+        interrupted, only what is missing is computed.
     codes
-        Where the encoded matrix is kept for reuse. Absent: beside the images.
+        Where the encoded matrix is kept for reuse, path or URL. Absent: beside the images.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     events
@@ -302,12 +303,12 @@ def heatmaps(
     from pipeline.matrix import open_expression
     from pipeline.performance import reported
     from pipeline.prior import with_network
-    from pipeline.remote import local_target
+    from pipeline.remote import is_remote, writable
 
-    images, started = local_target(images), time.perf_counter()
-    reads = _on_disk(expression, images)
+    images, codes, started = writable(images), codes and _path(codes), time.perf_counter()
+    reads, beside = _on_disk(expression, images), None if is_remote(images) else images
     matrix = open_expression(reads)
-    with Events(events) as log, with_network(_required(source), images) as (source, notes):
+    with Events(events) as log, with_network(_required(source), beside) as (source, notes):
         log.write("start", command="heatmaps", expression=str(matrix.path), images=str(images), version=__version__)
         request = resolve_request(matrix, source, seed)
         _say(quiet, *notes, *request.chosen.notes, _label_note(request))
@@ -375,8 +376,8 @@ def verify(
     /,
     *,
     repair: bool = False,
-    codes: Path | None = None,
-    expression: Path | None = None,
+    codes: Any = None,
+    expression: Any = None,
     compute: Annotated[Compute, Flat] = Compute("synchronous"),
     quiet: bool = False,
 ) -> None:
@@ -397,22 +398,19 @@ def verify(
     quiet
         No progress bars, no summary.
     """
-    from pipeline.cluster import open_client
-    from pipeline.remote import local_target
+    from pipeline.remote import writable
     from pipeline.repair import repair_store
     from pipeline.verify import verify_store
 
-    with _progress(quiet) as progress, open_client(compute) as client:
+    path = writable(store) if repair else _path(store)
+    codes, expression = codes and _path(codes), expression and _path(expression)
+    with _progress(quiet) as progress, _client(compute, quiet, [path], path if repair else None) as client:
         if repair:
-            path = local_target(_path(store))
             found = repair_store(path, codes, expression, compute, client, progress)
         else:
-            path = _path(store)
             found = verify_store(path, client, progress)
-    bad, note = (
-        found.lines(),
-        "" if found.covered else "; an earlier version made it, without digests of its small files",
-    )
+    bad = found.lines()
+    note = "" if found.covered else "; an earlier version made it, without digests of its small files"
     for line in bad:
         print(line, file=sys.stderr)
     if bad and not repair:
@@ -427,7 +425,7 @@ def verify(
 @app.command
 def train(
     images: Any,
-    run: Path,
+    run: Any,
     /,
     *,
     preset: Literal["deep-cell"] | None = None,
@@ -449,7 +447,7 @@ def train(
     images
         Image store with labels.
     run
-        Folder for weights, figures and the report.
+        Folder for weights, figures and the report; of a URL, it is made here and sent there when it is finished.
     preset
         `deep-cell`: the original project's published recipe, all of it.
     seed
@@ -470,6 +468,7 @@ def train(
 
     from model.repeat import plan_repeats, read_seeds, train_repeats
     from model.run import train_run
+    from pipeline.folders import sent_folder
     from pipeline.images import open_images
 
     recipe = Recipe(rendering, splitting, training)
@@ -477,29 +476,29 @@ def train(
         if recipe != Recipe():
             raise InputError(f"preset {preset} fixes the whole recipe; leave out the other options, or the preset.")
         recipe = recipe_preset(preset)
-    store, run, say = open_images(_path(images)), Path(run), partial(_say, quiet)
+    store, say = open_images(_path(images)), partial(_say, quiet)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
-    with _progress(quiet) as progress:
+    with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, _progress(quiet) as progress:
         if repeats:
-            metrics = train_repeats(store, run, recipe, repeats, progress, overwrite=overwrite, say=say)
+            metrics = train_repeats(store, folder, recipe, repeats, progress, overwrite=overwrite, say=say)
         else:
-            metrics = train_run(store, run, recipe, seed, progress, overwrite=overwrite, say=say)
-    _close(quiet, metrics, run)
+            metrics = train_run(store, folder, recipe, seed, progress, overwrite=overwrite, say=say)
+    _close(quiet, metrics, _path(run))
     return metrics
 
 
 @app.command
-def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool = False) -> dict[str, Any]:
+def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
     """Score another labelled image store with a trained run, with the audit and a report.
 
     Parameters
     ----------
     run
-        Folder that `train` made.
+        Folder that `train` made, or its URL.
     images
         Image store with labels, of the same bins.
     out
-        Folder for the figures. Absent: RUN/on-NAME, by the name of the store.
+        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store.
     quiet
         No progress bars, no table.
 
@@ -509,19 +508,20 @@ def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool 
         What `metrics.json` holds.
     """
     from model.run import evaluate_run
+    from pipeline.folders import fetched_folder, sent_folder
     from pipeline.images import open_images
 
     store = open_images(_path(images))
-    out = Path(out) if out else Path(run) / f"on-{store.path.stem}"
-    with _progress(quiet) as progress:
-        metrics = evaluate_run(Path(run), store, out, progress)
-    _close(quiet, metrics, out)
+    out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
+    with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, _progress(quiet) as progress:
+        metrics = evaluate_run(trained, store, folder, progress)
+    _close(quiet, metrics, _path(out))
     return metrics
 
 
 @app.command
 def predict(
-    run: Path,
+    run: Any,
     /,
     *paths: Any,
     images: Any = None,
@@ -567,10 +567,12 @@ def predict(
     from pipeline.images import open_images
     from pipeline.matrix import open_expression
     from pipeline.prior import with_network
+    from pipeline.remote import local_target
 
+    run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
     started, say = time.perf_counter(), partial(_say, quiet)
-    asked = ask(Path(run), out, prediction, seed, overwrite=overwrite)
+    asked = ask(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
         store = open_images(_path(images))
         with _progress(quiet) as progress, _client(compute, quiet, [run, store.path], asked.out) as client:
@@ -590,7 +592,7 @@ def predict(
 @app.command
 def tune(
     images: Any,
-    study: Path,
+    study: Any,
     /,
     *,
     search: Annotated[Search, Flat] = Search(),
@@ -624,8 +626,10 @@ def tune(
     """
     from model.tune import tune as search_recipes
     from pipeline.images import open_images
+    from pipeline.remote import local_target
 
-    store, base, study = open_images(_path(images)), Recipe(rendering, splitting, training), Path(study)
+    study = local_target(study)
+    store, base = open_images(_path(images)), Recipe(rendering, splitting, training)
     with _progress(quiet) as progress, _client(compute, quiet, [images], study) as client:
         found = search_recipes(store, study, base, search, seed, client, progress)
     best, test = found["best"], found["test"]
@@ -641,7 +645,7 @@ def tune(
 
 
 @app.command
-def report(run: Path, /) -> Path:
+def report(run: Any, /) -> Path:
     """Build the report of a run again; of several repeats, the overview; of predictions, what was found.
 
     Parameters
@@ -649,16 +653,19 @@ def report(run: Path, /) -> Path:
     run
         Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
     """
-    if Path(run).suffix == ".parquet":
+    from pipeline.remote import local_target
+
+    run = local_target(run)
+    if run.suffix == ".parquet":
         from model.findings import write_findings
 
-        path = write_findings(Path(run), None)
+        path = write_findings(run, None)
         _say(False, f"wrote {path}")
         return path
     from model.overview import holds_repeats, write_overview
     from model.report import write_report
 
-    path = (write_overview if holds_repeats(Path(run)) else write_report)(Path(run))
+    path = (write_overview if holds_repeats(run) else write_report)(run)
     _say(False, f"wrote {path}")
     return path
 
@@ -885,8 +892,15 @@ def _path(store: Any) -> Path:
 
 def _on_disk(expression: Any, images: Path) -> Any:
     """Workers read the matrix themselves, so one in memory is written beside the images first."""
+    from pipeline.remote import is_remote
+
     if isinstance(expression, str | Path):
-        return Path(expression)
+        return expression if is_remote(expression) else Path(expression)
+    if is_remote(images):
+        raise InputError(
+            f"{images} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
+            "and give its path or URL."
+        )
     path = images.with_name(f"{images.stem}.expression.zarr")
     ingest(expression, path, preset="none", overwrite=True, quiet=True)
     return path
@@ -966,7 +980,7 @@ def _progress(quiet: bool) -> "Iterator[Progress]":
 
 
 @contextmanager
-def _client(compute: Compute, quiet: bool, reads: list[Any], writes: str | Path) -> "Iterator[Client | None]":
+def _client(compute: Compute, quiet: bool, reads: list[Any], writes: str | Path | None) -> "Iterator[Client | None]":
     """The client that the work goes to; of what is read, matrices in memory are no one else's business."""
     from functools import partial
 

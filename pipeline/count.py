@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from threading import local
 
 import numpy as np
@@ -26,6 +25,7 @@ from pipeline.images import Images, encode_shard, open_images, publish_shard
 from pipeline.malloc import keep_freed_memory
 from pipeline.memory import GENES_AT_ONCE, Portion, portion
 from pipeline.pairs import Pairs
+from pipeline.remote import located
 from pipeline.tiles import Task, Tile, block_density, blocks_of, tiles_of
 
 MAX_WAITING = 2  # shards, compressed, that wait for the disk
@@ -190,7 +190,7 @@ def warm_up() -> None:
 
 def count_task(target: str, codes_path: str, portion: Portion, task: Task) -> Spent:
     """Count, write and receipt the shards of one task. Runs on a worker, any number of times."""
-    images, reader = open_images(target, complete=False), held_reader(open_codes(Path(codes_path)), portion)
+    images, reader = open_images(target, complete=False), held_reader(open_codes(located(codes_path)), portion)
     spent, read_before, writing = Spent(), reader.chunks_read, deque[Future[Spent]]()
     with ThreadPoolExecutor(1) as writer:
         for start in range(0, len(task.shards), portion.shards):

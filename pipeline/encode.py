@@ -5,7 +5,6 @@ bin edges follow. The second encodes, a task a block. Tasks carry numbers; worke
 that is being made, `.NAME.wip`, which takes its name when it is complete.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,7 +38,9 @@ from pipeline.layout import Described, keep_layout
 from pipeline.lock import locked
 from pipeline.matrix import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
 from pipeline.memory import encode_bytes, require_encode_memory
+from pipeline.places import is_url
 from pipeline.progress import Progress
+from pipeline.remote import holds_store, located, publish_store, remove_tree
 from pipeline.samples import read_sample, sample_blocks, sampled_cells, write_sample
 from pipeline.spec import Binning
 from pipeline.transpose import ByGene, by_gene
@@ -58,7 +59,7 @@ class _Job:
     """
 
     expression: Expression
-    matrix: Path
+    matrix: str
     aside: Path
     cells: NDArray[np.int64]
     client: Client | None
@@ -68,7 +69,7 @@ class _Job:
     def run(self, function: Callable[..., Any], tasks: list[Any]) -> Iterator[tuple[Any, Any]]:
         """Results of tasks that read the matrix and the store that is being made; a bad matrix is the user's matter."""
         try:
-            yield from run_tasks(self.client, function, tasks, str(self.matrix), str(self.aside), usage=self.usage)
+            yield from run_tasks(self.client, function, tasks, self.matrix, str(self.aside), usage=self.usage)
         except JobError as error:
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from None
@@ -112,9 +113,9 @@ def encode_matrix(
     JobError
         Tasks failed, the matrix changed meanwhile, or another driver makes codes at `target`.
     """
-    matrix, check = Path(str(expression.path)).resolve(), check or _accept
+    matrix, check = _place(expression), check or _accept
     stamp = fingerprint(matrix)
-    found = open_codes(target) if target.exists() else None
+    found = open_codes(target) if holds_store(target) else None
     if found is not None and (trusted := _trusted_hash(found, matrix, stamp)) is not None:
         check(wanted := codes_hash(trusted, cells, binning))
         if found.content_hash == wanted:
@@ -128,26 +129,25 @@ def encode_matrix(
 def _make_codes(job: _Job, target: Path, binning: Binning, stamp: str, check: Callable[[str], None]) -> Codes:
     """The codes of a job, made aside; what lies at the target stays, if the survey says that it is the same."""
     matrix, cells = job.matrix, job.cells
-    found = open_codes(target) if target.exists() else None
-    shutil.rmtree(job.aside, ignore_errors=True)
+    found = open_codes(target) if holds_store(target) else None
+    remove_tree(job.aside)
     create_codes(job.aside, job.expression.genes, cells)
     try:
         content, statistics = _survey(job)
         check(wanted := codes_hash(content, cells, binning))
     except InputError:  # the user's matrix, or another job on the same images: nothing that a next run could use
-        shutil.rmtree(job.aside)
+        remove_tree(job.aside)
         raise
-    provenance = {"matrix": str(matrix), "matrix_hash": content, "fingerprint": stamp}
+    provenance = {"matrix": matrix, "matrix_hash": content, "fingerprint": stamp}
     if found is not None and found.content_hash == wanted:
-        shutil.rmtree(job.aside)
+        remove_tree(job.aside)
         set_provenance(found, provenance)
         return found
     add_edges(job.aside, wanted, binning, _edges(job, binning, statistics), statistics, provenance)
     keep_layout(job.aside, FREE, _encode(job))
     if fingerprint(matrix) != stamp:
         raise JobError(f"{matrix} changed while it was encoded, so the codes would be of no one matrix; run it again.")
-    shutil.rmtree(target, ignore_errors=True)
-    job.aside.rename(target)
+    publish_store(job.aside, target, replace=True)
     return open_codes(target)
 
 
@@ -159,21 +159,27 @@ def encoded_before(expression: Expression, target: Path, binning: Binning, cells
     InputError
         `target` is something else than a code store.
     """
-    if not target.exists():
+    if not holds_store(target):
         return None
-    found, matrix = open_codes(target), Path(str(expression.path)).resolve()
+    found, matrix = open_codes(target), _place(expression)
     trusted = _trusted_hash(found, matrix, fingerprint(matrix))
     return found if trusted and found.content_hash == codes_hash(trusted, cells, binning) else None
+
+
+def _place(expression: Expression) -> str:
+    """Where the matrix lies: an absolute path without links, or a URL."""
+    place = str(expression.path)
+    return place if is_url(place) else str(Path(place).resolve())
 
 
 def _accept(content_hash: str) -> None:
     pass
 
 
-def _trusted_hash(found: Codes, matrix: Path, stamp: str) -> str | None:
+def _trusted_hash(found: Codes, matrix: str, stamp: str) -> str | None:
     """Content hash of the matrix without reading it, if the codes were made from this very file; else None."""
     known = provenance_of(found)
-    same = known.get("matrix") == str(matrix) and known.get("fingerprint") == stamp
+    same = known.get("matrix") == matrix and known.get("fingerprint") == stamp
     return str(known["matrix_hash"]) if same else None
 
 
@@ -208,7 +214,7 @@ def _edges(job: _Job, binning: Binning, statistics: GeneStatistics) -> NDArray[n
     for _ in job.run(_sample_block, list(range(len(blocks)))):
         pass
     edges = bin_edges(binning, statistics, read_sample(folder, len(blocks)))
-    shutil.rmtree(folder)
+    remove_tree(folder)
     return edges
 
 
@@ -226,7 +232,7 @@ def _encode(job: _Job) -> Described:
 
 
 def _opened(path: str) -> Expression:
-    return _opened_as(path, stamp_of(Path(path)))
+    return _opened_as(path, stamp_of(path))
 
 
 @lru_cache(maxsize=2)
@@ -251,7 +257,7 @@ def _sample_block(matrix: str, aside: str, number: int) -> None:
     cells = counted_cells(aside)
     sampled = sampled_cells(cells.size)
     chosen = cells[sampled[sample_blocks(cells.size)[number]]]
-    write_sample(Path(aside, "sample"), number, _by_gene(matrix, chosen, places=False))
+    write_sample(located(aside) / "sample", number, _by_gene(matrix, chosen, places=False))
 
 
 def _encode_block(matrix: str, aside: str, number: int) -> list[Any]:

@@ -1,7 +1,6 @@
 """The heatmap job: matrix and pairs → image store. Plans, lays out, fans out, and ends with every shard receipted."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from pipeline.cost import Rates, pair_events, shard_seconds
 from pipeline.count import Spent
 from pipeline.counting import count_shards
 from pipeline.encode import encode_matrix
-from pipeline.errors import InputError, JobError
+from pipeline.errors import InputError
 from pipeline.fanout import Usage
-from pipeline.images import Images, clear_shard, create_images, differing_shards, open_images, require_layout
+from pipeline.images import Images, clear_shards, create_images, differing_shards, open_images, require_layout
 from pipeline.lock import locked
 from pipeline.matrix import Expression
 from pipeline.memory import Portion, portion
@@ -26,7 +25,7 @@ from pipeline.negatives import choose_negatives
 from pipeline.pairs import Candidates, Pairs, candidates
 from pipeline.prior import network_facts
 from pipeline.progress import Progress
-from pipeline.remote import is_remote
+from pipeline.remote import holds_store, is_remote, lasting
 from pipeline.replicate import replicate_labels, split_cells
 from pipeline.spec import Binning, Compute, ImageSpec, PairSource
 from pipeline.tiles import Task, block_density, plan_tasks, storage_order, tiles_of
@@ -172,14 +171,14 @@ def make_heatmaps(
     codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
     spec, limit = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
     portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
-    if target.exists():  # other pairs, bins or numbers of cells are refused before the matrix is read
+    if holds_store(target):  # other pairs, bins or numbers of cells are refused before the matrix is read
         require_layout(target)  # a damaged one would pass for another job
         _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
 
     def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
         _refuse_another_job(target, replace(spec, codes_hash=content_hash))
 
-    with _keeping(target), locked(target) as lock:
+    with lasting(target), locked(target) as lock:
         codes = encode_matrix(
             expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
         )
@@ -196,29 +195,11 @@ def make_heatmaps(
     return Outcome(images, len(missing), kept, spent, usage)
 
 
-@contextmanager
-def _keeping(target: Path) -> Iterator[None]:
-    """What the disk refuses, in one line; shards that are finished are worth a next run.
-
-    Raises
-    ------
-    JobError
-        The disk refuses.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise JobError(
-            f"{target} cannot be finished ({error}): free some space, or make it writable; what is finished is kept, "
-            "run the same command again for the rest."
-        ) from error
-
-
 def _laid_out(
     target: Path, spec: ImageSpec, request: Request, codes: Codes, symbols: Sequence[str] | None
 ) -> tuple[Images, list[int]]:
     """The store, made where it is missing, and its shards to compute, of which nothing is left."""
-    if not target.exists():
+    if not holds_store(target):
         made_from = provenance_of(codes)  # for a repair, when the codes are gone
         matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"]}
         provenance = request.provenance | {"matrix": matrix}
@@ -228,8 +209,7 @@ def _laid_out(
     missing = images.missing_shards()
     if missing and not is_remote(target):  # the run before was cut off, so that its files may be anything
         missing = sorted({*missing, *differing_shards(images)})
-    for shard in missing:
-        clear_shard(images, shard)
+    clear_shards(images, missing)
     return images, missing
 
 
@@ -259,7 +239,7 @@ def _spec_of(codes: str, content_hash: str, binning: Binning, request: Request) 
 
 def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
     """A store that is there already has to be what an earlier run of the very same job began."""
-    if target.exists() and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
+    if holds_store(target) and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
         raise InputError(
             f"{target} holds another job ({images.spec.n_pairs:,} pairs, {images.spec.n_cells:,} cells, scale "
             f"{images.spec.binning.scale}, {images.spec.binning.bins} bins) and would be mixed with this one; give "

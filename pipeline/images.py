@@ -27,7 +27,18 @@ from pipeline.errors import InputError, JobError
 from pipeline.layout import SPARE, keep_layout, layout_damage
 from pipeline.naming import Vocabulary
 from pipeline.pairs import Pairs
-from pipeline.remote import file_sizes, is_remote, located, small_files
+from pipeline.remote import (
+    content_of,
+    file_sizes,
+    holds_store,
+    is_remote,
+    located,
+    publish_store,
+    reaching,
+    remove_files,
+    root_attributes,
+    small_files,
+)
 from pipeline.shards import ChunkCodec, join_chunks, write_file
 from pipeline.spec import CHUNK_PAIRS, Binning, ImageSpec
 
@@ -138,7 +149,8 @@ def create_images(
 ) -> None:
     """Lay out an image store with everything but the images.
 
-    It is made aside and moved to its place whole, so a half-made one is never seen.
+    It is made aside and moved to its place whole, so a half-made one is never seen; in object storage its root comes
+    last.
 
     Parameters
     ----------
@@ -184,7 +196,7 @@ def create_images(
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
         zarr.consolidate_metadata(str(aside))
     keep_layout(aside, FREE)
-    aside.rename(path)
+    publish_store(aside, path)
 
 
 def _create_sharded(root: zarr.Group, binning: Binning, rows: int) -> None:
@@ -231,22 +243,24 @@ def open_images(path: str | Path, *, complete: bool = True) -> Images:
     Parameters
     ----------
     path
-        A folder, or a URL that fsspec knows, such as s3://bucket/images.zarr; a store behind a URL is only read.
+        A folder, or a URL that fsspec knows, such as s3://bucket/images.zarr.
     complete
         Whether every shard must be there.
 
     Raises
     ------
     InputError
-        No store, another kind of store, another version, or shards are missing.
+        No store, another kind of store, another version, shards are missing, or the storage refuses.
     JobError
         It must be complete, and its small files are damaged.
     """
     path = located(path)
-    images = Images(path, *_read_attributes(path))
-    if complete:
-        require_layout(path)
-    if complete and (missing := images.missing_shards()):
+    with reaching(path):
+        images = Images(path, *_read_attributes(path))
+        if complete:
+            require_layout(path)
+        missing = images.missing_shards() if complete else []
+    if missing:
         raise InputError(
             f"{path} is half-written: {len(missing)} of {images.spec.n_shards} shards have no valid receipt (first: "
             f"{missing[0]}), and would read as zeros; run the same `pairscape heatmaps` again, it will finish the rest."
@@ -271,11 +285,13 @@ def require_layout(path: Path) -> None:
 
 
 def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any]]:
-    if not path.is_dir():
+    if not (holds_store(path) if is_remote(path) else path.is_dir()):
         raise InputError(f"{path}: no such image store; make it with `pairscape heatmaps`.")
     try:
-        attrs = json.loads((path / "zarr.json").read_text())["attributes"]
+        attrs = root_attributes(path)
         found = attrs["format"], attrs["format_version"]
+    except InputError:  # the storage refuses
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a Pairscape image store; make one with `pairscape heatmaps`.") from error
     if found != (FORMAT, FORMAT_VERSION):
@@ -322,9 +338,9 @@ def counted_codes(images: Images, purpose: str, otherwise: str) -> Codes:
     InputError
         They are gone, or others are there.
     """
-    there = Path(images.spec.codes)
+    there = located(images.spec.codes)
     for path in (there,) if is_remote(images.path) else (there, images.path.parent / there.name):
-        if path.is_dir() and (codes := open_codes(path)).content_hash == images.spec.codes_hash:
+        if holds_store(path) and (codes := open_codes(path)).content_hash == images.spec.codes_hash:
             return codes
     raise InputError(
         f"{there} no longer holds the codes that {images.path} was counted from, and {purpose}; run the same "
@@ -380,7 +396,7 @@ def publish_shard(images: Images, shard: int, content: dict[str, bytes]) -> int:
     for name in SHARDED:
         file = shard_file(images, name, shard)
         write_file(file, content[name])
-        if content[name] and file.read_bytes() != content[name]:
+        if content[name] and content_of(file) != content[name]:
             raise JobError(f"{file}: read back it differs from what was written; check the disk.")
     described = {name: _description(content[name] or None) for name in SHARDED}
     write_file(receipt_file(images, shard), _rendered(images, shard, described))
@@ -452,14 +468,15 @@ def _description(content: bytes | None) -> dict[str, Any]:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    return _description(path.read_bytes() if path.exists() else None)
+    return _description(content_of(path))
 
 
 def _read_receipt(images: Images, shard: int) -> dict[str, Any] | None:
     try:
-        return _valid_receipt(images, shard, receipt_file(images, shard).read_bytes())
-    except OSError:  # none: the shard counts as missing
+        content = content_of(receipt_file(images, shard))
+    except OSError:  # unreadable: the shard counts as missing
         return None
+    return _valid_receipt(images, shard, content) if content is not None else None
 
 
 def _valid_receipt(images: Images, shard: int, content: bytes) -> dict[str, Any] | None:
@@ -528,7 +545,20 @@ def clear_shard(images: Images, shard: int) -> None:
 
     A truncated file would make even a full overwrite fail: zarr-python 3.1 reads before it writes.
     """
+    if is_remote(images.path):
+        clear_shards(images, [shard])
+        return
     for path in (receipt_file(images, shard), *(shard_file(images, name, shard) for name in SHARDED)):
         path.unlink(missing_ok=True)
         for partial in (*path.parent.glob(f"{path.name}.*.partial"), *path.parent.glob(f".{path.name}.*")):
             partial.unlink(missing_ok=True)  # of a writer that was killed: zarr's, and ours of the receipt
+
+
+def clear_shards(images: Images, shards: Sequence[int]) -> None:
+    """Remove several; in object storage by one listing and a few requests for all of them."""
+    if not is_remote(images.path):
+        for shard in shards:
+            clear_shard(images, shard)
+    elif shards:
+        files = [f"{name}/{_file_within(name, shard)}" for shard in shards for name in SHARDED]
+        remove_files(images.path, [*(f"receipts/{shard}.json" for shard in shards), *files])

@@ -25,6 +25,7 @@ from pipeline.layout import described_shards, has_layout, restore_layout
 from pipeline.lock import Lock, locked
 from pipeline.matrix import open_expression
 from pipeline.progress import Progress
+from pipeline.remote import holds_store, located
 from pipeline.replicate import split_cells
 from pipeline.spec import Compute
 from pipeline.verify import Findings, kind_of, verify_store
@@ -100,7 +101,7 @@ def _codes_of(
     InputError
         They are gone, and so is the matrix, or it is another one.
     """
-    places = [codes] if codes is not None else [Path(images.spec.codes), _beside(images.path)]
+    places = [codes] if codes is not None else [located(images.spec.codes), _beside(images.path)]
     for place in places:
         if kept := _same_codes(place, images.spec.codes_hash):
             if has_layout(place) and (wrong := verify_store(place, client, progress, usage).lines()):
@@ -108,7 +109,7 @@ def _codes_of(
                     f"the codes {place} are damaged too ({wrong[0]}); run `pairscape verify {place} --repair` first."
                 )
             return kept
-    free = [place for place in places if not place.exists()]
+    free = [place for place in places if not holds_store(place)]
     if not free:
         raise InputError(
             f"{places[0]} holds other codes than {images.path} was counted from; give them a new path: --codes PATH."
@@ -139,14 +140,19 @@ def _same_codes(place: Path, content_hash: str) -> Codes | None:
 
 
 def _recorded_matrix(images: Images) -> Path:
-    matrix = Path(images.provenance.get("matrix", {}).get("path", ""))
-    if not matrix.name or not matrix.exists():
-        said = f", and the matrix is not at {matrix} any more" if matrix.name else ""
+    matrix = _still_there(said := images.provenance.get("matrix", {}).get("path", ""))
+    if matrix is None:
+        said = f", and the matrix is not at {said} any more" if said else ""
         raise InputError(
             f"the codes of {images.path} are gone{said}; give the codes (--codes PATH), or the matrix that they were "
             "made from (--expression PATH)."
         )
     return matrix
+
+
+def _still_there(matrix: str) -> Path | None:
+    """The place of a matrix, if there is one."""
+    return located(matrix) if matrix and located(matrix).exists() else None
 
 
 def _counted_cells(images: Images, n_cells: int) -> NDArray[np.int64]:
@@ -179,9 +185,9 @@ def _encode_again(
     InputError
         The matrix is gone, or gives other codes now; the store is as damaged as before.
     """
-    path, wanted = Path(codes.path), described_shards(Path(codes.path))
-    matrix = expression or Path(provenance_of(codes).get("matrix", ""))
-    if not wanted or not matrix.name or not matrix.exists():
+    path, wanted = located(codes.path), described_shards(located(codes.path))
+    matrix = expression or _still_there(provenance_of(codes).get("matrix", ""))
+    if not wanted or matrix is None:
         why = "the matrix that it was made from is gone" if wanted else "it has no digests to repair it by"
         raise InputError(
             f"{path} is damaged, and {why}; give the matrix (--expression PATH), or delete the store: `pairscape "

@@ -20,6 +20,8 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from pipeline.remote import is_remote, put
+
 ABSENT = 2**64 - 1  # both numbers of the index entry of a chunk that is not stored
 INDEX_ENTRY = 16  # bytes: where a chunk begins, and its length
 CRC_BYTES = 4
@@ -131,8 +133,12 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all, also after a power cut; nothing to write is no file.
 
     The directory is made where it is missing. What a killed writer leaves is named `.NAME.NUMBER`; the number is drawn,
-    since the workers of many containers have the same process id, and a task may run twice.
+    since the workers of many containers have the same process id, and a task may run twice. An object of
+    a storage is put there, which leaves nothing.
     """
+    if content and is_remote(path):
+        put(path, content)
+        return
     if not content:
         path.unlink(missing_ok=True)
         return

@@ -17,7 +17,7 @@ from pipeline.fanout import Usage, run_tasks
 from pipeline.images import damage, open_images
 from pipeline.layout import Described, describe, described_shards, has_layout, layout_damage
 from pipeline.progress import Progress
-from pipeline.remote import is_remote
+from pipeline.remote import content_of, located
 
 Kind = Literal["images", "codes"]
 Check = tuple[Callable[..., dict[int, str]], int, Any, str]  # of some shards; how many; what it has to know; of what
@@ -91,7 +91,7 @@ def verify_store(path: Path, client: Client | None, progress: Progress, usage: U
     """
     kind = kind_of(path)
     free = image_store.FREE if kind == "images" else code_store.FREE
-    covered = not is_remote(path) and has_layout(path)
+    covered = has_layout(path)
     files = layout_damage(path, free) if covered else {}
     if any(name.endswith("zarr.json") for name in files):  # what they say of the shards may be wrong
         return Findings(kind, files, covered=covered)
@@ -135,9 +135,8 @@ def _damaged_blocks(path: str, described: Described, blocks: list[int]) -> dict[
     """Blocks of codes whose file is not what it was; one of zeros is no file."""
     found = {}
     for block in blocks:
-        file = Path(path, block_file(block))
-        content = describe(file.read_bytes()) if file.exists() else None
-        if content != described.get(block_file(block)):
+        content = content_of(located(path) / block_file(block))
+        if (None if content is None else describe(content)) != described.get(block_file(block)):
             found[block] = "is missing" if content is None else "is not what was written"
     return found
 

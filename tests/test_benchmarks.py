@@ -17,6 +17,7 @@ from benchmarks import (
     ingest,
     kernel,
     networks,
+    objects,
     picture,
     predict,
     prediction,
@@ -38,6 +39,14 @@ def test_kernel_figures():
 def test_the_simulated_matrix_has_the_density_it_promises():
     expression = kernel.simulate(2000, 320, 1.0)
     assert 0.1 < expression.nnz / np.prod(expression.shape) < 0.17
+
+
+def test_objects_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    small = {"cells": 200, "genes": 40, "density": 0.2, "compute": Compute("synchronous")}
+    figures = objects.measure("memory://objects-benchmark", tmp_path, **small)
+    assert (figures["differing"], figures["pairs"]) == (0, 780)
+    assert figures["disk"]["bytes"] == figures["objects"]["bytes"] > 0
 
 
 @pytest.mark.cluster
