@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from model.spec import Recipe, Rendering, Search, Splitting, Training
+from model.spec import Prediction, Recipe, Rendering, Search, Splitting, Training
 from model.spec import preset as recipe_preset
+from model.wanted import Wanted
 from pipeline.errors import InputError, JobError
 from pipeline.spec import Atlas, Binning, Compute, PairSource, Planting
 
 if TYPE_CHECKING:  # `pairscape --help` loads neither torch nor dask: commands import what they need
+    from distributed import Client
+
     from pipeline.fetch import Place
     from pipeline.heatmaps import Request
     from pipeline.progress import Progress
@@ -53,7 +56,7 @@ def demo(
     seed
         Decides the split of the cells, the folds and the training.
     scheduler
-        Where the heatmaps are counted: `local`, `threads`, `synchronous` or an address.
+        Where the heatmaps are counted, as in `heatmaps`.
     quiet
         No progress bars, no table.
 
@@ -82,6 +85,39 @@ def demo(
 
 
 @app.command
+def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
+    """The whole job from one file: ingest, heatmaps, train, predict, export, as far as the file names them; resumes.
+
+    Every option of every step is checked before the first one begins.
+
+    Parameters
+    ----------
+    config
+        TOML file; its tables are the commands, the names in them the commands' options. docs/run.md shows one.
+    dry_run
+        Show the commands and run none.
+    quiet
+        No progress bars, no summaries.
+    """
+    from contextlib import chdir
+
+    from pipeline.jobfile import is_done, noted, read_job, resumed, step_digests
+
+    folder, steps = read_job(config := Path(config))
+    with chdir(config.absolute().parent):
+        for step in steps:
+            app.parse_args(step.words, exit_on_error=False, print_error=False)
+        for step, digest in zip(steps, step_digests(steps), strict=True):
+            done = is_done(folder, step, digest)
+            _say(quiet, f"pairscape {' '.join(step.words)}{'  (done before)' if done else ''}")
+            if done or dry_run:
+                continue
+            words = [*resumed(folder, step), *["--quiet"] * quiet]
+            with noted(folder, step, digest):
+                app(words, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+@app.command
 def ingest(
     *matrices: Any,
     preset: Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"] = "auto",
@@ -95,16 +131,16 @@ def ingest(
     layer: str | None = None,
     key: str | None = None,
     join: Literal["inner", "outer"] = "inner",
-    scheduler: str | None = None,
-    workers: int | None = None,
-    memory_limit: str | None = None,
+    compute: Annotated[Compute | None, Flat] = None,
     dry_run: bool = False,
     overwrite: bool = False,
+    events: Path | None = None,
     quiet: bool = False,
 ) -> None:
     """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
 
-    What was understood of the matrix is shown before the store is written.
+    What was understood of the matrix is shown before the store is written. Where it is not said where the work runs, a
+    small matrix is done in this process, a large one by a local worker a core.
 
     Parameters
     ----------
@@ -136,30 +172,33 @@ def ingest(
         The table of a file that holds several, such as `rpkm`.
     join
         Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
-    scheduler, workers, memory_limit
-        As in `heatmaps`. Absent: a small matrix is done in this process, a large one by a local worker a core.
     dry_run
         Say what was understood, and write nothing.
     overwrite
         Replace an existing store.
+    events
+        As in `heatmaps`.
     quiet
         No progress bars, no summary.
     """
     from functools import partial
 
+    from pipeline.events import Events
+    from pipeline.fanout import Usage
     from pipeline.ingest import ingest as ingest_matrix
 
     *sources, expression = _matrices(matrices)
-    given = {"scheduler": scheduler, "workers": workers, "memory_limit": memory_limit}
-    compute = Compute(**{k: v for k, v in given.items() if v is not None}) if any(given.values()) else None  # type: ignore[arg-type]
     say = partial(_say, quiet)
-    with _progress(quiet) as progress:
+    with Events(events) as log, _progress(quiet) as progress:
+        log.write("start", command="ingest", expression=str(expression), version=__version__)
         ingest_matrix(
             sources[0] if len(sources) == 1 else sources, Path(expression), preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
             orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
-            overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()),
+            overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()), say=say,
+            usage=Usage(events=log),
         )  # fmt: skip
+        log.write("end", ok=True)
     say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
 
 
@@ -193,7 +232,7 @@ def plan(
     """
     from dataclasses import asdict
 
-    from pipeline.cluster import measuring, open_client, worker_threads
+    from pipeline.cluster import measuring, worker_threads
     from pipeline.heatmaps import resolve_request
     from pipeline.matrix import open_expression
     from pipeline.plan import plan_heatmaps
@@ -203,7 +242,7 @@ def plan(
     with with_network(_required(source), None) as (source, notes):
         request = resolve_request(matrix, source, seed)
     _say(quiet, *notes, *request.chosen.notes, _label_note(request))
-    with _progress(quiet) as progress, open_client(measuring(compute)) as client:
+    with _progress(quiet) as progress, _client(measuring(compute), quiet, [expression], _scratch()) as client:
         workers = compute.workers or worker_threads(client)
         cost = plan_heatmaps(matrix, request, binning, codes, compute, workers, client, progress)
     limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
@@ -224,14 +263,16 @@ def plan(
 @app.command
 def heatmaps(
     expression: Any,
-    images: Path,
+    images: Any,
     /,
     *,
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
-    codes: Path | None = None,
+    codes: Any = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
+    events: Path | None = None,
+    performance_report: Path | None = None,
     quiet: bool = False,
 ) -> None:
     """Count the joint expression heatmap of every candidate pair into an image store; resumes by itself.
@@ -239,73 +280,87 @@ def heatmaps(
     Parameters
     ----------
     expression
-        Expression store, or any AnnData .zarr or .h5ad; in Python also an AnnData.
+        Expression store, or any AnnData .zarr or .h5ad, by path or URL; in Python also an AnnData.
     images
-        Image store to write. If an earlier run of the same job was interrupted, only what is missing is computed.
+        Image store to write: a folder, or a URL such as s3://bucket/images.zarr. If an earlier run of the same job was
+        interrupted, only what is missing is computed.
     codes
-        Where the encoded matrix is kept for reuse. Absent: beside the images.
+        Where the encoded matrix is kept for reuse, path or URL. Absent: beside the images.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
+    events
+        File to which what happens is appended as JSON lines: plan, tasks, attempts that failed, workers lost, end.
+    performance_report
+        HTML page of Dask's own measurements to write. It needs bokeh (pip install 'pairscape[dashboard]').
     quiet
         No progress bars, no summary.
     """
     import time
 
-    from pipeline.cluster import open_client
+    from pipeline.events import Events
+    from pipeline.fanout import Usage
     from pipeline.heatmaps import make_heatmaps, resolve_request
     from pipeline.matrix import open_expression
+    from pipeline.performance import reported
     from pipeline.prior import with_network
-    from pipeline.remote import local_target
+    from pipeline.remote import is_remote, writable
 
-    images, started = local_target(images), time.perf_counter()
-    matrix = open_expression(_on_disk(expression, images))
-    with with_network(_required(source), images) as (source, notes):
+    images, codes, started = writable(images), codes and _path(codes), time.perf_counter()
+    reads, beside = _on_disk(expression, images), None if is_remote(images) else images
+    matrix = open_expression(reads)
+    with Events(events) as log, with_network(_required(source), beside) as (source, notes):
+        log.write("start", command="heatmaps", expression=str(matrix.path), images=str(images), version=__version__)
         request = resolve_request(matrix, source, seed)
         _say(quiet, *notes, *request.chosen.notes, _label_note(request))
-        with _progress(quiet) as progress, open_client(compute) as client:
-            done = make_heatmaps(matrix, images, codes, request, binning, compute, client, progress)
-    kept = f", {done.kept} kept from an earlier run" if done.kept else ""
-    size, seconds = done.spent.bytes_written / 1e6, time.perf_counter() - started
-    lines = [
-        f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells",
-        f"{done.computed} shards computed{kept}, {size:,.1f} MB, {seconds:.0f} s",
-    ]
-    if done.computed:
-        spent, peak = done.spent, done.usage.peak / 1e9
-        lines.append(
-            f"workers: {spent.reading:.1f} s reading, {spent.counting:.1f} s counting, {spent.compressing:.1f} s "
-            f"compressing, {spent.writing:.1f} s writing meanwhile; "
-            f"at most {peak:.2f} GB of memory in one"
-        )
-    _say(quiet, *lines)
+        with (
+            _progress(quiet) as progress,
+            _client(compute, quiet, [reads], images) as client,
+            reported(client, performance_report),
+        ):
+            done = make_heatmaps(
+                matrix, images, codes, request, binning, compute, client, progress, usage=Usage(events=log)
+            )
+        log.write("end", ok=True, **done.facts(time.perf_counter() - started))
+    seconds = time.perf_counter() - started
+    lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells"]
+    _say(quiet, *lines, *done.lines(seconds))
 
 
 @app.command
 def show(
-    images: Any, gene_a: str, gene_b: str, /, *, output: Annotated[Path | None, Parameter(alias="-o")] = None
+    images: Any,
+    gene_a: str | None = None,
+    gene_b: str | None = None,
+    /,
+    *,
+    k: Annotated[int, Parameter(alias="-k")] = 12,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
 ) -> Path:
-    """Draw the heatmap of a pair, and beneath it where it departs from independence.
+    """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
 
     Parameters
     ----------
     images
-        Image store.
+        Image store, or the file of scores (.parquet) that `predict` made, whose pairs are counted again from its codes.
     gene_a, gene_b
-        Names as in the store; the pair is found in either order.
+        Names as in the store; the pair is found in either order. Absent, of a file of scores: the best pairs that are
+        not known to be edges.
+    k
+        How many of those are drawn.
     output
-        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png.
+        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
     """
+    if str(images).endswith(".parquet"):
+        return _show_scores(Path(images), gene_a, gene_b, k, output)
     from model.figures import pair_figure
     from pipeline.images import find_pair, open_images
 
+    if gene_a is None or gene_b is None:
+        raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
     store = open_images(_path(images))
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
-    output = output or Path(f"{gene_a}-{gene_b}.png")
-    if output.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
-    if not output.parent.is_dir():
-        raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
+    output = _picture(output, f"{gene_a}-{gene_b}.png")
     label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
         int(store.array("label")[row])
     ]
@@ -316,38 +371,61 @@ def show(
 
 
 @app.command
-def verify(images: Any, /) -> None:
-    """Check every shard of an image store: receipt, checksum, counts. Exit status 1 if anything is damaged.
+def verify(
+    store: Any,
+    /,
+    *,
+    repair: bool = False,
+    codes: Any = None,
+    expression: Any = None,
+    compute: Annotated[Compute, Flat] = Compute("synchronous"),
+    quiet: bool = False,
+) -> None:
+    """Check every byte of a store of images or codes: receipts, checksums, counts. Exit status 1 if any is damaged.
 
     Parameters
     ----------
-    images
-        Image store.
+    store
+        Image store, or code store.
+    repair
+        Make again what is damaged, and nothing else: small files from their copies, shards from the codes, codes from
+        the matrix.
+    codes
+        Codes that the images were counted from, for a repair. Absent: where the images say, or beside them; where they
+        are gone, they are made again.
+    expression
+        Matrix that the codes were made from, for a repair. Absent: where it was.
+    quiet
+        No progress bars, no summary.
     """
-    from pipeline.images import damage, open_images
+    from pipeline.remote import writable
+    from pipeline.repair import repair_store
+    from pipeline.verify import verify_store
 
-    store = open_images(_path(images), complete=False)
-    with _progress(False) as progress:
-        progress.start("verifying", store.spec.n_shards)
-        found = {}
-        for shard in range(store.spec.n_shards):
-            found[shard] = damage(store, shard)
-            progress.advance(1)
-    bad = {shard: what for shard, what in found.items() if what}
-    for shard, what in bad.items():
-        print(f"shard {shard}: {what}", file=sys.stderr)
-    if bad:
+    path = writable(store) if repair else _path(store)
+    codes, expression = codes and _path(codes), expression and _path(expression)
+    with _progress(quiet) as progress, _client(compute, quiet, [path], path if repair else None) as client:
+        if repair:
+            found = repair_store(path, codes, expression, compute, client, progress)
+        else:
+            found = verify_store(path, client, progress)
+    bad = found.lines()
+    note = "" if found.covered else "; an earlier version made it, without digests of its small files"
+    for line in bad:
+        print(line, file=sys.stderr)
+    if bad and not repair:
         raise JobError(
-            f"{len(bad)} of {store.spec.n_shards} shards of {store.path} are damaged or missing; delete their receipts "
-            f"({store.path / 'receipts'}/N.json) and run the same `pairscape heatmaps`: it computes them again."
+            f"{path} is damaged: {len(found.shards)} of {found.n_shards} shards, {len(found.files)} other files; run "
+            f"`pairscape verify {path} --repair`."
         )
-    _say(False, f"{store.path}: {store.spec.n_shards} shards, {store.spec.n_pairs:,} images, all sound")
+    fixed = f", {len(bad)} repaired" if bad else ""
+    _say(quiet, f"{path}: {found.n_shards} shards, {found.holds}{fixed}, all sound{note}")
 
 
 @app.command
 def train(
     images: Any,
-    run: Path,
+    run: Any,
     /,
     *,
     preset: Literal["deep-cell"] | None = None,
@@ -369,7 +447,7 @@ def train(
     images
         Image store with labels.
     run
-        Folder for weights, figures and the report.
+        Folder for weights, figures and the report; of a URL, it is made here and sent there when it is finished.
     preset
         `deep-cell`: the original project's published recipe, all of it.
     seed
@@ -390,6 +468,7 @@ def train(
 
     from model.repeat import plan_repeats, read_seeds, train_repeats
     from model.run import train_run
+    from pipeline.folders import sent_folder
     from pipeline.images import open_images
 
     recipe = Recipe(rendering, splitting, training)
@@ -397,29 +476,29 @@ def train(
         if recipe != Recipe():
             raise InputError(f"preset {preset} fixes the whole recipe; leave out the other options, or the preset.")
         recipe = recipe_preset(preset)
-    store, run, say = open_images(_path(images)), Path(run), partial(_say, quiet)
+    store, say = open_images(_path(images)), partial(_say, quiet)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
-    with _progress(quiet) as progress:
+    with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, _progress(quiet) as progress:
         if repeats:
-            metrics = train_repeats(store, run, recipe, repeats, progress, overwrite=overwrite, say=say)
+            metrics = train_repeats(store, folder, recipe, repeats, progress, overwrite=overwrite, say=say)
         else:
-            metrics = train_run(store, run, recipe, seed, progress, overwrite=overwrite, say=say)
-    _close(quiet, metrics, run)
+            metrics = train_run(store, folder, recipe, seed, progress, overwrite=overwrite, say=say)
+    _close(quiet, metrics, _path(run))
     return metrics
 
 
 @app.command
-def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool = False) -> dict[str, Any]:
+def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
     """Score another labelled image store with a trained run, with the audit and a report.
 
     Parameters
     ----------
     run
-        Folder that `train` made.
+        Folder that `train` made, or its URL.
     images
         Image store with labels, of the same bins.
     out
-        Folder for the figures. Absent: RUN/on-NAME, by the name of the store.
+        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store.
     quiet
         No progress bars, no table.
 
@@ -429,20 +508,91 @@ def evaluate(run: Path, images: Any, /, *, out: Path | None = None, quiet: bool 
         What `metrics.json` holds.
     """
     from model.run import evaluate_run
+    from pipeline.folders import fetched_folder, sent_folder
     from pipeline.images import open_images
 
     store = open_images(_path(images))
-    out = Path(out) if out else Path(run) / f"on-{store.path.stem}"
-    with _progress(quiet) as progress:
-        metrics = evaluate_run(Path(run), store, out, progress)
-    _close(quiet, metrics, out)
+    out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
+    with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, _progress(quiet) as progress:
+        metrics = evaluate_run(trained, store, folder, progress)
+    _close(quiet, metrics, _path(out))
     return metrics
+
+
+@app.command
+def predict(
+    run: Any,
+    /,
+    *paths: Any,
+    images: Any = None,
+    source: Annotated[PairSource | None, Flat] = None,
+    prediction: Annotated[Prediction, Flat] = Prediction(),
+    codes: Path | None = None,
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Score candidate pairs of any matrix with a trained network, without storing an image; resumes by itself.
+
+    Parameters
+    ----------
+    run
+        Folder that `train` made.
+    paths
+        Expression store (or any AnnData .zarr or .h5ad; in Python also an AnnData) and last the file of scores to
+        write, ending in .parquet. With `images`, only the file of scores.
+    images
+        Score the pairs of this image store, in place of a matrix.
+    codes
+        Where the encoded matrix is kept for reuse. Absent: beside the scores.
+    seed
+        Of the sample of candidates that is looked at first, of the split of the cells under `--labels replicate`, and
+        of the draw of negatives.
+    overwrite
+        Replace an existing file of scores, once the new one is complete.
+    quiet
+        No progress bars, no summary.
+
+    Returns
+    -------
+    dict
+        What the file of scores says of itself.
+    """
+    import time
+    from functools import partial
+
+    from model.predict import Setting, ask, predict_matrix, predict_store
+    from pipeline.heatmaps import resolve_request
+    from pipeline.images import open_images
+    from pipeline.matrix import open_expression
+    from pipeline.prior import with_network
+    from pipeline.remote import local_target
+
+    run = local_target(run)
+    expression, out = _matrix_and_scores(paths, images, source)
+    started, say = time.perf_counter(), partial(_say, quiet)
+    asked = ask(run, out, prediction, seed, overwrite=overwrite)
+    if images is not None:
+        store = open_images(_path(images))
+        with _progress(quiet) as progress, _client(compute, quiet, [run, store.path], asked.out) as client:
+            done = predict_store(store, asked, Setting(compute, client, progress, say))
+    else:
+        reads = _on_disk(expression, asked.out)
+        matrix = open_expression(reads)
+        with with_network(_required(source), asked.out) as (source, notes):
+            request = resolve_request(matrix, source, seed)
+            say(*notes, *request.chosen.notes, _label_note(request))
+            with _progress(quiet) as progress, _client(compute, quiet, [run, reads], asked.out) as client:
+                done = predict_matrix(matrix, request, codes, asked, Setting(compute, client, progress, say))
+    say(*done.lines(asked.out, time.perf_counter() - started), f"report: {asked.out.with_suffix('.html')}")
+    return done.facts
 
 
 @app.command
 def tune(
     images: Any,
-    study: Path,
+    study: Any,
     /,
     *,
     search: Annotated[Search, Flat] = Search(),
@@ -475,11 +625,12 @@ def tune(
         What `study.json` holds.
     """
     from model.tune import tune as search_recipes
-    from pipeline.cluster import open_client
     from pipeline.images import open_images
+    from pipeline.remote import local_target
 
-    store, base, study = open_images(_path(images)), Recipe(rendering, splitting, training), Path(study)
-    with _progress(quiet) as progress, open_client(compute) as client:
+    study = local_target(study)
+    store, base = open_images(_path(images)), Recipe(rendering, splitting, training)
+    with _progress(quiet) as progress, _client(compute, quiet, [images], study) as client:
         found = search_recipes(store, study, base, search, seed, client, progress)
     best, test = found["best"], found["test"]
     _say(
@@ -494,23 +645,79 @@ def tune(
 
 
 @app.command
-def report(run: Path, /) -> Path:
-    """Build the report of a run again, and its model card; of several repeats, the overview.
+def report(run: Any, /) -> Path:
+    """Build the report of a run, and its model card; of several repeats, the overview; of predictions, what was found.
 
     Parameters
     ----------
     run
-        Folder that `train` or `evaluate` made.
+        Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
     """
+    from pipeline.remote import local_target
+
+    run = local_target(run)
+    if run.suffix == ".parquet":
+        from model.findings import write_findings
+
+        path = write_findings(run, None)
+        _say(False, f"wrote {path}")
+        return path
     from model.card import write_card
     from model.overview import holds_repeats, write_overview
     from model.report import write_report
 
-    run = Path(run)
     path = (write_overview if holds_repeats(run) else write_report)(run)
     card = [write_card(run)] if (run / "model.safetensors").is_file() else []  # a run on another store has none
     _say(False, *(f"wrote {written}" for written in (path, *card)))
     return path
+
+
+@app.command
+def export(
+    scores: Path,
+    file: Path,
+    /,
+    *,
+    format: Literal["scenic", "beeline", "decoupler", "cytoscape", "sif", "graphml", "parquet", "anndata", "genernib"]
+    | None = None,
+    wanted: Annotated[Wanted, Flat] = Wanted(),
+    signed: bool = False,
+    expression: Any = None,
+    dataset_id: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Write the edges of a prediction as the file that another tool reads.
+
+    Parameters
+    ----------
+    scores
+        File that `predict` made.
+    file
+        File to write. Its suffix decides the format: .csv and .tsv SCENIC's adjacencies, rankedEdges.csv BEELINE's,
+        .graphml, .sif, .parquet, .h5ad AnnData.
+    format
+        For what the suffix does not tell: `decoupler`, `cytoscape` (a table of edges), `beeline`, `genernib`.
+    signed
+        Weights get the sign of the correlation (`decoupler`, `genernib`).
+    expression
+        Matrix that is copied into the .h5ad and gets the edges in `varp`. Absent: the genes alone.
+    dataset_id
+        geneRNIB's name of the data set. Absent: that of the matrix.
+    overwrite
+        Replace an existing file.
+    quiet
+        Print no summary.
+    """
+    from model.export import export_scores
+
+    file = Path(file)
+    name, edges = export_scores(
+        Path(scores), file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
+        overwrite=overwrite,
+    )  # fmt: skip
+    _say(quiet, f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}")
+    return file
 
 
 @app.command
@@ -539,13 +746,12 @@ def simulate(
     """
     import time
 
-    from pipeline.cluster import open_client
     from pipeline.publish import check_target
     from pipeline.simulate import simulate_atlas
 
     expression, started = Path(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started
-    with _progress(quiet) as progress, open_client(compute) as client:
+    with _progress(quiet) as progress, _client(compute, quiet, [], expression) as client:
         made = simulate_atlas(atlas, expression, client, progress, counts=counts, overwrite=overwrite)
     _say(quiet, f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
 
@@ -648,6 +854,19 @@ def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     return found
 
 
+def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource | None) -> tuple[Any, Any]:
+    """What `predict` reads, None for an image store, and the file that it writes."""
+    if images is None and len(paths) != 2:
+        raise InputError(f"predict takes three paths, RUN EXPRESSION.zarr OUT.parquet, or two with --images "
+                         f"IMAGES.zarr, RUN OUT.parquet; {1 + len(paths)} are given.")  # fmt: skip
+    if images is not None and len(paths) != 1:
+        raise InputError(f"with --images predict takes two paths, RUN OUT.parquet, as the store is in place of a "
+                         f"matrix; {1 + len(paths)} are given.")  # fmt: skip
+    if images is not None and source is not None:
+        raise InputError("an image store brings its own pairs: leave the source of pairs out, or give a matrix.")
+    return (None if images is not None else paths[0]), paths[-1]
+
+
 def _clear_demo(out: Path) -> None:
     """Remove an earlier demo, and nothing that a demo did not make."""
     import shutil
@@ -675,11 +894,43 @@ def _path(store: Any) -> Path:
 
 def _on_disk(expression: Any, images: Path) -> Any:
     """Workers read the matrix themselves, so one in memory is written beside the images first."""
+    from pipeline.remote import is_remote
+
     if isinstance(expression, str | Path):
-        return Path(expression)
+        return expression if is_remote(expression) else Path(expression)
+    if is_remote(images):
+        raise InputError(
+            f"{images} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
+            "and give its path or URL."
+        )
     path = images.with_name(f"{images.stem}.expression.zarr")
     ingest(expression, path, preset="none", overwrite=True, quiet=True)
     return path
+
+
+def _picture(output: Path | None, name: str) -> Path:
+    """Where a picture goes, checked."""
+    output = output or Path(name)
+    if output.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
+    if not output.parent.is_dir():
+        raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
+    return output
+
+
+def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Path | None) -> Path:
+    """One pair of a file of scores, or the best new ones, as picture."""
+    from model.evidence import draw_evidence, show_scores
+
+    if gene_a is not None and gene_b is None:
+        raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
+    pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
+    output = _picture(output, f"{scores.stem}-best.png" if pair is None else f"{gene_a}-{gene_b}.png")
+    found = show_scores(scores, pair, k)
+    draw_evidence(found).savefig(output)
+    best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
+    _say(False, f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
+    return output
 
 
 def _listed(registry: "dict[str, DataSet]", place: "Place") -> list[str]:
@@ -728,6 +979,25 @@ def _progress(quiet: bool) -> "Iterator[Progress]":
     else:
         with Bars() as bars:
             yield bars
+
+
+@contextmanager
+def _client(compute: Compute, quiet: bool, reads: list[Any], writes: str | Path | None) -> "Iterator[Client | None]":
+    """The client that the work goes to; of what is read, matrices in memory are no one else's business."""
+    from functools import partial
+
+    from pipeline.cluster import open_client
+
+    places = [path for path in reads if isinstance(path, str | Path)]
+    with open_client(compute, partial(_say, quiet), reads=places, writes=writes) as client:
+        yield client
+
+
+def _scratch() -> str:
+    """A name in the folder for temporary files, where a plan measures: workers elsewhere have to see it too."""
+    import tempfile
+
+    return str(Path(tempfile.gettempdir()) / "pairscape-plan")
 
 
 def _duration(seconds: float) -> str:

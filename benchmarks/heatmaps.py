@@ -49,7 +49,7 @@ def core_seconds(store: str, codes: str, shards: list[int]) -> tuple[float, floa
     count.warm_up()
     keep_freed_memory()
     for shard in shards:
-        counts, _ = count._count_rows(images, reader, list(tiles[shard]), spent)
+        counts, _ = count.count_rows(reader, list(tiles[shard]), images.pair_column, spent)
         started = time.perf_counter()
         for at in range(0, len(counts), CHUNK_PAIRS):
             CODEC.encode(counts[at : at + CHUNK_PAIRS])

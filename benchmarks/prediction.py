@@ -22,7 +22,7 @@ from benchmarks.heatmaps import folder_of, prepare
 from pipeline.cluster import open_client, smallest_memory
 from pipeline.codes import open_codes
 from pipeline.cost import Rates
-from pipeline.count import Spent, _reader, count_task
+from pipeline.count import Spent, count_task, held_reader
 from pipeline.encode import encode_matrix
 from pipeline.fanout import Usage, run_tasks
 from pipeline.heatmaps import plan_count, resolve_request
@@ -45,7 +45,7 @@ def runs_of_shards(n_shards: int, share: float) -> list[tuple[int, ...]]:
 
 def read_genes(codes: str, portion: Portion, genes: np.ndarray) -> None:
     """What a worker's first tasks do on the way."""
-    reader = _reader(open_codes(Path(codes)), portion)
+    reader = held_reader(open_codes(Path(codes)), portion)
     for slab in reader.slabs():
         reader.genes(genes, slab)
 

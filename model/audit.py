@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from model.association import mutual_information, spearman
 from pipeline.images import Images
 from pipeline.pairs import Pairs
 
@@ -148,10 +149,10 @@ def _runs(rows: Rows, shard_pairs: int) -> Iterable[Rows]:
 def _statistics(
     images: Images, pairs: Pairs, rows: Rows, centres: NDArray[np.float64]
 ) -> tuple[Scores, Scores, Scores]:
-    counts = images.counts(slice(int(rows[0]), int(rows[-1]) + 1))[rows - rows[0]].astype(np.float64)
+    counts = images.counts(slice(int(rows[0]), int(rows[-1]) + 1))[rows - rows[0]]
     a, b = centres[pairs.gene_a[rows]], centres[pairs.gene_b[rows]]
-    rank_a, rank_b = _mid_ranks(counts.sum(axis=1)), _mid_ranks(counts.sum(axis=2))
-    return np.abs(_correlation(counts, a, b)), np.abs(_correlation(counts, rank_a, rank_b)), mutual_information(counts)
+    pearson = _correlation(counts.astype(np.float64), a, b)
+    return np.abs(pearson), np.abs(spearman(counts)), mutual_information(counts, INFORMATION_BINS)
 
 
 def bin_centres(edges: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -159,11 +160,6 @@ def bin_centres(edges: NDArray[np.float32]) -> NDArray[np.float64]:
     middle = (edges[:, 1:].astype(np.float64) + edges[:, :-1]) / 2
     holds_zero = (edges[:, :-1] <= 0) & (edges[:, 1:] > 0)
     return np.where(holds_zero, 0.0, middle)
-
-
-def _mid_ranks(margin: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average rank of the cells in each bin, (P, bins)."""
-    return np.asarray(np.cumsum(margin, axis=1) - margin / 2)
 
 
 def _correlation(counts: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]) -> Scores:
@@ -178,17 +174,3 @@ def _correlation(counts: NDArray[np.float64], a: NDArray[np.float64], b: NDArray
     covariance = np.matmul(np.matmul(b[:, None, :], counts), a[:, :, None])[:, 0, 0]
     scale = np.sqrt((margin_a * a**2).sum(axis=1) * (margin_b * b**2).sum(axis=1))
     return np.asarray(np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 1e-12))
-
-
-def mutual_information(counts: NDArray[np.float64]) -> Scores:
-    """Mutual information in nats, (P,), from at most 8 × 8 pooled bins, less the bias of Miller (1955)."""
-    bins = counts.shape[1]
-    starts = np.unique(np.linspace(0, bins, min(INFORMATION_BINS, bins), endpoint=False).astype(int))
-    pooled = np.add.reduceat(np.add.reduceat(counts, starts, axis=1), starts, axis=2)
-    n = pooled.sum(axis=(1, 2), keepdims=True)
-    margin_a, margin_b = pooled.sum(axis=1, keepdims=True), pooled.sum(axis=2, keepdims=True)
-    expected = margin_a * margin_b / n
-    ratio = np.divide(pooled, expected, out=np.ones_like(pooled), where=pooled > 0)
-    information = (pooled / n * np.log(ratio)).sum(axis=(1, 2))
-    freedom = ((margin_a > 0).sum(axis=2) - 1) * ((margin_b > 0).sum(axis=1) - 1)
-    return np.asarray(information - freedom[:, 0] / (2 * n[:, 0, 0]))

@@ -10,7 +10,6 @@ import jinja2
 
 from model.checkpoint import load_weights, read_config, write_text
 from model.facts import complete_facts
-from model.neighbours import find_codes
 from model.report import (
     audit_rows,
     calibration_words,
@@ -22,7 +21,6 @@ from model.report import (
     verdict,
     whole,
 )
-from pipeline.codes import provenance_of
 from pipeline.errors import InputError
 from pipeline.images import Images
 
@@ -37,13 +35,12 @@ SCALES = {
 
 def source_facts(images: Images) -> dict[str, Any]:
     """Matrix, cells, pairs and labels behind a store, for a run's `config.toml`: what is unknown is left out."""
-    codes = find_codes(images.path, images.spec)
-    matrix = {} if codes is None else provenance_of(codes)
-    kept = {name: matrix[name] for name in ("matrix", "matrix_hash") if name in matrix}
     made = images.provenance
-    told = {name: made[name] for name in ("cells", "seed", "pairs", "network") if name in made}
-    known: dict[str, Any] = {**kept, "codes_hash": images.spec.codes_hash, "n_genes": int(images.array("gene").size), **told}
-    found: dict[str, Any] = json.loads(json.dumps(known, default=str), object_hook=_without_null)
+    told: dict[str, Any] = {
+        name: made[name] for name in ("matrix", "cells", "seed", "pairs", "network") if name in made
+    }
+    told |= {"codes_hash": images.spec.codes_hash, "n_genes": int(images.array("gene").size)}
+    found: dict[str, Any] = json.loads(json.dumps(told, default=str), object_hook=_without_null)
     return found
 
 
@@ -132,15 +129,16 @@ def _about(facts: Mapping[str, Any], parameters: int) -> list[tuple[str, str]]:
     ]
 
 
-def _trained_on(
-    config: Mapping[str, Any], source: Mapping[str, Any], natural: float | None
-) -> list[tuple[str, str]]:
+def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: float | None) -> list[tuple[str, str]]:
     store = config.get("store", {})
-    matrix = f"`{source['matrix']}`" if "matrix" in source else "not recorded"
-    hashed = f", content sha256 `{source['matrix_hash']}`" if "matrix_hash" in source else ""
-    rows = [
-        ("matrix", matrix + hashed),
-        ("image store", f"`{store.get('path', 'not recorded')}`, plan sha256 `{store.get('plan_hash', 'not recorded')}`"),
+    known = source.get("matrix", {})
+    matrix = f"`{known['path']}`, content sha256 `{known['sha256']}`" if known else "not recorded"
+    return [
+        ("matrix", matrix),
+        (
+            "image store",
+            f"`{store.get('path', 'not recorded')}`, plan sha256 `{store.get('plan_hash', 'not recorded')}`",
+        ),
         ("cells", f"{whole(store.get('n_cells'))} in every image; {source.get('cells', 'which ones is not recorded')}"),
         ("genes", whole(source.get("n_genes"))),
         ("pairs", f"{whole(store.get('n_pairs'))} candidates; {candidate_words(source)}"),
@@ -148,7 +146,6 @@ def _trained_on(
         ("positive among the training pairs", percent(natural)),
         ("seed", str(config.get("seed", "–"))),
     ]
-    return rows
 
 
 def candidate_words(source: Mapping[str, Any]) -> str:
@@ -167,10 +164,14 @@ def label_words(source: Mapping[str, Any]) -> str:
     """Where the labels came from."""
     asked, network = source.get("pairs", {}), source.get("network")
     if asked.get("labels") == "replicate":
-        rule = f"false discovery rate {asked['fdr']}" if "fdr" in asked else f"|Spearman| ≥ {asked.get('threshold', 0.3)}"
+        rule = (
+            f"false discovery rate {asked['fdr']}" if "fdr" in asked else f"|Spearman| ≥ {asked.get('threshold', 0.3)}"
+        )
         return f"co-expression in the other half of the cells ({rule})"
     if network:
-        named = f"{network['source']} ({network.get('organism', 'organism not recorded')})" if "source" in network else ""
+        named = (
+            f"{network['source']} ({network.get('organism', 'organism not recorded')})" if "source" in network else ""
+        )
         path = f"`{network.get('path', 'not recorded')}`, sha256 `{network.get('sha256', 'not recorded')}`"
         return f"edges of the network {named or path}" + (f", {path}" if named else "")
     return f"those of the list `{asked['pairs']}`" if "pairs" in asked else "not recorded"
@@ -187,18 +188,21 @@ def _sizes(metrics: Mapping[str, Any]) -> str:
 def _limits(facts: Mapping[str, Any], metrics: Mapping[str, Any], labels: str) -> list[str]:
     prevalence = percent(facts["natural"])
     lines = [
-        f"It ranks gene pairs of a single-cell matrix by how much their joint counts look like pairs labelled by: {labels}. "
-        "It knows no other meaning of an edge.",
+        "It ranks gene pairs of a single-cell matrix by how much their joint counts look like pairs labelled by: "
+        f"{labels}. It knows no other meaning of an edge.",
         "A score is evidence from expression alone. Dependence of two genes is no proof that one regulates the other.",
         f"Probabilities are at a prevalence of {prevalence}; other candidates have another one: give `--prior`.",
-        "In other data the ranking may hold where the probabilities do not. `predict` and `evaluate` compare the new data "
-        "with `reference.safetensors` and say how far they are apart; heed it.",
-        f"The figures above are about pairs held out of the same data (split `{metrics['split']}`). They are no promise "
-        "for other tissues, technologies or species: measure on pairs of known answer there (`pairscape evaluate`).",
+        "In other data the ranking may hold where the probabilities do not. `predict` and `evaluate` compare the new "
+        "data with `reference.safetensors` and say how far they are apart; heed it.",
+        f"The figures above are about pairs held out of the same data (split `{metrics['split']}`). They are no "
+        "promise for other tissues, technologies or species: measure on pairs of known answer there (`pairscape "
+        "evaluate`).",
         "Not for decisions about patients.",
     ]
     if facts["classes"] == 3:
-        lines.insert(2, "The direction of an edge may be no more than who is a regulator: see `direction` in metrics.json.")
+        lines.insert(
+            2, "The direction of an edge may be no more than who is a regulator: see `direction` in metrics.json."
+        )
     return lines
 
 
@@ -206,7 +210,7 @@ def _licence(source: Mapping[str, Any]) -> list[str]:
     network = source.get("network") or {}
     of_labels = network.get("licence", network.get("license"))
     return [
-        "Weights follow from the matrix and the labels above: what their owners allow binds whoever passes this model on.",
+        "Weights follow from the matrix and the labels above: what their owners allow binds whoever passes it on.",
         f"Labels: {of_labels}." if of_labels else "Labels: no licence is recorded.",
         "Pairscape, which reads it: BSD-3-Clause.",
     ]

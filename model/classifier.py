@@ -14,16 +14,18 @@ from torch.utils.checkpoint import checkpoint
 from model.checkpoint import load_weights
 from model.deepdrim import DeepDrim
 from model.facts import complete_facts
-from model.neighbours import Neighbourhoods, codes_of, neighbourhoods
+from model.neighbours import Neighbourhoods, codes_of, nearest_genes, neighbour_images, neighbourhoods
 from model.networks import build_network
 from model.render import Render
 from model.sampling import Rows
 from model.spec import Rendering
 from model.stream import Batch, prefetched, row_batches
+from pipeline.codes import Codes
 from pipeline.errors import InputError
 from pipeline.images import Images
 
 PREDICTED_AT_ONCE = 1024
+COUNTED_AT_ONCE = 1024  # genes that are described from codes, and their images
 DESCRIBED_AT_ONCE = 32  # genes, of eleven images each: their maps are what fills the memory
 
 
@@ -143,16 +145,21 @@ def score_rows(
     label: NDArray[np.int8],
     device: torch.device,
     advance: Callable[[int], None],
+    probabilities: Callable[..., Tensor] | None = None,
 ) -> NDArray[np.float32]:
-    """Class probabilities of rows (ascending), (R, classes), as trained: before any correction of the prior."""
+    """Class probabilities of rows (ascending), (R, classes), as trained: before any correction of the prior.
+
+    `probabilities` does what the classifier's own method does, faster; see `model.inference.prepare`.
+    """
     classifier.eval()
+    score = probabilities or classifier.probabilities
     found = []
     with torch.inference_mode():
         described = _describe_all(classifier, images, device)
         for batch in _ahead(images, rows, label):
-            genes = None if described is None else described(batch.row)
+            genes = () if described is None else (described(batch.row),)
             counts, both_zero = batch.counts.to(device), batch.both_zero.to(device)
-            found.append(classifier.probabilities(counts, both_zero, genes).cpu().numpy())
+            found.append(score(counts, both_zero, *genes).cpu().numpy())
             advance(batch.row.numel())
     return np.concatenate(found)
 
@@ -167,6 +174,20 @@ def _describe_all(
     parts = zip(around.counts.split(DESCRIBED_AT_ONCE), around.both_zero.split(DESCRIBED_AT_ONCE), strict=True)
     described = torch.cat([classifier.describe(*(part.to(device) for part in both)) for both in parts])
     return lambda row: described[torch.from_numpy(around.rows[row.numpy()]).to(device)]
+
+
+def describe_genes(
+    classifier: PairClassifier, codes: Codes, gene: NDArray[np.int64], device: torch.device
+) -> NDArray[np.float32]:
+    """Some genes of a matrix described, each once, for a network that `needs_neighbours`: (G,) to (G, F)."""
+    neighbour, described = nearest_genes(codes, gene), []
+    with torch.inference_mode():
+        for start in range(0, gene.size, COUNTED_AT_ONCE):
+            some = slice(start, start + COUNTED_AT_ONCE)
+            counts, both_zero = neighbour_images(codes, gene[some], neighbour[some])
+            parts = zip(counts.split(DESCRIBED_AT_ONCE), both_zero.split(DESCRIBED_AT_ONCE), strict=True)
+            described += [classifier.describe(*(part.to(device) for part in both)).cpu().numpy() for both in parts]
+    return np.concatenate(described)
 
 
 def describe_batch(

@@ -24,6 +24,7 @@ from model.calibration import Taught, calibration_record
 from model.checkpoint import write_text
 from model.classifier import PairClassifier, score_rows
 from model.direction import direction_accuracy, direction_auroc, direction_scores, forward_share
+from model.inference import prepare
 from model.metrics import (
     all_scores,
     best_threshold,
@@ -89,10 +90,11 @@ def evaluate(
     pairs, test, taught = folds.pairs, folds.test, taught if isinstance(taught, Taught) else Taught(taught)
     label = pairs.label[test]
     natural = folds.natural
+    ready = prepare(classifier, device)
     progress.start("scoring pairs", test.size + (folds.validation.size if threshold is None else 0))
 
     def score(rows: Rows) -> NDArray[np.floating]:
-        raw = score_rows(classifier, images, rows, pairs.label, device, progress.advance)
+        raw = score_rows(classifier, images, rows, pairs.label, device, progress.advance, ready)
         # a network that blew up has no opinion: the share it was shown stands for it, and the watch reports it
         nothing = [1 - taught.shown, *[taught.shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
         return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)

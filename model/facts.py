@@ -116,6 +116,6 @@ def _check_agreement(facts: Mapping[str, Any], path: Path) -> None:
     for name in ("class_names", "loss_weights"):
         if facts[name] is not None and len(facts[name]) != facts["classes"]:
             raise InputError(
-                f"{path}: {name} has {len(facts[name])} entries for {facts['classes']} classes; the file was changed by "
-                "hand: copy it again, or train again."
+                f"{path}: {name} has {len(facts[name])} entries for {facts['classes']} classes; the file was changed "
+                "by hand: copy it again, or train again."
             )

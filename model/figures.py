@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-INK, MUTED, LINE = "#1c2733", "#66727f", "#d9dee4"
-DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f"}
+INK, MUTED, LINE, PAPER = "#1c2733", "#66727f", "#d9dee4", "#fefefe"
+DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f"}
 
 # Okabe and Ito's colours, told apart by readers of every kind of colour vision
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
@@ -42,6 +42,7 @@ SCORERS: dict[str, tuple[str, str, Any]] = {
     "labels_only_target": ("target's labels", MUTED, (0, (6, 2))),
 }
 
+RESIDUAL_LIMIT = 5.0  # standard deviations from which on a bin of a single pair has the full colour
 DENSITY_FLOOR = 1e-5  # share of cells below which a bin of a mean image counts as empty
 RATIO_FLOOR = 1e-4  # share of cells added to both classes before they are divided: rare bins are mostly noise
 
@@ -119,11 +120,17 @@ def pair_figure(
         _draw_counts(axes[row, column], image, gene_a[i], gene_b[i], cells)
         axes[row, column].set_title(titles[i], parse_math=False)
         if residual:
-            _draw_residual(axes[row + 1, column], independence_residual(image), 5.0)
+            _draw_residual(axes[row + 1, column], independence_residual(image), RESIDUAL_LIMIT)
             _name_axes(axes[row + 1, column], gene_a[i], gene_b[i])
-    _add_key(figure, axes[::stacked], _count_norm(cells), _density_map(), "cells")
+    _add_key(figure, axes[:1] if residual else axes, _count_norm(cells), _density_map(), "cells")
     if residual:
-        _add_key(figure, axes[1::2], Normalize(-5, 5), matplotlib.colormaps["RdBu_r"], "against independence")
+        _add_key(
+            figure,
+            axes[1:2],
+            Normalize(-RESIDUAL_LIMIT, RESIDUAL_LIMIT),
+            matplotlib.colormaps["RdBu_r"],
+            "against independence",
+        )
     return figure
 
 
@@ -133,6 +140,30 @@ def heatmap_figure(image: NDArray[np.integer], gene_a: str, gene_b: str) -> Figu
     figure = Figure(figsize=(1.6, 1.6))
     axes = figure.add_axes((0.14, 0.14, 0.85, 0.85))
     _draw_counts(axes, image, gene_a, gene_b, int(image.sum()))
+    return figure
+
+
+@styled
+def residual_figure(image: NDArray[np.integer], gene_a: str, gene_b: str) -> Figure:
+    """One pair's (K, K) counts as deviation from independence, drawn as `heatmap_figure`."""
+    figure = Figure(figsize=(1.6, 1.6))
+    axes = figure.add_axes((0.14, 0.14, 0.85, 0.85))
+    _draw_residual(axes, independence_residual(image), RESIDUAL_LIMIT)
+    _name_axes(axes, gene_a, gene_b)
+    return figure
+
+
+@styled
+def residual_key_figure() -> Figure:
+    """The colour scale shared by all residuals of single pairs."""
+    figure = Figure(figsize=(3.2, 0.42))
+    axes = figure.add_axes((0.02, 0.62, 0.96, 0.3))
+    mappable = ScalarMappable(Normalize(-RESIDUAL_LIMIT, RESIDUAL_LIMIT), matplotlib.colormaps["RdBu_r"])
+    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", ticks=[-4, -2, 0, 2, 4])
+    bar.ax.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:+.0f}".replace("-", "−") if value else "0")
+    )
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -493,6 +524,37 @@ def score_histogram_figure(
         axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label=f"threshold {threshold:.2g}")
     axes.set(xlabel="predicted probability", title="Scores by class, pairs in each bin", xlim=(0, 1))
     _legend_below(figure, axes, columns=3)
+    return figure
+
+
+@styled
+def score_distribution_figure(
+    pairs: NDArray[np.integer], thresholds: Mapping[str, float], *, width: float = 10.6
+) -> Figure:
+    """How many pairs get which score, labels unknown, logarithmic height, with the thresholds marked.
+
+    Parameters
+    ----------
+    pairs
+        (n) pairs in each of n bins of equal width from 0 to 1.
+    thresholds
+        What each is placed for → probability.
+    """
+    figure, axes = _plot_area(width, 3.1)
+    edges = np.linspace(0, 1, len(pairs) + 1)
+    axes.stairs(pairs, edges, baseline=0.7, fill=True, color=POSITIVE, alpha=0.22)
+    axes.stairs(pairs, edges, baseline=0.7, color=POSITIVE, linewidth=1.5)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.7)
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_minor_locator(NullLocator())
+    dashes = ("--", ":", "-.", (0, (6, 2)))
+    for at, (aim, threshold) in enumerate(thresholds.items()):
+        label = f"{aim}, from {threshold:.2g}"
+        axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=dashes[at % len(dashes)], label=label)
+    axes.set(xlabel="score: probability of an edge", title="Pairs in each bin of the score", xlim=(-0.01, 1.01))
+    if thresholds:
+        _legend_below(figure, axes, columns=len(thresholds))
     return figure
 
 

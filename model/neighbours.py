@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.deepdrim import IMAGES_PER_GENE, NEIGHBOURS
-from pipeline.codes import CHUNK_GENES, Codes, block_cells, cell_blocks, open_codes
+from pipeline.codes import CHUNK_GENES, Codes, block_cells, cell_blocks
 from pipeline.count import count_pairs
 from pipeline.errors import InputError
-from pipeline.images import Images
-from pipeline.remote import is_remote
-from pipeline.spec import ImageSpec
+from pipeline.images import Images, counted_codes
 
 MAX_COVARIANCE_CELLS = 8192  # standard error of a correlation 0.011: more cells would hardly change the ten genes
 GENES_AT_ONCE = 256  # rows of the covariance matrix that are held
@@ -71,51 +69,49 @@ def neighbourhoods(images: Images) -> Neighbourhoods:
 
 
 def codes_of(images: Images) -> Codes:
-    """The codes that a store was counted from: where they were, or beside the images if both were moved.
+    """The codes that a store was counted from, for the images of its genes' neighbours.
 
     Raises
     ------
     InputError
-        They are gone, or others are there; or their matrix has too few genes for ten neighbours.
+        As `pipeline.images.counted_codes`; or their matrix has too few genes for ten neighbours.
     """
-    codes = find_codes(images.path, images.spec)
-    if codes is None:
-        raise InputError(
-            f"{images.spec.codes} no longer holds the codes that {images.path} was counted from, and deepdrim counts the "
-            "neighbours' images from them; run the same `pairscape heatmaps` again (into another store, if need be), or "
-            "choose another --network."
-        )
-    if codes.n_genes < IMAGES_PER_GENE:
-        raise InputError(
-            f"{images.path} is of {codes.n_genes} genes, and deepdrim looks at {NEIGHBOURS} neighbours of each; give a "
-            f"matrix of {IMAGES_PER_GENE} genes or more, or choose another --network."
-        )
+    codes = counted_codes(
+        images, "deepdrim counts the neighbours' images from them", otherwise="choose another --network"
+    )
+    require_genes(codes, images.path)
     return codes
 
 
-def find_codes(images: Path, spec: ImageSpec) -> Codes | None:
-    """The codes that a store was counted from; None where they are gone, or others are there."""
-    there = Path(spec.codes)
-    for path in (there,) if is_remote(images) else (there, images.parent / there.name):
-        if path.is_dir() and (codes := open_codes(path)).content_hash == spec.codes_hash:
-            return codes
-    return None
+def require_genes(codes: Codes, source: Path | str) -> None:
+    """Refuse a matrix that is too small for ten neighbours of each gene; `source` names it.
+
+    Raises
+    ------
+    InputError
+        It has fewer than eleven genes.
+    """
+    if codes.n_genes < IMAGES_PER_GENE:
+        raise InputError(
+            f"{source} is of {codes.n_genes} genes, and deepdrim looks at {NEIGHBOURS} neighbours of each; give a "
+            f"matrix of {IMAGES_PER_GENE} genes or more, or choose another --network."
+        )
 
 
 def _count(codes: Codes, images: Images) -> Neighbourhoods:
     pairs = np.stack([images.array("gene_a"), images.array("gene_b")], axis=1)
     gene, rows = np.unique(pairs, return_inverse=True)
     neighbour = nearest_genes(codes, gene.astype(np.int64))
+    counted = neighbour_images(codes, gene.astype(np.int64), neighbour)
+    return Neighbourhoods(gene.astype(np.int64), neighbour, *counted, rows.reshape(pairs.shape).astype(np.int32))
+
+
+def neighbour_images(codes: Codes, gene: Index, neighbour: Index) -> tuple[Tensor, Tensor]:
+    """Joint counts of genes with themselves and their neighbours, (G, 11, bins, bins), and both zeros, (G, 11)."""
     others = np.concatenate([gene[:, None], neighbour], axis=1)  # (G, 11)
     counts, both_zero = count_pairs(codes, np.repeat(gene, IMAGES_PER_GENE), others.ravel())
     shape, bins = others.shape, codes.binning.bins
-    return Neighbourhoods(
-        gene.astype(np.int64),
-        neighbour,
-        torch.from_numpy(counts).view(*shape, bins, bins),
-        torch.from_numpy(both_zero).view(shape),
-        rows.reshape(pairs.shape).astype(np.int32),
-    )
+    return torch.from_numpy(counts).view(*shape, bins, bins), torch.from_numpy(both_zero).view(shape)
 
 
 def nearest_genes(codes: Codes, genes: Index) -> Index:

@@ -76,11 +76,19 @@ class ScoreCorrelations(nn.Module):
 
     def _correlations(self, log_density: Tensor) -> Tensor:
         density = (10 ** (4 * log_density - 4) - 1e-4).clamp_min(0)  # (B, K, K), the log channel's inverse
+        return self.signed_and_absolute(self.of_density(density))  # (B, 2 k k)
+
+    def of_density(self, density: Tensor) -> Tensor:
+        """(B, K, K) shares of the cells, of any positive sum, to (B, k, k) correlations: scores of b by scores of a."""
         density = density / density.sum((1, 2), keepdim=True).clamp_min(1e-6)  # (B, K, K), sums to 1
         scores_b = self._standard_scores(density.sum(2))  # (B, k, K)
         scores_a = self._standard_scores(density.sum(1))  # (B, k, K)
-        correlation = (scores_b @ density @ scores_a.transpose(1, 2)).flatten(1)  # (B, k k)
-        # The label asks for |rho|: the absolute values spare the head from learning a V.
+        return scores_b @ density @ scores_a.transpose(1, 2)  # (B, k, k)
+
+    @staticmethod
+    def signed_and_absolute(correlation: Tensor) -> Tensor:
+        """(B, k, k) to (B, 2 k k): the label asks for |rho|, and absolute values spare the head from learning a V."""
+        correlation = correlation.flatten(1)  # (B, k k)
         return torch.cat([correlation, correlation.abs()], dim=1)  # (B, 2 k k)
 
     def _standard_scores(self, marginal: Tensor) -> Tensor:

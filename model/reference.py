@@ -192,9 +192,7 @@ def make_reference(
     return Reference(whole, units(list(zip(parts[::2], parts[1::2], strict=True))))
 
 
-def _halves(
-    gene_a: NDArray[np.integer[Any]], gene_b: NDArray[np.integer[Any]], seed: int
-) -> list[NDArray[np.bool_]]:
+def _halves(gene_a: NDArray[np.integer[Any]], gene_b: NDArray[np.integer[Any]], seed: int) -> list[NDArray[np.bool_]]:
     """Pairs within each half of the genes, in turn; of the pairs themselves where a half would hold hardly any."""
     rng, found = np.random.default_rng([seed, 10]), list[NDArray[np.bool_]]()
     for _ in range(DIVISIONS):

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from model import figures
-from model.shift import shift_lines, shift_rows
+from model.shift import shift_words
 from pipeline.errors import InputError
 
 LEVEL = 0.005  # a smaller difference is called level where a run recorded no interval
@@ -131,20 +131,12 @@ def read_run(run: Path) -> RunRecord:
     return RunRecord(
         name=run.resolve().name,
         metrics=_read(run, "metrics.json", lambda path: json.loads(path.read_text(encoding="utf-8"))),
-        history=_read_history(run, config),
+        history=_read(run, "history.csv", pd.read_csv),
         predictions=predictions[predictions["label"] >= 0],
         examples=_read(run, "examples.npz", _read_arrays),
         config_text=config_text,
         config=config,
     )
-
-
-def _read_history(run: Path, config: Mapping[str, Any]) -> pd.DataFrame | None:
-    """Epochs of the training; None for a run on another store whose model came without them."""
-    if config.get(WITHOUT_HISTORY) and not (run / "history.csv").exists():
-        return None
-    history: pd.DataFrame = _read(run, "history.csv", pd.read_csv)
-    return history
 
 
 def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
@@ -197,6 +189,7 @@ def render_report(record: RunRecord) -> str:
         operating_points=operating_rows(record.metrics),
         calibration=calibration_words(record.metrics),
         direction=direction_tables(record.metrics.get("direction")),
+        shift=shift_words(record.metrics.get("shift")),
         details=detail_tables(record),
         config_text=record.config_text,
         colours={"positive": figures.POSITIVE, "negative": figures.NEGATIVE},
@@ -580,9 +573,9 @@ def probability(value: Any) -> str:
 
 
 def percent(share: Any) -> str:
-    """A share in percent, to two digits."""
+    """A share in percent, to two digits, to three where two would make 1e+02 of it."""
     known = finite(share)
-    return "–" if known is None else f"{100 * known:.2g} %"
+    return "–" if known is None else f"{100 * known:.{3 if known >= 0.995 else 2}g} %"
 
 
 def rate(share: Any) -> str:

@@ -17,7 +17,7 @@ from model.report import write_report
 from model.shift import Reference
 from model.spec import Recipe
 from model.splits import Folds, mirror_groups
-from model.train import check_recipe, fit, is_directed, make_folds
+from model.train import History, check_recipe, fit, is_directed, make_folds
 from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
@@ -98,7 +98,7 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
         `reference.safetensors` is damaged or of other weights.
     """
     recipe, seed = read_recipe(run / "config.toml")
-    _refuse_repeats(run)
+    refuse_repeats(run)
     reference = load_reference(run)
     classifier, facts = load_classifier(run)
     if images.spec.binning.bins != facts["bins"]:
@@ -110,6 +110,7 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     folds = _halves(images, seed)
     out.mkdir(parents=True, exist_ok=True)
     write_config(out / "config.toml", recipe, store_facts(images), seed)
+    History(out / "history.csv")
     if (run / "history.csv").exists():  # a portable model comes without
         shutil.copyfile(run / "history.csv", out / "history.csv")
     device, extra = choose_device("auto"), dict[str, Any](split="another store", seconds={})
@@ -121,7 +122,14 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     return _finish(out, result, extra, images, folds, seed)
 
 
-def _refuse_repeats(run: Path) -> None:
+def refuse_repeats(run: Path) -> None:
+    """Refuse a folder of several networks where one is needed.
+
+    Raises
+    ------
+    InputError
+        It is one.
+    """
     repeats = sorted(run.glob("*/model.safetensors"))
     if repeats and not (run / "model.safetensors").exists():
         raise InputError(

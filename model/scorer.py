@@ -1,6 +1,8 @@
 """A trained network as a function from joint counts to probabilities at the prior of the data at hand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from numpy.typing import NDArray
 
 from model.calibration import Taught
 from model.classifier import PairClassifier, choose_device, load_classifier
+from model.inference import Probabilities, prepare
 
-AT_ONCE = 256  # images a batch
+AT_ONCE = 1024  # images sent to the device at a time; on a CPU they are scored in smaller batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +39,21 @@ class Scorer:
     prior: float
     facts: dict[str, Any]
 
-    def __call__(self, counts: NDArray[np.integer], both_zero: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Class probabilities at the prior, (P, classes), of counts (P, bins, bins) and both zeros (P,)."""
+    def __call__(
+        self,
+        counts: NDArray[np.integer],
+        both_zero: NDArray[np.integer],
+        genes: Callable[[slice], NDArray[np.float32]] | None = None,
+    ) -> NDArray[np.float64]:
+        """Class probabilities at the prior, (P, classes).
+
+        Parameters
+        ----------
+        counts : (P, bins, bins), both_zero : (P,)
+            Joint counts, and cells in which neither gene is expressed.
+        genes
+            For a network that looks at neighbours too: some of the pairs to (B, 2, F), what it makes of their genes.
+        """
         found = []
         with torch.inference_mode():
             for start in range(0, len(counts), AT_ONCE):
@@ -45,8 +61,14 @@ class Scorer:
                 image, zeros = (
                     torch.from_numpy(part[some].astype(np.int32)).to(self.device) for part in (counts, both_zero)
                 )
-                found.append(self.classifier.probabilities(image, zeros).cpu().numpy())
+                described = () if genes is None else (torch.from_numpy(genes(some)).to(self.device),)
+                found.append(self.probabilities(image, zeros, *described).cpu().numpy())
         return self.taught.corrected(np.concatenate(found), self.prior)
+
+    @cached_property
+    def probabilities(self) -> Probabilities:
+        """Counts and both zeros to class probabilities as trained, the fastest way that the device knows."""
+        return prepare(self.classifier, self.device)
 
 
 def load_scorer(run: Path, prior: float, device: str) -> Scorer:

@@ -4,7 +4,7 @@ Contract (`format_version` 1), a row per candidate pair, in the order of the ima
 (names as in the matrix); `label` int8, −1 where nothing is known; `score` float32, the probability of an edge at the
 prior that the facts name, null where the screen kept the pair from the network; `forward` float32, only of a network
 that was taught direction: the share of it that says gene_a → gene_b; `dependence` float32, what the screen ranks by;
-`correlation` float32, Spearman's over the binned cells, signed. After `--fdr`: `q_value` float32. After
+`correlation` float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After
 `--bootstrap`: `score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. The facts are JSON
 under the key `pairscape`.
 """

@@ -17,8 +17,13 @@ from numpy.typing import NDArray
 Level = Literal["like", "shifted", "unlike"]
 Values = NDArray[np.floating[Any]]
 
+TONES = {"like": "good", "shifted": "fair", "unlike": "poor"}
 QUANTILES = (np.arange(64) + 0.5) / 64
 SHIFTED, UNLIKE = 3.0, 12.0  # times the distance of two halves; measured: docs/models.md
+UNCOMPARED = (
+    "This run has no reference.safetensors (an earlier version trained it, or the file was left behind), so nobody can "
+    "say whether the new data are like its training's."
+)
 FEWER_CELLS = 2.0  # times as many or as few cells, from which it is said
 OTHER_DENSITY = 1.25  # times as many or as few expressed genes
 
@@ -276,10 +281,15 @@ def shift_lines(facts: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def shift_rows(facts: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """A table of the parts: `name`, `training`, `here`, `times`, all as text."""
-    parts = (facts or {}).get("parts", {})
-    return [
+def shift_words(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The same for a report: `sentence`, `overall`, `tone`, and `rows` of the parts as text; None where nothing was
+    compared.
+    """
+    if not facts:
+        return None
+    rows = [
         {**{key: part[key] for key in ("name", "training", "here")}, "times": f"{part['times']:.2g} ×"}
-        for part in parts.values()
+        for part in facts["parts"].values()
     ]
+    sentence, distance = shift_lines(facts)
+    return {"sentence": sentence, "overall": distance, "tone": TONES[facts["level"]], "rows": rows}

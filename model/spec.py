@@ -238,6 +238,55 @@ class Search:
             _require(bool(getattr(self, name)), f"{name} is empty: there is nothing to choose from; give one or more.")
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """How candidate pairs are scored with a trained network.
+
+    Parameters
+    ----------
+    prior
+        Share of edges that is expected among the candidates; the scores are probabilities at it. Absent: the share
+        among the pairs that the network was trained on.
+    screen
+        Share of the candidates, those whose counts depend most on each other, that the network looks at; the others get
+        no score. Absent: all.
+    q_values
+        Score decoys too, real pairs whose second gene is dealt anew among cells of like depth, and give each pair the
+        share of false calls if all pairs that score as high were called.
+    bootstrap
+        Resample the cells so many times for the best pairs. Absent: not at all.
+    best
+        Length of the list of best pairs whose stability the resamples tell.
+    device
+        `auto`, `cpu`, `cuda` or `mps`.
+    """
+
+    prior: float | None = None
+    screen: float | None = None
+    q_values: bool = False
+    bootstrap: int | None = None
+    best: int = 500
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _require(self.bootstrap is None or self.bootstrap >= 2,
+                 f"bootstrap is {self.bootstrap}: fewer than two resamples have no spread; give some dozens, such as "
+                 "100, or leave it out.")  # fmt: skip
+        _require(self.best >= 1, f"best is {self.best}: the stability of an empty list cannot be told; give the number "
+                                 "of pairs you will look at.")  # fmt: skip
+        _require(self.prior is None or 0 < self.prior < 1,
+                 f"prior is {self.prior}: the share of edges among the candidates lies between 0 and 1, where either "
+                 "would leave nothing to tell; leave it out for that of the training.")  # fmt: skip
+        _require(self.screen is None or 0 < self.screen <= 1,
+                 f"screen is {self.screen}: the share of the candidates that the network looks at lies above 0 and is "
+                 "1 at most; leave it out for all of them.")  # fmt: skip
+
+    @property
+    def doubted(self) -> bool:
+        """Whether decoys or resamples are to tell how far the scores can be believed."""
+        return self.q_values or self.bootstrap is not None
+
+
 DEEP_CELL = Recipe(
     Rendering(channels="counts", sigma=16.0, drop_both_zero=True),
     Splitting(split="pair"),

@@ -214,7 +214,7 @@ def fit(
     learner = _make_learner(images, folds, recipe, stream, shown, seed)
     facts = _facts(learner, images, folds, Taught.by(settings, shown, folds.classes))
     watched = _some(folds.validation, seed)
-    history, best, since_best, failure = _History(run / "history.csv"), (-math.inf, -math.inf), 0, None
+    history, best, since_best, failure = History(run / "history.csv"), (-math.inf, -math.inf), 0, None
     progress.start("training", settings.epochs * stream.images_per_epoch)
     for epoch in range(settings.epochs):
         began = time.perf_counter()
@@ -353,13 +353,14 @@ def _rank_of(scores: list[float]) -> tuple[float, float]:
     return (-math.inf, -math.inf) if math.isnan(average_precision) else (round(average_precision, 6), -loss)
 
 
-class _History:
-    """`history.csv`, a row an epoch, on disk as soon as the epoch ends."""
+class History:
+    """`history.csv`, a row an epoch, on disk as soon as the epoch ends; at first without rows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.write_text(",".join(HISTORY) + "\n")
 
     def add(self, *values: float) -> None:
+        """One epoch more, its values in the order of HISTORY."""
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow(values)

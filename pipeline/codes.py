@@ -18,11 +18,15 @@ from numpy.typing import NDArray
 
 from pipeline.binning import GeneStatistics
 from pipeline.errors import InputError, JobError
+from pipeline.layout import describe
+from pipeline.nearby import nearby
+from pipeline.remote import content_of, is_remote, located, root_attributes
 from pipeline.shards import ChunkCodec, join_chunks, read_chunks, write_file
 from pipeline.spec import CODES_CELLS, Binning, digest
 from pipeline.transpose import ByGene
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
+FREE = ("provenance",)  # where the matrix lies does not change what the codes say
 CHUNK_GENES = 32
 CODEC = ChunkCodec("lz4", 5, "noshuffle")  # twice zstd's size, but decodes 2.4 to 3.2 times as fast
 
@@ -40,7 +44,7 @@ class Codes:
     Attributes
     ----------
     path
-        Where it lies.
+        Where it lies; a URL is read through a copy on this host's disk, see `pipeline.nearby`.
     content_hash
         What it holds, see `codes_hash`.
     binning
@@ -80,7 +84,8 @@ class Codes:
         self, block: int, genes: NDArray[np.int64], cells: slice, dense: NDArray[np.uint8], out: NDArray[np.uint8]
     ) -> None:
         """Codes of some genes over some cells of a block; a chunk is unpacked whole into `dense`, its rows picked."""
-        chunks, file = np.unique(genes // CHUNK_GENES), Path(self.path, "codes", "c", "0", str(block))
+        chunks, folder = np.unique(genes // CHUNK_GENES), nearby(self.path, self.content_hash)
+        file = folder / "codes" / "c" / "0" / str(block)
         try:
             for chunk, content in zip(chunks, read_chunks(file, _gene_chunks(self.n_genes), chunks), strict=True):
                 rows = genes // CHUNK_GENES == chunk
@@ -90,7 +95,10 @@ class Codes:
                     CODEC.decode(content, dense)
                     out[rows] = dense[genes[rows] - chunk * CHUNK_GENES, cells]
         except ValueError as error:
-            raise JobError(f"{file} is damaged ({error}); delete {self.path}, it will be made again.") from error
+            remedy = f"run `pairscape verify {self.path} --repair`, or delete it: it will be made again"
+            if is_remote(self.path):
+                remedy = f"delete {folder}: it will be fetched again"
+            raise JobError(f"{file} is damaged ({error}); {remedy}.") from error
 
 
 @lru_cache(maxsize=32)
@@ -162,8 +170,8 @@ def counted_cells(path: str, some: slice = slice(None)) -> NDArray[np.int64]:
     return np.asarray(zarr.open_array(path, path="cell", mode="r")[some])
 
 
-def write_block(path: str, entries: ByGene, number: int) -> int:
-    """Encode a block of cells, write its shard and read it back; returns the bytes on disk.
+def write_block(path: str, entries: ByGene, number: int) -> list[Any]:
+    """Encode a block of cells, write its shard and read it back; returns its size and sha256.
 
     Chunk by chunk: dense codes of 32 genes are all that is ever laid out.
 
@@ -182,11 +190,16 @@ def write_block(path: str, entries: ByGene, number: int) -> int:
     edges = np.asarray(zarr.open_array(path, path="edges", mode="r")[:])
     width = zarr.open_array(path, path="codes", mode="r").chunks[1]
     content = join_chunks(_encoded_chunks(entries, edges, width))
-    file = Path(path, "codes", "c", "0", str(number))
+    file = located(path) / "codes" / "c" / "0" / str(number)
     write_file(file, content)
-    if (file.read_bytes() if content else b"") != content:
+    if content and content_of(file) != content:
         raise JobError(f"{file} does not hold the bytes that were written to it; check the disk, then run again.")
-    return len(content)
+    return describe(content)
+
+
+def block_file(number: int) -> str:
+    """The file of a block within the store."""
+    return f"codes/c/0/{number}"
 
 
 def _encoded_chunks(entries: ByGene, edges: NDArray[np.float32], width: int) -> Iterator[bytes | None]:
@@ -209,8 +222,10 @@ def open_codes(path: Path) -> Codes:
         Not a code store, or one of another version.
     """
     try:
-        attrs = json.loads((path / "zarr.json").read_text())["attributes"]
+        attrs = root_attributes(path)
         known = attrs["format"], attrs["format_version"]
+    except InputError:  # the storage refuses
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a Pairscape code store; delete it, it will be made again.") from error
     if known != (FORMAT, FORMAT_VERSION):
@@ -224,13 +239,12 @@ def open_codes(path: Path) -> Codes:
 
 def provenance_of(codes: Codes) -> dict[str, Any]:
     """Which matrix the codes were made from, in the words of `add_edges`."""
-    attrs = json.loads((Path(codes.path) / "zarr.json").read_text())["attributes"]
-    return dict(attrs["provenance"])
+    return dict(root_attributes(located(codes.path))["provenance"])
 
 
 def set_provenance(codes: Codes, provenance: dict[str, Any]) -> None:
     """Note another place of the same matrix; replaced in one step, so that a reader never finds half of it."""
-    file = Path(codes.path) / "zarr.json"
+    file = located(codes.path) / "zarr.json"
     metadata = json.loads(file.read_text())
     metadata["attributes"]["provenance"] = provenance
     write_file(file, json.dumps(metadata, indent=2).encode())

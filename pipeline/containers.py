@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.errors import InputError
-from pipeline.places import binary, is_url, remote_fingerprint, suffix_of
+from pipeline.places import binary, is_folder, is_url, remote_fingerprint, suffix_of
 from pipeline.ranges import read_range
 
 DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
 
 
-def existing(source: str | Path, suffixes: tuple[str, ...]) -> Path:
-    """The path, if something of that kind lies there: a folder for .zarr, a file for every other suffix."""
+def existing(source: str | Path, suffixes: tuple[str, ...]) -> Path | str:
+    """The path, if something of that kind lies there: a folder for .zarr, a file for every other suffix; or the URL."""
+    if is_url(source):
+        return _existing_url(str(source).rstrip("/"), suffixes)
     path = Path(source)
     if not path.name.endswith(suffixes):
         raise InputError(f"{path} has an unknown kind of name: expected one that ends in {', '.join(suffixes)}")
@@ -34,6 +36,14 @@ def existing(source: str | Path, suffixes: tuple[str, ...]) -> Path:
         kind = "folder" if path.is_dir() else "file"
         raise InputError(f"{path} is a {kind}, which its name does not say: a .zarr is a folder, all else is a file")
     return path
+
+
+def _existing_url(url: str, suffixes: tuple[str, ...]) -> str:
+    if not url.endswith(suffixes):
+        raise InputError(f"{url} has an unknown kind of name: expected one that ends in {', '.join(suffixes)}")
+    if is_folder(url) != url.endswith(".zarr"):
+        raise InputError(f"{url} is not what its name says: a .zarr is a folder, all else is a file")
+    return url
 
 
 @contextmanager
@@ -189,7 +199,7 @@ def _dense_lines(x: Any, start: int, stop: int, axis: Literal[0, 1]) -> sparse.c
 @lru_cache(maxsize=1)
 def csc_as_csr(path: str, stamp: tuple[int, int]) -> sparse.csr_matrix:
     """All of a matrix stored by genes, turned to cells; kept, since every block of cells needs all of it."""
-    with opened(Path(path)) as root:
+    with opened(path) as root:
         return canonical_csr(whole(root["X"], path))
 
 

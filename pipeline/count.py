@@ -7,11 +7,10 @@ waits for the disk, the next one is counted. (Compressing there too was slower: 
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from threading import local
 
 import numpy as np
@@ -26,6 +25,7 @@ from pipeline.images import Images, encode_shard, open_images, publish_shard
 from pipeline.malloc import keep_freed_memory
 from pipeline.memory import GENES_AT_ONCE, Portion, portion
 from pipeline.pairs import Pairs
+from pipeline.remote import located
 from pipeline.tiles import Task, Tile, block_density, blocks_of, tiles_of
 
 MAX_WAITING = 2  # shards, compressed, that wait for the disk
@@ -118,6 +118,12 @@ class GeneReader:
             held.update(self._read(self._neighbours(chunk, missing), slab))
         return GeneCells.join([held[gene] for gene in genes.tolist()])
 
+    def read_ahead(self, genes: NDArray[np.integer]) -> None:
+        """Read genes, ascending, that many tiles will ask for; nothing where memory does not hold all genes."""
+        if self._keeps_all and self.portion.cells >= self.codes.n_cells:
+            for start in range(0, genes.size, GENES_AT_ONCE):
+                self.genes(genes[start : start + GENES_AT_ONCE], next(self.slabs()))
+
     def _neighbours(self, chunk: int, missing: NDArray[np.int64]) -> NDArray[np.int64]:
         """What to keep of a chunk that is unpacked: all of it if all genes can be kept, else the genes at hand."""
         whole = chunk * CHUNK_GENES + np.arange(CHUNK_GENES)
@@ -166,7 +172,7 @@ class GeneReader:
 _held = local()  # a reader a thread: the memory of a task was planned for a thread
 
 
-def _reader(codes: Codes, portion: Portion) -> GeneReader:
+def held_reader(codes: Codes, portion: Portion) -> GeneReader:
     """The reader of this thread, kept while its tasks are of one job."""
     if getattr(_held, "reader", None) is None or (_held.reader.codes, _held.reader.portion) != (codes, portion):
         keep_freed_memory()
@@ -184,12 +190,12 @@ def warm_up() -> None:
 
 def count_task(target: str, codes_path: str, portion: Portion, task: Task) -> Spent:
     """Count, write and receipt the shards of one task. Runs on a worker, any number of times."""
-    images, reader = open_images(target, complete=False), _reader(open_codes(Path(codes_path)), portion)
+    images, reader = open_images(target, complete=False), held_reader(open_codes(located(codes_path)), portion)
     spent, read_before, writing = Spent(), reader.chunks_read, deque[Future[Spent]]()
     with ThreadPoolExecutor(1) as writer:
         for start in range(0, len(task.shards), portion.shards):
             group, at = slice(start, start + portion.shards), 0
-            counts, both_zero = _count_rows(images, reader, [t for s in task.tiles[group] for t in s], spent)
+            counts, both_zero = count_rows(reader, [t for s in task.tiles[group] for t in s], images.pair_column, spent)
             for shard in task.shards[group]:
                 rows = slice(at, at + len(images.spec.shard_rows(shard)))
                 content = _compress(images, shard, counts[rows], both_zero[rows], spent)
@@ -218,15 +224,23 @@ def _publish(images: Images, shard: int, content: dict[str, bytes]) -> Spent:
     return Spent(bytes_written=written, writing=time.perf_counter() - started)
 
 
-def _count_rows(
-    images: Images, reader: GeneReader, tiles: list[Tile], spent: Spent
+def count_rows(
+    reader: GeneReader, tiles: list[Tile], column: Callable[[str, int, int], NDArray[np.int32]], spent: Spent
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Images and double zeros of the rows of some tiles, in memory that the next call uses again."""
-    n_rows, bins = sum(tile.stop - tile.start for tile in tiles), images.spec.binning.bins
+    """Images and double zeros of the rows of some tiles, in memory that the next call uses again.
+
+    Parameters
+    ----------
+    column
+        `gene_a` or `gene_b`, by name, of the rows from one to another.
+    spent
+        Takes the seconds in.
+    """
+    n_rows, bins = sum(tile.stop - tile.start for tile in tiles), reader.codes.binning.bins
     counts, both_zero, at = reader.room(n_rows, bins), np.empty(n_rows, np.uint32), 0
     for genes_b, members in groupby(tiles, key=lambda tile: tile.genes_b):
         parts = list(members)
-        gene_a, gene_b = (np.concatenate([images.pair_column(name, t.start, t.stop) for t in parts]) for name in PAIR)
+        gene_a, gene_b = (np.concatenate([column(name, t.start, t.stop) for t in parts]) for name in PAIR)
         rows = slice(at, at + gene_a.size)
         both_zero[rows] = count_tile(reader, genes_b, gene_a, gene_b, counts[rows], spent)
         at = rows.stop

@@ -5,7 +5,6 @@ bin edges follow. The second encodes, a task a block. Tasks carry numbers; worke
 that is being made, `.NAME.wip`, which takes its name when it is complete.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 
 from pipeline.binning import GeneStatistics, bin_edges, gene_statistics
 from pipeline.codes import (
+    FREE,
     Codes,
     add_edges,
     block_cells,
+    block_file,
     cell_blocks,
     codes_hash,
     counted_cells,
@@ -33,9 +34,13 @@ from pipeline.codes import (
 from pipeline.containers import fingerprint, stamp_of
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage, in_order, run_tasks
+from pipeline.layout import Described, keep_layout
+from pipeline.lock import locked
 from pipeline.matrix import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
 from pipeline.memory import encode_bytes, require_encode_memory
+from pipeline.places import is_url
 from pipeline.progress import Progress
+from pipeline.remote import holds_store, located, publish_store, remove_tree
 from pipeline.samples import read_sample, sample_blocks, sampled_cells, write_sample
 from pipeline.spec import Binning
 from pipeline.transpose import ByGene, by_gene
@@ -54,7 +59,7 @@ class _Job:
     """
 
     expression: Expression
-    matrix: Path
+    matrix: str
     aside: Path
     cells: NDArray[np.int64]
     client: Client | None
@@ -64,7 +69,7 @@ class _Job:
     def run(self, function: Callable[..., Any], tasks: list[Any]) -> Iterator[tuple[Any, Any]]:
         """Results of tasks that read the matrix and the store that is being made; a bad matrix is the user's matter."""
         try:
-            yield from run_tasks(self.client, function, tasks, str(self.matrix), str(self.aside), usage=self.usage)
+            yield from run_tasks(self.client, function, tasks, self.matrix, str(self.aside), usage=self.usage)
         except JobError as error:
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from None
@@ -106,36 +111,43 @@ def encode_matrix(
         `target` is something else than a code store; a task would not fit into `memory`; values of the matrix are NaN,
         infinite or negative.
     JobError
-        Tasks failed, or the matrix changed meanwhile.
+        Tasks failed, the matrix changed meanwhile, or another driver makes codes at `target`.
     """
-    matrix, check = Path(str(expression.path)).resolve(), check or _accept
+    matrix, check = _place(expression), check or _accept
     stamp = fingerprint(matrix)
-    found = open_codes(target) if target.exists() else None
+    found = open_codes(target) if holds_store(target) else None
     if found is not None and (trusted := _trusted_hash(found, matrix, stamp)) is not None:
         check(wanted := codes_hash(trusted, cells, binning))
         if found.content_hash == wanted:
             return found
     require_encode_memory(_task_bytes(expression, cells, binning), memory)
     job = _Job(expression, matrix, target.with_name(f".{target.name}.wip"), cells, client, progress, usage)
-    shutil.rmtree(job.aside, ignore_errors=True)
-    create_codes(job.aside, expression.genes, cells)
+    with locked(target):
+        return _make_codes(job, target, binning, stamp, check)
+
+
+def _make_codes(job: _Job, target: Path, binning: Binning, stamp: str, check: Callable[[str], None]) -> Codes:
+    """The codes of a job, made aside; what lies at the target stays, if the survey says that it is the same."""
+    matrix, cells = job.matrix, job.cells
+    found = open_codes(target) if holds_store(target) else None
+    remove_tree(job.aside)
+    create_codes(job.aside, job.expression.genes, cells)
     try:
         content, statistics = _survey(job)
         check(wanted := codes_hash(content, cells, binning))
     except InputError:  # the user's matrix, or another job on the same images: nothing that a next run could use
-        shutil.rmtree(job.aside)
+        remove_tree(job.aside)
         raise
-    provenance = {"matrix": str(matrix), "matrix_hash": content, "fingerprint": stamp}
+    provenance = {"matrix": matrix, "matrix_hash": content, "fingerprint": stamp}
     if found is not None and found.content_hash == wanted:
-        shutil.rmtree(job.aside)
+        remove_tree(job.aside)
         set_provenance(found, provenance)
         return found
     add_edges(job.aside, wanted, binning, _edges(job, binning, statistics), statistics, provenance)
-    _encode(job)
+    keep_layout(job.aside, FREE, _encode(job))
     if fingerprint(matrix) != stamp:
         raise JobError(f"{matrix} changed while it was encoded, so the codes would be of no one matrix; run it again.")
-    shutil.rmtree(target, ignore_errors=True)
-    job.aside.rename(target)
+    publish_store(job.aside, target, replace=True)
     return open_codes(target)
 
 
@@ -147,21 +159,27 @@ def encoded_before(expression: Expression, target: Path, binning: Binning, cells
     InputError
         `target` is something else than a code store.
     """
-    if not target.exists():
+    if not holds_store(target):
         return None
-    found, matrix = open_codes(target), Path(str(expression.path)).resolve()
+    found, matrix = open_codes(target), _place(expression)
     trusted = _trusted_hash(found, matrix, fingerprint(matrix))
     return found if trusted and found.content_hash == codes_hash(trusted, cells, binning) else None
+
+
+def _place(expression: Expression) -> str:
+    """Where the matrix lies: an absolute path without links, or a URL."""
+    place = str(expression.path)
+    return place if is_url(place) else str(Path(place).resolve())
 
 
 def _accept(content_hash: str) -> None:
     pass
 
 
-def _trusted_hash(found: Codes, matrix: Path, stamp: str) -> str | None:
+def _trusted_hash(found: Codes, matrix: str, stamp: str) -> str | None:
     """Content hash of the matrix without reading it, if the codes were made from this very file; else None."""
     known = provenance_of(found)
-    same = known.get("matrix") == str(matrix) and known.get("fingerprint") == stamp
+    same = known.get("matrix") == matrix and known.get("fingerprint") == stamp
     return str(known["matrix_hash"]) if same else None
 
 
@@ -196,22 +214,25 @@ def _edges(job: _Job, binning: Binning, statistics: GeneStatistics) -> NDArray[n
     for _ in job.run(_sample_block, list(range(len(blocks)))):
         pass
     edges = bin_edges(binning, statistics, read_sample(folder, len(blocks)))
-    shutil.rmtree(folder)
+    remove_tree(folder)
     return edges
 
 
-def _encode(job: _Job) -> None:
-    blocks = cell_blocks(job.cells.size)
+def _encode(job: _Job) -> Described:
+    """Encode all blocks; returns the size and sha256 of their files, where they are not empty."""
+    blocks, described = cell_blocks(job.cells.size), dict[int, list[Any]]()
     job.progress.start("encoding cells", job.cells.size)
-    for number, _ in job.run(_encode_block, list(range(len(blocks)))):
+    for number, facts in job.run(_encode_block, list(range(len(blocks)))):
+        described[number] = facts
         job.progress.advance(blocks[number].stop - blocks[number].start)
+    return {block_file(number): described[number] for number in sorted(described) if described[number][0]}
 
 
 # ── on the workers ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _opened(path: str) -> Expression:
-    return _opened_as(path, stamp_of(Path(path)))
+    return _opened_as(path, stamp_of(path))
 
 
 @lru_cache(maxsize=2)
@@ -236,10 +257,10 @@ def _sample_block(matrix: str, aside: str, number: int) -> None:
     cells = counted_cells(aside)
     sampled = sampled_cells(cells.size)
     chosen = cells[sampled[sample_blocks(cells.size)[number]]]
-    write_sample(Path(aside, "sample"), number, _by_gene(matrix, chosen, places=False))
+    write_sample(located(aside) / "sample", number, _by_gene(matrix, chosen, places=False))
 
 
-def _encode_block(matrix: str, aside: str, number: int) -> int:
+def _encode_block(matrix: str, aside: str, number: int) -> list[Any]:
     return write_block(aside, _by_gene(matrix, counted_cells(aside, block_cells(number))), number)
 
 
@@ -247,3 +268,19 @@ def _by_gene(matrix: str, cells: NDArray[np.int64], places: bool = True) -> ByGe
     """Lists by gene of some cells; their rows are gone when it returns."""
     rows = _opened(matrix).select(cells)
     return by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], places)
+
+
+# ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encode_blocks(
+    matrix: Path, codes: Path, blocks: list[int], client: Client | None, usage: Usage | None
+) -> dict[int, list[Any]]:
+    """Encode some blocks of a store again, in place; returns what was written, as `pipeline.codes.write_block`.
+
+    Raises
+    ------
+    JobError
+        Tasks failed.
+    """
+    return dict(run_tasks(client, _encode_block, blocks, str(matrix), str(codes), usage=usage))

@@ -10,19 +10,22 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from pipeline.cluster import smallest_memory, worker_threads
-from pipeline.codes import Codes
+from pipeline.codes import Codes, provenance_of
 from pipeline.cost import Rates, pair_events, shard_seconds
-from pipeline.count import Spent, count_task
+from pipeline.count import Spent
+from pipeline.counting import count_shards
 from pipeline.encode import encode_matrix
-from pipeline.errors import InputError, JobError
-from pipeline.fanout import Usage, run_tasks
-from pipeline.images import Images, clear_shard, create_images, open_images
+from pipeline.errors import InputError
+from pipeline.fanout import Usage
+from pipeline.images import Images, clear_shards, create_images, differing_shards, open_images, require_layout
+from pipeline.lock import locked
 from pipeline.matrix import Expression
 from pipeline.memory import Portion, portion
 from pipeline.negatives import choose_negatives
 from pipeline.pairs import Candidates, Pairs, candidates
 from pipeline.prior import network_facts
 from pipeline.progress import Progress
+from pipeline.remote import holds_store, is_remote, lasting
 from pipeline.replicate import replicate_labels, split_cells
 from pipeline.spec import Binning, Compute, ImageSpec, PairSource
 from pipeline.tiles import Task, block_density, plan_tasks, storage_order, tiles_of
@@ -68,6 +71,31 @@ class Outcome:
     kept: int
     spent: Spent
     usage: Usage
+
+    def facts(self, seconds: float) -> dict[str, Any]:
+        """The same for the log of events; `seconds` is the time of the whole command."""
+        pairs = self.images.spec.n_pairs
+        shards = {"shards": self.computed + self.kept, "computed": self.computed, "kept": self.kept}
+        tasks = {name: getattr(self.usage, name) for name in ("tasks", "retries", "lost_workers")}
+        spent = {name: round(value, 3) for name, value in vars(self.spent).items()}
+        times = {"busy_seconds": round(self.usage.busy_seconds, 3), "wall_seconds": round(seconds, 3)}
+        return {"pairs": pairs, **shards, **tasks, **spent, "peak_bytes": self.usage.peak, **times}
+
+    def lines(self, seconds: float) -> list[str]:
+        """What a user is told at the end; `seconds` is the time of the whole command."""
+        kept = f", {self.kept} kept from an earlier run" if self.kept else ""
+        lines = [f"{self.computed} shards computed{kept}, {self.spent.bytes_written / 1e6:,.1f} MB, {seconds:.0f} s"]
+        if not self.computed:
+            return lines
+        spent, used, size = self.spent, self.usage, self.images.spec.binning.shard_pairs
+        images = min(self.computed * size, self.images.spec.n_pairs)
+        return [
+            *lines,
+            f"workers: {spent.reading:.1f} s reading, {spent.counting:.1f} s counting, {spent.compressing:.1f} s "
+            f"compressing, {spent.writing:.1f} s writing meanwhile; at most {used.peak / 1e9:.2f} GB of memory in one",
+            f"tasks: {used.tasks}, {used.retries} tried again, {used.lost_workers} workers lost; "
+            f"{images / seconds:,.0f} images/s, {spent.bytes_written / 1e6 / seconds:,.1f} MB/s",
+        ]
 
 
 def resolve_request(expression: Expression, source: PairSource, seed: int) -> Request:
@@ -121,6 +149,7 @@ def make_heatmaps(
     compute: Compute,
     client: Client | None,
     progress: Progress,
+    usage: Usage | None = None,
 ) -> Outcome:
     """Count every requested pair into an image store; what an earlier run finished is kept.
 
@@ -128,54 +157,59 @@ def make_heatmaps(
     ----------
     codes_path
         Where the codes are kept. Absent: beside the images, named after their content.
+    usage
+        Takes in what the workers measured of themselves, and notes what happens.
 
     Raises
     ------
     InputError
         `target` holds another job, or a worker has too little memory.
     JobError
-        Shards are missing at the end.
+        Shards are missing at the end, another driver writes to `target`, or the scheduler is gone.
     """
-    target = target.absolute()  # workers have other working folders
+    target, usage = target.absolute(), usage if usage is not None else Usage()  # workers have other working folders
     codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
     spec, limit = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
     portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
-    usage = Usage()
-    if target.exists():  # other pairs, bins or numbers of cells are refused before the matrix is read
+    if holds_store(target):  # other pairs, bins or numbers of cells are refused before the matrix is read
+        require_layout(target)  # a damaged one would pass for another job
         _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
 
     def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
         _refuse_another_job(target, replace(spec, codes_hash=content_hash))
 
-    codes = encode_matrix(
-        expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
-    )
-    spec = replace(spec, codes_hash=codes.content_hash)
-    images, missing = _laid_out(target, spec, request, codes, expression.symbols)
-    share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
-    progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
-    spent = Spent()
-    for task, cost in run_tasks(client, count_task, tasks, str(target), codes.path, share, usage=usage):
-        progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
-        spent.add(cost)
-    if left := images.missing_shards():
-        raise JobError(
-            f"{target}: {len(left)} of {spec.n_shards} shards are missing (first: {left[0]}); run the same again."
+    with lasting(target), locked(target) as lock:
+        codes = encode_matrix(
+            expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
         )
-    return Outcome(images, len(missing), spec.n_shards - len(missing), spent, usage)
+        spec = replace(spec, codes_hash=codes.content_hash)
+        images, missing = _laid_out(target, spec, request, codes, expression.symbols)
+        kept = spec.n_shards - len(missing)
+        share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
+        usage.events.write(
+            "plan", pairs=spec.n_pairs, cells=spec.n_cells, shards=spec.n_shards, kept=kept, tasks=len(tasks),
+            threads=worker_threads(client), task_bytes=share.task_bytes, plan_hash=spec.plan_hash,
+        )  # fmt: skip
+        progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
+        spent = count_shards(images, codes, share, tasks, client, progress, usage, lock)
+    return Outcome(images, len(missing), kept, spent, usage)
 
 
 def _laid_out(
     target: Path, spec: ImageSpec, request: Request, codes: Codes, symbols: Sequence[str] | None
 ) -> tuple[Images, list[int]]:
     """The store, made where it is missing, and its shards to compute, of which nothing is left."""
-    if not target.exists():
-        create_images(target, spec, request.chosen.pairs, codes, request.provenance, symbols)
+    if not holds_store(target):
+        made_from = provenance_of(codes)  # for a repair, when the codes are gone
+        matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"]}
+        provenance = request.provenance | {"matrix": matrix}
+        create_images(target, spec, request.chosen.pairs, codes, provenance, symbols)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
     missing = images.missing_shards()
-    for shard in missing:
-        clear_shard(images, shard)
+    if missing and not is_remote(target):  # the run before was cut off, so that its files may be anything
+        missing = sorted({*missing, *differing_shards(images)})
+    clear_shards(images, missing)
     return images, missing
 
 
@@ -205,7 +239,7 @@ def _spec_of(codes: str, content_hash: str, binning: Binning, request: Request) 
 
 def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
     """A store that is there already has to be what an earlier run of the very same job began."""
-    if target.exists() and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
+    if holds_store(target) and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
         raise InputError(
             f"{target} holds another job ({images.spec.n_pairs:,} pairs, {images.spec.n_cells:,} cells, scale "
             f"{images.spec.binning.scale}, {images.spec.binning.bins} bins) and would be mixed with this one; give "

@@ -11,6 +11,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,16 +22,30 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pipeline.codes import Codes
+from pipeline.codes import Codes, open_codes
 from pipeline.errors import InputError, JobError
+from pipeline.layout import SPARE, keep_layout, layout_damage
 from pipeline.naming import Vocabulary
 from pipeline.pairs import Pairs
-from pipeline.remote import file_sizes, is_remote, located, small_files
+from pipeline.remote import (
+    content_of,
+    file_sizes,
+    holds_store,
+    is_remote,
+    located,
+    publish_store,
+    reaching,
+    remove_files,
+    root_attributes,
+    small_files,
+)
 from pipeline.shards import ChunkCodec, join_chunks, write_file
 from pipeline.spec import CHUNK_PAIRS, Binning, ImageSpec
 
 FORMAT, FORMAT_VERSION = "pairscape-images", 1
 PAIR_ROWS = 2**17  # rows of gene_a, gene_b and label in one chunk: a task reads those of its shards
+FREE = ("spec", "codes")  # where the codes lie does not change what the store holds
+READERS = 4  # threads that read shards to compare them with their receipts
 SHARDED = ("counts", "both_zero")  # arrays that the workers write, one file a shard each
 CODEC = ChunkCodec("zstd", 1, "shuffle", 2**19)  # measured: benchmarks/codecs.py
 
@@ -68,11 +83,17 @@ class Images:
 
     def counts(self, rows: slice) -> NDArray[np.uint32]:
         """Images of a range of rows: (P, bins, bins) uint32."""
-        return np.asarray(stored_array(str(self.path), self.spec.plan_hash, "counts")[rows])
+        return self._rows("counts", rows)
 
     def both_zero(self, rows: slice) -> NDArray[np.uint32]:
         """Cells in which neither gene is expressed, for a range of rows: (P,) uint32."""
-        return np.asarray(stored_array(str(self.path), self.spec.plan_hash, "both_zero")[rows])
+        return self._rows("both_zero", rows)
+
+    def _rows(self, name: str, rows: slice) -> NDArray[np.uint32]:
+        try:
+            return np.asarray(stored_array(str(self.path), self.spec.plan_hash, name)[rows])
+        except (ValueError, RuntimeError) as error:  # of the checksum, or of a codec
+            raise damaged(self, (rows.start or 0) // self.spec.binning.shard_pairs, error) from error
 
     def pairs(self) -> Pairs:
         """All pairs in the order of the store."""
@@ -99,6 +120,14 @@ class Images:
         return [shard for shard in shards if not _is_complete(self, shard, receipts.get(f"{shard}.json"), sizes)]
 
 
+def damaged(images: Images, shard: int, error: Exception) -> JobError:
+    """A shard cannot be read, in words."""
+    return JobError(
+        f"shard {shard} of {images.path} is damaged ({error}), so its images would be wrong; check the disk, and run "
+        f"`pairscape verify {images.path} --repair`: it makes this shard anew."
+    )
+
+
 @lru_cache(maxsize=32)
 def stored_array(path: str, plan_hash: str, name: str) -> zarr.Array[Any]:
     """An array of a store, with padding. Opened once per process and content: the path may hold another job later."""
@@ -120,7 +149,8 @@ def create_images(
 ) -> None:
     """Lay out an image store with everything but the images.
 
-    It is made aside and moved to its place whole, so a half-made one is never seen.
+    It is made aside and moved to its place whole, so a half-made one is never seen; in object storage its root comes
+    last.
 
     Parameters
     ----------
@@ -159,12 +189,14 @@ def create_images(
     if symbols is not None:
         root.create_array("symbol", data=np.asarray(symbols, np.dtypes.StringDType()), dimension_names=("gene",))
     root.create_group("receipts")
+    root.create_group(SPARE)
     root.attrs.update(_attributes(spec, provenance))
     with warnings.catch_warnings():
         # true, and intended: without it every opening lists the store, with it other readers lose nothing
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
         zarr.consolidate_metadata(str(aside))
-    aside.rename(path)
+    keep_layout(aside, FREE)
+    publish_store(aside, path)
 
 
 def _create_sharded(root: zarr.Group, binning: Binning, rows: int) -> None:
@@ -211,18 +243,24 @@ def open_images(path: str | Path, *, complete: bool = True) -> Images:
     Parameters
     ----------
     path
-        A folder, or a URL that fsspec knows, such as s3://bucket/images.zarr; a store behind a URL is only read.
+        A folder, or a URL that fsspec knows, such as s3://bucket/images.zarr.
     complete
         Whether every shard must be there.
 
     Raises
     ------
     InputError
-        No store, another kind of store, another version, or shards are missing.
+        No store, another kind of store, another version, shards are missing, or the storage refuses.
+    JobError
+        It must be complete, and its small files are damaged.
     """
     path = located(path)
-    images = Images(path, *_read_attributes(path))
-    if complete and (missing := images.missing_shards()):
+    with reaching(path):
+        images = Images(path, *_read_attributes(path))
+        if complete:
+            require_layout(path)
+        missing = images.missing_shards() if complete else []
+    if missing:
         raise InputError(
             f"{path} is half-written: {len(missing)} of {images.spec.n_shards} shards have no valid receipt (first: "
             f"{missing[0]}), and would read as zeros; run the same `pairscape heatmaps` again, it will finish the rest."
@@ -230,12 +268,30 @@ def open_images(path: str | Path, *, complete: bool = True) -> Images:
     return images
 
 
+def require_layout(path: Path) -> None:
+    """Refuse a store whose small files are not what they were: pairs, labels and edges would be others.
+
+    Raises
+    ------
+    JobError
+        Which file is damaged.
+    """
+    if not is_remote(path) and (wrong := layout_damage(path, FREE, copies=False)):
+        name, what = next(iter(wrong.items()))
+        raise JobError(
+            f"{path} is damaged: {name} {what}, and would be read as if nothing were wrong; run `pairscape verify "
+            f"{path} --repair`."
+        )
+
+
 def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any]]:
-    if not path.is_dir():
+    if not (holds_store(path) if is_remote(path) else path.is_dir()):
         raise InputError(f"{path}: no such image store; make it with `pairscape heatmaps`.")
     try:
-        attrs = json.loads((path / "zarr.json").read_text())["attributes"]
+        attrs = root_attributes(path)
         found = attrs["format"], attrs["format_version"]
+    except InputError:  # the storage refuses
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a Pairscape image store; make one with `pairscape heatmaps`.") from error
     if found != (FORMAT, FORMAT_VERSION):
@@ -264,6 +320,31 @@ def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
             return int(rows[0]), turned
     raise InputError(
         f"{images.path} has no image of {gene_a} and {gene_b}: they were no candidate pair; add them to the list."
+    )
+
+
+def counted_codes(images: Images, purpose: str, otherwise: str) -> Codes:
+    """The codes that a store was counted from: where they were, or beside the images if both were moved.
+
+    Parameters
+    ----------
+    purpose
+        What they are needed for, to follow "and" in the message.
+    otherwise
+        What to do without them.
+
+    Raises
+    ------
+    InputError
+        They are gone, or others are there.
+    """
+    there = located(images.spec.codes)
+    for path in (there,) if is_remote(images.path) else (there, images.path.parent / there.name):
+        if holds_store(path) and (codes := open_codes(path)).content_hash == images.spec.codes_hash:
+            return codes
+    raise InputError(
+        f"{there} no longer holds the codes that {images.path} was counted from, and {purpose}; run the same "
+        f"`pairscape heatmaps` again (into another store, if need be), or {otherwise}."
     )
 
 
@@ -315,10 +396,10 @@ def publish_shard(images: Images, shard: int, content: dict[str, bytes]) -> int:
     for name in SHARDED:
         file = shard_file(images, name, shard)
         write_file(file, content[name])
-        if content[name] and file.read_bytes() != content[name]:
+        if content[name] and content_of(file) != content[name]:
             raise JobError(f"{file}: read back it differs from what was written; check the disk.")
     described = {name: _description(content[name] or None) for name in SHARDED}
-    write_file(receipt_file(images, shard), json.dumps({**_facts(images, shard), **described}).encode())
+    write_file(receipt_file(images, shard), _rendered(images, shard, described))
     return sum(len(part) for part in content.values())
 
 
@@ -374,6 +455,11 @@ def _facts(images: Images, shard: int) -> dict[str, Any]:
     }
 
 
+def _rendered(images: Images, shard: int, described: dict[str, Any]) -> bytes:
+    """The receipt of a shard, to the byte."""
+    return json.dumps({**_facts(images, shard), **{name: described[name] for name in SHARDED}}).encode()
+
+
 def _description(content: bytes | None) -> dict[str, Any]:
     """Size and checksum of a file; None: there is none, since it would hold only zeros."""
     if content is None:
@@ -382,14 +468,15 @@ def _description(content: bytes | None) -> dict[str, Any]:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    return _description(path.read_bytes() if path.exists() else None)
+    return _description(content_of(path))
 
 
 def _read_receipt(images: Images, shard: int) -> dict[str, Any] | None:
     try:
-        return _valid_receipt(images, shard, receipt_file(images, shard).read_bytes())
-    except OSError:  # none: the shard counts as missing
+        content = content_of(receipt_file(images, shard))
+    except OSError:  # unreadable: the shard counts as missing
         return None
+    return _valid_receipt(images, shard, content) if content is not None else None
 
 
 def _valid_receipt(images: Images, shard: int, content: bytes) -> dict[str, Any] | None:
@@ -431,9 +518,26 @@ def damage(images: Images, shard: int) -> str | None:
     for name in SHARDED:
         if _describe(shard_file(images, name, shard)) != receipt[name]:
             return f"{name} is not the file the receipt describes"
+    if receipt_file(images, shard).read_bytes() != _rendered(images, shard, receipt):
+        return "the receipt was edited"
     rows = images.spec.shard_rows(shard)
     sums = images.counts(slice(rows.start, rows.stop)).sum(axis=(1, 2), dtype=np.int64)
     return None if (sums == images.spec.n_cells).all() else "an image does not sum to the number of cells"
+
+
+def differing_shards(images: Images) -> list[int]:
+    """Shards whose files are not those that their receipts describe; every byte is read.
+
+    Shards without a receipt are among them.
+    """
+
+    def differs(shard: int) -> bool:
+        receipt = _read_receipt(images, shard)
+        return receipt is None or any(_describe(shard_file(images, name, shard)) != receipt[name] for name in SHARDED)
+
+    with ThreadPoolExecutor(READERS) as readers:  # sha256 leaves Python's lock to others
+        found = list(readers.map(differs, range(images.spec.n_shards)))
+    return [shard for shard, wrong in enumerate(found) if wrong]
 
 
 def clear_shard(images: Images, shard: int) -> None:
@@ -441,7 +545,20 @@ def clear_shard(images: Images, shard: int) -> None:
 
     A truncated file would make even a full overwrite fail: zarr-python 3.1 reads before it writes.
     """
+    if is_remote(images.path):
+        clear_shards(images, [shard])
+        return
     for path in (receipt_file(images, shard), *(shard_file(images, name, shard) for name in SHARDED)):
         path.unlink(missing_ok=True)
         for partial in (*path.parent.glob(f"{path.name}.*.partial"), *path.parent.glob(f".{path.name}.*")):
             partial.unlink(missing_ok=True)  # of a writer that was killed: zarr's, and ours of the receipt
+
+
+def clear_shards(images: Images, shards: Sequence[int]) -> None:
+    """Remove several; in object storage by one listing and a few requests for all of them."""
+    if not is_remote(images.path):
+        for shard in shards:
+            clear_shard(images, shard)
+    elif shards:
+        files = [f"{name}/{_file_within(name, shard)}" for shard in shards for name in SHARDED]
+        remove_files(images.path, [*(f"receipts/{shard}.json" for shard in shards), *files])

@@ -13,13 +13,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from distributed import Client
 from numpy.typing import NDArray
 
 from pipeline.annotate import annotations, record
@@ -31,7 +33,8 @@ from pipeline.intake import Intake, take_in
 from pipeline.memory import ingest_bytes, require_ingest_memory
 from pipeline.normalize import are_counts, check_values, choose_preset, value_kind
 from pipeline.passes import Cells, Runner, scan_cells
-from pipeline.progress import Progress, Silent
+from pipeline.places import is_url
+from pipeline.progress import Progress, Say, Silent, unsaid
 from pipeline.publish import check_target
 from pipeline.shards import clear_unfinished, write_file
 from pipeline.sieve import Kept, choose_stored, sift
@@ -82,6 +85,7 @@ def ingest(
     compute: Compute | None = None,
     progress: Progress | None = None,
     show: Callable[[Summary], None] | None = None,
+    say: Say = unsaid,
     usage: Usage | None = None,
     **choices: Any,
 ) -> Summary:
@@ -105,6 +109,8 @@ def ingest(
         Where the work runs. Absent: in this process where the matrix is small, else one local worker a core.
     show
         Called with the summary before the store is written.
+    say
+        Takes what `pipeline.cluster.open_client` tells of where the work runs.
     usage
         Takes in what the workers measured of themselves.
     choices
@@ -123,7 +129,8 @@ def ingest(
     progress = progress or Silent()
     with no_workplace() if dry_run else workplace(target) as place:
         job = take_in(source, chosen, place.scratch, progress)
-        with _runner(job, compute, progress, usage if usage is not None else Usage()) as runner:
+        opened = partial(open_client, say=say, reads=_files(source), writes=None if dry_run else target)
+        with _runner(job, compute, opened, progress, usage if usage is not None else Usage()) as runner:
             place.claim(_identity(job))
             plan = _plan(job, place, runner)
             if show is not None:
@@ -137,6 +144,12 @@ def ingest(
     return plan.summary
 
 
+def _files(source: Any) -> list[str | Path]:
+    """The files and folders of this machine that a source names; workers read them too."""
+    several = source if isinstance(source, list | tuple) else [source]
+    return [one for one in several if isinstance(one, str | Path) and not is_url(one) and Path(one).exists()]
+
+
 def _identity(job: Intake) -> dict[str, Any]:
     """All that decides a byte of the store."""
     choices = {name: str(value) for name, value in asdict(job.choices).items() if value is not None}
@@ -147,7 +160,13 @@ def _identity(job: Intake) -> dict[str, Any]:
 
 
 @contextmanager
-def _runner(job: Intake, compute: Compute | None, progress: Progress, usage: Usage) -> Iterator[Runner]:
+def _runner(
+    job: Intake,
+    compute: Compute | None,
+    opened: Callable[[Compute], AbstractContextManager[Client | None]],
+    progress: Progress,
+    usage: Usage,
+) -> Iterator[Runner]:
     """The cluster that was asked for; where none was, a small matrix needs none, nor a bar.
 
     Raises
@@ -160,7 +179,7 @@ def _runner(job: Intake, compute: Compute | None, progress: Progress, usage: Usa
         require_ingest_memory(need, smallest_memory(None, Compute("synchronous")))
         yield Runner(None, Silent(), usage)
         return
-    with open_client(compute or Compute()) as client:
+    with opened(compute or Compute()) as client:
         require_ingest_memory(need, smallest_memory(client, compute or Compute()))
         yield Runner(client, progress, usage)
 

@@ -32,6 +32,7 @@ from pipeline.containers import (
 )
 from pipeline.errors import InputError
 from pipeline.genes import looks_like_barcodes, looks_like_genes
+from pipeline.places import is_url
 from pipeline.spec import HASH_CELLS
 
 SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
@@ -105,17 +106,17 @@ class Expression:
 
         Only of a matrix on disk.
         """
-        path = Path(str(self.path))
+        path = str(self.path)
         with opened(path) as root:
             x = root["X"]
-            kind = layout_of(x, str(path))
+            kind = layout_of(x, path)
             if kind == "dense":
                 rows = np.linspace(0, self.n_cells - 1, min(SAMPLED_ROWS, self.n_cells)).astype(int)
                 filled = sum(np.count_nonzero(x[int(row)]) for row in rows) / rows.size
                 return Layout(np.arange(self.n_cells + 1) * int(np.ceil(filled)), 8, 0)
             stored = x["data"].dtype.itemsize + x["indices"].dtype.itemsize
             if kind == "csr":
-                return Layout(row_pointers(str(path), stamp_of(path)), stored, 0)
+                return Layout(row_pointers(path, stamp_of(path)), stored, 0)
             entries = int(x["data"].shape[0])
             return Layout(np.linspace(0, entries, self.n_cells + 1).astype(np.int64), 8, entries * (stored + 8))
 
@@ -123,21 +124,19 @@ class Expression:
         """Annotations of the cells, one row each."""
         if self.memory is not None:
             return pd.DataFrame(self.memory.obs)
-        with opened(Path(str(self.path))) as root:
+        with opened(str(self.path)) as root:
             return read_frame(root["obs"])
 
     def _slice(self, start: int, stop: int) -> Any:
         if self.memory is not None:
             return in_memory(self.memory.X[start:stop])
-        path = Path(str(self.path))
+        path = str(self.path)
         with opened(path) as root:
             x = root["X"]
-            layout = layout_of(x, str(path))
+            layout = layout_of(x, path)
             if layout == "csr":
-                return csr_rows(x, row_pointers(str(path), stamp_of(path)), start, stop)
-            return (
-                dense_rows(x, start, stop) if layout == "dense" else csc_as_csr(str(path), stamp_of(path))[start:stop]
-            )
+                return csr_rows(x, row_pointers(path, stamp_of(path)), start, stop)
+            return dense_rows(x, start, stop) if layout == "dense" else csc_as_csr(path, stamp_of(path))[start:stop]
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,13 +183,15 @@ def matrix_hash(n_cells: int, genes: tuple[str, ...], digests: Iterable[str]) ->
 
 def reopen_expression(path: str) -> Expression:
     """A matrix that `open_expression` has accepted, without the names of its cells: what a worker needs to read it."""
-    with opened(Path(path)) as root:
+    with opened(path) as root:
         genes, n_cells = read_frame(root["var"]), shape_of(root["X"])[0]
     return Expression(path, tuple(genes.index), None, n_cells)
 
 
 def open_expression(source: str | Path | AnnData) -> Expression:
     """Open an AnnData-Zarr (format 2 or 3) or .h5ad as it is, with X as CSR, CSC or dense, or an AnnData in memory.
+
+    A store may lie behind a URL.
 
     CSR and dense matrices are never loaded whole. CSC stores genes, not cells, contiguously: a block of cells touches
     all of it, so it is converted in memory once per process; `pairscape ingest` writes CSR and spares that.
@@ -215,7 +216,8 @@ def open_expression(source: str | Path | AnnData) -> Expression:
         )
     check_names(obs_names, genes.index, str(path))
     check_not_transposed(obs_names, genes.index, str(path))
-    return Expression(str(path.absolute()), tuple(genes.index), gene_symbols(genes), shape[0])
+    place = str(path) if is_url(path) else str(Path(path).absolute())
+    return Expression(place, tuple(genes.index), gene_symbols(genes), shape[0])
 
 
 def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:

@@ -54,7 +54,7 @@ class Portion:
     task_bytes: int
 
 
-def portion(binning: Binning, n_cells: int, density: float, limit: int | None) -> Portion:
+def portion(binning: Binning, n_cells: int, density: float, limit: int | None, beside: int = 0) -> Portion:
     """How much a worker takes at once under its limit.
 
     Parameters
@@ -63,6 +63,8 @@ def portion(binning: Binning, n_cells: int, density: float, limit: int | None) -
         Expressed share of the densest block of genes; 1 where it is not known yet.
     limit
         Bytes that one thread of a worker may use; None: no limit.
+    beside
+        Bytes that a task needs for something else than counting.
 
     Raises
     ------
@@ -70,9 +72,8 @@ def portion(binning: Binning, n_cells: int, density: float, limit: int | None) -
         Not even the smallest portion fits: names the limit to raise and to what.
     """
     shard = binning.shard_pairs * binning.bins**2 * 4
-    fixed = (
-        shard + shard // 4 + BLOCK_GENES * binning.bins**2 * 4
-    )  # counted; compressed, waiting for the disk; counters
+    # Counted; compressed, waiting for the disk; counters.
+    fixed = shard + shard // 4 + BLOCK_GENES * binning.bins**2 * 4 + beside
     cell = (BLOCK_GENES + GENES_AT_ONCE) * density * ENTRY_BYTES + CELL_BYTES
     most = min(n_cells, MAX_SLAB_CELLS)
     free = _usable("a task", fixed + int(min(most, CODES_CELLS) * cell), limit) - fixed
@@ -148,6 +149,24 @@ def require_ingest_memory(need: int, limit: int | None) -> None:
         Naming the limit to raise and to what.
     """
     _usable("ingesting a block of cells", need, limit)
+
+
+def require_scoring_memory(need: int, limit: int | None) -> None:
+    """Refuse to score an image store with workers that cannot hold the network and its images.
+
+    Parameters
+    ----------
+    need
+        Bytes of a task on top of the idle worker.
+    limit
+        Bytes of the smallest worker; None: no limit.
+
+    Raises
+    ------
+    InputError
+        Naming the limit to raise and to what.
+    """
+    _usable("scoring images", need, limit)
 
 
 def _usable(what: str, need: int, limit: int | None) -> int:

@@ -1,6 +1,9 @@
 """What a job tells of how far it is: bars with rate and time left in the terminal, or nothing."""
 
 import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Protocol
 
@@ -14,10 +17,17 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
 from rich.text import Text
+
+from pipeline.pace import Pace
+
+Say = Callable[..., None]  # takes lines that a user should read; `--quiet` keeps them back
+
+
+def unsaid(*lines: str) -> None:
+    """Say nothing."""
 
 
 class Progress(Protocol):
@@ -41,11 +51,21 @@ class Silent:
 
 
 class _Rate(ProgressColumn):
-    """Units a second over the whole stage; the last seconds' rate would jump with every finished task."""
+    """Units a second: now while the stage runs, over all of it when it is over."""
 
     def render(self, task: Task) -> Text:
-        seconds = task.finished_time or task.elapsed
-        return Text(f"{task.completed / seconds:,.0f}/s" if seconds and task.completed else "", style="dim")
+        pace: Pace = task.fields["pace"]
+        whole = task.completed / task.finished_time if task.finished_time else None
+        rate = pace.rate(time.monotonic()) if whole is None else whole
+        return Text(f"{rate:,.0f}/s" if rate else "", style="dim")
+
+
+class _Left(ProgressColumn):
+    """Time left at the rate of now."""
+
+    def render(self, task: Task) -> Text:
+        seconds = 0.0 if task.finished else task.fields["pace"].seconds_left(time.monotonic())
+        return Text("-:--:--" if seconds is None else str(timedelta(seconds=int(seconds))), style="progress.remaining")
 
 
 class Bars:
@@ -61,10 +81,11 @@ class Bars:
             _Rate(),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            _Left(),
         )
         self._bars = RichProgress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task: TaskID | None = None
+        self._pace = Pace(1, time.monotonic())
 
     def __enter__(self) -> "Bars":
         self._bars.start()
@@ -80,12 +101,14 @@ class Bars:
     def start(self, stage: str, total: int) -> None:
         """Begin the bar of a stage; the bar before it is full, also where it stopped early by design."""
         self._complete()
-        self._task = self._bars.add_task(stage, total=max(total, 1), completed=0 if total else 1)
+        self._pace = Pace(total, time.monotonic())
+        self._task = self._bars.add_task(stage, total=max(total, 1), completed=0 if total else 1, pace=self._pace)
         if not self._console.is_terminal:
             print(stage, file=sys.stderr)
 
     def advance(self, units: int) -> None:
         """Move the bar."""
+        self._pace.advance(units, time.monotonic())
         if self._task is not None:
             self._bars.advance(self._task, units)
 

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from pipeline.errors import JobError
-from pipeline.images import CODEC, Images, shard_file, stored_array
+from pipeline.images import CODEC, Images, damaged, shard_file, stored_array
 from pipeline.remote import is_remote
 from pipeline.shards import read_chunks
 
@@ -81,10 +80,7 @@ def _read_direct(images: Images, shard: int, within: Rows, out: Counts) -> NDArr
         if (beside := shard_file(images, "both_zero", shard)).exists():  # all zeros are no file
             CODEC.decode(beside.read_bytes(), both_zero)
     except ValueError as error:
-        raise JobError(
-            f"shard {shard} of {images.path} is damaged ({error}), so its images would be wrong; check the disk, "
-            f"remove {file} and run the same `pairscape heatmaps` again, it will make this shard anew."
-        ) from error
+        raise damaged(images, shard, error) from error
     return both_zero
 
 
@@ -103,6 +99,8 @@ def _read_with_zarr(images: Images, shard: int, within: Rows, out: Counts) -> ND
     for _, part in _runs(within, _chunk_pairs(images)):
         start, stop = int(within[part][0]), int(within[part][-1]) + 1
         out[part] = images.counts(slice(first + start, first + stop))[within[part] - start]
+        if not out[part].any(axis=(1, 2)).all():  # every image sums to the number of cells
+            raise damaged(images, shard, ValueError("there is nothing where images should be"))
     return images.both_zero(slice(first, first + images.spec.binning.shard_pairs))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import JobError
+from pipeline.remote import content_of
 from pipeline.shards import write_file
 
 
@@ -30,7 +31,7 @@ def write_receipted(contents: dict[Path, bytes], receipt: Path, facts: dict[str,
     """
     for path, content in contents.items():
         write_file(path, content)
-        if content and path.read_bytes() != content:
+        if content and content_of(path) != content:
             raise JobError(f"{path}: read back it differs from what was written; check the disk.")
     files = [[len(content), hashlib.sha256(content).hexdigest()] for content in contents.values()]
     write_file(receipt, json.dumps({**facts, "files": files}).encode())

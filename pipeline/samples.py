@@ -5,12 +5,15 @@ comes, so that nobody holds the sample as a whole (65,536 cells × 1,000 genes e
 """
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.codes import cell_blocks
+from pipeline.remote import is_remote
+from pipeline.shards import write_file
 from pipeline.transpose import ByGene
 
 SAMPLE_CELLS = 65_536  # cells whose quantiles place the edges: all of them, up to this many
@@ -32,14 +35,15 @@ def sample_blocks(n_cells: int) -> list[slice]:
 
 def write_sample(folder: Path, number: int, entries: ByGene) -> None:
     """Keep the values of a block of sampled cells; the folder is made where it is missing."""
-    folder.mkdir(exist_ok=True)
-    np.save(folder / f"{number}.start.npy", entries.start)
-    np.save(folder / f"{number}.value.npy", entries.value)
+    for name, values in (("start", entries.start), ("value", entries.value)):
+        content = BytesIO()
+        np.save(content, values)
+        write_file(folder / f"{number}.{name}.npy", content.getvalue())
 
 
 def read_sample(folder: Path, n_blocks: int) -> Iterator[NDArray[np.float32]]:
     """Expressed values of gene 0, 1, …, each (E_g,) float32, cells in order."""
-    starts = [np.load(folder / f"{number}.start.npy") for number in range(n_blocks)]
+    starts = [np.load(BytesIO((folder / f"{number}.start.npy").read_bytes())) for number in range(n_blocks)]
     values = [_mapped(folder / f"{number}.value.npy") for number in range(n_blocks)]
     for gene in range(starts[0].size - 1):
         parts = [x[start[gene] : start[gene + 1]] for start, x in zip(starts, values, strict=True)]
@@ -47,5 +51,7 @@ def read_sample(folder: Path, n_blocks: int) -> Iterator[NDArray[np.float32]]:
 
 
 def _mapped(path: Path) -> NDArray[np.float32]:
-    """Without loading it; a file of no values cannot be mapped."""
+    """Without loading it, if it lies on a disk; a file of no values cannot be mapped."""
+    if is_remote(path):
+        return np.asarray(np.load(BytesIO(path.read_bytes())))
     return np.asarray(np.load(path, mmap_mode="r")) if path.stat().st_size > 128 else np.empty(0, np.float32)

@@ -14,6 +14,10 @@ NegativeRule = Literal["random", "matched"]
 Organism = Literal["human", "mouse"]
 Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
 
+HERE = ("local", "threads", "synchronous")  # schedulers of this machine
+QUEUES = ("slurm", "pbs", "lsf", "sge")
+PLATFORMS = (*HERE, *QUEUES, "kubernetes", "gateway")
+
 MIN_MATCHED = 0.5  # share of names below which a wrong species, case or kind of id is likelier than a small matrix
 CHUNK_PAIRS = 256  # images that are compressed together: the unit of reading
 SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of repair
@@ -176,25 +180,52 @@ class Compute:
     Parameters
     ----------
     scheduler
-        `local` (processes on this machine), `threads`, `synchronous`, or the address of a running Dask scheduler.
+        `local` (processes on this machine), `threads`, `synchronous`; the address of a running Dask scheduler, such as
+        `tcp://10.0.0.1:8786` or `tls://…`, or the scheduler file (.json) that it wrote; `slurm`, `pbs`, `lsf` or `sge`
+        for jobs of a queue; `kubernetes` or `gateway`. Absent: the client at hand in this Python, else
+        `DASK_SCHEDULER_ADDRESS`, else `local`.
     workers
-        Number of workers. Absent: one a core. Ignored where a running scheduler is given.
+        Number of workers. Absent: one a core; of a queue, Kubernetes or a gateway, as their configuration says, else
+        one. Ignored where a running scheduler is given.
     memory_limit
-        Memory per worker, such as `4GB`. Absent: an equal share of this machine's memory.
+        Memory per worker, such as `4GB`. Absent: an equal share of this machine's memory, or as configured.
+    lifetime
+        Workers of a queue end by themselves after this time, such as `55m`, and are replaced. Absent: a twelfth of the
+        walltime before it is over.
+    tls_ca
+        PEM file for `tls://`: the certificate of the authority. Absent: that of Dask's configuration
+        (distributed.comm.tls), as of the other two.
+    tls_cert
+        PEM file: our certificate.
+    tls_key
+        PEM file: its key.
     """
 
-    scheduler: str = "local"
+    scheduler: str | None = None
     workers: int | None = None
     memory_limit: str | None = None
+    lifetime: str | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}: at least one is needed.")
-        if self.scheduler not in ("local", "threads", "synchronous") and "://" not in self.scheduler:
+        name = self.scheduler
+        if name is not None and name not in PLATFORMS and "://" not in name and not name.endswith(".json"):
             raise InputError(
-                f"scheduler {self.scheduler!r} is unknown; give local, threads, synchronous or an address such as "
-                "tcp://10.0.0.1:8786."
+                f"scheduler {name!r} is unknown; give {', '.join(PLATFORMS)}, an address such as tcp://10.0.0.1:8786, "
+                "or a scheduler file that ends in .json."
             )
+        if self.lifetime is not None and name not in QUEUES:
+            raise InputError(
+                f"lifetime is {self.lifetime}, and only jobs of a queue end at a walltime; leave out --lifetime, or "
+                f"give --scheduler {', '.join(QUEUES)}."
+            )
+        given = [self.tls_ca, self.tls_cert, self.tls_key]
+        if any(given) and not all(given):
+            raise InputError("--tls-ca, --tls-cert and --tls-key belong together: one alone proves nothing; give all.")
 
 
 @dataclass(frozen=True)

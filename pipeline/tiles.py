@@ -53,6 +53,11 @@ class Task:
     shards: tuple[int, ...]
     tiles: tuple[tuple[Tile, ...], ...]
 
+    def __str__(self) -> str:
+        """As messages name it."""
+        numbers = ", ".join(map(str, self.shards))
+        return f"shard {numbers}" if len(self.shards) == 1 else f"shards {numbers}"
+
 
 def blocks_of(gene_b: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The genes b in use, ascending, (B,), and for every pair the block its gene b belongs to, (P,)."""
@@ -123,6 +128,13 @@ def plan_tasks(
     """
     runs = [tuple(shards[run]) for run in task_runs(seconds, n_workers)]
     return [Task(run, tuple(tiles[shard] for shard in run)) for run in runs]
+
+
+def even_runs(seconds: NDArray[np.float64], wanted: float) -> list[slice]:
+    """Neighbouring shards that make tasks of about the same time, from (S,) seconds of each: no shard is cut."""
+    middle = np.cumsum(seconds) - seconds / 2
+    bounds = np.flatnonzero(np.diff(np.floor(middle / wanted), prepend=-1, append=np.inf))
+    return [slice(int(start), int(stop)) for start, stop in pairwise(bounds)]
 
 
 def block_density(pairs: Pairs, density: NDArray[np.floating]) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, JobError
+from pipeline.lock import locked
 from pipeline.shards import write_file
 
 SCRATCH = "scratch"  # of whoever opens the source: kept, as it is told apart by the source and not by the job
@@ -85,12 +86,13 @@ def workplace(target: Path) -> Iterator[Workplace]:
     Raises
     ------
     JobError
-        The disk refuses.
+        The disk refuses, or another driver writes `target`.
     """
     place = None
     try:
-        place = Workplace(target.with_name(f".{target.name}.wip"))
-        yield place
+        with locked(target):
+            place = Workplace(target.with_name(f".{target.name}.wip"))
+            yield place
     except InputError:
         if place is not None and not place.keeps:
             shutil.rmtree(place.path)

@@ -11,7 +11,9 @@ from scipy import sparse
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mutual_info_score
 
+from model.association import mutual_information
 from model.audit import (
+    INFORMATION_BINS,
     SMOOTHING,
     bin_centres,
     direction_from_labels,
@@ -20,7 +22,6 @@ from model.audit import (
     labels_of_one_side,
     labels_only,
     marginals_only,
-    mutual_information,
 )
 from model.direction import direction_accuracy
 from model.metrics import auroc
@@ -300,7 +301,7 @@ def images_of(joint, n_cells, n, seed=0):
 def test_independent_genes_have_no_mutual_information_few_cells_or_many():
     margin = np.linspace(1, 3, 32) / np.linspace(1, 3, 32).sum()
     for n_cells, left in ((300, 0.01), (3_000, 0.001)):  # uncorrected, it would be 0.082 and 0.008
-        found = mutual_information(images_of(np.outer(margin, margin), n_cells, 400))
+        found = mutual_information(images_of(np.outer(margin, margin), n_cells, 400), INFORMATION_BINS)
         assert abs(found.mean()) < left
         assert found.std() < 3 * left
 
@@ -308,12 +309,12 @@ def test_independent_genes_have_no_mutual_information_few_cells_or_many():
 def test_mutual_information_is_the_plug_in_estimate_less_its_bias():
     counts = images_of(np.full((8, 8), 1 / 64) * 0.5 + np.eye(8) / 16, 500, 20)
     plug_in = np.array([mutual_info_score(None, None, contingency=image) for image in counts.astype(int)])
-    np.testing.assert_allclose(mutual_information(counts), plug_in - 7 * 7 / (2 * 500), atol=1e-12)
+    np.testing.assert_allclose(mutual_information(counts, INFORMATION_BINS), plug_in - 7 * 7 / (2 * 500), atol=1e-12)
 
 
 def test_mutual_information_of_identical_genes_is_their_entropy():
     identical = np.eye(32)[None] * 1_000
-    assert mutual_information(identical)[0] == pytest.approx(np.log(8), abs=0.01)
+    assert mutual_information(identical, INFORMATION_BINS)[0] == pytest.approx(np.log(8), abs=0.01)
 
 
 def test_mutual_information_sees_what_correlation_does_not(root):

@@ -6,21 +6,28 @@ from model_fixtures import small_store
 
 from benchmarks import (
     bootstrap,
+    chaos,
     codecs,
+    corruption,
     encode,
     exact,
+    export,
     growth,
     heatmaps,
     ingest,
     kernel,
     networks,
+    objects,
     picture,
+    predict,
     prediction,
     scheduler,
+    scoring,
+    stability,
     stream,
 )
 from model.spec import Training
-from pipeline.spec import Atlas
+from pipeline.spec import Atlas, Compute
 
 
 def test_kernel_figures():
@@ -32,6 +39,14 @@ def test_kernel_figures():
 def test_the_simulated_matrix_has_the_density_it_promises():
     expression = kernel.simulate(2000, 320, 1.0)
     assert 0.1 < expression.nnz / np.prod(expression.shape) < 0.17
+
+
+def test_objects_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    small = {"cells": 200, "genes": 40, "density": 0.2, "compute": Compute("synchronous")}
+    figures = objects.measure("memory://objects-benchmark", tmp_path, **small)
+    assert (figures["differing"], figures["pairs"]) == (0, 780)
+    assert figures["disk"]["bytes"] == figures["objects"]["bytes"] > 0
 
 
 @pytest.mark.cluster
@@ -97,6 +112,17 @@ def test_prediction(tmp_path):
     assert found["sampled"]["s"] > 0 < found["measured_s"]
 
 
+@pytest.mark.cluster
+def test_predict_figures(tmp_path):
+    compute = Compute("threads", 2, "3GB")
+    found = predict.measure(tmp_path, 300, 120, 0.2, 2400, compute=compute, screen=0.5, plain_pairs=32)
+    assert found["pairs"] == 20 * 119
+    assert found["scored"] == pytest.approx(1190, rel=0.1)
+    assert 0 < found["counting_share"] < sum(found["share"].values()) == pytest.approx(1, abs=1e-3)
+    assert found["time_left"]["told_after_share"] >= 0.05
+    assert min(found["pairs_per_s"], found["plain_images_per_s"], *found["peak_gb_of_workers"]) > 0
+
+
 def test_growth_and_its_plot(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "CELLS", (500, 1000, 2000, 4000))
     monkeypatch.setattr(growth, "SCALES", (0.5, 1.0, 2.0, 3.0))
@@ -137,9 +163,46 @@ def test_the_bootstrap_of_a_small_test_fold():
     assert "AUROC" in found["verdict"]
 
 
+def test_the_cost_of_resamples_and_of_decoys(tmp_path):
+    found = stability.measure(tmp_path, 200, 60, 0.3, 240, 10, 3, 50)
+    assert found["pairs"] == 4 * 59
+    assert (found["bootstrap"]["pairs"], found["bootstrap"]["images"], found["fdr"]["decoys"]) == (20, 60, 50)
+    for part in ("predicted", "bootstrap", "fdr"):
+        assert found[part]["s"] >= found[part]["network_s"] > 0
+
+
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_networks(name):
     assert (networks.random_counts(3, 16).sum((1, 2)) == networks.CELLS).all()
     found = networks.measure(name, networks.Size(16, 4, 3), 0.0, Training())
     assert found["parameters"] > 10_000
     assert min(found["train_images_per_s"], found["predict_images_per_s"]) > 0
+
+
+@pytest.mark.cluster
+def test_chaos(tmp_path):
+    found = chaos.measure(tmp_path, runs=1, genes=90)
+    assert (found["runs"], found["identical"]) == (1, 1)
+    assert found["worker"] + found["scheduler"] + found["driver"] >= 3
+    assert [found[name] for name in ("lost", "silent", "hung", "crashed", "leftovers")] == [0] * 5
+
+
+def test_corruption(tmp_path):
+    found = corruption.measure(tmp_path, times=16, genes=50)
+    assert (found["done"], found["found"], found["repaired"], found["read_wrong"]) == (16, 16, 16, 0)
+    assert min(kind["done"] for kind in found["by_kind"].values()) >= 2
+
+
+def test_scoring_figures():
+    found = scoring.measure(["pairnet"], bins=16, images=8, rounds=1, processes=2)
+    assert found["pairnet"]["scorer_over_plain"] > 0
+    gains = found["pairnet"]["images_per_s_of_one_core"]
+    assert gains.pop("largest_difference") < 1e-5
+    assert min(gains.values()) > 0
+
+
+def test_export(tmp_path):
+    found = export.measure(tmp_path, pairs=3000, genes=60, best=50, formats=("all.tsv", "best.h5ad"))
+    assert 2700 < found["all.tsv"]["edges"] < 3000
+    assert found["best.h5ad"]["edges"] == 50
+    assert found["best.h5ad"]["peak_mb"] >= found["best.h5ad"]["idle_mb"] > 0

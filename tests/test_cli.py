@@ -22,7 +22,7 @@ from scipy import sparse
 
 import model.figures
 import pairscape
-import pipeline.cluster
+import pipeline.addresses
 import pipeline.count
 from pipeline.errors import InputError, JobError
 from pipeline.images import find_pair, open_images, shard_file
@@ -90,6 +90,8 @@ def make_stores(folder, good):
     for name in ("images", "version", "half-written", "damaged"):
         shutil.copytree(good, folder / f"{name}.zarr")
     change_attributes(folder / "version.zarr", format_version=99)
+    shutil.rmtree(folder / "version.zarr" / "spare")  # else the change is damage, which the digests tell
+    (folder / "version.zarr" / "receipts" / "layout.json").unlink()
     (folder / "half-written.zarr" / "receipts" / "0.json").unlink()
     chunk = shard_file(open_images(folder / "damaged.zarr"), "counts", 0)
     content = bytearray(chunk.read_bytes())
@@ -260,7 +262,7 @@ def test_heatmaps_refuses(name, place, capfd):
 
 
 def test_a_scheduler_that_does_not_answer_is_named(place, capfd, monkeypatch):
-    monkeypatch.setattr(pipeline.cluster, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(pipeline.addresses, "CONNECT_SECONDS", 0.3)
     before = contents(place)
     address = "tcp://127.0.0.1:9"
     outcome = call(capfd, "heatmaps", "good.h5ad", "new.zarr", "--all-pairs", "--scheduler", address)
@@ -397,7 +399,7 @@ def assert_failed(outcome, words):
 
 def test_damage_is_a_failure_that_names_the_shard(place, capfd):
     status, out, err = call(capfd, "verify", "damaged.zarr")
-    assert_failed((status, out, err), ["1 of 1 shards of damaged.zarr are damaged", "pairscape heatmaps"])
+    assert_failed((status, out, err), ["damaged.zarr is damaged: 1 of 1 shards", "verify damaged.zarr --repair"])
     assert "shard 0: counts is not the file the receipt describes" in err.splitlines()
     assert_failed(call(capfd, "verify", "half-written.zarr"), ["1 of 1 shards"])
 

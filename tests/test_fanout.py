@@ -10,10 +10,10 @@ from distributed import get_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import cluster
+from pipeline import addresses
 from pipeline.cluster import memory_per_worker, open_client, smallest_memory, worker_count, worker_threads
 from pipeline.errors import InputError, JobError
-from pipeline.fanout import RETRIES, Usage, in_order, run_tasks
+from pipeline.fanout import RETRIES, Usage, in_order, on_every_worker, run_tasks
 from pipeline.spec import Compute
 
 ATTEMPTS: dict[str, int] = {}  # of the tasks below, which run in threads of this process
@@ -78,6 +78,10 @@ def passing(task):
 
 def unfit(task):
     raise InputError("gene G3 has the value nan") if task else OSError("never retried to the end")
+
+
+def refuse(task):
+    raise InputError(f"gene G3 has the value {task}")
 
 
 def die_once(marker, task):
@@ -165,6 +169,15 @@ def test_a_job_given_up_leaves_nothing_running(threads):
     assert threads.futures == {}
 
 
+def test_every_thread_is_called_once(client):
+    assert list(on_every_worker(client, power, 1, 2, 3)) == [10] * worker_threads(client)
+
+
+def test_a_worker_that_cannot_start_is_told(threads):
+    with pytest.raises(InputError, match="gene G3"):
+        list(on_every_worker(threads, refuse, 1))
+
+
 def test_two_jobs_of_one_client_do_not_mix_their_results(threads):
     first = run_tasks(threads, power, range(3), 0, 1)
     results = [next(first)]
@@ -224,6 +237,6 @@ def test_no_workers_are_refused(refuses):
 
 
 def test_a_scheduler_that_does_not_answer_is_refused(monkeypatch, refuses):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(addresses, "CONNECT_SECONDS", 0.5)
     with refuses("tcp://127.0.0.1:9", "no Dask scheduler answers"), open_client(Compute("tcp://127.0.0.1:9")):
         pass

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from reference import joint_counts
 from scipy.stats import spearmanr
 
-from pipeline import count, heatmaps, tiles
+from pipeline import count, counting, heatmaps, tiles
 from pipeline.cluster import open_client
 from pipeline.count import GeneReader, Spent, count_tile
 from pipeline.encode import encode_matrix
@@ -274,7 +274,9 @@ def truth(tmp_path_factory, expression_path):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize(("scheduler", "workers"), [("threads", 1), ("threads", 2), ("local", 1), ("local", 2)])
+@pytest.mark.parametrize(
+    ("scheduler", "workers"), [("threads", 1), ("threads", 2), ("local", 1), ("local", 2), ("local", 4)]
+)
 def test_every_scheduler_writes_the_same_bytes(scheduler, workers, truth, expression_path, tmp_path, monkeypatch):
     """Also where the workers' folder is not the user's: paths are relative here, and the workers started elsewhere."""
     compute = Compute(scheduler, workers=workers)
@@ -324,7 +326,7 @@ def test_a_resumed_run_computes_what_is_missing_and_nothing_else(
 def test_a_finished_job_is_not_done_again(small_truth, expression_path, shards_of_48, stages, tmp_path, monkeypatch):
     shutil.copytree(small_truth, tmp_path, dirs_exist_ok=True)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-    monkeypatch.setattr(heatmaps, "count_task", None)  # would fail if it were called
+    monkeypatch.setattr(counting, "count_task", None)  # would fail if it were called
     done = run(expression_path, tmp_path / "i.zarr", progress=stages)
     assert (done.computed, done.kept, done.spent) == (0, 22, Spent())
     assert stages.seen == {"heatmaps": [0, 0]}
@@ -382,7 +384,7 @@ def test_codes_are_shared_between_stores(small_truth, expression_path, shards_of
 
 
 def test_lost_shards_are_told_at_the_end(expression_path, shards_of_48, tmp_path, monkeypatch, refuses):
-    monkeypatch.setattr(heatmaps, "count_task", lambda target, codes, share, task: Spent())
+    monkeypatch.setattr(counting, "count_task", lambda target, codes, share, task: Spent())
     with refuses("22 of 22 shards are missing", "first: 0", "run the same again", kind=JobError):
         run(expression_path, tmp_path / "i.zarr")
     with refuses("half-written"):

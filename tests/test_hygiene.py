@@ -35,12 +35,14 @@ except SystemExit as end:
     [
         "--help",
         "--version",
+        "run --help",
         "ingest --help",
         "heatmaps --help",
         "simulate --help",
         "plant --help",
         "train --help",
         "fetch --help",
+        "export --help",
     ],
 )
 def test_help_loads_nothing_heavy(arguments):
@@ -55,6 +57,7 @@ NUMBERS = {"numba", "pandas", "scipy"}
     ("pipeline.spec", set()),
     ("pipeline.errors", set()),
     ("model.spec", set()),
+    ("model.wanted", set()),
     ("pipeline.genes", set()),
     ("pipeline.registry", set()),
     ("pipeline.fetch", set()),

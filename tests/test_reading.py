@@ -15,9 +15,9 @@ from model.spec import Training
 from model.stream import PairStream
 from pipeline import reading
 from pipeline.errors import JobError
+from pipeline.folders import sent_folder
 from pipeline.images import open_images, shard_file
 from pipeline.reading import read_images
-from pipeline.spec import PairSource
 
 ROWS = [[0], [4559], [0, 255, 256, 2047, 2048, 4095, 4096, 4559], list(range(2000, 4200, 7)), list(range(4560))]
 
@@ -92,7 +92,7 @@ def damage_chunk(file):
 def test_a_damaged_shard_is_named(copy, damage, word, refuses):
     damage(shard_file(copy, "counts", 1))
     read_images(copy, np.arange(0, 2048))  # the others can be read
-    with refuses("shard 1", word, "pairscape heatmaps", kind=JobError):
+    with refuses("shard 1", word, "pairscape verify", "--repair", kind=JobError):
         read_images(copy, np.array([2048, 2049]))
 
 
@@ -137,6 +137,54 @@ def test_a_network_learns_the_same_from_a_url(images, bucket, tmp_path):
     assert found[1]["store"]["path"] == URL
 
 
+def test_a_run_is_sent_to_a_url_and_read_from_there(images, bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    quick, runs = Training(epochs=1, batch_size=500), (tmp_path / "run", "memory://bucket/run")
+    found = [pairscape.train(images.path, run, training=quick, quiet=True) for run in runs]
+    assert found[0]["test"] == found[1]["test"]
+    names = {str(file.relative_to(runs[0])) for file in runs[0].rglob("*") if file.is_file()}
+    assert {name.removeprefix("/bucket/run/") for name in bucket.find("/bucket/run")} == names
+    assert bucket.cat_file("/bucket/run/model.safetensors") == (runs[0] / "model.safetensors").read_bytes()
+    scored = [pairscape.evaluate(run, images.path, quiet=True) for run in runs]
+    assert scored[0]["test"] == scored[1]["test"]
+    assert bucket.exists("/bucket/run/on-images/metrics.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (
+            lambda store: pairscape.train(store, "memory://bucket/images.zarr", quiet=True),
+            ("is not empty", "overwrite"),
+        ),
+        (lambda store: pairscape.train(store, "nosuch://bucket/run", quiet=True), ("pairscape[s3]",)),
+        (lambda store: pairscape.evaluate("memory://bucket/none", store, quiet=True), ("holds nothing",)),
+        (lambda store: pairscape.report("memory://bucket/run"), ("is a URL", "give a path")),
+        (lambda store: pairscape.tune(store, "memory://bucket/study", quiet=True), ("is a URL", "give a path")),
+        (lambda store: pairscape.predict("memory://bucket/run", store, "o.parquet"), ("is a URL", "give a path")),
+    ],
+)
+def test_what_cannot_be_done_with_a_run_behind_a_url_is_told(images, bucket, command, words, refuses):
+    before = bucket.find("/bucket")
+    with refuses(*words):
+        command(images.path)
+    assert bucket.find("/bucket") == before
+
+
+def test_a_run_that_cannot_be_sent_is_kept(bucket, tmp_path, monkeypatch, refuses):
+    def lost(*_, **__):
+        raise OSError("the network is gone")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with refuses("the network is gone", "kept in", kind=JobError), sent_folder("memory://bucket/run", "last") as folder:
+        folder.mkdir()
+        (folder / "last").write_text("weights")
+        monkeypatch.setattr(type(bucket), "pipe_file", lost)
+    monkeypatch.undo()
+    assert [file.read_text() for file in tmp_path.rglob("last")] == ["weights"]
+
+
 @pytest.mark.parametrize(("lost", "shard"), [("receipts/1.json", 1), ("counts/c/2/0/0", 2)])
 def test_what_is_missing_behind_a_url_is_told(bucket, lost, shard, refuses):
     bucket.rm(f"/bucket/images.zarr/{lost}")
@@ -154,11 +202,6 @@ def test_what_is_missing_behind_a_url_is_told(bucket, lost, shard, refuses):
 def test_what_is_no_store_behind_a_url(bucket, url, words, refuses):
     with refuses(url, *words):
         open_images(url)
-
-
-def test_nothing_is_written_to_a_url(images, refuses):
-    with refuses(URL, "is a URL", "copy the finished store"):
-        pairscape.heatmaps(images.path.parent / "expression.zarr", URL, source=PairSource(all_pairs=True), quiet=True)
 
 
 def test_a_file_url_is_a_path(images):

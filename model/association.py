@@ -1,0 +1,140 @@
+"""How strongly the two genes of a pair depend on each other, from their heatmap alone: no label, no network. Pure.
+
+The audit sets these beside the network's scores, the screen ranks by them. Both look at binned cells, so they are the
+same wherever the counts are.
+"""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.integer]
+Values = NDArray[np.float64]
+
+SCREEN_BINS = 3  # low, middle, high: fewest that see a rise and a fall; more bins are more noise (docs/predict.md)
+
+
+def spearman(counts: Counts) -> Values:
+    """Spearman's correlation over the binned cells, signed, (P,); 0 where a gene has all cells in one bin.
+
+    Cells of a bin share the average of their ranks.
+
+    Parameters
+    ----------
+    counts : (P, bins, bins)
+        Cells; row = bin of gene b, column = bin of gene a.
+    """
+    return np.asarray(_spearman(_contiguous(counts)))
+
+
+def mutual_information(counts: Counts, bins: int) -> Values:
+    """Mutual information in nats, (P,), less the bias of Miller (1955), so that it may be below 0.
+
+    Parameters
+    ----------
+    counts : (P, K, K)
+        Cells.
+    bins
+        Neighbouring bins are summed until at most so many are left of each gene: finer ones measure the number of empty
+        bins, not dependence.
+    """
+    counts = _contiguous(counts)
+    likelihood, freedom = _likelihood_ratio(counts, _groups(counts.shape[1], bins))
+    cells = counts.sum(axis=(1, 2), dtype=np.float64)
+    return np.asarray((likelihood - freedom / 2) / cells)
+
+
+def dependence(counts: Counts, correlation: Values) -> Values:
+    """What the screen ranks by, (P,): how many standard deviations a pair is from independence, at least 0.
+
+    The larger of two: √n |Spearman|, and √(2 G) − √(2 f − 1) of the likelihood ratio G of the cells in 3 × 3 bins, with
+    f degrees of freedom (Fisher's approximation), so that a pair that rises and falls again is not lost.
+
+    Parameters
+    ----------
+    counts : (P, bins, bins)
+        Cells.
+    correlation : (P,)
+        `spearman` of them.
+    """
+    counts = _contiguous(counts)
+    likelihood, freedom = _likelihood_ratio(counts, _groups(counts.shape[1], SCREEN_BINS))
+    cells = counts[:1].sum(dtype=np.float64)  # as many in every image
+    ratio = np.sqrt(np.maximum(4 * likelihood, 0)) - np.sqrt(np.maximum(2 * freedom - 1, 0))
+    return np.asarray(np.maximum(np.sqrt(cells) * np.abs(correlation), ratio))
+
+
+def _contiguous(counts: Counts) -> NDArray[np.uint32]:
+    return np.ascontiguousarray(counts, np.uint32)  # one type: each would be compiled anew
+
+
+def _groups(bins: int, pooled: int) -> NDArray[np.int64]:
+    """The group of neighbouring bins that each bin belongs to, (bins,); at most so many groups of about equal size."""
+    first = np.zeros(bins, np.int64)
+    first[np.linspace(0, bins, min(pooled, bins), endpoint=False).astype(np.int64)[1:]] = 1
+    return np.cumsum(first)
+
+
+@numba.njit(nogil=True, cache=True)
+def _margins(image, margin_a, margin_b):  # type: ignore[no-untyped-def]
+    margin_a[:] = 0
+    for kb in range(image.shape[0]):
+        row, total = image[kb], 0.0
+        for ka in range(row.size):
+            total += row[ka]
+            margin_a[ka] += row[ka]
+        margin_b[kb] = total
+
+
+@numba.njit(nogil=True, cache=True)
+def _rank(margin, cells, rank):  # type: ignore[no-untyped-def]
+    """Average rank of the cells of each bin, from the middle one; returns the sum of squares over cells."""
+    before, squares = 0.0, 0.0
+    for k in range(margin.size):
+        rank[k] = before + margin[k] / 2 - cells / 2
+        before += margin[k]
+        squares += margin[k] * rank[k] * rank[k]
+    return squares
+
+
+@numba.njit(nogil=True, cache=True)
+def _spearman(counts):  # type: ignore[no-untyped-def]
+    bins = counts.shape[1]
+    found = np.zeros(counts.shape[0])
+    margin_a, margin_b, rank_a, rank_b = np.empty(bins), np.empty(bins), np.empty(bins), np.empty(bins)
+    for p in range(counts.shape[0]):
+        image = counts[p]
+        _margins(image, margin_a, margin_b)
+        cells = margin_b.sum()
+        scale = np.sqrt(_rank(margin_a, cells, rank_a) * _rank(margin_b, cells, rank_b))
+        together = 0.0
+        for kb in range(bins):
+            row, along = image[kb], 0.0
+            for ka in range(bins):
+                along += row[ka] * rank_a[ka]
+            together += along * rank_b[kb]
+        if scale > 0:
+            found[p] = together / scale
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def _likelihood_ratio(counts, group):  # type: ignore[no-untyped-def]
+    """Half of G, which is cells × information, and the degrees of freedom, of cells in groups of bins: (P,) each."""
+    bins, n_groups = counts.shape[1], group[-1] + 1
+    found, freedom = np.empty(counts.shape[0]), np.empty(counts.shape[0])
+    pooled, margin_a, margin_b = np.empty((n_groups, n_groups)), np.empty(n_groups), np.empty(n_groups)
+    for p in range(counts.shape[0]):
+        pooled[:] = 0
+        for kb in range(bins):
+            row, into = counts[p, kb], pooled[group[kb]]
+            for ka in range(bins):
+                into[group[ka]] += row[ka]
+        _margins(pooled, margin_a, margin_b)
+        cells, total = margin_b.sum(), 0.0
+        for kb in range(n_groups):
+            for ka in range(n_groups):
+                if pooled[kb, ka] > 0:
+                    total += pooled[kb, ka] * np.log(pooled[kb, ka] * cells / (margin_a[ka] * margin_b[kb]))
+        found[p], freedom[p] = total, ((margin_a > 0).sum() - 1) * ((margin_b > 0).sum() - 1)
+    return found, freedom

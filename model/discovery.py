@@ -1,0 +1,91 @@
+"""False discovery rates from the scores of decoys: of the pairs called at a score, the share expected by chance. Pure.
+
+With D decoys, C candidates and n(s) candidates that score at least s,
+
+    q(s) = min over t ≤ s of  C · (1 + decoys that score at least t) / (D + 1) / n(t),   and 1 at most.
+
+All candidates are taken for chance, which errs on the safe side; the 1 stands for the pair itself, as in any test by
+permutation, and no q falls below C / (D + 1) / n. Between two decoys only n changes, so q is one number there, that of
+the lowest candidate: D + 1 numbers are all that is kept, however many candidates there are.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+AT_ONCE = 2**20  # candidates looked up at a time
+
+Scores = NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """q-values as a function of the score.
+
+    Attributes
+    ----------
+    decoys : (S,) float32
+        Scores of the decoys that have one, ascending.
+    called : (S + 1,) int64
+        Candidates that fewer than k + 1 decoys reach or exceed, k from 0 to S.
+    q : (S + 1,) float64
+        The q-value of a candidate that k decoys reach or exceed.
+    """
+
+    decoys: NDArray[np.float32]
+    called: NDArray[np.int64]
+    q: NDArray[np.float64]
+
+    @classmethod
+    def estimate(cls, parts: Iterable[Scores], decoys: Scores) -> "Discovery":
+        """From the scores of all candidates, part by part, and of decoys.
+
+        Parameters
+        ----------
+        parts
+            Scores of candidates; NaN where the screen kept a pair from the network: below every score.
+        decoys : (D,)
+            Scores of decoys, NaN likewise.
+        """
+        known = np.sort(decoys[~np.isnan(decoys)].astype(np.float32))
+        within, candidates = np.zeros(known.size + 1, np.int64), 0
+        for part in parts:
+            candidates += part.size
+            for some in _slices(part):
+                within += np.bincount(_exceeding(known, some[~np.isnan(some)]), minlength=known.size + 1)
+        called = np.cumsum(within)
+        chance = candidates * np.arange(1, known.size + 2) / (decoys.size + 1)
+        raw = np.divide(chance, called, out=np.full(chance.size, np.inf), where=called > 0)
+        return cls(known, called, np.minimum(np.minimum.accumulate(raw[::-1])[::-1], 1))
+
+    def __call__(self, scores: Scores) -> NDArray[np.float32]:
+        """q-values, (P,); NaN where a score is."""
+        found = np.full(scores.size, np.nan, np.float32)
+        at = 0
+        for some in _slices(scores):
+            scored = np.flatnonzero(~np.isnan(some))
+            found[at + scored] = self.q[_exceeding(self.decoys, some[scored])]
+            at += some.size
+        return found
+
+    def calls(self, level: float) -> int:
+        """Candidates with a q-value of at most `level`."""
+        reached = np.flatnonzero(self.q <= level)
+        return int(self.called[reached[-1]]) if reached.size else 0
+
+
+def q_values(scores: Scores, decoys: Scores) -> NDArray[np.float32]:
+    """q-values of candidates, (P,) float32, by the scores of decoys; both as in `Discovery.estimate`."""
+    return Discovery.estimate([scores], decoys)(scores)
+
+
+def _slices(scores: Scores) -> Iterable[NDArray[np.float32]]:
+    """As float32, which is what is kept of a score: what was a tie stays one."""
+    return (scores[at : at + AT_ONCE].astype(np.float32) for at in range(0, scores.size, AT_ONCE))
+
+
+def _exceeding(decoys: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Decoys that reach or exceed each score."""
+    return decoys.size - np.searchsorted(decoys, scores, side="left")
