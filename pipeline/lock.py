@@ -22,6 +22,7 @@ from uuid import uuid4
 import psutil
 
 from pipeline.errors import JobError
+from pipeline.remote import is_remote
 
 BEAT_SECONDS = 2.0
 PATIENCE_SECONDS = 20.0  # without a beat, after which a holder that cannot be asked is dead: ten beats
@@ -76,7 +77,7 @@ def locked(target: Path) -> Iterator[Lock]:
     """
     path = target.with_name(f".{target.name}.lock")
     try:
-        file = _flocked(path) if "://" not in str(path) else None
+        file = _flocked(path) if not is_remote(path) else None
     except OSError as error:
         raise JobError(
             f"{target} cannot be written ({error.strerror or error}): give a folder that you may write to, on a disk "
@@ -128,7 +129,7 @@ def _take(path: Path) -> Lock:
         raise _refusal(path, found)
     lock = Lock(path, {**_here(), "name": uuid4().hex})
     _write(lock, 0)
-    if found is not None or "://" in str(path):
+    if found is not None or is_remote(path):
         time.sleep(SETTLE_SECONDS)
         lock.require()
     return lock
@@ -177,7 +178,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _write(lock: Lock, beat: int) -> None:
     """In one piece and of one length, so that never half of it is read."""
     content = json.dumps({**lock.holder, "beat": beat}).encode().ljust(RECORD_BYTES)
-    if "://" in str(lock.path):
+    if is_remote(lock.path):
         lock.path.write_bytes(content)
         return
     file = os.open(lock.path, os.O_WRONLY | os.O_CREAT, 0o666)
