@@ -54,6 +54,8 @@ class Lock:
             Another driver has taken the store over.
         """
         found = _read(self.path)
+        if found is None and self.path.exists():
+            return  # half of what is just being written: the next look tells
         if found is None or found.get("name") != self.holder["name"]:
             raise JobError(
                 f"{_target(self.path)} was taken over by {_words(found)} while this driver stood still; what is "
@@ -144,8 +146,10 @@ def _lives(path: Path, found: dict[str, Any]) -> bool:
     while time.monotonic() < deadline:
         time.sleep(BEAT_SECONDS / 8)
         now = _read(path)
-        if now != found:
-            return now is not None
+        if now is None and not path.exists():
+            return False
+        if now is not None and now != found:
+            return True
     return False
 
 
