@@ -404,7 +404,7 @@ def verify(
 
     path = writable(store) if repair else _path(store)
     codes, expression = codes and _path(codes), expression and _path(expression)
-    with _progress(quiet) as progress, _client(compute, quiet, [path], path if repair else None) as client:
+    with _progress(quiet) as progress, _client(compute, quiet, [str(path)], path if repair else None) as client:
         if repair:
             found = repair_store(path, codes, expression, compute, client, progress)
         else:

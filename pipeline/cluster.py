@@ -16,6 +16,7 @@ from pipeline.agreement import agreeing
 from pipeline.amounts import asked_bytes
 from pipeline.errors import InputError
 from pipeline.hosted import gateway_client, kubernetes_client
+from pipeline.lifeline import attached
 from pipeline.progress import Say, unsaid
 from pipeline.queues import queue_client
 from pipeline.spec import HERE, QUEUES, Compute
@@ -54,6 +55,8 @@ def open_client(
     InputError
         Unreadable memory limit or certificates, nobody answers at the address, a package or a configuration is
         missing, or workers elsewhere cannot do this job.
+    JobError
+        The scheduler is gone, now or as long as the client is used.
     """
     with _client(compute, say) as (client, elsewhere):
         if client is None:
@@ -61,10 +64,11 @@ def open_client(
             return
         if client.dashboard_link:
             say(_dashboard(client.dashboard_link, elsewhere))
-        if elsewhere:
-            _first_worker(client, compute, say)
-        with agreeing(client, reads, writes, say) if elsewhere else nullcontext():
-            yield client
+        with attached(client):
+            if elsewhere:
+                _first_worker(client, compute, say)
+            with agreeing(client, reads, writes, say) if elsewhere else nullcontext():
+                yield client
 
 
 @contextmanager
@@ -202,4 +206,7 @@ def smallest_memory(client: Client | None, compute: Compute) -> int | None:
 
 def worker_threads(client: Client | None) -> int:
     """Threads of all workers together."""
-    return max(sum(client.nthreads().values()), 1) if client is not None else 1
+    if client is None:
+        return 1
+    with attached(client):
+        return max(sum(client.nthreads().values()), 1)

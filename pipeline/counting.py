@@ -12,7 +12,7 @@ from pipeline.codes import Codes
 from pipeline.count import Spent, count_task
 from pipeline.errors import JobError
 from pipeline.fanout import FailedTasksError, Usage, reason, run_tasks
-from pipeline.images import Images, clear_shard
+from pipeline.images import Images, clear_shards
 from pipeline.lock import Lock
 from pipeline.memory import Portion
 from pipeline.progress import Progress
@@ -80,8 +80,7 @@ def _cut(images: Images, failed: list[Task]) -> list[Task]:
     missing = set(images.missing_shards())
     shards = chain.from_iterable(zip(task.shards, task.tiles, strict=True) for task in failed)
     single = [Task((shard,), (tiles,)) for shard, tiles in shards if shard in missing]
-    for task in single:
-        clear_shard(images, task.shards[0])
+    clear_shards(images, [task.shards[0] for task in single])
     return single
 
 

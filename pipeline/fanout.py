@@ -26,7 +26,7 @@ from distributed.scheduler import KilledWorker
 
 from pipeline.errors import JobError
 from pipeline.events import Events
-from pipeline.lifeline import SILENT_SECONDS, Lifeline, told
+from pipeline.lifeline import SILENT_SECONDS, Lifeline, lost, told
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -308,7 +308,7 @@ class _Run(Generic[T, R]):
                 elif future.status == "error":
                     self.failures.append((task, future.exception(timeout=SILENT_SECONDS)))
                 elif future.cancelled():
-                    raise line.lost()
+                    raise lost(self.client)
                 else:  # its result was lost on the way
                     again.append(task)
                 future.release()

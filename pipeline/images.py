@@ -540,25 +540,17 @@ def differing_shards(images: Images) -> list[int]:
     return [shard for shard, wrong in enumerate(found) if wrong]
 
 
-def clear_shard(images: Images, shard: int) -> None:
-    """Remove a shard that has no valid receipt. Only the driver does this, before the shard is computed again.
+def clear_shards(images: Images, shards: Sequence[int]) -> None:
+    """Remove shards that have no valid receipt. Only the driver does this, before they are computed again.
 
     A truncated file would make even a full overwrite fail: zarr-python 3.1 reads before it writes.
     """
-    if is_remote(images.path):
-        clear_shards(images, [shard])
-        return
-    for path in (receipt_file(images, shard), *(shard_file(images, name, shard) for name in SHARDED)):
-        path.unlink(missing_ok=True)
-        for partial in (*path.parent.glob(f"{path.name}.*.partial"), *path.parent.glob(f".{path.name}.*")):
-            partial.unlink(missing_ok=True)  # of a writer that was killed: zarr's, and ours of the receipt
-
-
-def clear_shards(images: Images, shards: Sequence[int]) -> None:
-    """Remove several; in object storage by one listing and a few requests for all of them."""
-    if not is_remote(images.path):
-        for shard in shards:
-            clear_shard(images, shard)
-    elif shards:
+    if is_remote(images.path):  # one listing and a few requests for all of them
         files = [f"{name}/{_file_within(name, shard)}" for shard in shards for name in SHARDED]
         remove_files(images.path, [*(f"receipts/{shard}.json" for shard in shards), *files])
+        return
+    for shard in shards:
+        for path in (receipt_file(images, shard), *(shard_file(images, name, shard) for name in SHARDED)):
+            path.unlink(missing_ok=True)
+            for partial in (*path.parent.glob(f"{path.name}.*.partial"), *path.parent.glob(f".{path.name}.*")):
+                partial.unlink(missing_ok=True)  # of a writer that was killed: zarr's, and ours of the receipt

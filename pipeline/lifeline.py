@@ -4,20 +4,52 @@ A scheduler that is gone answers no more, and Dask would wait for it for ever: w
 results as cancelled, with one that was cut it says nothing. So it is asked now and then.
 """
 
+import asyncio
+import concurrent.futures
 import time
-from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from distributed import Client, Future, as_completed
 from distributed.client import ClosedClientError
+from distributed.comm import CommClosedError
 
 from pipeline.errors import JobError
 
 POLL_SECONDS = 0.01
 PULSE_SECONDS = 5.0  # between two questions to the scheduler
+# What Dask raises when a connection closed; of the two cancellations neither is the other.
+GONE = (asyncio.CancelledError, concurrent.futures.CancelledError, ClosedClientError, CommClosedError)
 SILENT_SECONDS = 60.0  # without an answer, after which it counts as gone; a busy one answers late
+
+
+def lost(client: Client) -> JobError:
+    """The scheduler of a client is gone, in words."""
+    address = client.scheduler.address if client.scheduler is not None else "this address"
+    return JobError(
+        f"the Dask scheduler at {address} is gone (it ended, or the network to it was cut); what is finished is kept, "
+        "run the same command again for the rest."
+    )
+
+
+@contextmanager
+def attached(client: Client) -> Iterator[None]:
+    """Whatever is asked of a scheduler that goes meanwhile ends in one line.
+
+    Raises
+    ------
+    JobError
+        The scheduler is gone.
+    """
+    try:
+        yield
+    except GONE as error:
+        raise lost(client) from error
+    except OSError as error:  # of a connection that is not made again, or of something else
+        if client.status == "running":
+            raise
+        raise lost(client) from error
 
 
 class Lifeline:
@@ -57,14 +89,6 @@ class Lifeline:
         found = self._answered(lambda: self._client.gather(numbered, errors="skip", asynchronous=True))
         return {futures[number]: result for number, result in found.items() if result is not None}
 
-    def lost(self) -> JobError:
-        """The scheduler is gone, in words."""
-        address = self._client.scheduler.address if self._client.scheduler is not None else "this address"
-        return JobError(
-            f"the Dask scheduler at {address} is gone (it ended, or the network to it was cut); what is finished is "
-            "kept, run the same command again for the rest."
-        )
-
     def _ask(self) -> None:
         threads = self._answered(lambda: self._client.scheduler.ncores())  # type: ignore[union-attr]
         self.threads, self._asked = max(sum(threads.values()), 1), time.monotonic()
@@ -73,12 +97,12 @@ class Lifeline:
         self._require_running()
         try:
             return self._client.sync(question, callback_timeout=SILENT_SECONDS)
-        except (OSError, CancelledError, ClosedClientError) as error:  # timeouts and closed connections are OSErrors
-            raise self.lost() from error
+        except (OSError, *GONE) as error:  # timeouts are OSErrors
+            raise lost(self._client) from error
 
     def _require_running(self) -> None:
         if self._client.status != "running":
-            raise self.lost()
+            raise lost(self._client)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from uuid import uuid4
 import psutil
 
 from pipeline.errors import JobError
+from pipeline.remote import is_remote
 
 BEAT_SECONDS = 2.0
 PATIENCE_SECONDS = 20.0  # without a beat, after which a holder that cannot be asked is dead: ten beats
@@ -53,6 +54,8 @@ class Lock:
             Another driver has taken the store over.
         """
         found = _read(self.path)
+        if found is None and self.path.exists():
+            return  # half of what is just being written: the next look tells
         if found is None or found.get("name") != self.holder["name"]:
             raise JobError(
                 f"{_target(self.path)} was taken over by {_words(found)} while this driver stood still; what is "
@@ -76,7 +79,7 @@ def locked(target: Path) -> Iterator[Lock]:
     """
     path = target.with_name(f".{target.name}.lock")
     try:
-        file = _flocked(path) if "://" not in str(path) else None
+        file = _flocked(path) if not is_remote(path) else None
     except OSError as error:
         raise JobError(
             f"{target} cannot be written ({error.strerror or error}): give a folder that you may write to, on a disk "
@@ -128,7 +131,7 @@ def _take(path: Path) -> Lock:
         raise _refusal(path, found)
     lock = Lock(path, {**_here(), "name": uuid4().hex})
     _write(lock, 0)
-    if found is not None or "://" in str(path):
+    if found is not None or is_remote(path):
         time.sleep(SETTLE_SECONDS)
         lock.require()
     return lock
@@ -143,8 +146,10 @@ def _lives(path: Path, found: dict[str, Any]) -> bool:
     while time.monotonic() < deadline:
         time.sleep(BEAT_SECONDS / 8)
         now = _read(path)
-        if now != found:
-            return now is not None
+        if now is None and not path.exists():
+            return False
+        if now is not None and now != found:
+            return True
     return False
 
 
@@ -177,7 +182,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _write(lock: Lock, beat: int) -> None:
     """In one piece and of one length, so that never half of it is read."""
     content = json.dumps({**lock.holder, "beat": beat}).encode().ljust(RECORD_BYTES)
-    if "://" in str(lock.path):
+    if is_remote(lock.path):
         lock.path.write_bytes(content)
         return
     file = os.open(lock.path, os.O_WRONLY | os.O_CREAT, 0o666)

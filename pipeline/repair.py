@@ -20,12 +20,12 @@ from pipeline.encode import encode_blocks, encode_matrix
 from pipeline.errors import InputError, JobError
 from pipeline.fanout import Usage
 from pipeline.heatmaps import plan_count
-from pipeline.images import Images, clear_shard, open_images
+from pipeline.images import Images, clear_shards, open_images
 from pipeline.layout import described_shards, has_layout, restore_layout
 from pipeline.lock import Lock, locked
 from pipeline.matrix import open_expression
 from pipeline.progress import Progress
-from pipeline.remote import holds_store, located
+from pipeline.remote import holds_store, lasting, located
 from pipeline.replicate import split_cells
 from pipeline.spec import Compute
 from pipeline.verify import Findings, kind_of, verify_store
@@ -56,10 +56,10 @@ def repair_store(
     InputError
         Neither images nor codes; what is needed for the repair is not where it was, and what to give is named.
     JobError
-        Something cannot be repaired, or another driver writes to the store.
+        Something cannot be repaired, another driver writes to the store, or the disk or storage refuses.
     """
     path, usage = path.absolute(), usage if usage is not None else Usage()
-    with locked(path) as lock:
+    with lasting(path), locked(path) as lock:
         before = _restored(path, progress, client, usage, _beside(path) if codes is None else codes.absolute())
         if before.shards and before.kind == "images":
             images = open_images(path, complete=False)
@@ -167,8 +167,7 @@ def _count_again(
     images: Images, codes: Codes, shards: list[int], compute: Compute, client: Client | None, progress: Progress,
     usage: Usage, lock: Lock,
 ) -> None:  # fmt: skip
-    for shard in shards:
-        clear_shard(images, shard)
+    clear_shards(images, shards)
     limit, threads = smallest_memory(client, compute), worker_threads(client)
     share, tasks, _ = plan_count(codes, images.pairs(), shards, limit, threads, Rates())
     progress.start("repairing", sum(len(images.spec.shard_rows(shard)) for shard in shards))

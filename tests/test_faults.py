@@ -17,7 +17,7 @@ from conftest import small_shards, store_expression
 
 import pairscape
 from benchmarks.scheduler import wait
-from pipeline import count, counting, images, lifeline, performance, shards
+from pipeline import cluster, count, counting, images, lifeline, performance, shards
 from pipeline.cluster import open_client
 from pipeline.errors import JobError
 from pipeline.events import Events
@@ -283,6 +283,27 @@ def test_a_scheduler_that_is_gone_ends_the_job(blow, remote, monkeypatch, refuse
                     began = time.monotonic()
                     scheduler.send_signal(blow)
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("asked", ["_first_worker", "worker_threads"])
+def test_a_scheduler_that_goes_before_the_first_task_is_a_line_too(asked, remote, tmp_path, monkeypatch, refuses):
+    """While the workers are asked whether they can do the job, and while the job is planned."""
+    scheduler, address = remote
+    real = getattr(cluster, asked)
+
+    def too_late(client, *arguments):
+        scheduler.kill()
+        scheduler.wait()
+        return real(client, *arguments)
+
+    monkeypatch.setattr(cluster, asked, too_late)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        refuses(f"scheduler at {address} is gone", "run the same command again", kind=JobError),
+        open_client(Compute(address), writes=tmp_path / "i.zarr") as client,
+    ):
+        cluster.worker_threads(client)
 
 
 def test_a_result_that_is_lost_on_the_way_is_made_again(threads, monkeypatch):

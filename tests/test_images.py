@@ -15,7 +15,7 @@ from pipeline.codes import open_codes
 from pipeline.errors import JobError
 from pipeline.heatmaps import make_heatmaps, resolve_request
 from pipeline.images import (
-    clear_shard,
+    clear_shards,
     damage,
     encode_shard,
     find_pair,
@@ -298,7 +298,7 @@ def test_clearing_a_shard_removes_what_killed_writers_left(images):
     kept = [both_zero.with_name("11"), receipt_file(images, 2), receipt_file(images, 1).with_name(".11.json.4711")]
     for path in (kept[0], kept[2]):
         path.write_bytes(b"of another shard")
-    clear_shard(images, 1)
+    clear_shards(images, [1])
     assert [path for path in (*left, counts, both_zero, receipt_file(images, 1)) if path.exists()] == []
     assert all(path.exists() for path in kept)
     assert images.missing_shards() == [1]
@@ -308,7 +308,7 @@ def test_a_shard_is_written_again_over_anything(images, finished):
     counts, both_zero = images.counts(slice(48, 52)), images.both_zero(slice(48, 52))
     truth = open_images(finished / "i.zarr")
     shard_file(images, "counts", 3).write_bytes(b"rubbish")
-    clear_shard(images, 3)
+    clear_shards(images, [3])
     n_bytes = write_shard(images, 3, counts, both_zero)
     for name in ("counts", "both_zero"):
         assert content(shard_file(images, name, 3)) == content(shard_file(truth, name, 3))
@@ -319,7 +319,7 @@ def test_a_shard_is_written_again_over_anything(images, finished):
 
 def test_counts_that_do_not_sum_to_the_cells_leave_no_receipt(images):
     counts, both_zero = images.counts(slice(0, 16)), images.both_zero(slice(0, 16))
-    clear_shard(images, 0)
+    clear_shards(images, [0])
     counts[11].flat[counts[11].argmax()] -= 1
     with pytest.raises(JobError, match=r"shard 0 .* image 11: it does not sum"):
         write_shard(images, 0, counts, both_zero)
@@ -330,7 +330,7 @@ def test_counts_that_do_not_sum_to_the_cells_leave_no_receipt(images):
 @pytest.mark.parametrize("name", ["counts", "both_zero"])
 def test_a_disk_that_lies_leaves_no_receipt(name, images, monkeypatch):
     counts, both_zero = images.counts(slice(0, 16)), images.both_zero(slice(0, 16))
-    clear_shard(images, 0)
+    clear_shards(images, [0])
 
     def lying(path, content):
         write_file(path, content[:-1] if name in path.parts else content)
@@ -343,7 +343,7 @@ def test_a_disk_that_lies_leaves_no_receipt(name, images, monkeypatch):
 
 def test_a_compressor_that_lies_leaves_no_receipt(images, monkeypatch):
     counts, both_zero = images.counts(slice(0, 16)), images.both_zero(slice(0, 16))
-    clear_shard(images, 0)
+    clear_shards(images, [0])
     encode = ChunkCodec.encode
     monkeypatch.setattr(ChunkCodec, "encode", lambda self, chunk: encode(self, np.roll(chunk, 1, axis=0)))
     with pytest.raises(JobError, match="chunk 0 is another one after compression"):
@@ -367,7 +367,7 @@ def test_zarr_reads_what_was_written_and_would_write_the_same(images, tmp_path):
 def test_double_zeros_that_are_all_zero_are_sound_without_a_file(images):
     """Zarr stores no chunk that holds nothing but its fill value."""
     counts = images.counts(slice(0, 16))
-    clear_shard(images, 0)
+    clear_shards(images, [0])
     write_shard(images, 0, counts, np.zeros(16, np.uint32))
     assert not shard_file(images, "both_zero", 0).exists()
     assert images.missing_shards() == []

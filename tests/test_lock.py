@@ -65,7 +65,7 @@ def beating(target, holder):
         number = 0
         while not over.wait(0.05):
             number += 1
-            lock_file(target).write_text(json.dumps({**holder, "beat": number}))
+            lock._write(lock.Lock(lock_file(target), holder), number)
             os.utime(lock_file(target), (0, 0))
 
     thread = Thread(target=beat)
@@ -142,6 +142,27 @@ def test_half_a_lock_is_none(target):
     with locked(target):
         pass
     assert list(target.parent.iterdir()) == []
+
+
+def test_half_of_a_beat_is_no_death(target, refuses, monkeypatch):
+    """Where a file is not replaced in one piece, a look may find half of it: of theirs, and of ours."""
+    holder = elsewhere(target)
+    seen = [{**holder, "beat": 0}, None, None, {**holder, "beat": 1}, {**holder, "beat": 1}]
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "_read", lambda _: seen.pop(0))
+        with refuses("process 1 on far", kind=JobError), locked(target):
+            pass
+    lock_file(target).unlink()
+    with locked(target) as held, monkeypatch.context() as patch:
+        patch.setattr(lock, "_read", lambda _: None)
+        held.require()
+
+
+def test_a_lock_that_was_removed_is_noticed(target, refuses):
+    with locked(target) as held:
+        lock_file(target).unlink()
+        with refuses("was taken over", kind=JobError):
+            held.require()
 
 
 def test_a_driver_that_stood_still_finds_out(target, refuses):

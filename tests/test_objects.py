@@ -14,7 +14,7 @@ from pipeline import nearby as nearby_module
 from pipeline import remote
 from pipeline.codes import open_codes
 from pipeline.errors import JobError
-from pipeline.images import open_images
+from pipeline.images import clear_shards, open_images
 from pipeline.nearby import nearby
 from pipeline.remote import MARK, holds_store, located, publish_store, put, put_new, writable
 from pipeline.spec import Binning, Compute, PairSource
@@ -348,3 +348,15 @@ def test_damage_is_found_and_repaired(expression_path, bucket, damage):
     pairscape.verify(store, repair=True)
     pairscape.verify(store)
     assert {url: objects(bucket, url) for url in (URL, CODES)} == before
+
+
+def test_clearing_takes_just_what_belongs_to_the_shards(expression_path, bucket):
+    """With their receipts: what is put there later must not be taken for the old shard."""
+    make(expression_path, URL)
+    before = objects(bucket)
+    clear_shards(open_images(URL), [1, 3])
+    gone = {f"receipts/{shard}.json" for shard in (1, 3)} | {
+        f"{name}/c/{shard}{'/0/0' if name == 'counts' else ''}" for name in ("counts", "both_zero") for shard in (1, 3)
+    }
+    assert before.keys() - objects(bucket).keys() == gone
+    assert open_images(URL, complete=False).missing_shards() == [1, 3]

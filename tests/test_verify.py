@@ -1,5 +1,6 @@
 """Damage found in any file of a store, and made whole again to the byte; what cannot be is told with what to give."""
 
+import errno
 import json
 import shutil
 
@@ -9,6 +10,7 @@ from conftest import simulated, small_shards, store_expression
 from test_images import DAMAGES
 
 import pairscape
+from pipeline import layout
 from pipeline.codes import open_codes
 from pipeline.errors import InputError, JobError
 from pipeline.images import open_images, shard_file
@@ -191,6 +193,22 @@ def test_what_cannot_be_repaired_is_told_with_what_to_give(harm, kind, words, fo
     assert (
         contents(folder / "i.zarr").items() >= {k: v for k, v in before.items() if "receipts/2" not in str(k)}.items()
     )
+
+
+def test_a_disk_that_refuses_ends_a_repair_in_one_line(folder, refuses, monkeypatch):
+    (folder / "i.zarr" / "label" / "zarr.json").unlink()
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "write_file", full)
+        with refuses(
+            "i.zarr cannot be finished", "No space left on device", "run the same command again", kind=JobError
+        ):
+            repair(folder / "i.zarr")
+    repair(folder / "i.zarr")
+    assert look(folder / "i.zarr") == []
 
 
 @pytest.mark.parametrize("change", ["gone", "another"])
