@@ -507,6 +507,8 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     dict
         What `metrics.json` holds.
     """
+    from functools import partial
+
     from model.run import evaluate_run
     from pipeline.folders import fetched_folder, sent_folder
     from pipeline.images import open_images
@@ -514,7 +516,7 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     store = open_images(_path(images))
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
     with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, _progress(quiet) as progress:
-        metrics = evaluate_run(trained, store, folder, progress)
+        metrics = evaluate_run(trained, store, folder, progress, say=partial(_say, quiet))
     _close(quiet, metrics, _path(out))
     return metrics
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from model.checkpoint import load_weights, read_config, write_text
+from model.checkpoint import load_weights, read_config, read_metrics, write_text
 from model.facts import complete_facts
 from model.report import (
     audit_rows,
@@ -21,6 +21,7 @@ from model.report import (
     verdict,
     whole,
 )
+from model.spec import Rendering
 from pipeline.errors import InputError
 from pipeline.images import Images
 
@@ -58,19 +59,14 @@ def write_card(run: Path) -> Path:
         A file is missing or damaged; as `model.facts.complete_facts`.
     """
     state, stored = load_weights(run / "model.safetensors")
-    facts, config, metrics = complete_facts(stored, run), read_config(run / "config.toml"), _read_metrics(run)
+    facts, config, metrics = complete_facts(stored, run), read_config(run / "config.toml"), read_metrics(run)
+    if metrics is None:
+        raise InputError(
+            f"{run / 'metrics.json'}: no such file, and the model card quotes it; restore it, or train again."
+        )
     parameters = sum(tensor.numel() for tensor in state.values())
     write_text(run / FILE, render_card(run.resolve().name, facts, parameters, config, metrics))
     return run / FILE
-
-
-def _read_metrics(run: Path) -> dict[str, Any]:
-    path = run / "metrics.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: the model card quotes it; train again, or restore it.") from error
-    return found
 
 
 def render_card(
@@ -114,11 +110,11 @@ def render_card(
 
 
 def _about(facts: Mapping[str, Any], parameters: int) -> list[tuple[str, str]]:
-    drawn, bins = facts["rendering"], facts["bins"]
-    steps = [f"channels `{drawn['channels']}`"]
-    steps += [f"bins pooled by {drawn['pool']}"] if drawn["pool"] > 1 else []
-    steps += [f"smoothed by {drawn['sigma']:g} bins"] if drawn["sigma"] else []
-    steps += ["cells without both genes left out"] if drawn["drop_both_zero"] else []
+    drawn, bins = Rendering(**facts["rendering"]), facts["bins"]
+    steps = [f"channels `{drawn.channels}`"]
+    steps += [f"bins pooled by {drawn.pool}"] if drawn.pool > 1 else []
+    steps += [f"smoothed by {drawn.sigma:g} bins"] if drawn.sigma else []
+    steps += ["cells without both genes left out"] if drawn.drop_both_zero else []
     mirror = "averaged over (a, b) and (b, a)" if facts["mirror"] else "of (a, b) as given: the order matters"
     return [
         ("network", f"`{facts['network']}`, version {facts['network_version']}, {parameters:,} numbers"),
@@ -132,12 +128,12 @@ def _about(facts: Mapping[str, Any], parameters: int) -> list[tuple[str, str]]:
 def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: float | None) -> list[tuple[str, str]]:
     store = config.get("store", {})
     known = source.get("matrix", {})
-    matrix = f"`{known['path']}`, content sha256 `{known['sha256']}`" if known else "not recorded"
+    matrix = f"`{_name(known['path'])}`, content sha256 `{known['sha256']}`" if known else "not recorded"
     return [
         ("matrix", matrix),
         (
             "image store",
-            f"`{store.get('path', 'not recorded')}`, plan sha256 `{store.get('plan_hash', 'not recorded')}`",
+            f"`{_name(store.get('path', 'not recorded'))}`, plan sha256 `{store.get('plan_hash', 'not recorded')}`",
         ),
         ("cells", f"{whole(store.get('n_cells'))} in every image; {source.get('cells', 'which ones is not recorded')}"),
         ("genes", whole(source.get("n_genes"))),
@@ -148,16 +144,21 @@ def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: f
     ]
 
 
+def _name(path: str) -> str:
+    """Of a file or URL without its folders: the card travels, they do not."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
 def candidate_words(source: Mapping[str, Any]) -> str:
     """Which pairs were candidates, from the words of the store's provenance."""
     asked = source.get("pairs", {})
     if "all_pairs" in asked:
         return "every unordered pair of genes"
     if "regulators" in asked:
-        return f"regulators of `{asked['regulators']}` × " + (
-            f"targets of `{asked['targets']}`" if "targets" in asked else "all genes"
+        return f"regulators of `{_name(asked['regulators'])}` × " + (
+            f"targets of `{_name(asked['targets'])}`" if "targets" in asked else "all genes"
         )
-    return f"those of `{asked['pairs']}`" if "pairs" in asked else "which ones is not recorded"
+    return f"those of `{_name(asked['pairs'])}`" if "pairs" in asked else "which ones is not recorded"
 
 
 def label_words(source: Mapping[str, Any]) -> str:
@@ -172,9 +173,9 @@ def label_words(source: Mapping[str, Any]) -> str:
         named = (
             f"{network['source']} ({network.get('organism', 'organism not recorded')})" if "source" in network else ""
         )
-        path = f"`{network.get('path', 'not recorded')}`, sha256 `{network.get('sha256', 'not recorded')}`"
+        path = f"`{_name(network.get('path', 'not recorded'))}`, sha256 `{network.get('sha256', 'not recorded')}`"
         return f"edges of the network {named or path}" + (f", {path}" if named else "")
-    return f"those of the list `{asked['pairs']}`" if "pairs" in asked else "not recorded"
+    return f"those of the list `{_name(asked['pairs'])}`" if "pairs" in asked else "not recorded"
 
 
 def _sizes(metrics: Mapping[str, Any]) -> str:

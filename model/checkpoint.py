@@ -113,6 +113,26 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid TOML ({error}); restore it or train again.") from error
 
 
+def read_metrics(run: Path) -> dict[str, Any] | None:
+    """A run's `metrics.json`; None where there is none.
+
+    Raises
+    ------
+    InputError
+        It is damaged.
+    """
+    path = run / "metrics.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); restore it, or remove it.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds {str(found)[:40]!r}, not the figures of a run; restore it, or remove it.")
+    return found
+
+
 def read_recipe(path: Path) -> tuple[Recipe, int]:
     """Recipe and seed of a run's `config.toml`.
 

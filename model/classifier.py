@@ -49,6 +49,7 @@ class PairClassifier(nn.Module):
 
     def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
         super().__init__()
+        self.bins = bins
         self.facts = {
             "network": network,
             "rendering": asdict(rendering),

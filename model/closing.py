@@ -7,8 +7,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from model.shift import shift_lines
-
 COLUMNS = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "average_precision": "average precision"}
 
 
@@ -28,8 +26,6 @@ def print_closing(metrics: dict[str, Any], run: Path) -> None:
         console.print(f"[bold white on red] COLLAPSED [/] the network answers one class: {metrics['collapse_reason']}")
     if metrics.get("failure"):
         console.print(f"[bold white on red] FAILED [/] {metrics['failure']}", highlight=False)
-    for line in shift_lines(metrics.get("shift")):
-        console.print(line, soft_wrap=True, highlight=False)
     console.print(f"report: {run / 'report.html'}", soft_wrap=True)
 
 

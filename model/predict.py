@@ -18,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from model.classifier import choose_device, describe_genes
+from model.counted import CountedPairs, codes_at_hand
 from model.doubt import Doubt, doubt_bytes, doubts
 from model.evaluate import versions
 from model.findings import write_findings
+from model.guard import find_shift
 from model.neighbours import codes_of, require_genes
 from model.origin import Origin
 from model.parts import (
@@ -34,7 +36,6 @@ from model.parts import (
     score_images,
     score_task,
 )
-from model.reference import CountedPairs, load_reference, shift_of
 from model.repeatable import one_thread
 from model.scorer import AT_ONCE
 from model.scores import read_facts, write_scores
@@ -155,7 +156,7 @@ def ask(run: Path, out: str | Path, options: Prediction, seed: int, *, overwrite
     Raises
     ------
     InputError
-        No trained network, or several; no prior; `out` does not end in .parquet, exists and may not be replaced, or is
+        As `model.trained.Trained.open`; no prior; `out` does not end in .parquet, exists and may not be replaced, or is
         something else than a file of scores; the device is not there.
     """
     choose_device(options.device)
@@ -375,10 +376,11 @@ def _compared(
     rows: NDArray[np.int64],
     images: tuple[NDArray[Any], NDArray[Any]],
     genes: NDArray[np.integer] | None,
+    asked: Asked,
     say: Say,
 ) -> dict[str, Any]:
     """How far a sample is from the training pairs, told before anything is spent; the facts `shift`."""
-    reference, scorer = load_reference(Path(job.run)), held_scorer(job)
+    reference, scorer = asked.trained.reference, held_scorer(job)
     if reference is None:
         say(UNCOMPARED)
         return {}
@@ -387,7 +389,12 @@ def _compared(
         origin.pairs.gene_a[rows], origin.pairs.gene_b[rows], *images, origin.source.array("dropout"), origin.n_cells,
         origin.binning.scale, lambda some: None if described is None else torch.as_tensor(described(some)),
     )  # fmt: skip
-    found = shift_of(reference, scorer.classifier, scorer.facts, sample).facts()
+
+    def at_random() -> CountedPairs | None:
+        codes = origin.codes if origin.images is None else codes_at_hand(origin.images)
+        return None if codes is None else CountedPairs.at_random(codes, scorer.classifier, asked.seed)
+
+    found = find_shift(reference, scorer.classifier, scorer.facts, sample, at_random, job.prior).facts()
     say(*shift_lines(found))
     return {"shift": found}
 
@@ -400,7 +407,7 @@ def _look_at_sample(
     setting.progress.start("sampling pairs", rows.size)
     images, facts = origin.read(rows), dict[str, Any]()
     genes = np.stack([origin.pairs.gene_a[rows], origin.pairs.gene_b[rows]], axis=1) if job.describes else None
-    facts |= _compared(job, origin, rows, images, genes, setting.say)
+    facts |= _compared(job, origin, rows, images, genes, asked, setting.say)
     fraction = asked.options.screen
     if fraction is None or fraction == 1:
         rate, kept = _seconds_a_pair(job, images, genes), 1.0

@@ -11,10 +11,13 @@ from model.calibration import Taught
 from model.card import source_facts, write_card
 from model.checkpoint import read_recipe, write_config
 from model.classifier import PairClassifier, choose_device, load_classifier, require_neighbours
+from model.counted import CountedPairs, codes_at_hand, sample_rows
 from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
-from model.reference import CountedPairs, load_reference, make_reference, sample_rows, save_reference, shift_of
+from model.guard import find_shift
+from model.observed import Reference
+from model.reference import load_reference, make_reference, save_reference
 from model.report import write_report
-from model.shift import Reference
+from model.shift import UNCOMPARED, shift_lines
 from model.spec import Recipe
 from model.splits import Folds, mirror_groups
 from model.train import History, check_recipe, fit, is_directed, make_folds
@@ -80,16 +83,27 @@ def train_run(
 
 
 def _reference(classifier: PairClassifier, images: Images, folds: Folds, taught: Taught, seed: int) -> Reference:
-    """What the training pairs look like."""
+    """What the training pairs look like, and random pairs of their matrix."""
     sample = CountedPairs.of_rows(images, sample_rows(folds.train, seed), classifier)
-    return make_reference(classifier, taught, folds.natural, sample, seed)
+    return make_reference(classifier, taught, folds.natural, sample, _at_random(images, classifier, seed), seed)
 
 
-def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> dict[str, Any]:
+def _at_random(images: Images, classifier: PairClassifier, seed: int) -> CountedPairs | None:
+    """Random pairs of a store's matrix; None where its codes are gone."""
+    codes = codes_at_hand(images)
+    return None if codes is None else CountedPairs.at_random(codes, classifier, seed)
+
+
+def evaluate_run(run: Path, images: Images, out: Path, progress: Progress, *, say: Say = nobody) -> dict[str, Any]:
     """Score all labelled pairs of another store with a trained run; returns what `metrics.json` holds.
 
     Thresholds and the audit's trained rows need labels of this store: half of the pairs place them, drawn by the run's
     seed, and the figures are about the other half.
+
+    Parameters
+    ----------
+    say
+        Told before anything is scored how far the pairs are from the training's.
 
     Raises
     ------
@@ -99,8 +113,8 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     """
     recipe, seed = read_recipe(run / "config.toml")
     refuse_repeats(run)
-    reference = load_reference(run)
     classifier, facts = load_classifier(run)
+    reference = load_reference(run, classifier)
     if images.spec.binning.bins != facts["bins"]:
         raise InputError(
             f"{images.path} has {images.spec.binning.bins} bins and {run} was trained on {facts['bins']}; the pictures "
@@ -116,8 +130,13 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     device, extra = choose_device("auto"), dict[str, Any](split="another store", seconds={})
     classifier.to(device)
     if reference is not None:
-        rows = sample_rows(np.union1d(folds.train, folds.test), seed)
-        extra["shift"] = shift_of(reference, classifier, facts, CountedPairs.of_rows(images, rows, classifier)).facts()
+        sample = CountedPairs.of_rows(images, sample_rows(np.union1d(folds.train, folds.test), seed), classifier)
+        found = find_shift(
+            reference, classifier, facts, sample, lambda: _at_random(images, classifier, seed), folds.natural
+        )
+        extra["shift"] = found.facts()
+    for line in shift_lines(extra.get("shift")) or [UNCOMPARED]:
+        say(line)
     result = evaluate(classifier, images, folds, Taught.recorded(facts), device, seed, progress)
     return _finish(out, result, extra, images, folds, seed)
 
