@@ -167,7 +167,7 @@ WORDS = {
     "density": "the average density of their images",
     "residual": "the average dependence that their images show",
     "embedding": "what the network sees in their images",
-    "scores": "the scores that the network gives",
+    "scores": "the scores that the network gives them",
 }
 
 

@@ -86,6 +86,8 @@ class Trained:
         Placed on validation pairs at the natural prior; at another one the same calls are made at other probabilities.
         Their precision is then another, so only the aim that has none is told.
         """
+        if self.facts["natural"] is None:  # nothing tells where they would lie at another one
+            return {}
         if prior == self.natural:
             return dict(self.points)
         p = self.points.get(ANY_PRIOR)
