@@ -16,7 +16,7 @@ from pipeline.progress import Silent
 from pipeline.spec import Binning, PairSource
 
 PORTABLE = ("model.safetensors", "config.toml", "reference.safetensors", "model-card.md")
-RECIPE = Recipe(splitting=Splitting("pair"), training=Training(network="cnnc", epochs=2, balance="natural"))
+RECIPE = Recipe(splitting=Splitting("pair"), training=Training(network="pairnet", epochs=1, balance="natural"))
 SEED = 3
 
 
