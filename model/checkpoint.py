@@ -127,7 +127,7 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); restore it, or remove it.") from error
+        raise InputError(f"{path} is damaged ({error}); restore it, or remove it.") from error
     if not isinstance(found, dict):
         raise InputError(f"{path} holds {str(found)[:40]!r}, not the figures of a run; restore it, or remove it.")
     return found

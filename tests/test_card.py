@@ -118,7 +118,6 @@ BAD = {
     "no table of rendering": ({"rendering": "log"}, r"rendering is 'log', not a rendering"),
     "no bins": ({"bins": None}, r"does not say its bins"),
     "bins of text": ({"bins": "16"}, r"bins is '16', not a number of bins"),
-    "other bins": ({"bins": 64}, r"does not hold the weights of the network that it names"),
     "another rule of binning": ({"scale": "log2"}, r"scale is 'log2', not a rule of binning"),
     "five classes": ({"classes": 5}, r"classes is 5, not 2 or 3"),
     "classes that are no whole number": ({"classes": 2.0}, r"classes is 2.0, not 2 or 3"),
