@@ -50,7 +50,8 @@ def test_the_card_says_what_it_was_trained_on_and_what_it_is_worth(run, images):
     card, metrics = (run / "model-card.md").read_text(), json.loads((run / "metrics.json").read_text())
     for said in (
         "`expression.zarr`", images.provenance["matrix"]["sha256"], "`images.zarr`", images.spec.plan_hash,
-        "| 0 | none |", "| 1 | pair |", "`rank`", "`pairnet`", "150 in every image", f"{metrics['n_test']:,} test pairs",
+        "| 0 | none |", "| 1 | pair |",
+        "`rank`", "`pairnet`", "150 in every image", f"{metrics['n_test']:,} test pairs",
         f"{metrics['test']['auroc']:.3f}", "Labels only", "Not for decisions about patients", "## Licence", "seed: 3",
         "those of the list `pairs.csv`",
     ):  # fmt: skip
