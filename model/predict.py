@@ -21,7 +21,7 @@ from model.classifier import choose_device, describe_genes
 from model.counted import CountedPairs, codes_at_hand
 from model.doubt import Doubt, doubt_bytes, doubts
 from model.evaluate import versions
-from model.findings import write_findings
+from model.findings import report_path, write_findings
 from model.guard import find_shift
 from model.neighbours import codes_of, require_genes
 from model.origin import Origin
@@ -169,6 +169,8 @@ def ask(run: Path, out: str | Path, options: Prediction, seed: int, *, overwrite
 def _check_target(out: Path, *, overwrite: bool) -> None:
     if out.suffix != ".parquet":
         raise InputError(f"{out} does not end in .parquet: scores are one table; name it {out.stem}.parquet.")
+    if (report := report_path(out)).exists() and not (overwrite or out.exists()):
+        raise InputError(f"{report} exists, and the report goes there: give another name, or --overwrite.")
     if not out.exists():
         return
     if not overwrite:
