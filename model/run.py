@@ -9,7 +9,7 @@ import numpy as np
 
 from model.calibration import Taught
 from model.checkpoint import read_recipe, write_config
-from model.classifier import choose_device, load_classifier, require_neighbours
+from model.classifier import choose_device, load_classifier, require_genes_known
 from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
 from model.report import write_report
 from model.spec import Recipe
@@ -92,7 +92,7 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
             f"{images.path} has {images.spec.binning.bins} bins and {run} was trained on {facts['bins']}; the pictures "
             f"would mean something else: make the store with --bins {facts['bins']}."
         )
-    require_neighbours(classifier, images)
+    require_genes_known(classifier, images)
     folds = _halves(images, seed)
     out.mkdir(parents=True, exist_ok=True)
     write_config(out / "config.toml", recipe, store_facts(images), seed)
