@@ -2,9 +2,9 @@
 
 python -m benchmarks.architectures IMAGES.zarr FOLDER [--networks pairnet cnnc …] [--epochs 6] [--ratio 3] [--seed 0]
 
-Split `both`. Each network trains into FOLDER/NAME, unless it was before. `pairnet`, `pairnet-factors` and `deepdrim` take
-the default learning rate, the networks without normalisation layers a third of it. Images a second are of training on
-images in memory, as `benchmarks.networks` measures it. Prints a Markdown table.
+Split `both`. Each network trains into FOLDER/NAME, unless it was before. `pairnet`, `pairnet-factors` and `deepdrim`
+take the default learning rate, the networks without normalisation layers a third of it. Images a second are of training
+on images in memory, as `benchmarks.networks` measures it. Prints a Markdown table.
 """
 
 import argparse
