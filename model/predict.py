@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.classifier import choose_device, describe_genes, gene_codes
 from model.doubt import Doubt, doubt_bytes, doubts
 from model.evaluate import versions
-from model.findings import write_findings
+from model.findings import report_path, write_findings
 from model.loadings import require_factor_genes
 from model.neighbours import require_genes
 from model.networks import FACTOR_NETWORK
@@ -178,6 +178,8 @@ def _check_doubt(asked: Asked) -> None:
 def _check_target(out: Path, *, overwrite: bool) -> None:
     if out.suffix != ".parquet":
         raise InputError(f"{out} does not end in .parquet: scores are one table; name it {out.stem}.parquet.")
+    if (report := report_path(out)).exists() and not (overwrite or out.exists()):
+        raise InputError(f"{report} exists, and the report goes there: give another name, or --overwrite.")
     if not out.exists():
         return
     if not overwrite:

@@ -25,6 +25,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import JobError
 from pipeline.intrinsics import prefetch, trailing_zeros
 
 BLOCK_GENES = 256  # genes b of a tile: 256 × 32 counters of 4 bytes are one first-level cache
@@ -347,32 +348,50 @@ def finish(images: Counts, rows_a: Index, rows_b: Index, a: Margins, b: Margins,
     -------
     (P,) uint32
         Cells in which neither gene of the pair is expressed.
+
+    Raises
+    ------
+    JobError
+        Counts that cannot be, such as more cells that express both genes than one; the image would not sum.
     """
     both_zero = np.empty(images.shape[0], np.uint32)
     counts_a, counts_b = (margins.counts.astype(np.uint32) for margins in (a, b))
-    _finish(images, rows_a, rows_b, counts_a, a.zero_bin, counts_b, b.zero_bin, np.uint32(n_cells), both_zero)
+    wrong = _finish(images, rows_a, rows_b, counts_a, a.zero_bin, counts_b, b.zero_bin, np.uint32(n_cells), both_zero)
+    if wrong >= 0:
+        raise JobError(
+            f"image {wrong} of {len(images)}: its counts and those of its genes contradict each other, so it would not "
+            "sum to the number of cells; this is a bug or a failing machine, report it."
+        )
     return both_zero
 
 
 @numba.njit(nogil=True, cache=True)
 def _finish(images, rows_a, rows_b, counts_a, zero_a, counts_b, zero_b, n_cells, both_zero):  # type: ignore[no-untyped-def]
-    """All of it in uint32, which the machine adds eight at a time; differences are exact, as none is negative."""
+    """All of it in uint32, which the machine adds eight at a time: returns the first image for which that was wrong.
+
+    An image then sums to `n_cells` modulo 2**32 whatever was counted; it does so exactly if no difference is negative.
+    """
     bins = images.shape[1]
     only_a = np.empty(bins, np.uint32)
     for p in range(images.shape[0]):
         image, za, zb = images[p], zero_a[rows_a[p]], zero_b[rows_b[p]]
         margin_a, margin_b = counts_a[rows_a[p]], counts_b[rows_b[p]]
         only_a[:] = margin_a
-        neither = n_cells
+        neither, overdrawn = n_cells, False
         for kb in range(bins):
             row, together = image[kb], np.uint32(0)
             for ka in range(bins):
                 together += row[ka]
                 only_a[ka] -= row[ka]
             neither -= margin_b[kb]
+            overdrawn |= together > margin_b[kb]
             row[za] += margin_b[kb] - together
         for ka in range(bins):
             neither -= only_a[ka]
+            overdrawn |= only_a[ka] > margin_a[ka]
             image[zb, ka] += only_a[ka]
         image[zb, za] += neither
         both_zero[p] = neither
+        if overdrawn or neither > n_cells:  # below 0, so around 2**32
+            return p
+    return -1

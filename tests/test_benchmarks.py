@@ -9,6 +9,7 @@ from benchmarks import (
     chaos,
     codecs,
     corruption,
+    discovery,
     encode,
     exact,
     export,
@@ -169,6 +170,17 @@ def test_the_cost_of_resamples_and_of_decoys(tmp_path):
     assert (found["bootstrap"]["pairs"], found["bootstrap"]["images"], found["fdr"]["decoys"]) == (20, 60, 50)
     for part in ("predicted", "bootstrap", "fdr"):
         assert found[part]["s"] >= found[part]["network_s"] > 0
+
+
+def test_the_realised_false_discovery_rate_of_planted_truth(tmp_path):
+    small_store(tmp_path)
+    found = discovery.measure(tmp_path / "small" / "expression.zarr", tmp_path, None, [0.9], 1, 12, 3)
+    (run,) = found["strengths"]["0.9"]["seeds"]
+    assert (found["scored_by"], run["candidates"], run["planted"], run["decoys"]) == ("dependence", 48, 12, 48)
+    for told in run["levels"].values():
+        assert 0 <= told["fdr"] <= 1 >= told["power"] >= 0
+    assert run["levels"]["0.2"]["power"] >= run["levels"]["0.01"]["power"]
+    assert found["null_checks"] == 1
 
 
 @pytest.mark.parametrize("name", networks.NETWORKS)

@@ -26,6 +26,7 @@ from pipeline.count import GeneReader, Spent, count_tile
 from pipeline.encode import encode_matrix
 from pipeline.errors import JobError
 from pipeline.heatmaps import make_heatmaps, resolve_request
+from pipeline.histogram import GeneBlock
 from pipeline.images import damage, open_images, receipt_file, shard_file
 from pipeline.matrix import open_expression
 from pipeline.memory import Portion
@@ -389,6 +390,20 @@ def test_lost_shards_are_told_at_the_end(expression_path, shards_of_48, tmp_path
         run(expression_path, tmp_path / "i.zarr")
     with refuses("half-written"):
         open_images(tmp_path / "i.zarr")
+
+
+def test_images_that_would_not_sum_to_the_cells_are_never_written(expression_path, shards_of_48, tmp_path, monkeypatch):
+    """A kernel, or a machine, that counts one cell too many in every image."""
+
+    def one_too_many(self, genes_a, first, member, images, *, add):
+        images[:] = 0
+        images[:, 0, 0] = self.genes.n_cells + 1
+
+    monkeypatch.setattr(GeneBlock, "count", one_too_many)
+    with pytest.raises(JobError, match="report it"):
+        run(expression_path, tmp_path / "i.zarr")
+    assert len(open_images(tmp_path / "i.zarr", complete=False).missing_shards()) == 22
+    assert not any(path.is_file() for path in (tmp_path / "i.zarr" / "counts" / "c").rglob("*"))
 
 
 def test_a_worker_without_the_memory_is_refused(expression_path, tmp_path, refuses):

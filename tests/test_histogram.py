@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from reference import joint_counts
 
 from pipeline import histogram
+from pipeline.errors import JobError
 from pipeline.histogram import BLOCK_GENES, MAX_SLAB_CELLS, GeneBlock, GeneCells, Margins, finish
 
 BINS = (2, 3, 32, 255)
@@ -106,6 +107,23 @@ def test_row_is_the_bin_of_gene_b_and_column_that_of_gene_a():
     images, both_zero = count(codes, np.array([0, 0]), np.array([0]), np.array([1]), 4)
     np.testing.assert_array_equal(images[0], [[0, 0, 2, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     assert both_zero.tolist() == [0]
+
+
+IMPOSSIBLE = {
+    "more in a bin of gene b than it has": [[0, 0], [3, 0]],
+    "more in a bin of gene a than it has": [[0, 2], [0, 1]],
+    "more expressing one or the other than there are": [[0, 0], [0, 0]],
+    "more than 32 bits hold": [[0, 0], [2**32 - 1, 0]],
+}
+
+
+@pytest.mark.parametrize("together", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_counts_that_cannot_sum_to_the_cells_end_the_job(together):
+    """Ten cells: gene a is expressed in 3 + 2 of them, gene b in 4 + 2, so that at least one expresses both."""
+    images, rows = np.array([[[1, 0], [0, 0]], together], np.uint32), np.zeros(2, np.int64)
+    a, b = (Margins(np.array([counts]), np.zeros(1, np.int64)) for counts in ([3, 2], [4, 2]))
+    with pytest.raises(JobError, match="image 1 of 2: its counts and those of its genes contradict each other"):
+        finish(images, rows, rows, a, b, 10)
 
 
 @pytest.mark.parametrize("bins", [32, 255])

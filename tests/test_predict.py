@@ -496,6 +496,7 @@ BAD = {
     "damaged metrics": (["garbled", MATRIX, OUT, *PAIRS], ["metrics.json", "damaged"]),
     "another suffix": ([RUN, MATRIX, "{out}/s.csv", *PAIRS], ["s.csv", "does not end in .parquet"]),
     "it exists": ([RUN, MATRIX, "there.parquet", *PAIRS], ["there.parquet exists", "--overwrite"]),
+    "its report exists": ([RUN, MATRIX, "page.parquet", *PAIRS], ["page.html exists", "--overwrite"]),
     "no scores": ([RUN, MATRIX, "there.parquet", "--overwrite", *PAIRS], ["there.parquet holds no scores"]),
     "a URL": ([RUN, MATRIX, "s3://bucket/s.parquet", *PAIRS], ["s3://bucket/s.parquet", "URL"]),
     "no matrix": ([RUN, "nothing.zarr", OUT, *PAIRS], ["nothing.zarr", "does not exist"]),
@@ -545,6 +546,7 @@ def bad(folder, tmp_path_factory):
     _forget_codes(place / "alone" / "images.zarr" / "zarr.json")
     write_pairs(place / "others.csv", ["A1BG", "A2M"], ["A2M", "NAT1"])
     pd.DataFrame({"x": [1]}).to_parquet(place / "there.parquet")
+    (place / "page.html").write_text("mine")
     expression, _ = module_expression(60, 2, 2, seed=0)
     make_store(place / "other", expression, PairSource(all_pairs=True), Binning("rank", 24))
     (place / "other" / "images.zarr").rename(place / "finer.zarr")
