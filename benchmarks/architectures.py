@@ -2,9 +2,9 @@
 
 python -m benchmarks.architectures IMAGES.zarr FOLDER [--networks pairnet cnnc …] [--epochs 6] [--ratio 3] [--seed 0]
 
-Split `both`. Each network trains into FOLDER/NAME, unless it was before. `pairnet` and `deepdrim` take the default
-learning rate, the networks without normalisation layers a third of it. Images a second are of training on images in
-memory, as `benchmarks.networks` measures it. Prints a Markdown table.
+Split `both`. Each network trains into FOLDER/NAME, unless it was before. `pairnet`, `pairnet-factors` and `deepdrim`
+take the default learning rate, the networks without normalisation layers a third of it. Images a second are of training
+on images in memory, as `benchmarks.networks` measures it. Prints a Markdown table.
 """
 
 import argparse
@@ -23,7 +23,7 @@ COLUMNS = ("balanced_accuracy", "auroc", "average_precision")
 
 def training_of(name: str, epochs: int, ratio: float) -> Training:
     """The recipe, which differs between networks in the learning rate alone."""
-    rate = Training.learning_rate if name in ("pairnet", "deepdrim") else Training.learning_rate / 3
+    rate = Training.learning_rate if name in ("pairnet", "pairnet-factors", "deepdrim") else Training.learning_rate / 3
     return Training(network=name, epochs=epochs, ratio=ratio, learning_rate=rate)
 
 

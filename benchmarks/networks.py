@@ -20,6 +20,7 @@ from torch import Tensor
 
 from model.classifier import PairClassifier, choose_device
 from model.deepdrim import GENE_FEATURES, IMAGES_PER_GENE
+from model.factors import GENE_LOADINGS
 from model.losses import cross_entropy
 from model.networks import NETWORKS
 from model.optimize import choose_precision, compiled, make_optimizer
@@ -78,15 +79,16 @@ def measure(name: str, size: Size, seconds: float, settings: Training) -> dict[s
     around = random_counts(len(genes) * IMAGES_PER_GENE, size.bins).unflatten(0, (-1, IMAGES_PER_GENE)).to(device)
     around_neither = torch.zeros(around.shape[:2], device=device)
 
+    told = GENE_FEATURES if classifier.needs_neighbours else GENE_LOADINGS
+    known = torch.zeros(size.batch, 2, told, device=device) if classifier.knows_genes else None
+
     def train() -> None:
         with torch.autocast(device.type, precision, enabled=precision is not None):
-            described = classifier.describe(around, around_neither)[place] if classifier.needs_neighbours else None
+            described = classifier.describe(around, around_neither)[place] if classifier.needs_neighbours else known
             logits = forward(counts, neither, described)
         optimizer.zero_grad(set_to_none=True)
         cross_entropy(logits, label).backward()
         optimizer.step()
-
-    known = torch.zeros(size.batch, 2, GENE_FEATURES, device=device) if classifier.needs_neighbours else None
 
     @torch.inference_mode()
     def predict() -> None:

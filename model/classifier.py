@@ -14,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from model.checkpoint import load_weights
 from model.deepdrim import DeepDrim
 from model.facts import complete_facts
+from model.loadings import Loadings, factor_codes, gene_loadings, store_loadings
 from model.neighbours import Neighbourhoods, codes_of, nearest_genes, neighbour_images, neighbourhoods
-from model.networks import build_network
+from model.networks import FactorNet, build_network
 from model.render import Render
 from model.sampling import Rows
 from model.spec import Rendering
@@ -74,7 +75,8 @@ class PairClassifier(nn.Module):
         counts
             (B, bins, bins) joint counts, (B,) of both zeros in `both_zero`.
         genes
-            (B, 2, F) what `describe` says of gene a and of gene b; only for a network that `needs_neighbours`.
+            (B, 2, F) what is known of gene a and of gene b beside their image; only for a network that `knows_genes`:
+            what `describe` says of their neighbours, or their loadings.
 
         Returns
         -------
@@ -97,6 +99,16 @@ class PairClassifier(nn.Module):
     def needs_neighbours(self) -> bool:
         """Whether the network looks at the genes' neighbours too."""
         return isinstance(self.network, DeepDrim)
+
+    @property
+    def needs_loadings(self) -> bool:
+        """Whether the network is told the genes' loadings on the factors of the matrix."""
+        return isinstance(self.network, FactorNet)
+
+    @property
+    def knows_genes(self) -> bool:
+        """Whether the network is given more of the two genes than their image."""
+        return self.needs_neighbours or self.needs_loadings
 
     def describe(self, counts: Tensor, both_zero: Tensor) -> Tensor:
         """What a network that `needs_neighbours` makes of genes: counts (G, 11, bins, bins) to features (G, F)."""
@@ -169,9 +181,12 @@ def _describe_all(
     classifier: PairClassifier, images: Images, device: torch.device
 ) -> Callable[[Tensor], Tensor] | None:
     """Every gene described once; then rows (B,) to (B, 2, F). None where the network looks at the pair alone."""
-    if not classifier.needs_neighbours:
+    if not classifier.knows_genes:
         return None
-    around = neighbourhoods(images)
+    around = surroundings(classifier, images)
+    if isinstance(around, Loadings):
+        return lambda row: torch.from_numpy(around.of(row.numpy())).to(device)
+    assert around is not None
     parts = zip(around.counts.split(DESCRIBED_AT_ONCE), around.both_zero.split(DESCRIBED_AT_ONCE), strict=True)
     described = torch.cat([classifier.describe(*(part.to(device) for part in both)) for both in parts])
     return lambda row: described[torch.from_numpy(around.rows[row.numpy()]).to(device)]
@@ -180,7 +195,9 @@ def _describe_all(
 def describe_genes(
     classifier: PairClassifier, codes: Codes, gene: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float32]:
-    """Some genes of a matrix described, each once, for a network that `needs_neighbours`: (G,) to (G, F)."""
+    """Some genes of a matrix described, each once, for a network that `knows_genes`: (G,) to (G, F)."""
+    if classifier.needs_loadings:
+        return gene_loadings(codes)[gene]
     neighbour, described = nearest_genes(codes, gene), []
     with torch.inference_mode():
         for start in range(0, gene.size, COUNTED_AT_ONCE):
@@ -192,26 +209,46 @@ def describe_genes(
 
 
 def describe_batch(
-    classifier: PairClassifier, around: Neighbourhoods | None, row: Tensor, device: torch.device
+    classifier: PairClassifier, around: Neighbourhoods | Loadings | None, row: Tensor, device: torch.device
 ) -> Tensor | None:
     """The genes of a batch described, each once however many of its pairs are there: rows (B,) to (B, 2, F)."""
     if around is None:
         return None
+    if isinstance(around, Loadings):
+        return torch.from_numpy(around.of(row.numpy())).to(device)
     genes, place = np.unique(around.rows[row.numpy()], return_inverse=True)
     described = classifier.describe(around.counts[genes].to(device), around.both_zero[genes].to(device))
     return described[torch.from_numpy(place.reshape(-1, 2)).to(device)]
 
 
-def require_neighbours(classifier: PairClassifier, images: Images) -> None:
-    """Refuse a store that cannot give what the network looks at, before anything is written.
+def surroundings(classifier: PairClassifier, images: Images) -> Neighbourhoods | Loadings | None:
+    """What a network knows of a store's genes beside the images of the pairs; None: nothing."""
+    if classifier.needs_neighbours:
+        return neighbourhoods(images)
+    return store_loadings(images) if classifier.needs_loadings else None
+
+
+def require_genes_known(classifier: PairClassifier, images: Images) -> None:
+    """Refuse a store that cannot give what the network knows of its genes, before anything is written.
 
     Raises
     ------
     InputError
-        As `model.neighbours.codes_of`.
+        As `gene_codes`.
     """
-    if classifier.needs_neighbours:
-        codes_of(images)
+    if classifier.knows_genes:
+        gene_codes(classifier, images)
+
+
+def gene_codes(classifier: PairClassifier, images: Images) -> Codes:
+    """The codes that a store was counted from, for what a network that `knows_genes` knows of them.
+
+    Raises
+    ------
+    InputError
+        As `model.neighbours.codes_of` and `model.loadings.factor_codes`.
+    """
+    return codes_of(images) if classifier.needs_neighbours else factor_codes(images)
 
 
 def _ahead(images: Images, rows: Rows, label: NDArray[np.int8]) -> Iterator[Batch]:

@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.classifier import PairClassifier, describe_batch, describe_genes
-from model.neighbours import neighbourhoods
+from model.classifier import PairClassifier, describe_batch, describe_genes, surroundings
 from model.sampling import Rows
 from pipeline.codes import Codes
 from pipeline.count import count_pairs
@@ -39,7 +38,7 @@ class CountedPairs:
     n_cells, scale
         Of the codes that were counted.
     describe
-        For a network that looks at neighbours too: positions in the sample to (B, 2, F). Absent: it does not.
+        For a network that knows more of the genes: positions in the sample to (B, 2, F). Absent: it does not.
     """
 
     gene_a: NDArray[np.integer[Any]]
@@ -54,7 +53,7 @@ class CountedPairs:
     @classmethod
     def of_rows(cls, images: Images, rows: Rows, classifier: PairClassifier) -> "CountedPairs":
         """Rows (ascending) of an image store."""
-        around = neighbourhoods(images) if classifier.needs_neighbours else None
+        around = surroundings(classifier, images)
         device, row, pairs = device_of(classifier), torch.from_numpy(rows), images.pairs()
         return cls(
             pairs.gene_a[rows], pairs.gene_b[rows], *read_images(images, rows), images.array("dropout"),
@@ -80,7 +79,7 @@ class CountedPairs:
 
 def _described(codes: Codes, classifier: PairClassifier, genes: NDArray[np.int64]) -> Callable[[slice], Tensor | None]:
     """`CountedPairs.describe` of pairs, (n, 2) genes."""
-    if not classifier.needs_neighbours:
+    if not classifier.knows_genes:
         return lambda _: None
     device, gene = device_of(classifier), np.unique(genes)
     described = torch.from_numpy(describe_genes(classifier, codes, gene, device)).to(device)

@@ -40,9 +40,9 @@ def prepare(classifier: PairClassifier, device: torch.device) -> Probabilities:
     Callable
         (B, bins, bins) counts and (B,) both zeros, on the device, to (B, classes) probabilities, as
         `PairClassifier.probabilities` does within 1e-5. On another device than the CPU, and where the network
-        `needs_neighbours`, it is that very method, which then takes what it makes of the genes too.
+        `knows_genes`, it is that very method, which then takes what is known of the genes too.
     """
-    if device.type != "cpu" or classifier.needs_neighbours:
+    if device.type != "cpu" or classifier.knows_genes:
         return classifier.probabilities
     return _Prepared(classifier)
 

@@ -134,17 +134,25 @@ def nearest_genes(codes: Codes, genes: Index) -> Index:
 
 def _binned_expression(codes: Codes) -> NDArray[np.float32]:
     """Expression of all genes in some cells, to within half a bin: (G, cells) float32."""
-    chosen = np.arange(codes.n_cells)
-    if codes.n_cells > MAX_COVARIANCE_CELLS:
-        chosen = np.linspace(0, codes.n_cells - 1, MAX_COVARIANCE_CELLS).astype(np.int64)
+    coded = evenly_coded(codes, MAX_COVARIANCE_CELLS)
     edges = codes.array("edges").astype(np.float32)
     middle = np.concatenate([np.zeros_like(edges[:, :1]), (edges[:, :-1] + edges[:, 1:]) / 2], axis=1)  # (G, bins + 1)
-    expression = np.empty((codes.n_genes, chosen.size), np.float32)
+    expression = np.empty(coded.shape, np.float32)
+    for gene, row in enumerate(coded):
+        expression[gene] = middle[gene][row]
+    return expression
+
+
+def evenly_coded(codes: Codes, most: int) -> NDArray[np.uint8]:
+    """Codes of all genes in all cells, or in so many of them at even distances: (G, cells) uint8."""
+    chosen = np.arange(codes.n_cells)
+    if codes.n_cells > most:
+        chosen = np.linspace(0, codes.n_cells - 1, most).astype(np.int64)
+    coded = np.empty((codes.n_genes, chosen.size), np.uint8)
     for start in range(0, codes.n_genes, CHUNK_GENES):
         some = np.arange(start, min(start + CHUNK_GENES, codes.n_genes))
         for number, cells in enumerate(cell_blocks(codes.n_cells)):
             inside = np.searchsorted(chosen, [cells.start, cells.stop])
             own = slice(int(inside[0]), int(inside[1]))
-            dense = codes.read(some, cells)[:, chosen[own] - block_cells(number).start]
-            expression[some, own] = np.take_along_axis(middle[some], dense.astype(np.int64), axis=1)
-    return expression
+            coded[some, own] = codes.read(some, cells)[:, chosen[own] - block_cells(number).start]
+    return coded

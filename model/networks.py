@@ -1,7 +1,8 @@
 """The architectures, line by line: pairnet (ours), CNNC's, and those of the project that we carry on.
 
 Every network maps (B, C, K, K) images to (B, classes) logits, for 16 to 150 bins. No softmax: the losses take logits.
-DeepDRIM, which also looks at other images than the pair's own, is in `model.deepdrim`.
+DeepDRIM, which also looks at other images than the pair's own, is in `model.deepdrim`; what `pairnet-factors` is told
+of the genes, in `model.factors`.
 """
 
 import torch
@@ -9,11 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.deepdrim import DeepDrim
+from model.factors import FACTOR_FEATURES, factor_features
 from model.towers import TOWER_FEATURES, cnnc_tower, fitting_conv
 from pipeline.errors import InputError
 
+FACTOR_NETWORK = "pairnet-factors"
+
 NETWORKS = (
     "pairnet",
+    FACTOR_NETWORK,
     "cnnc",
     "deepdrim",
     "deep-cell-1",
@@ -127,6 +132,8 @@ class PairNet(nn.Module):
         Width of the head, and of what it takes from the picture.
     dropout
         Share of features dropped before each dense layer.
+    beside
+        Further features of the pair that the head is given.
     """
 
     def __init__(
@@ -139,6 +146,7 @@ class PairNet(nn.Module):
         scores: int = 8,
         hidden: int = 32,
         dropout: float = 0.2,
+        beside: int = 0,
     ) -> None:
         super().__init__()
         # The residual's range grows with the root of the cell number: normalise whatever comes in.
@@ -158,17 +166,20 @@ class PairNet(nn.Module):
         features = self.correlations.out_features if self.correlations else 0
         self.norm_features = nn.BatchNorm1d(features) if features else nn.Identity()
         self.head = nn.Sequential(
-            nn.Linear(hidden + features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
+            nn.Linear(hidden + features + beside, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, K, K) images to (B, classes) logits."""
-        seen = self._see(x)  # (B, hidden)
-        if self.correlations is not None:
-            features = self.norm_features(self.correlations(x[:, 0]))  # (B, 2 k k)
-            seen = torch.cat([features, seen], dim=1)  # (B, 2 k k + hidden)
-        logits: Tensor = self.head(seen)  # (B, classes)
+        logits: Tensor = self.head(self.features(x))  # (B, classes)
         return logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, K, K) images to (B, 2 k k + hidden) features, or (B, hidden) where no correlations are read."""
+        seen = self._see(x)  # (B, hidden)
+        if self.correlations is None:
+            return seen
+        return torch.cat([self.norm_features(self.correlations(x[:, 0])), seen], dim=1)
 
     def _see(self, x: Tensor) -> Tensor:
         """(B, C, K, K) images to (B, hidden) features of the picture. Sizes in the comments are for 32 bins."""
@@ -180,6 +191,41 @@ class PairNet(nn.Module):
         x = self.pool(x).flatten(1)  # (B, 32W)
         features: Tensor = self.dense(x)  # (B, hidden)
         return features
+
+
+class FactorNet(PairNet):
+    """`PairNet` that is told, beside the picture, how the two genes are correlated through what all genes share.
+
+    The picture of a pair is a few hundred cells, most of them empty; the factors are seen in hundreds of genes at once.
+
+    Parameters
+    ----------
+    in_channels, bins, classes
+        As `PairNet`.
+    """
+
+    def __init__(self, in_channels: int, bins: int, classes: int) -> None:
+        super().__init__(in_channels, bins, classes, beside=FACTOR_FEATURES)
+        self.norm_factors = nn.BatchNorm1d(FACTOR_FEATURES)
+
+    def forward(self, x: Tensor, genes: Tensor) -> Tensor:  # type: ignore[override]
+        """Score pairs.
+
+        Parameters
+        ----------
+        x
+            (B, C, K, K) images.
+        genes
+            (B, 2, GENE_LOADINGS) loadings of gene a and of gene b, as `model.loadings` makes them.
+
+        Returns
+        -------
+        Tensor
+            (B, classes) logits.
+        """
+        shared = self.norm_factors(factor_features(genes))  # (B, FACTOR_FEATURES)
+        logits: Tensor = self.head(torch.cat([self.features(x), shared], dim=1))  # (B, classes)
+        return logits
 
 
 def _deep_cell_early(in_channels: int, bins: int, classes: int, layers: list[tuple[int, int]]) -> nn.Sequential:
@@ -242,7 +288,8 @@ def build_network(name: str, *, in_channels: int, bins: int, classes: int = 2) -
     Returns
     -------
     nn.Module
-        (B, C, K, K) float32 images to (B, classes) logits; `deepdrim` also takes what it made of the genes' neighbours.
+        (B, C, K, K) float32 images to (B, classes) logits; `deepdrim` also takes what it made of the genes'
+        neighbours, `pairnet-factors` the genes' loadings.
 
     Raises
     ------
@@ -256,6 +303,8 @@ def build_network(name: str, *, in_channels: int, bins: int, classes: int = 2) -
         )
     if name == "pairnet":
         return PairNet(in_channels, bins, classes)
+    if name == FACTOR_NETWORK:
+        return FactorNet(in_channels, bins, classes)
     if name == "cnnc":
         return _cnnc(in_channels, bins, classes, dropout=0.5)
     if name == "deepdrim":

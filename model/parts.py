@@ -171,7 +171,7 @@ class Job:
     threshold
         Dependence from which a pair goes to the network; None: all do.
     describes
-        Whether the network looks at the genes' neighbours too, and finds them described beside the pairs.
+        Whether the network knows more of the genes than their images, and finds them described beside the pairs.
     """
 
     parts: Parts

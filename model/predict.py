@@ -17,13 +17,15 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from model.classifier import choose_device, describe_genes
+from model.classifier import choose_device, describe_genes, gene_codes
 from model.counted import CountedPairs, codes_at_hand
 from model.doubt import Doubt, doubt_bytes, doubts
 from model.evaluate import versions
 from model.findings import report_path, write_findings
 from model.guard import find_shift
-from model.neighbours import codes_of, require_genes
+from model.loadings import require_factor_genes
+from model.neighbours import require_genes
+from model.networks import FACTOR_NETWORK
 from model.origin import Origin
 from model.parts import (
     PART_PAIRS,
@@ -156,14 +158,25 @@ def ask(run: Path, out: str | Path, options: Prediction, seed: int, *, overwrite
     Raises
     ------
     InputError
-        As `model.trained.Trained.open`; no prior; `out` does not end in .parquet, exists and may not be replaced, or is
-        something else than a file of scores; the device is not there.
+        As `model.trained.Trained.open`; no prior; decoys or resamples are asked of a network that knows the genes'
+        loadings; `out` does not end in .parquet, exists and may not be replaced, or is something else than a file of
+        scores; the device is not there.
     """
     choose_device(options.device)
     asked = Asked(Trained.open(run), local_target(out).absolute(), options, seed)
     _ = asked.prior, asked.trained.binning
+    _check_doubt(asked)
     _check_target(asked.out, overwrite=overwrite)
     return asked
+
+
+def _check_doubt(asked: Asked) -> None:
+    if asked.options.doubted and asked.trained.facts["network"] == FACTOR_NETWORK:
+        raise InputError(
+            f"{asked.trained.run} is a {FACTOR_NETWORK}, which knows the genes' loadings over all cells: a decoy or a "
+            "resample would keep those of the real pair, and its q-values and spreads would mean nothing; leave out "
+            "--q-values and --bootstrap, or train another --network."
+        )
 
 
 def _check_target(out: Path, *, overwrite: bool) -> None:
@@ -325,19 +338,22 @@ def _parts_at_once(codes: Codes | None, share: Portion | None) -> int:
 
 
 def _with_described(job: Job, origin: Origin) -> Job:
-    """The job with its genes described, each once, where the network looks at their neighbours.
+    """The job with its genes described, each once, where the network knows more of them than the image.
 
     Raises
     ------
     InputError
-        As `model.neighbours.codes_of` and `model.neighbours.require_genes`.
+        As `model.classifier.gene_codes`, `model.neighbours.require_genes` and `model.loadings.require_factor_genes`.
     """
     scorer = held_scorer(job)
-    if not scorer.classifier.needs_neighbours:
+    if not scorer.classifier.knows_genes:
         return job
-    codes = origin.codes if origin.images is None else codes_of(origin.images)
+    codes = origin.codes if origin.images is None else gene_codes(scorer.classifier, origin.images)
     assert codes is not None
-    require_genes(codes, codes.path)
+    if scorer.classifier.needs_neighbours:
+        require_genes(codes, codes.path)
+    else:
+        require_factor_genes(codes)
     if not job.parts.has_described:
         gene = np.union1d(origin.pairs.gene_a, origin.pairs.gene_b).astype(np.int64)
         job.parts.save_described(gene, describe_genes(scorer.classifier, codes, gene, scorer.device))

@@ -10,7 +10,7 @@ import numpy as np
 from model.calibration import Taught
 from model.card import source_facts, write_card
 from model.checkpoint import read_recipe, write_config
-from model.classifier import PairClassifier, choose_device, load_classifier, require_neighbours
+from model.classifier import PairClassifier, choose_device, load_classifier, require_genes_known
 from model.counted import CountedPairs, codes_at_hand, sample_rows
 from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
 from model.guard import find_shift
@@ -120,7 +120,7 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress, *, sa
             f"{images.path} has {images.spec.binning.bins} bins and {run} was trained on {facts['bins']}; the pictures "
             f"would mean something else: make the store with --bins {facts['bins']}."
         )
-    require_neighbours(classifier, images)
+    require_genes_known(classifier, images)
     folds = _halves(images, seed)
     out.mkdir(parents=True, exist_ok=True)
     write_config(out / "config.toml", recipe, store_facts(images), seed)

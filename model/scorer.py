@@ -52,7 +52,7 @@ class Scorer:
         counts : (P, bins, bins), both_zero : (P,)
             Joint counts, and cells in which neither gene is expressed.
         genes
-            For a network that looks at neighbours too: some of the pairs to (B, 2, F), what it makes of their genes.
+            For a network that knows more of the genes: some of the pairs to (B, 2, F), what it makes of them.
         """
         found = []
         with torch.inference_mode():

@@ -20,15 +20,17 @@ from model.classifier import (
     PairClassifier,
     choose_device,
     describe_batch,
-    require_neighbours,
+    require_genes_known,
     score_rows,
+    surroundings,
     turned_labels,
 )
 from model.facts import NETWORK_VERSION, class_names
 from model.foldfile import given_folds
+from model.loadings import Loadings
 from model.losses import Loss, make_loss
 from model.metrics import best_threshold, ranking_scores
-from model.neighbours import Neighbourhoods, neighbourhoods
+from model.neighbours import Neighbourhoods
 from model.optimize import choose_precision, compiled, make_optimizer, moving_average, rate_at
 from model.repeatable import seed_everything
 from model.sampling import Rows
@@ -129,7 +131,7 @@ def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
     choose_precision(settings.precision, choose_device(settings.device))
     make_loss(settings.loss, classes=folds.classes, weight=class_weights(settings, 0.5, folds.classes))
     bins = images.spec.binning.bins
-    require_neighbours(PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror=False), images)
+    require_genes_known(PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror=False), images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +170,7 @@ class Learner:
     flips
         Decides which images of a batch are shown mirrored; None where no mirror is to be shown.
     around
-        Images of the genes' neighbours; None where the network looks at the pair alone.
+        Images of the genes' neighbours, or their loadings; None where the network looks at the pair alone.
     precision
         Of the layers, under autocast; None: float32.
     """
@@ -180,7 +182,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     flips: torch.Generator | None
-    around: Neighbourhoods | None
+    around: Neighbourhoods | Loadings | None
     device: torch.device
     precision: torch.dtype | None
 
@@ -270,7 +272,7 @@ def _make_learner(images: Images, folds: Folds, recipe: Recipe, stream: PairStre
     average = moving_average(settings.averaging)
     averaged = AveragedModel(classifier, multi_avg_fn=average, use_buffers=True) if settings.averaging else None
     flips = torch.Generator().manual_seed(seed) if mirror else None
-    around = neighbourhoods(images) if classifier.needs_neighbours else None
+    around = surroundings(classifier, images)
     forward = compiled(classifier) if settings.compile else classifier
     precision = choose_precision(settings.precision, device)
     return Learner(classifier, forward, averaged, loss, optimizer, schedule, flips, around, device, precision)

@@ -35,7 +35,7 @@ def classifier_of(network, rendering=Rendering(), bins=32, classes=2, mirror=Tru
             torch.nn.init.normal_(layer.running_mean)
             torch.nn.init.uniform_(layer.running_var, 0.5, 2)
     made.eval().requires_grad_(False)
-    if not made.needs_neighbours:
+    if not made.knows_genes:
         last = [layer for layer in made.modules() if isinstance(layer, torch.nn.Linear)][-1]
         last.weight /= made(*some_pairs(16, bins)).std(0).max()
         last.bias -= made(*some_pairs(16, bins)).mean(0)
@@ -71,7 +71,7 @@ def small_batches(monkeypatch):
 
 
 @pytest.mark.parametrize(("classes", "mirror"), [(2, True), (3, True), (3, False)])
-@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "deepdrim"])
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name not in ("deepdrim", "pairnet-factors")])
 def test_every_network_says_what_it_says(network, classes, mirror):
     assert_same_probabilities(classifier_of(network, classes=classes, mirror=mirror))
 
@@ -110,8 +110,9 @@ def test_it_is_a_copy():
 
 
 def test_what_is_not_for_it_takes_the_ordinary_way():
-    deepdrim, pairnet = classifier_of("deepdrim", bins=16), classifier_of("pairnet")
+    deepdrim, factors, pairnet = (classifier_of(name) for name in ("deepdrim", "pairnet-factors", "pairnet"))
     assert prepare(deepdrim, CPU) == deepdrim.probabilities
+    assert prepare(factors, CPU) == factors.probabilities
     assert prepare(pairnet, torch.device("meta")) == pairnet.probabilities
 
 
@@ -137,7 +138,7 @@ def test_the_scorer_scores_at_the_prior_of_the_data():
     np.testing.assert_allclose(scorer(counts.numpy().astype(np.uint32), both_zero.numpy()), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["pairnet", "cnnc", "deepdrim"])
+@pytest.mark.parametrize("network", ["pairnet", "cnnc", "deepdrim", "pairnet-factors"])
 def test_rows_of_a_store_score_the_same(network, tmp_path_factory):
     images = small_store(tmp_path_factory.getbasetemp())
     classifier = classifier_of(network, bins=images.spec.binning.bins)

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from model.deepdrim import IMAGES_PER_GENE, DeepDrim
+from model.factors import GENE_LOADINGS
 from model.losses import LOSSES, focal, make_loss
-from model.networks import NETWORKS, build_network
+from model.networks import NETWORKS, FactorNet, build_network
 from model.render import Render
 from pipeline.errors import InputError
 
@@ -33,7 +34,9 @@ def network(name, bins, classes=2, in_channels=2):
 
 
 def answer(net, x):
-    """Logits; to the neighbours' tower shifted copies of the image are as good as any."""
+    """Logits; to the neighbours' tower shifted copies of the image are as good as any, as loadings any numbers."""
+    if isinstance(net, FactorNet):
+        return net(x, torch.randn(len(x), 2, GENE_LOADINGS, generator=torch.Generator().manual_seed(0)))
     if not isinstance(net, DeepDrim):
         return net(x)
     around = torch.stack([x.roll(k, -1) for k in range(IMAGES_PER_GENE)], 1)

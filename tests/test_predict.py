@@ -23,6 +23,7 @@ from model.association import dependence, spearman
 from model.checkpoint import save_weights, write_config
 from model.classifier import PairClassifier, load_classifier, score_rows
 from model.doubt import doubt_bytes
+from model.factors import GENE_LOADINGS
 from model.inference import prepare
 from model.parts import network_hash
 from model.scores import ALWAYS, read_facts, read_scores
@@ -52,6 +53,8 @@ def give_opinions(classifier, classes):
             classifier.network.head[1].weight[:, 512:] *= 0.02  # of the genes: real ones look unlike these
         around = [counts[:1].expand(1, 11, -1, -1), none[:11][None]]
         genes = classifier.describe(*around).expand(32, 2, -1) if classifier.needs_neighbours else None
+        if classifier.needs_loadings:
+            genes = torch.zeros(32, 2, GENE_LOADINGS)
         logits = classifier(counts, none, genes)
         factor = 2 / logits.std(0).mean()
         last.weight *= factor
@@ -202,8 +205,9 @@ def test_a_matrix_in_memory_is_written_beside_the_scores(folder, fused, tmp_path
     assert {path.name for path in tmp_path.iterdir()} == made
 
 
-def test_a_network_that_looks_at_neighbours_finds_them(folder, tmp_path):
-    run = make_run(tmp_path / "run", network="deepdrim")
+@pytest.mark.parametrize("network", ["deepdrim", "pairnet-factors"])
+def test_a_network_that_knows_more_of_the_genes_finds_it(folder, tmp_path, network):
+    run = make_run(tmp_path / "run", network=network)
     score(folder, tmp_path / "s.parquet", run=run)
     found = frame(tmp_path / "s.parquet")
     images, (classifier, _) = open_images(folder / "images.zarr"), load_classifier(run)
@@ -216,6 +220,14 @@ def test_a_network_that_looks_at_neighbours_finds_them(folder, tmp_path):
     assert found["score"].std() > 0.01
     pairscape.predict(run, tmp_path / "i.parquet", images=folder / "images.zarr", compute=HERE, quiet=True)
     pd.testing.assert_frame_equal(frame(tmp_path / "i.parquet"), found)
+
+
+@pytest.mark.parametrize("asked", [{"q_values": True}, {"bootstrap": 8}], ids=str)
+def test_doubts_of_a_network_that_knows_loadings_are_refused(folder, tmp_path, refuses, asked):
+    run = make_run(tmp_path / "run", network="pairnet-factors")
+    with refuses("pairnet-factors", "keep those of the real pair", "--q-values and --bootstrap"):
+        score(folder, tmp_path / "s.parquet", run=run, prediction=Prediction(**asked))
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
 def test_a_network_without_an_opinion_says_what_is_expected(folder, tmp_path):
