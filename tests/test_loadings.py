@@ -122,11 +122,9 @@ def test_under_replicate_labels_the_label_half_is_never_seen(tmp_path):
     matrix = open_expression(images.path.with_name("expression.zarr")).select(counted).toarray()
     scores = oracle_scores(matrix.T).astype(np.float32)  # 64 rank bins hold at most one cell each, or its ties
     wanted = lowered(principal_loadings(scores, FACTORS), noise_edge(*scores.shape))
-    for found, want in (
-        (part.reshape(12, len(LEVELS), FACTORS) for part in (gene_loadings(factor_codes(images)), wanted)),
-    ):
-        products = [np.einsum("glf,hlf->lgh", x, x) for x in (found, want)]  # signs of factors mean nothing
-        np.testing.assert_allclose(*products, atol=1e-4)
+    found, want = (part.reshape(12, len(LEVELS), FACTORS) for part in (gene_loadings(factor_codes(images)), wanted))
+    products = [np.einsum("glf,hlf->lgh", part, part) for part in (found, want)]  # signs of factors mean nothing
+    np.testing.assert_allclose(*products, atol=1e-4)
 
 
 def test_many_cells_are_sampled_at_even_distances(images, monkeypatch):
