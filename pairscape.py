@@ -507,6 +507,8 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     dict
         What `metrics.json` holds.
     """
+    from functools import partial
+
     from model.run import evaluate_run
     from pipeline.folders import fetched_folder, sent_folder
     from pipeline.images import open_images
@@ -514,7 +516,7 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     store = open_images(_path(images))
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
     with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, _progress(quiet) as progress:
-        metrics = evaluate_run(trained, store, folder, progress)
+        metrics = evaluate_run(trained, store, folder, progress, say=partial(_say, quiet))
     _close(quiet, metrics, _path(out))
     return metrics
 
@@ -646,7 +648,7 @@ def tune(
 
 @app.command
 def report(run: Any, /) -> Path:
-    """Build the report of a run again; of several repeats, the overview; of predictions, what was found.
+    """Build the report of a run, and its model card; of several repeats, the overview; of predictions, what was found.
 
     Parameters
     ----------
@@ -662,11 +664,13 @@ def report(run: Any, /) -> Path:
         path = write_findings(run, None)
         _say(False, f"wrote {path}")
         return path
+    from model.card import write_card
     from model.overview import holds_repeats, write_overview
     from model.report import write_report
 
     path = (write_overview if holds_repeats(run) else write_report)(run)
-    _say(False, f"wrote {path}")
+    card = [write_card(run)] if (run / "model.safetensors").is_file() else []  # a run on another store has none
+    _say(False, *(f"wrote {written}" for written in (path, *card)))
     return path
 
 

@@ -7,7 +7,7 @@ pairs on top of it makes that 0.0015, isotonic regression 0.0017, with ties that
 validation pairs share genes with the training and test pairs do not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,16 @@ class Taught:
         """What a recipe teaches with batches of which `shown` is positive."""
         gamma = settings.gamma if settings.loss == "focal" else 0.0
         return cls(shown, class_weights(settings, shown, classes), gamma)
+
+    @classmethod
+    def recorded(cls, facts: Mapping[str, Any]) -> "Taught":
+        """What was saved with the weights: `shown`, `loss_weights`, `gamma`."""
+        weights = facts["loss_weights"]
+        return cls(facts["shown"], None if weights is None else tuple(weights), facts["gamma"])
+
+    def facts(self) -> dict[str, Any]:
+        """The same for saving."""
+        return {"shown": self.shown, "loss_weights": self.weights and list(self.weights), "gamma": self.gamma}
 
     def corrected(self, probability: NDArray[np.floating], natural: float) -> NDArray[np.float64]:
         """Class probabilities, (P, classes), at the natural share of positives."""

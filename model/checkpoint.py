@@ -16,7 +16,7 @@ from torch import Tensor
 from model.spec import Recipe, Rendering, Splitting, Training
 from pipeline.errors import InputError
 
-FORMAT_VERSION = "1"
+MODEL, FORMAT_VERSION = "pairscape-model", "1"
 HEADER_SIZE_BYTES = 8  # of a safetensors file: the length of the JSON that follows
 
 
@@ -29,9 +29,14 @@ def write_text(path: Path, text: str) -> None:
 
 def save_weights(path: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write weights with the facts needed to use them (bins, classes, …) in the file's own header."""
+    save_tensors(path, MODEL, state, facts)
+
+
+def save_tensors(path: Path, kind: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write tensors with facts in the file's own header; the same content is the same bytes."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    header = {"format": "pairscape-model", "format_version": FORMAT_VERSION, "facts": json.dumps(facts, sort_keys=True)}
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, metadata=header)
+    header = {"format": kind, "format_version": FORMAT_VERSION, "facts": json.dumps(facts, sort_keys=True)}
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=header)
     aside.write_bytes(_sorted_header(content))
     aside.replace(path)
 
@@ -51,22 +56,31 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     InputError
-        No such file, not ours, or of another version.
+        No such file, not ours, damaged, or of another version.
     """
+    return load_tensors(path, MODEL)
+
+
+def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts as `save_tensors` wrote them; see `load_weights` for what is raised."""
     if not path.is_file():
         raise InputError(f"{path}: no trained weights there; give a folder that `pairscape train` made.")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read as weights ({error}); train again, or copy the file again.") from error
-    if header.get("format") != "pairscape-model" or header.get("format_version") != FORMAT_VERSION:
+    if header.get("format") != kind or header.get("format_version") != FORMAT_VERSION:
         found = f"{header.get('format')} version {header.get('format_version')}"
-        raise InputError(
-            f"{path} is {found}, this Pairscape reads pairscape-model version {FORMAT_VERSION}; train again."
-        )
-    return state, json.loads(header["facts"])
+        raise InputError(f"{path} is {found}, this Pairscape reads {kind} version {FORMAT_VERSION}; train again.")
+    try:
+        facts = json.loads(header["facts"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} has no readable facts in its header; train again, or copy the file again.") from error
+    if not isinstance(facts, dict):
+        raise InputError(f"{path} has {facts!r} where its facts should be; train again, or copy the file again.")
+    return tensors, facts
 
 
 def write_config(
@@ -89,6 +103,36 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's `config.toml` as tables; see `read_recipe` for what is raised."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file; give a folder that `pairscape train` made.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML ({error}); restore it or train again.") from error
+
+
+def read_metrics(run: Path) -> dict[str, Any] | None:
+    """A run's `metrics.json`; None where there is none.
+
+    Raises
+    ------
+    InputError
+        It is damaged.
+    """
+    path = run / "metrics.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); restore it, or remove it.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds {str(found)[:40]!r}, not the figures of a run; restore it, or remove it.")
+    return found
+
+
 def read_recipe(path: Path) -> tuple[Recipe, int]:
     """Recipe and seed of a run's `config.toml`.
 
@@ -97,12 +141,7 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
     InputError
         No such file, not TOML, a name that is no option, or a value of another kind.
     """
-    try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{path}: no such file; give a folder that `pairscape train` made.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML ({error}); restore it or train again.") from error
+    config = read_config(path)
     parts = {"rendering": Rendering, "splitting": Splitting, "training": Training}
     made = {name: _from_table(kind, config.get(name, {}), path) for name, kind in parts.items()}
     seed = config.get("seed", 0)

@@ -1,6 +1,6 @@
 """Counts in, class probabilities out: the rendering and the network as one module, and its use on rows of a store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.checkpoint import load_weights
 from model.deepdrim import DeepDrim
+from model.facts import complete_facts
 from model.loadings import Loadings, factor_codes, gene_loadings, store_loadings
 from model.neighbours import Neighbourhoods, codes_of, nearest_genes, neighbour_images, neighbourhoods
 from model.networks import FactorNet, build_network
@@ -49,6 +50,7 @@ class PairClassifier(nn.Module):
 
     def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
         super().__init__()
+        self.bins = bins
         self.facts = {
             "network": network,
             "rendering": asdict(rendering),
@@ -254,15 +256,42 @@ def _ahead(images: Images, rows: Rows, label: NDArray[np.int8]) -> Iterator[Batc
 
 
 def load_classifier(run: Path) -> tuple[PairClassifier, dict[str, Any]]:
-    """A trained classifier and the facts saved with it.
+    """A trained classifier and its facts (see `model.facts`), those of an older run completed.
 
     Raises
     ------
     InputError
-        As `model.checkpoint.load_weights`.
+        As `model.checkpoint.load_weights` and `model.facts.complete_facts`; or the weights are not those of the network
+        that the facts describe.
     """
-    state, facts = load_weights(run / "model.safetensors")
+    path = run / "model.safetensors"
+    state, stored = load_weights(path)
+    facts = complete_facts(stored, run)
     rendering = Rendering(**facts["rendering"])
     classifier = PairClassifier(facts["network"], rendering, facts["bins"], facts["classes"], facts["mirror"])
+    _require_fit(path, state, classifier.state_dict())
     classifier.load_state_dict(state)
     return classifier, facts
+
+
+def _require_fit(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are missing, too many, or of another shape or type."""
+    wrong = [
+        *(f"{name} is missing" for name in wanted if name not in found),
+        *(f"{name} is none of its weights" for name in found if name not in wanted),
+        *(
+            f"{name} is {_described(found[name])}, not {_described(tensor)}"
+            for name, tensor in wanted.items()
+            if name in found and (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype)
+        ),
+    ]
+    if wrong:
+        others = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise InputError(
+            f"{path} does not hold the weights of the network that it names: {wrong[0]}{others}; copy the file again, "
+            "or train again."
+        )
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {' × '.join(map(str, tensor.shape)) or 'number'}"

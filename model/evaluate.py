@@ -89,7 +89,7 @@ def evaluate(
     """
     pairs, test, taught = folds.pairs, folds.test, taught if isinstance(taught, Taught) else Taught(taught)
     label = pairs.label[test]
-    natural = float((pairs.label[folds.train] > 0).mean())
+    natural = folds.natural
     ready = prepare(classifier, device)
     progress.start("scoring pairs", test.size + (folds.validation.size if threshold is None else 0))
 

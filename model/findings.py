@@ -16,6 +16,7 @@ from model.evidence import SHOWN, Evidence, count_edges, new_edges, scored_codes
 from model.network_picture import network_figure
 from model.report import data_address, number, percent, probability, signed, whole
 from model.scores import read_facts
+from model.shift import shift_words
 from model.tally import Tally, tally_scores
 from model.wanted import Wanted
 from pipeline.codes import Codes
@@ -325,23 +326,6 @@ def gene_rows(tally: Tally) -> list[dict[str, Any]]:
         for gene in order.tolist()
         if tally.scored_of[gene] > 0
     ]
-
-
-def shift_words(shift: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the shift guard said, and its table; None where nothing was compared."""
-    if not shift:
-        return None
-    parts = (shift.get("parts") or {}).values()
-    rows = [{key: str(part.get(key, "")) for key in ("name", "training", "here")} | _times(part) for part in parts]
-    level = str(shift.get("level", ""))
-    tone = {"like": "good", "shifted": "fair", "unlike": "poor"}.get(level, "unknown")
-    overall = shift.get("overall")
-    words = "" if overall is None else f"Distance from the training data: {overall:.1f}."
-    return {"sentence": str(shift.get("sentence", "")), "overall": words, "tone": tone, "rows": rows}
-
-
-def _times(part: Mapping[str, Any]) -> dict[str, str]:
-    return {"times": f"{part['times']:.2g} ×" if "times" in part else ""}
 
 
 def trust_rows(found: Findings) -> list[tuple[str, str]]:

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from model.classifier import choose_device, describe_genes, gene_codes
+from model.counted import CountedPairs, codes_at_hand
 from model.doubt import Doubt, doubt_bytes, doubts
 from model.evaluate import versions
 from model.findings import report_path, write_findings
+from model.guard import find_shift
 from model.loadings import require_factor_genes
 from model.neighbours import require_genes
 from model.networks import FACTOR_NETWORK
@@ -39,6 +42,7 @@ from model.repeatable import one_thread
 from model.scorer import AT_ONCE
 from model.scores import read_facts, write_scores
 from model.screen import place_threshold, sample_rows, screen_facts, screen_line
+from model.shift import UNCOMPARED, shift_lines
 from model.spec import Prediction
 from model.trained import Trained
 from pipeline.cluster import smallest_memory, worker_threads
@@ -52,7 +56,7 @@ from pipeline.images import Images, counted_codes
 from pipeline.matrix import Expression
 from pipeline.memory import Portion, portion, require_scoring_memory
 from pipeline.pairs import Pairs
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Say
 from pipeline.remote import local_target
 from pipeline.spec import Compute
 from pipeline.tiles import Task, block_density, even_runs, tiles_of
@@ -154,7 +158,7 @@ def ask(run: Path, out: str | Path, options: Prediction, seed: int, *, overwrite
     Raises
     ------
     InputError
-        No trained network, or several; no prior; decoys or resamples are asked of a network that knows the genes'
+        As `model.trained.Trained.open`; no prior; decoys or resamples are asked of a network that knows the genes'
         loadings; `out` does not end in .parquet, exists and may not be replaced, or is something else than a file of
         scores; the device is not there.
     """
@@ -384,6 +388,35 @@ def _facts(origin: Origin, asked: Asked) -> dict[str, Any]:
     }
 
 
+def _compared(
+    job: Job,
+    origin: Origin,
+    rows: NDArray[np.int64],
+    images: tuple[NDArray[Any], NDArray[Any]],
+    genes: NDArray[np.integer] | None,
+    asked: Asked,
+    say: Say,
+) -> dict[str, Any]:
+    """How far a sample is from the training pairs, told before anything is spent; the facts `shift`."""
+    reference, scorer = asked.trained.reference, held_scorer(job)
+    if reference is None:
+        say(UNCOMPARED)
+        return {}
+    described = None if genes is None else job.parts.described(genes)
+    sample = CountedPairs(
+        origin.pairs.gene_a[rows], origin.pairs.gene_b[rows], *images, origin.source.array("dropout"), origin.n_cells,
+        origin.binning.scale, lambda some: None if described is None else torch.as_tensor(described(some)),
+    )  # fmt: skip
+
+    def at_random() -> CountedPairs | None:
+        codes = origin.codes if origin.images is None else codes_at_hand(origin.images)
+        return None if codes is None else CountedPairs.at_random(codes, scorer.classifier, asked.seed)
+
+    found = find_shift(reference, scorer.classifier, scorer.facts, sample, at_random, job.prior).facts()
+    say(*shift_lines(found))
+    return {"shift": found}
+
+
 def _look_at_sample(
     job: Job, origin: Origin, asked: Asked, setting: Setting
 ) -> tuple[Job, NDArray[np.float64], dict[str, Any]]:
@@ -392,7 +425,7 @@ def _look_at_sample(
     setting.progress.start("sampling pairs", rows.size)
     images, facts = origin.read(rows), dict[str, Any]()
     genes = np.stack([origin.pairs.gene_a[rows], origin.pairs.gene_b[rows]], axis=1) if job.describes else None
-    # ── SHIFT: facts["shift"] and its sentences, told before the fan-out: shift(*images, codes, scorer, …) ─────────
+    facts |= _compared(job, origin, rows, images, genes, asked, setting.say)
     fraction = asked.options.screen
     if fraction is None or fraction == 1:
         rate, kept = _seconds_a_pair(job, images, genes), 1.0

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from model import figures
+from model.shift import shift_words
 from pipeline.errors import InputError
 
 LEVEL = 0.005  # a smaller difference is called level where a run recorded no interval
@@ -188,6 +189,7 @@ def render_report(record: RunRecord) -> str:
         operating_points=operating_rows(record.metrics),
         calibration=calibration_words(record.metrics),
         direction=direction_tables(record.metrics.get("direction")),
+        shift=shift_words(record.metrics.get("shift")),
         details=detail_tables(record),
         config_text=record.config_text,
         colours={"positive": figures.POSITIVE, "negative": figures.NEGATIVE},

@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 
 from model.calibration import Taught
+from model.card import source_facts, write_card
 from model.checkpoint import read_recipe, write_config
-from model.classifier import choose_device, load_classifier, require_genes_known
+from model.classifier import PairClassifier, choose_device, load_classifier, require_genes_known
+from model.counted import CountedPairs, codes_at_hand, sample_rows
 from model.evaluate import Evaluation, evaluate, save_evaluation, store_facts
+from model.guard import find_shift
+from model.observed import Reference
+from model.reference import load_reference, make_reference, save_reference
 from model.report import write_report
+from model.shift import UNCOMPARED, shift_lines
 from model.spec import Recipe
 from model.splits import Folds, mirror_groups
-from model.train import check_recipe, fit, is_directed, make_folds
+from model.train import History, check_recipe, fit, is_directed, make_folds
 from pipeline.errors import InputError
 from pipeline.images import Images
 from pipeline.progress import Progress
@@ -58,9 +64,10 @@ def train_run(
     _prepare(run, overwrite)
     for note in folds.notes:
         say(note)
-    write_config(run / "config.toml", recipe, store_facts(images), seed)
+    write_config(run / "config.toml", recipe, store_facts(images) | {"source": source_facts(images)}, seed)
     fitted = fit(images, folds, recipe, run, seed, progress)
     taught = Taught.by(recipe.training, fitted.shown, folds.classes)
+    save_reference(run, _reference(fitted.classifier, images, folds, taught, seed))
     result = evaluate(fitted.classifier, images, folds, taught, fitted.device, seed, progress)
     extra: dict[str, Any] = {
         "split": recipe.splitting.split,
@@ -70,23 +77,44 @@ def train_run(
     }
     if folds.notes:
         extra["notes"] = list(folds.notes)
-    return _finish(run, result, extra, images, folds, seed)
+    metrics = _finish(run, result, extra, images, folds, seed)
+    write_card(run)
+    return metrics
 
 
-def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> dict[str, Any]:
+def _reference(classifier: PairClassifier, images: Images, folds: Folds, taught: Taught, seed: int) -> Reference:
+    """What the training pairs look like, and random pairs of their matrix."""
+    sample = CountedPairs.of_rows(images, sample_rows(folds.train, seed), classifier)
+    return make_reference(classifier, taught, folds.natural, sample, _at_random(images, classifier, seed), seed)
+
+
+def _at_random(images: Images, classifier: PairClassifier, seed: int) -> CountedPairs | None:
+    """Random pairs of a store's matrix; None where its codes are gone."""
+    codes = codes_at_hand(images)
+    return None if codes is None else CountedPairs.at_random(codes, classifier, seed)
+
+
+def evaluate_run(run: Path, images: Images, out: Path, progress: Progress, *, say: Say = nobody) -> dict[str, Any]:
     """Score all labelled pairs of another store with a trained run; returns what `metrics.json` holds.
 
     Thresholds and the audit's trained rows need labels of this store: half of the pairs place them, drawn by the run's
     seed, and the figures are about the other half.
 
+    Parameters
+    ----------
+    say
+        Told before anything is scored how far the pairs are from the training's.
+
     Raises
     ------
     InputError
-        The run and the store do not fit together, the store has no labels of both classes, or `run` holds repeats.
+        The run and the store do not fit together, the store has no labels of both classes, `run` holds repeats, or its
+        `reference.safetensors` is damaged or of other weights.
     """
     recipe, seed = read_recipe(run / "config.toml")
     refuse_repeats(run)
     classifier, facts = load_classifier(run)
+    reference = load_reference(run, classifier)
     if images.spec.binning.bins != facts["bins"]:
         raise InputError(
             f"{images.path} has {images.spec.binning.bins} bins and {run} was trained on {facts['bins']}; the pictures "
@@ -96,11 +124,21 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress) -> di
     folds = _halves(images, seed)
     out.mkdir(parents=True, exist_ok=True)
     write_config(out / "config.toml", recipe, store_facts(images), seed)
-    shutil.copyfile(run / "history.csv", out / "history.csv")
-    device = choose_device("auto")
-    taught = Taught.by(recipe.training, facts["shown"], facts["classes"])
-    result = evaluate(classifier.to(device), images, folds, taught, device, seed, progress)
-    return _finish(out, result, {"split": "another store", "seconds": {}}, images, folds, seed)
+    History(out / "history.csv")
+    if (run / "history.csv").exists():  # a portable model comes without
+        shutil.copyfile(run / "history.csv", out / "history.csv")
+    device, extra = choose_device("auto"), dict[str, Any](split="another store", seconds={})
+    classifier.to(device)
+    if reference is not None:
+        sample = CountedPairs.of_rows(images, sample_rows(np.union1d(folds.train, folds.test), seed), classifier)
+        found = find_shift(
+            reference, classifier, facts, sample, lambda: _at_random(images, classifier, seed), folds.natural
+        )
+        extra["shift"] = found.facts()
+    for line in shift_lines(extra.get("shift")) or [UNCOMPARED]:
+        say(line)
+    result = evaluate(classifier, images, folds, Taught.recorded(facts), device, seed, progress)
+    return _finish(out, result, extra, images, folds, seed)
 
 
 def refuse_repeats(run: Path) -> None:

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from model.calibration import Taught
-from model.checkpoint import read_recipe
 from model.classifier import PairClassifier, choose_device, load_classifier
 from model.inference import Probabilities, prepare
 
@@ -78,10 +77,8 @@ def load_scorer(run: Path, prior: float, device: str) -> Scorer:
     Raises
     ------
     InputError
-        As `model.classifier.load_classifier`, `model.checkpoint.read_recipe` and `model.classifier.choose_device`.
+        As `model.classifier.load_classifier` and `model.classifier.choose_device`.
     """
-    recipe, _ = read_recipe(run / "config.toml")
     classifier, facts = load_classifier(run)
     chosen = choose_device(device)
-    taught = Taught.by(recipe.training, facts["shown"], facts["classes"])
-    return Scorer(classifier.to(chosen).eval(), chosen, taught, prior, facts)
+    return Scorer(classifier.to(chosen).eval(), chosen, Taught.recorded(facts), prior, facts)

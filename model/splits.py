@@ -59,6 +59,11 @@ class Folds:
         """3 where the labels tell direction, else 2."""
         return 3 if (self.pairs.label == 2).any() else 2
 
+    @property
+    def natural(self) -> float:
+        """Share of positives among the training pairs."""
+        return float((self.pairs.label[self.train] > 0).mean())
+
     def content_hash(self) -> str:
         """Hex sha256 of the rows of each fold: the same if and only if the pairs are split in the same way."""
         total = hashlib.sha256()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from model.calibration import class_weights
+from model.calibration import Taught, class_weights
 from model.checkpoint import load_weights, save_weights
 from model.classifier import (
     PairClassifier,
@@ -24,6 +25,7 @@ from model.classifier import (
     surroundings,
     turned_labels,
 )
+from model.facts import NETWORK_VERSION, class_names
 from model.foldfile import given_folds
 from model.loadings import Loadings
 from model.losses import Loss, make_loss
@@ -212,8 +214,9 @@ def fit(
     stream = PairStream(images, folds.train, label, balance=balance, ratio=ratio, batch_size=batch_size, seed=seed)
     shown = stream.share_of_positives
     learner = _make_learner(images, folds, recipe, stream, shown, seed)
+    facts = _facts(learner, images, folds, Taught.by(settings, shown, folds.classes))
     watched = _some(folds.validation, seed)
-    history, best, since_best, failure = _History(run / "history.csv"), (-math.inf, -math.inf), 0, None
+    history, best, since_best, failure = History(run / "history.csv"), (-math.inf, -math.inf), 0, None
     progress.start("training", settings.epochs * stream.images_per_epoch)
     for epoch in range(settings.epochs):
         began = time.perf_counter()
@@ -224,8 +227,7 @@ def fit(
         score = _rank_of(scores)
         if epoch == 0 or score > best:
             best, since_best = score, 0
-            facts = learner.classifier.facts | {"shown": shown, "epoch": epoch}
-            save_weights(run / "model.safetensors", learner.evaluated.state_dict(), facts)
+            save_weights(run / "model.safetensors", learner.evaluated.state_dict(), facts | {"epoch": epoch})
         if not math.isfinite(train_loss):
             failure = _failure(settings, epoch)
         if since_best >= settings.patience or failure or (stop and stop(epoch, scores[-1])):
@@ -233,6 +235,19 @@ def fit(
     state, _ = load_weights(run / "model.safetensors")
     learner.classifier.load_state_dict(state)
     return Fitted(learner.classifier, learner.device, shown, time.perf_counter() - started, failure)
+
+
+def _facts(learner: Learner, images: Images, folds: Folds, taught: Taught) -> dict[str, Any]:
+    """What a prediction has to know beside the weights; see `model.facts`."""
+    return {
+        **learner.classifier.facts,
+        "network_version": NETWORK_VERSION,
+        "scale": images.spec.binning.scale,
+        "n_cells": images.spec.n_cells,
+        "class_names": class_names(folds.classes, folds.directed),
+        "natural": folds.natural,
+        **taught.facts(),
+    }
 
 
 def _failure(settings: Training, epoch: int) -> str:
@@ -340,13 +355,14 @@ def _rank_of(scores: list[float]) -> tuple[float, float]:
     return (-math.inf, -math.inf) if math.isnan(average_precision) else (round(average_precision, 6), -loss)
 
 
-class _History:
-    """`history.csv`, a row an epoch, on disk as soon as the epoch ends."""
+class History:
+    """`history.csv`, a row an epoch, on disk as soon as the epoch ends; at first without rows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.write_text(",".join(HISTORY) + "\n")
 
     def add(self, *values: float) -> None:
+        """One epoch more, its values in the order of HISTORY."""
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow(values)

@@ -1,13 +1,16 @@
-"""What a run says of itself before its network is loaded: the rule of binning, and what was usual in its training."""
+"""A trained run, checked whole before anything is spent on it; its rule of binning, and what its training knew."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import load_weights
+from model.checkpoint import read_metrics
+from model.classifier import load_classifier
+from model.facts import is_share
+from model.observed import Reference
 from model.parts import network_hash
+from model.reference import load_reference
 from model.run import refuse_repeats
 from pipeline.errors import InputError
 from pipeline.spec import Binning
@@ -26,15 +29,18 @@ class Trained:
     network
         `model.parts.network_hash`.
     facts
-        Saved with the weights.
-    metrics
-        Its figures; empty where they are gone.
+        As `model.facts.complete_facts` gives them.
+    points
+        Thresholds placed on its validation pairs, by aim; none where its figures are gone.
+    reference
+        What its training showed; None for a run from before that was kept.
     """
 
     run: Path
     network: str
     facts: dict[str, Any]
-    metrics: dict[str, Any]
+    points: dict[str, float]
+    reference: Reference | None
 
     @classmethod
     def open(cls, run: Path) -> "Trained":
@@ -43,30 +49,21 @@ class Trained:
         Raises
         ------
         InputError
-            No trained network there, or several.
+            No trained network there, or several; as `model.classifier.load_classifier` and
+            `model.reference.load_reference`; or its figures are damaged.
         """
         run = run.absolute()  # workers have other working folders
         refuse_repeats(run)
-        _, facts = load_weights(run / "model.safetensors")
+        classifier, facts = load_classifier(run)
         if not (run / "config.toml").is_file():
             raise InputError(f"{run / 'config.toml'}: no such file, and it says what the network was taught to "
                              "believe; give a folder that `pairscape train` made.")  # fmt: skip
-        return cls(run, network_hash(run), facts, _metrics(run))
+        return cls(run, network_hash(run), facts, _points(run), load_reference(run, classifier))
 
     @property
     def binning(self) -> Binning:
-        """The rule by which its images were binned: the rule travels, not the edges.
-
-        Raises
-        ------
-        InputError
-            Nothing tells the scale.
-        """
-        scale = self.facts.get("scale", self.metrics.get("store", {}).get("scale"))
-        if scale is None:
-            raise InputError(f"{self.run / 'metrics.json'} does not tell by what rule the images were binned; restore "
-                             "it, or train again.")  # fmt: skip
-        return Binning(scale, int(self.facts["bins"]))
+        """The rule by which its images were binned: the rule travels, not the edges."""
+        return Binning(self.facts["scale"], self.facts["bins"])
 
     @property
     def natural(self) -> float:
@@ -77,7 +74,7 @@ class Trained:
         InputError
             Nothing tells it.
         """
-        found = self.facts.get("natural", self.metrics.get("calibration", {}).get("natural"))
+        found = self.facts["natural"]
         if found is None:
             raise InputError(f"{self.run / 'metrics.json'} does not tell the share of edges in training; give "
                              "--prior.")  # fmt: skip
@@ -89,11 +86,12 @@ class Trained:
         Placed on validation pairs at the natural prior; at another one the same calls are made at other probabilities.
         Their precision is then another, so only the aim that has none is told.
         """
-        points = {point["aim"]: point.get("threshold") for point in self.metrics.get("operating_points", [])}
+        if self.facts["natural"] is None:  # nothing tells where they would lie at another one
+            return {}
         if prior == self.natural:
-            return {aim: float(p) for aim, p in points.items() if p is not None}
-        p = points.get(ANY_PRIOR)
-        return {} if p is None else {ANY_PRIOR: moved_probability(float(p), self.natural, prior)}
+            return dict(self.points)
+        p = self.points.get(ANY_PRIOR)
+        return {} if p is None else {ANY_PRIOR: moved_probability(p, self.natural, prior)}
 
     def record(self) -> dict[str, Any]:
         """What a file of scores says of the network."""
@@ -109,11 +107,14 @@ def moved_probability(p: float, before: float, after: float) -> float:
     return odds / (odds + (1 - p) * before * (1 - after))
 
 
-def _metrics(run: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{run / 'metrics.json'} is damaged ({error}); restore it, or train again.") from error
-    return found if isinstance(found, dict) else {}
+def _points(run: Path) -> dict[str, float]:
+    """Thresholds of the operating points that were reached, by aim."""
+    found, told = dict[str, float](), (read_metrics(run) or {}).get("operating_points", [])
+    for point in told if isinstance(told, list) else [told]:
+        aim, threshold = (point.get("aim"), point.get("threshold")) if isinstance(point, dict) else (None, None)
+        if not isinstance(aim, str) or not (threshold is None or is_share(threshold)):
+            raise InputError(f"{run / 'metrics.json'}: {point!r} is no operating point, an aim with a threshold from 0 "
+                             "to 1; restore the file, or remove it.")  # fmt: skip
+        if threshold is not None:
+            found[aim] = float(threshold)
+    return found

@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 def files(folder):
     """Content of every file; of notes and reports, which hold times and paths, only the names."""
-    loose = (".steps", "report.html", "history.csv", "metrics.json", "config.toml")
+    loose = (".steps", "report.html", "model-card.md", "history.csv", "metrics.json", "config.toml")
     return {
         str(path.relative_to(folder)): None if any(part in loose for part in path.parts) else path.read_bytes()
         for path in sorted(folder.rglob("*"))

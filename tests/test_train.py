@@ -36,7 +36,9 @@ FILES = {
     "config.toml",
     "metrics.json",
     "history.csv",
+    "model-card.md",
     "predictions.parquet",
+    "reference.safetensors",
     "model.safetensors",
     "report.html",
     "examples.npz",
@@ -464,7 +466,11 @@ def test_a_run_is_worth_as_much_on_cells_and_genes_it_never_saw(run, root, tmp_p
     assert told["test"]["auroc"] > 0.9
     assert told["split"] == "another store"
     assert told["store"]["plan_hash"] == other.spec.plan_hash
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"model.safetensors"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {
+        "model.safetensors",
+        "model-card.md",
+        "reference.safetensors",
+    }
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == told
     assert list(told["audit"]) == AUDIT
 

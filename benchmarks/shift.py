@@ -1,0 +1,102 @@
+"""How far pairs are from those a network was trained on, as the shift guard tells it, and how well they are ranked.
+
+python -m benchmarks.shift RUN IMAGES.zarr …
+
+Of each store a sample of all its pairs is compared; of the store that RUN was trained on the test pairs, and choices of
+them: a few, one gene with all others, half positives, positives only. So what a choice of candidates does stands beside
+what another matrix does.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.checkpoint import read_config, read_recipe
+from model.classifier import PairClassifier, load_classifier, score_rows
+from model.counted import CountedPairs, codes_at_hand, sample_rows
+from model.guard import find_shift
+from model.metrics import auroc
+from model.observed import Reference
+from model.reference import load_reference
+from model.sampling import Rows
+from model.train import make_folds
+from pipeline.images import Images, open_images
+
+FEW = (20, 300)  # test pairs
+EXPRESSED = {"hardly": 0.95, "middling": 0.5, "most": 0.05}  # quantile of dropout among the test genes
+
+
+def choices(run: Path, images: Images, seed: int) -> Iterator[tuple[str, Rows]]:
+    """Pairs of a store in words, with their rows: all; where the run was trained, test pairs and choices of them."""
+    if read_config(run / "config.toml")["store"]["plan_hash"] != images.spec.plan_hash:
+        yield "all pairs", np.arange(images.spec.n_pairs)
+        return
+    folds, rng = make_folds(images, *read_recipe(run / "config.toml")), np.random.default_rng(seed)
+    pairs, test = folds.pairs, folds.test
+    yield "test pairs", test
+    for n in FEW:
+        yield f"{n} test pairs", np.sort(rng.choice(test, min(n, test.size), replace=False))
+    gene = np.union1d(pairs.gene_a[test], pairs.gene_b[test])
+    by_dropout = gene[np.argsort(images.array("dropout")[gene], kind="stable")]
+    for words, quantile in EXPRESSED.items():
+        one = by_dropout[int(quantile * by_dropout.size)]
+        rows = np.flatnonzero((pairs.gene_a == one) | (pairs.gene_b == one))
+        yield f"one gene, {words} expressed, with all", rows
+    positive, negative = test[pairs.label[test] > 0], test[pairs.label[test] == 0]
+    yield "test pairs, half positive", np.union1d(positive, rng.choice(negative, positive.size, replace=False))
+    yield "test pairs, positives only", positive
+
+
+def measure(run: Path, stores: list[Path], seed: int = 1) -> list[dict[str, Any]]:
+    """What the guard says of each choice of pairs of each store.
+
+    Parameters
+    ----------
+    run
+        Trained, with its `reference.safetensors`.
+    seed
+        Of the samples.
+    """
+    classifier, facts = load_classifier(run)
+    reference = load_reference(run, classifier)
+    if reference is None:
+        raise SystemExit(f"{run} has no reference.safetensors; train it again.")
+    found = []
+    for images in map(open_images, stores):
+        for words, rows in choices(run, images, seed):
+            some = sample_rows(rows, seed)
+            row = {"images": images.path.name, "cells": images.spec.n_cells, "pairs": words, "n_pairs": int(some.size)}
+            found.append(row | _told(reference, classifier, facts, images, some, seed))
+    return found
+
+
+def _told(
+    reference: Reference, classifier: PairClassifier, facts: dict[str, Any], images: Images, rows: Rows, seed: int
+) -> dict[str, Any]:
+    """The guard's words and distances, and AUROC where the rows are labelled with both classes."""
+    codes = codes_at_hand(images)
+    shift = find_shift(
+        reference, classifier, facts, CountedPairs.of_rows(images, rows, classifier),
+        lambda: None if codes is None else CountedPairs.at_random(codes, classifier, seed), facts["natural"],
+    ).facts()  # fmt: skip
+    label = images.pairs().label
+    score = 1 - score_rows(classifier, images, rows, label, torch.device("cpu"), lambda _: None)[:, 0]
+    known = label[rows] >= 0
+    ranked = auroc(label[rows][known] > 0, score[known]) if known.any() else None
+    return {
+        "overall": round(shift["overall"], 2),
+        "random": shift["random"] and round(shift["random"]["overall"], 2),
+        "auroc": ranked and round(ranked, 3),
+        "times": {key: round(part["times"], 1) for key, part in shift["parts"].items()},
+        "sentence": shift["sentence"],
+    }
+
+
+if __name__ == "__main__":
+    run, *stores = map(Path, sys.argv[1:])
+    print(json.dumps(measure(run, stores), indent=1, ensure_ascii=False))
