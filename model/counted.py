@@ -38,7 +38,7 @@ class CountedPairs:
     n_cells, scale
         Of the codes that were counted.
     describe
-        For a network that knows more of the genes: positions in the sample to (B, 2, F). Absent: it does not.
+        For a network that `knows_genes`: positions in the sample to (B, 2, F). Absent: it does not.
     """
 
     gene_a: NDArray[np.integer[Any]]
