@@ -25,6 +25,7 @@ from model.checkpoint import write_text
 from model.classifier import PairClassifier, score_rows
 from model.direction import direction_accuracy, direction_auroc, direction_scores, forward_share
 from model.inference import prepare
+from model.loadings import store_loadings
 from model.metrics import (
     all_scores,
     best_threshold,
@@ -42,7 +43,7 @@ from pipeline.images import Images
 from pipeline.pairs import Pairs
 from pipeline.progress import Progress
 
-EXPRESSION = ("marginals_only", "pearson", "spearman", "mutual_information")  # the audit's rows that use expression
+EXPRESSION = ("marginals_only", "pearson", "spearman", "mutual_information", "factors_only")  # of the audit's rows
 PRECISION_TARGETS = (0.5, 0.9)
 EXAMPLES = 6  # pairs of each kind drawn in the report
 MEAN_IMAGES = 2000  # pairs of each class in its mean image, at most
@@ -106,8 +107,8 @@ def evaluate(
     raw = score(test)
     classes = taught.corrected(raw, natural)
     probability = _positive(classes)
-    audit, audit_scores = _audit(images, folds, seed, progress)
-    baselines = {name: audit_scores[name] for name in EXPRESSION}
+    audit, audit_scores = _audit(images, folds, seed, progress, factors=classifier.needs_loadings)
+    baselines = {name: audit_scores[name] for name in EXPRESSION if name in audit_scores}
     genes = pairs.gene_a[test], pairs.gene_b[test]
     metrics = (
         _sizes(folds)
@@ -176,9 +177,12 @@ def _direction(
 
 
 def _audit(
-    images: Images, folds: Folds, seed: int, progress: Progress
+    images: Images, folds: Folds, seed: int, progress: Progress, *, factors: bool
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, NDArray[np.floating]]]:
-    """Figures of each baseline on the test rows, its threshold placed on validation rows; and its test scores."""
+    """Figures of each baseline on the test rows, its threshold placed on validation rows; and its test scores.
+
+    With `factors` also of the correlation through the factors, for a network that is told it.
+    """
     pairs, test = folds.pairs, folds.test
     watched = folds.validation
     if watched.size > THRESHOLD_ROWS:
@@ -192,6 +196,8 @@ def _audit(
     scores["marginals_only"] = marginals_only(images, pairs, folds.train, rows, folds.directed, seed)
     progress.advance(1)
     scores |= heatmap_statistics(images, pairs, rows)
+    if factors:
+        scores["factors_only"] = store_loadings(images).correlation(rows).astype(np.float64)
     progress.advance(1)
     of_watched, of_test = np.searchsorted(rows, watched), np.searchsorted(rows, test)
     figures = {}

@@ -28,7 +28,7 @@ DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f
 
 # Okabe and Ito's colours, told apart by readers of every kind of colour vision
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
-GREEN, PURPLE, SKY, AMBER = "#009e73", "#b8578f", "#3a9bdc", "#d99000"
+GREEN, PURPLE, SKY, AMBER, BROWN = "#009e73", "#b8578f", "#3a9bdc", "#d99000", "#8c613c"
 
 # column of predictions.parquet: name in words, colour, dashes
 SCORERS: dict[str, tuple[str, str, Any]] = {
@@ -37,6 +37,7 @@ SCORERS: dict[str, tuple[str, str, Any]] = {
     "pearson": ("|Pearson|", SKY, "-"),
     "mutual_information": ("mutual information", PURPLE, "-"),
     "marginals_only": ("marginals only", AMBER, "--"),
+    "factors_only": ("factors only", BROWN, "--"),
     "labels_only": ("labels only", MUTED, "-."),
     "labels_only_regulator": ("regulator's labels", MUTED, ":"),
     "labels_only_target": ("target's labels", MUTED, (0, (6, 2))),

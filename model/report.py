@@ -26,7 +26,7 @@ from pipeline.errors import InputError
 
 LEVEL = 0.005  # a smaller difference is called level where a run recorded no interval
 PAIRS_PER_GROUP = 6
-EXPRESSION_BASELINES = ("spearman", "pearson", "mutual_information", "marginals_only")
+EXPRESSION_BASELINES = ("spearman", "pearson", "mutual_information", "marginals_only", "factors_only")
 
 # what the decoders of the five formats raise; JSON, TOML, CSV and Parquet errors are kinds of ValueError
 UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -49,6 +49,7 @@ SCORER_WORDS = {
     "spearman": "Absolute rank correlation of the two genes.",
     "pearson": "Absolute linear correlation of the two genes.",
     "mutual_information": "Mutual information of the joint counts, from the heatmap itself.",
+    "factors_only": "Correlation through what all genes share, which the network was told: nothing is learned.",
     "marginals_only": "Mean, variance and dropout of each gene alone: nothing about the pair.",
     "labels_only": "How often each gene is positive in the training labels: no expression at all.",
     "labels_only_regulator": "How often the regulator is positive in the training labels, the target left out.",

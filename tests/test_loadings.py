@@ -1,9 +1,11 @@
 """Loadings are those of the images' cells, noise has none, and a network that is told them needs no more than codes."""
 
+import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from model_fixtures import gene_names, make_store, module_expression, module_pairs, small_store, write_pairs
@@ -212,9 +214,20 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
     other = make_store(tmp_path / "other", expression, PairSource(pairs=pairs), Binning("rank", 16))
     evaluate_run(tmp_path / "run", other, tmp_path / "out", Silent())
     assert set(loadings._kept) == {other.spec.plan_hash}
+    assert_audited(other, tmp_path / "out")
     classifier, _ = load_classifier(tmp_path / "run")
     assert classifier.needs_loadings
     assert not classifier.needs_neighbours
+
+
+def assert_audited(images, out):
+    """What the network was told stands beside its score, as a score of its own."""
+    told, gene = pd.read_parquet(out / "predictions.parquet"), images.array("gene").tolist()
+    place = [[gene.index(name) for name in told[side]] for side in ("gene_a", "gene_b")]
+    a, b = (store_loadings(images).gene[genes, :FACTORS] for genes in place)
+    np.testing.assert_allclose(told["factors_only"], np.abs((a * b).sum(1)), atol=1e-6)
+    assert set(json.loads((out / "metrics.json").read_text())["audit"]) >= {"factors_only", "spearman"}
+    assert "Factors only" in (out / "report.html").read_text()
 
 
 def test_another_store_without_codes_is_refused_before_anything_is_written(images, tmp_path, refuses):
