@@ -10,6 +10,7 @@ import jinja2
 
 from model.checkpoint import load_weights, read_config, read_metrics, write_text
 from model.facts import complete_facts
+from model.networks import FACTOR_NETWORK
 from model.report import (
     audit_rows,
     calibration_words,
@@ -31,6 +32,11 @@ SCALES = {
     "range": "from the gene's minimum to its maximum, bins of equal width",
     "quantile": "from 0 to the gene's 99.9th percentile of expressed cells, bins of equal width",
     "rank": "bins of as equal a number of expressed cells as ties allow",
+}
+
+BESIDE = {  # network: what it is given of the genes beside the images of their pair, from the codes of the same cells
+    "deepdrim": "images of each gene with itself and with its ten nearest neighbours",
+    FACTOR_NETWORK: "how the two genes are correlated through the factors that all genes share (`factors_only` below)",
 }
 
 
@@ -116,9 +122,11 @@ def _about(facts: Mapping[str, Any], parameters: int) -> list[tuple[str, str]]:
     steps += [f"smoothed by {drawn.sigma:g} bins"] if drawn.sigma else []
     steps += ["cells without both genes left out"] if drawn.drop_both_zero else []
     mirror = "averaged over (a, b) and (b, a)" if facts["mirror"] else "of (a, b) as given: the order matters"
+    beside = BESIDE.get(facts["network"])
     return [
         ("network", f"`{facts['network']}`, version {facts['network_version']}, {parameters:,} numbers"),
         ("images", f"joint counts of two genes over all cells, {bins} × {bins} bins"),
+        *([("beside the images", beside)] if beside else []),
         ("rule of binning", f"`{facts['scale']}`: {SCALES[facts['scale']]}; applied to each matrix anew"),
         ("rendering", ", ".join(steps)),
         ("scores", f"probability of any class but none, {mirror}"),

@@ -218,6 +218,7 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
     classifier, _ = load_classifier(tmp_path / "run")
     assert classifier.needs_loadings
     assert not classifier.needs_neighbours
+    assert "beside the images: how the two genes are correlated" in (tmp_path / "run/model-card.md").read_text()
 
 
 def assert_audited(images, out):
