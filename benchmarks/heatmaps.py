@@ -1,6 +1,7 @@
 """A whole heatmap job on a simulated atlas, beside the work that no job can do without: counting and compressing.
 
-python -m benchmarks.heatmaps [--cells N] [--genes G] [--density D] [--pairs P] [--memory-limit 3GB] [--folder DIR]
+python -m benchmarks.heatmaps [--cells N] [--genes G] [--density D] [--pairs P] [--memory-limit 3GB] [--rounds N]
+[--folder DIR]
 
 Simulates and encodes the atlas once (kept in the folder), then runs `pairscape heatmaps` on two local workers with the
 codes cached, and prints JSON: wall time of the whole command, and of the job from a cluster that stands to the last
@@ -172,10 +173,11 @@ def main() -> None:
     parser.add_argument("--density", type=float, default=0.13)
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--memory-limit", default="3GB")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path)
     a = parser.parse_args()
     with folder_of(a.folder) as folder:
-        print(json.dumps(measure(folder, a.cells, a.genes, a.density, a.pairs, a.memory_limit)))
+        print(json.dumps(measure(folder, a.cells, a.genes, a.density, a.pairs, a.memory_limit, a.rounds)))
 
 
 if __name__ == "__main__":
