@@ -367,9 +367,10 @@ def finish(images: Counts, rows_a: Index, rows_b: Index, a: Margins, b: Margins,
 
 @numba.njit(nogil=True, cache=True)
 def _finish(images, rows_a, rows_b, counts_a, zero_a, counts_b, zero_b, n_cells, both_zero):  # type: ignore[no-untyped-def]
-    """All of it in uint32, which the machine adds eight at a time: returns the first image for which that was wrong.
+    """In uint32, which the machine adds eight at a time: returns the first image for which that was wrong, or -1.
 
     An image then sums to `n_cells` modulo 2**32 whatever was counted; it does so exactly if no difference is negative.
+    One of gene a that is, about 2**32, takes `neither` below 0 with it.
     """
     bins = images.shape[1]
     only_a = np.empty(bins, np.uint32)
@@ -377,21 +378,20 @@ def _finish(images, rows_a, rows_b, counts_a, zero_a, counts_b, zero_b, n_cells,
         image, za, zb = images[p], zero_a[rows_a[p]], zero_b[rows_b[p]]
         margin_a, margin_b = counts_a[rows_a[p]], counts_b[rows_b[p]]
         only_a[:] = margin_a
-        neither, overdrawn = n_cells, False
+        neither, overdrawn = np.int64(n_cells), False
         for kb in range(bins):
             row, together = image[kb], np.uint32(0)
             for ka in range(bins):
                 together += row[ka]
                 only_a[ka] -= row[ka]
-            neither -= margin_b[kb]
+            neither -= np.int64(margin_b[kb])
             overdrawn |= together > margin_b[kb]
             row[za] += margin_b[kb] - together
         for ka in range(bins):
-            neither -= only_a[ka]
-            overdrawn |= only_a[ka] > margin_a[ka]
+            neither -= np.int64(only_a[ka])
             image[zb, ka] += only_a[ka]
-        image[zb, za] += neither
-        both_zero[p] = neither
-        if overdrawn or neither > n_cells:  # below 0, so around 2**32
+        image[zb, za] += np.uint32(neither)
+        both_zero[p] = np.uint32(neither)
+        if overdrawn or neither < 0:
             return p
     return -1

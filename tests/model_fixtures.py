@@ -3,8 +3,10 @@
 The stores are made once a session: tests read them, and copy them before they change anything.
 """
 
+import shutil
 import sys
 import warnings
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -133,6 +135,14 @@ def sharded_store(root: Path) -> Images:
     expression, module = module_expression(120, 12, 8, seed=1)
     pairs = module_pairs(folder / "pairs.csv", module)
     return make_store(folder, expression, PairSource(pairs=pairs), Binning("max", 64))
+
+
+def moved_store(images: Images, folder: Path) -> Images:
+    """A copy of a store with its codes in another folder; the path it knows them by is gone."""
+    shutil.copytree(images.path.parent, folder)
+    return replace(
+        open_images(folder / "images.zarr"), spec=replace(images.spec, codes=str(folder / "away/codes.zarr"))
+    )
 
 
 @lru_cache

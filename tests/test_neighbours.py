@@ -6,7 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from model_fixtures import gene_names, make_store, module_expression, module_pairs, small_store, write_pairs
+from model_fixtures import (
+    gene_names,
+    make_store,
+    module_expression,
+    module_pairs,
+    moved_store,
+    small_store,
+    write_pairs,
+)
 from reference import joint_counts
 
 from model import neighbours
@@ -17,7 +25,6 @@ from model.neighbours import codes_of, nearest_genes, neighbourhoods
 from model.run import evaluate_run, train_run
 from model.spec import Recipe, Rendering, Splitting, Training
 from model.train import fit, make_folds
-from pipeline.images import open_images
 from pipeline.matrix import open_expression
 from pipeline.progress import Silent
 from pipeline.replicate import split_cells
@@ -109,20 +116,13 @@ def test_under_replicate_labels_the_label_half_is_never_seen(tmp_path):
 # ---------------------------------------------------------------- codes that are gone
 
 
-def copied(images, folder):
-    shutil.copytree(images.path.parent, folder)
-    return replace(
-        open_images(folder / "images.zarr"), spec=replace(images.spec, codes=str(folder / "away/codes.zarr"))
-    )
-
-
 def test_a_store_that_was_moved_with_its_codes_finds_them(images, tmp_path):
-    assert codes_of(copied(images, tmp_path / "moved")).path == str(tmp_path / "moved/codes.zarr")
+    assert codes_of(moved_store(images, tmp_path / "moved")).path == str(tmp_path / "moved/codes.zarr")
 
 
 @pytest.mark.parametrize("kind", ["gone", "others"])
 def test_lost_codes_are_told_before_anything_is_written(images, tmp_path, refuses, monkeypatch, kind):
-    store = copied(images, tmp_path / "moved")
+    store = moved_store(images, tmp_path / "moved")
     monkeypatch.setattr(neighbours, "_kept", {})
     if kind == "gone":
         shutil.rmtree(tmp_path / "moved/codes.zarr")
@@ -208,7 +208,7 @@ def test_another_store_without_codes_is_refused_before_anything_is_written(image
     (tmp_path / "run").mkdir()
     fit(images, make_folds(images, DEEPDRIM, 0), DEEPDRIM, tmp_path / "run", 0, Silent())
     write_config(tmp_path / "run/config.toml", DEEPDRIM, {}, 0)
-    store = copied(images, tmp_path / "moved")
+    store = moved_store(images, tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved/codes.zarr")
     with refuses("no longer holds the codes"):
         evaluate_run(tmp_path / "run", store, tmp_path / "out", Silent())
