@@ -14,9 +14,9 @@ from typing import Any
 
 import pairscape
 from benchmarks.networks import Size, measure
-from model.networks import NETWORKS
-from model.spec import Training
-from pipeline.images import Images, open_images
+from pairscape.model.networks.published import NETWORKS
+from pairscape.model.options import Training
+from pairscape.pipeline.heatmaps.images import Images, open_images
 
 COLUMNS = ("balanced_accuracy", "auroc", "average_precision")
 

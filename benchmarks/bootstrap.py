@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from model.bootstrap import against_baseline
+from pairscape.model.evaluation.bootstrap import against_baseline
 
 
 def measure(rows: int, genes: int, resamples: int) -> dict[str, Any]:

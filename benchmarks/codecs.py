@@ -3,7 +3,7 @@
 python -m benchmarks.codecs
 
 Prints a line for each codec and kind of cells: microseconds and bytes per image, medians of rounds that take turns, one
-thread. Then what the allocator costs: compressing as Dask starts its workers, and with `pipeline.malloc`.
+thread. Then what the allocator costs: compressing as Dask starts its workers, and with `pipeline.compute.allocator`.
 """
 
 import subprocess
@@ -14,15 +14,15 @@ import numpy as np
 from numcodecs import Blosc, blosc
 
 from benchmarks.kernel import BINS, GENES_A, GENES_B, dense_codes, medians, simulate
-from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
-from pipeline.spec import CHUNK_PAIRS
+from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
+from pairscape.pipeline.options import CHUNK_PAIRS
 
 SHUFFLES = {"byte shuffle": Blosc.SHUFFLE, "bit shuffle": Blosc.BITSHUFFLE}
 ALLOCATOR = """
 import sys, time
 import numpy as np
-from pipeline.images import CODEC
-from pipeline.malloc import keep_freed_memory
+from pairscape.pipeline.heatmaps.images import CODEC
+from pairscape.pipeline.compute.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 chunk = np.random.default_rng(0).poisson(0.1, (256, 32, 32)).astype(np.uint32)

@@ -22,14 +22,14 @@ from unittest.mock import patch
 import numpy as np
 
 import pairscape
-from pipeline import spec
-from pipeline.errors import InputError, JobError
-from pipeline.images import open_images
-from pipeline.progress import Silent
-from pipeline.reading import read_images
-from pipeline.repair import repair_store
-from pipeline.spec import Atlas, Binning, Compute, PairSource
-from pipeline.verify import verify_store
+from pairscape.pipeline import options
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.heatmaps.read import read_images
+from pairscape.pipeline.heatmaps.repair import repair_store
+from pairscape.pipeline.heatmaps.verify import verify_store
+from pairscape.pipeline.options import Atlas, Binning, Compute, PairSource
 
 HERE = Compute("synchronous")
 SHARD_PAIRS = 256  # of a small store, so that it has many shards
@@ -40,7 +40,7 @@ Random = np.random.Generator
 @contextmanager
 def small_shards() -> Iterator[None]:
     """Stores of small shards, in this process."""
-    with patch.object(spec, "SHARD_PAIRS", SHARD_PAIRS):
+    with patch.object(options, "SHARD_PAIRS", SHARD_PAIRS):
         yield
 
 

@@ -23,20 +23,27 @@ import numpy as np
 
 import pairscape
 from benchmarks.heatmaps import folder_of
-from model.association import dependence, spearman
-from model.decoys import LEVELS, Score, decoy_scores, estimate_discovery, sample_candidates, save_strata
-from model.discovery import q_values
-from model.parts import PART_PAIRS, Job, Parts, load_score
-from model.trained import Trained
-from pipeline.codes import Codes
-from pipeline.count import count_pairs
-from pipeline.encode import encode_matrix
-from pipeline.heatmaps import resolve_request
-from pipeline.matrix import open_expression
-from pipeline.memory import Portion, portion
-from pipeline.pairs import Pairs
-from pipeline.progress import Silent
-from pipeline.spec import Binning, PairSource, Planting
+from pairscape.model.evaluation.association import dependence, spearman
+from pairscape.model.prediction.decoys import (
+    LEVELS,
+    Score,
+    decoy_scores,
+    estimate_discovery,
+    sample_candidates,
+    save_strata,
+)
+from pairscape.model.prediction.fdr import q_values
+from pairscape.model.prediction.parts import PART_PAIRS, Job, Parts, load_score
+from pairscape.model.prediction.trained import Trained
+from pairscape.pipeline.codes.encode import encode_matrix
+from pairscape.pipeline.codes.store import Codes
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.count import count_pairs
+from pairscape.pipeline.heatmaps.job import resolve_request
+from pairscape.pipeline.heatmaps.memory import Portion, portion
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, PairSource, Planting
 
 KINDS = "linear,saturating,threshold,u-shaped,exclusive,simpson"
 ALL_LEVELS = (*LEVELS, 0.2)

@@ -26,12 +26,12 @@ import zarr
 from anndata.io import write_elem
 from zarr.codecs import BloscCodec
 
-from pipeline.cluster import open_client, smallest_memory
-from pipeline.encode import encode_matrix
-from pipeline.fanout import Usage
-from pipeline.matrix import open_expression
-from pipeline.progress import Silent
-from pipeline.spec import Binning, BinningRule, Compute
+from pairscape.pipeline.codes.encode import encode_matrix
+from pairscape.pipeline.compute.clusters import open_client, smallest_memory
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, BinningRule, Compute
 
 MADE_CELLS = 8192  # cells drawn at a time
 CHUNK_VALUES, SHARD_VALUES = 2**16, 2**24  # as `pairscape ingest` lays a matrix out
@@ -180,7 +180,7 @@ def run_ours(store: Path, target: Path, scale: BinningRule) -> dict[str, float]:
     """Seconds and peak memory per worker of our route; the cluster runs already, as in a job of many steps."""
     usage, compute = Usage(), Compute("local", workers=WORKERS, memory_limit=MEMORY_LIMIT)
     with open_client(compute) as client:
-        client.run(importlib.import_module, "pipeline.encode")
+        client.run(importlib.import_module, "pairscape.pipeline.codes.encode")
         start, before = time.perf_counter(), cpu_seconds(client)
         expression = open_expression(store)
         options: dict[str, Any] = {"usage": usage, "memory": smallest_memory(client, compute)}

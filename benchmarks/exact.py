@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.codes import open_codes
-from pipeline.images import open_images
-from pipeline.matrix import open_expression
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.matrix.expression import open_expression
 
 
 def compare(folder: Path) -> dict[str, int]:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.heatmaps import folder_of
-from model.scores import ALWAYS, write_scores
+from pairscape.model.edges.scores import ALWAYS, write_scores
 
 ROWS_AT_ONCE = 2**20
 BEST = 100_000
@@ -27,8 +27,8 @@ FORMATS = ("all.tsv", "all.parquet", "best.tsv", "best.h5ad", "best.graphml")
 ONE = """
 import json, sys, time
 from pathlib import Path
-from model.export import export_scores
-from model.wanted import Wanted
+from pairscape.model.edges.export import export_scores
+from pairscape.model.wanted import Wanted
 def peak():  # of this process: rusage would begin with what the parent had when it forked
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1e3

@@ -1,10 +1,12 @@
-"""One golden store of each kind from the demo's cells, and the hash of every file of it: what a change of code must not change.
+"""One golden store of each kind from the demo's cells, and the hash of every file of it: what a change of code must not
+change.
 
     python -m benchmarks.golden FOLDER                          # makes the stores, writes FOLDER/hashes.json
     python -m benchmarks.golden FOLDER --against OLD.json       # and tells what differs from an earlier run
 
-Both runs must have the same FOLDER, since stores tell where their matrix lies. Commands run as a user types them, in the
-checkout that is the current folder. Floats of a trained run repeat on the same machine only; the stores' bytes repeat on all.
+Both runs must have the same FOLDER, since stores tell where their matrix lies. Commands run as a user types them, in
+the checkout that is the current folder. Floats of a trained run repeat on the same machine only; the stores' bytes
+repeat on all.
 """
 
 import argparse
@@ -34,7 +36,8 @@ JOBS = [
     "heatmaps {out}/planted.zarr {out}/planted-images.zarr --pairs {out}/planted.tsv --scale rank --quiet",
     "train {out}/planted-images.zarr {out}/planted-run --network cnnc --epochs 1 --quiet",
     "evaluate {out}/demo/run {out}/planted-images.zarr --out {out}/on-planted --quiet",
-    "predict {out}/demo/run {out}/demo/expression.zarr {out}/scores.parquet --pairs {out}/planted.tsv --q-values --quiet",
+    "predict {out}/demo/run {out}/demo/expression.zarr {out}/scores.parquet --pairs {out}/planted.tsv "
+    "--q-values --quiet",
 ]
 
 

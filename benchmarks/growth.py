@@ -29,8 +29,8 @@ from scipy.optimize import curve_fit
 
 from benchmarks.heatmaps import folder_of, prepare, run_job
 from benchmarks.kernel import BINS, GENES_A, GENES_B, PAIRS, dense_codes, floor, medians, simulate
-from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
-from pipeline.spec import Compute
+from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
+from pairscape.pipeline.options import Compute
 
 CELLS, SCALES, JOB_PAIRS = (
     (25_000, 50_000, 100_000, 200_000, 400_000),

@@ -26,17 +26,17 @@ import numpy as np
 import xarray
 
 import pairscape
-from pipeline import count
-from pipeline.cluster import open_client
-from pipeline.codes import open_codes
-from pipeline.heatmaps import make_heatmaps, resolve_request
-from pipeline.images import CODEC, Images, open_images
-from pipeline.malloc import keep_freed_memory
-from pipeline.matrix import open_expression
-from pipeline.memory import portion
-from pipeline.progress import Silent
-from pipeline.spec import CHUNK_PAIRS, Atlas, Binning, Compute, PairSource
-from pipeline.tiles import tiles_of
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.compute.allocator import keep_freed_memory
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.heatmaps import count
+from pairscape.pipeline.heatmaps.images import CODEC, Images, open_images
+from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+from pairscape.pipeline.heatmaps.memory import portion
+from pairscape.pipeline.heatmaps.tiles import tiles_of
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import CHUNK_PAIRS, Atlas, Binning, Compute, PairSource
 
 SAMPLE_SHARDS, CHECKED = 8, 200
 

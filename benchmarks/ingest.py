@@ -25,11 +25,11 @@ import numpy as np
 import pandas as pd
 from anndata.io import write_elem
 
-from pipeline.expression import CHUNK_ENTRIES, SHARD_ENTRIES
-from pipeline.fanout import Usage
-from pipeline.ingest import ingest
-from pipeline.spec import Atlas, Compute
-from pipeline.synthetic import bursts_per_cell, cell_counts, entries_per_cell
+from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.datasets.synthetic import bursts_per_cell, cell_counts, entries_per_cell
+from pairscape.pipeline.matrix.ingest import ingest
+from pairscape.pipeline.matrix.store import CHUNK_ENTRIES, SHARD_ENTRIES
+from pairscape.pipeline.options import Atlas, Compute
 
 MADE_CELLS = 8192  # cells drawn at a time
 WORKERS = 2

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from pipeline.binning import bin_edges, encode, gene_statistics
-from pipeline.histogram import GeneBlock, GeneCells, Margins, finish
-from pipeline.spec import Binning
+from pairscape.pipeline.codes.binning import bin_edges, encode, gene_statistics
+from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
+from pairscape.pipeline.options import Binning
 
 BINS, GENES_A, GENES_B, ROUNDS = 32, 64, 256, 7
 PAIRS = GENES_A * GENES_B

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.classifier import PairClassifier, choose_device
-from model.deepdrim import GENE_FEATURES, IMAGES_PER_GENE
-from model.factors import GENE_LOADINGS
-from model.losses import cross_entropy
-from model.networks import NETWORKS
-from model.optimize import choose_precision, compiled, make_optimizer
-from model.spec import Rendering, Training
+from pairscape.model.networks.classifier import PairClassifier, choose_device
+from pairscape.model.networks.deepdrim import GENE_FEATURES, IMAGES_PER_GENE
+from pairscape.model.networks.pairnet import GENE_LOADINGS
+from pairscape.model.networks.published import NETWORKS
+from pairscape.model.options import Rendering, Training
+from pairscape.model.training.losses import cross_entropy
+from pairscape.model.training.optimize import choose_precision, compiled, make_optimizer
 
 CELLS = 1000
 

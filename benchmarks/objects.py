@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pairscape
-from pipeline.cluster import open_client
-from pipeline.heatmaps import make_heatmaps, resolve_request
-from pipeline.matrix import open_expression
-from pipeline.progress import Silent
-from pipeline.remote import located, small_files, writable
-from pipeline.spec import Atlas, Binning, Compute, PairSource
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Atlas, Binning, Compute, PairSource
+from pairscape.pipeline.storage.paths import located, small_files, writable
 
 
 def timed_job(expression: Path, target: Path, compute: Compute) -> dict[str, float]:

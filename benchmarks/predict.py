@@ -23,17 +23,17 @@ import torch
 
 from benchmarks.heatmaps import folder_of, prepare
 from benchmarks.scoring import classifier_of, plain
-from model.checkpoint import save_weights, write_config
-from model.predict import Outcome, Setting, ask, predict_matrix
-from model.scores import read_scores
-from model.spec import Prediction, Recipe
-from pipeline.cluster import open_client
-from pipeline.codes import open_codes
-from pipeline.count import count_pairs
-from pipeline.fanout import peak_memory
-from pipeline.heatmaps import resolve_request
-from pipeline.matrix import open_expression
-from pipeline.spec import Binning, Compute, PairSource
+from pairscape.model.edges.scores import read_scores
+from pairscape.model.networks.weights import save_weights, write_config
+from pairscape.model.options import Prediction, Recipe
+from pairscape.model.prediction.predict import Outcome, Setting, ask, predict_matrix
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.tasks import peak_memory
+from pairscape.pipeline.heatmaps.count import count_pairs
+from pairscape.pipeline.heatmaps.job import resolve_request
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, Compute, PairSource
 
 BINS, SHOWN, NATURAL = 32, 0.25, 0.02
 TOLD_AT = 0.05  # of the pairs, from which the time left should be right

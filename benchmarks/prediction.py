@@ -19,19 +19,19 @@ import numpy as np
 
 import pairscape
 from benchmarks.heatmaps import folder_of, prepare
-from pipeline.cluster import open_client, smallest_memory
-from pipeline.codes import open_codes
-from pipeline.cost import Rates
-from pipeline.count import Spent, count_task, held_reader
-from pipeline.encode import encode_matrix
-from pipeline.fanout import Usage, run_tasks
-from pipeline.heatmaps import plan_count, resolve_request
-from pipeline.images import create_images
-from pipeline.matrix import open_expression
-from pipeline.memory import Portion
-from pipeline.progress import Silent
-from pipeline.spec import Binning, Compute, ImageSpec
-from pipeline.tiles import Task, tiles_of
+from pairscape.pipeline.codes.encode import encode_matrix
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.compute.clusters import open_client, smallest_memory
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.tasks import Usage, run_tasks
+from pairscape.pipeline.heatmaps.cost import Rates
+from pairscape.pipeline.heatmaps.count import Spent, count_task, held_reader
+from pairscape.pipeline.heatmaps.images import create_images
+from pairscape.pipeline.heatmaps.job import plan_count, resolve_request
+from pairscape.pipeline.heatmaps.memory import Portion
+from pairscape.pipeline.heatmaps.tiles import Task, tiles_of
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, Compute, ImageSpec
 
 RUN_SHARDS, WORKERS, MEMORY_LIMIT = 9, 2, "3GB"
 

@@ -4,9 +4,9 @@ python -m benchmarks.scheduler [--workers 1000] [--seconds 240]
 
 A scheduler in a process of its own and a thousand worker threads in another, 50 to a Dask worker (a thousand Dask
 workers in one process keep its core busy with their heartbeats alone). The tasks are those that
-`pipeline.tiles.task_runs` makes of shards whose work would keep every worker busy for so many seconds; each sleeps as
-long as it was planned, give or take a fifth, as no two machines are alike. Prints JSON: tasks, their length, wall time,
-and how much longer it took than the sleep alone.
+`pipeline.heatmaps.tiles.task_runs` makes of shards whose work would keep every worker busy for so many seconds; each
+sleeps as long as it was planned, give or take a fifth, as no two machines are alike. Prints JSON: tasks, their length,
+wall time, and how much longer it took than the sleep alone.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from distributed import Client, Scheduler, Worker
 
-from pipeline.fanout import run_tasks
-from pipeline.tiles import task_runs
+from pairscape.pipeline.compute.tasks import run_tasks
+from pairscape.pipeline.heatmaps.tiles import task_runs
 
 THREADS = 50
 SHARD_SECONDS = 0.5  # a shard of a million-cell atlas

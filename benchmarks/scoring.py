@@ -26,14 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.networks import random_counts
-from model import inference
-from model.calibration import Taught
-from model.classifier import PairClassifier
-from model.repeatable import one_thread
-from model.scorer import Scorer
-from model.spec import Rendering
-from model.winograd import WinogradConv
-from pipeline.malloc import keep_freed_memory
+from pairscape.model.networks import fast
+from pairscape.model.networks.classifier import PairClassifier
+from pairscape.model.networks.device import one_thread
+from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.winograd import WinogradConv
+from pairscape.model.options import Rendering
+from pairscape.model.prediction.scorer import Scorer
+from pairscape.pipeline.compute.allocator import keep_freed_memory
 
 PLAIN_BATCH, SMALL_BATCH = 256, 32
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ def looped(predict: Predict, counts: Tensor, batch: int) -> Callable[[], Tensor]
 def prepared(classifier: PairClassifier, winograd: bool = True) -> Predict:
     """What the scorer runs, or the same with the library's own convolutions only."""
     with mock.patch.object(WinogradConv, "suits", WinogradConv.suits if winograd else lambda conv: False):
-        ready = inference.prepare(classifier, CPU)
+        ready = fast.prepare(classifier, CPU)
     return lambda counts: ready(counts, torch.zeros(len(counts), dtype=torch.int32))
 
 

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.checkpoint import read_config, read_recipe
-from model.classifier import PairClassifier, load_classifier, score_rows
-from model.counted import CountedPairs, codes_at_hand, sample_rows
-from model.guard import find_shift
-from model.metrics import auroc
-from model.observed import Reference
-from model.reference import load_reference
-from model.sampling import Rows
-from model.train import make_folds
-from pipeline.images import Images, open_images
+from pairscape.model.batches.order import Rows
+from pairscape.model.evaluation.guard import find_shift
+from pairscape.model.evaluation.metrics import auroc
+from pairscape.model.evaluation.observed import Reference
+from pairscape.model.evaluation.reference import load_reference
+from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand, sample_rows
+from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
+from pairscape.model.networks.weights import read_config, read_recipe
+from pairscape.model.training.train import make_folds
+from pairscape.pipeline.heatmaps.images import Images, open_images
 
 FEW = (20, 300)  # test pairs
 EXPRESSED = {"hardly": 0.95, "middling": 0.5, "most": 0.05}  # quantile of dropout among the test genes

@@ -20,22 +20,22 @@ import numpy as np
 import torch
 
 from benchmarks.heatmaps import folder_of, prepare
-from model.classifier import PairClassifier
-from model.decoys import RUN_PAIRS, Score, decoy_scores, sample_candidates, save_strata
-from model.repeatable import one_thread, seed_everything
-from model.spec import Rendering
-from model.stability import Resampling, resample_best
-from pipeline.codes import open_codes
-from pipeline.count import GeneReader, count_pairs, warm_up
-from pipeline.encode import encode_matrix
-from pipeline.heatmaps import resolve_request
-from pipeline.matrix import open_expression
-from pipeline.memory import portion
-from pipeline.pairs import Pairs
-from pipeline.pairwise import runs_of
-from pipeline.progress import Silent
-from pipeline.redealt import count_decoys
-from pipeline.spec import Binning
+from pairscape.model.networks.classifier import PairClassifier
+from pairscape.model.networks.device import one_thread, seed_everything
+from pairscape.model.options import Rendering
+from pairscape.model.prediction.decoys import RUN_PAIRS, Score, decoy_scores, sample_candidates, save_strata
+from pairscape.model.prediction.stability import Resampling, resample_best
+from pairscape.pipeline.codes.encode import encode_matrix
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.count import GeneReader, count_pairs, warm_up
+from pairscape.pipeline.heatmaps.job import resolve_request
+from pairscape.pipeline.heatmaps.memory import portion
+from pairscape.pipeline.heatmaps.pairwise import runs_of
+from pairscape.pipeline.heatmaps.redealt import count_decoys
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning
 
 AT_ONCE, BATCH = 4096, 256
 

@@ -23,15 +23,15 @@ import torch
 import zarr
 from torch.nn.functional import cross_entropy
 
-from model.blocks import BlockReader, HeldWindow
-from model.classifier import PairClassifier, choose_device
-from model.sampling import Window, epoch_windows, images_shown
-from model.spec import Balance, Rendering
-from model.stream import Batch, PairStream
-from pipeline.fanout import peak_memory
-from pipeline.images import Images, open_images, stored_array
-from pipeline.reading import read_images
-from pipeline.spec import Binning, ImageSpec
+from pairscape.model.batches.blocks import BlockReader, HeldWindow
+from pairscape.model.batches.order import Window, epoch_windows, images_shown
+from pairscape.model.batches.stream import Batch, PairStream
+from pairscape.model.networks.classifier import PairClassifier, choose_device
+from pairscape.model.options import Balance, Rendering
+from pairscape.pipeline.compute.tasks import peak_memory
+from pairscape.pipeline.heatmaps.images import Images, open_images, stored_array
+from pairscape.pipeline.heatmaps.read import read_images
+from pairscape.pipeline.options import Binning, ImageSpec
 
 BATCH, RATIO, SINGLE, PARTS = 250, 9.0, 200, 64
 BALANCES: tuple[Balance, ...] = ("down", "over", "natural")
@@ -106,7 +106,7 @@ def from_memory(batches: list[Batch], epoch_batches: int) -> Iterator[Batch]:
 
 
 def train_on(batches: Iterable[Batch], learner: tuple[PairClassifier, torch.optim.Optimizer]) -> dict[str, float]:
-    """The loop of `model.train`; images, seconds, processor seconds, and seconds that a GPU was busy."""
+    """The loop of `model.training.train`; images, seconds, processor seconds, and seconds that a GPU was busy."""
     classifier, optimizer = learner
     device = next(classifier.parameters()).device
     cuda, spans, images = device.type == "cuda", [], 0

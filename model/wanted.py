@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError
 
 
 @dataclass(frozen=True)

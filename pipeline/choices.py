@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError
 
 Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
 Preset = Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"]
@@ -18,7 +18,7 @@ class Choices:
     Parameters
     ----------
     preset
-        As `pipeline.normalize`. "auto" is "scanpy" for raw counts and leaves logarithms as they are.
+        As `pipeline.matrix.normalize`. "auto" is "scanpy" for raw counts and leaves logarithms as they are.
     min_cells, min_genes
         Keep genes expressed in at least so many of the cells kept, and cells that express at least so many of the genes
         kept; 1 drops what has no expression at all.

@@ -12,10 +12,11 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline import images, spec
-from pipeline.errors import InputError
-from pipeline.ingest import ingest
-from pipeline.progress import Silent
+from pairscape.pipeline import options
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps import images
+from pairscape.pipeline.matrix.ingest import ingest
 
 Dense = NDArray[np.float32]
 Refuses = Callable[..., AbstractContextManager[None]]
@@ -46,9 +47,9 @@ def store_expression(path: Path, dense: Dense) -> Path:
 
 def small_shards(patch: pytest.MonkeyPatch, pairs: int) -> None:
     """Image stores with so many images a shard and 8 a chunk, in this process only: many shards at little cost."""
-    patch.setattr(spec, "CHUNK_PAIRS", 8)
+    patch.setattr(options, "CHUNK_PAIRS", 8)
     patch.setattr(images, "CHUNK_PAIRS", 8)
-    patch.setattr(spec, "SHARD_PAIRS", pairs)
+    patch.setattr(options, "SHARD_PAIRS", pairs)
 
 
 class Stages:

@@ -19,9 +19,9 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 import pairscape
-from pipeline.images import Images, open_images
-from pipeline.pairs import Pairs
-from pipeline.spec import Binning, Compute, PairSource
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.images import Images, open_images
+from pairscape.pipeline.options import Binning, Compute, PairSource
 
 # On shared cores, threads that wait for each other in turns of microseconds are up to ten times slower than one.
 torch.set_num_threads(1)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from model_fixtures import curved_expression, gene_names, make_store, write_pairs
 
-from model.checkpoint import load_weights, save_weights
-from model.run import train_run
-from model.spec import Recipe, Splitting, Training
-from pipeline.images import Images
-from pipeline.progress import Silent
-from pipeline.spec import Binning, PairSource
+from pairscape.model.networks.weights import load_weights, save_weights
+from pairscape.model.options import Recipe, Splitting, Training
+from pairscape.model.training.run import train_run
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.options import Binning, PairSource
 
 PORTABLE = ("model.safetensors", "config.toml", "reference.safetensors", "model-card.md")
 RECIPE = Recipe(splitting=Splitting("pair"), training=Training(network="pairnet", epochs=1, balance="natural"))

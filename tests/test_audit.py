@@ -11,8 +11,9 @@ from scipy import sparse
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mutual_info_score
 
-from model.association import mutual_information
-from model.audit import (
+from pairscape.model.batches.folds import TEST, TRAIN, assign_folds
+from pairscape.model.evaluation.association import mutual_information
+from pairscape.model.evaluation.baselines import (
     INFORMATION_BINS,
     SMOOTHING,
     bin_centres,
@@ -23,14 +24,13 @@ from model.audit import (
     labels_only,
     marginals_only,
 )
-from model.direction import direction_accuracy
-from model.metrics import auroc
-from model.spec import Splitting
-from model.splits import TEST, TRAIN, assign_folds
-from pipeline.datasets import demo_cells
-from pipeline.images import Images
-from pipeline.pairs import all_pairs
-from pipeline.spec import Binning, PairSource
+from pairscape.model.evaluation.direction import direction_accuracy
+from pairscape.model.evaluation.metrics import auroc
+from pairscape.model.options import Splitting
+from pairscape.pipeline.datasets.demo import demo_cells
+from pairscape.pipeline.genes.pairs import all_pairs
+from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.options import Binning, PairSource
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ from benchmarks import (
     stability,
     stream,
 )
-from model.spec import Training
-from pipeline.spec import Atlas, Compute
+from pairscape.model.options import Training
+from pairscape.pipeline.options import Atlas, Compute
 
 
 def test_kernel_figures():

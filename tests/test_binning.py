@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_matrix
 
-from pipeline.binning import GeneStatistics, _inverted_cdf, bin_edges, encode, gene_statistics, zero_bin
-from pipeline.spec import CHUNK_PAIRS, SHARD_BYTES, SHARD_PAIRS, Binning
+from pairscape.pipeline.codes.binning import GeneStatistics, _inverted_cdf, bin_edges, encode, gene_statistics, zero_bin
+from pairscape.pipeline.options import CHUNK_PAIRS, SHARD_BYTES, SHARD_PAIRS, Binning
 
 RULES = ("max", "range", "quantile", "rank")
 TINY = float(np.finfo(np.float32).smallest_subnormal)

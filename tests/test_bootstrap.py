@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from model.bootstrap import Ranking, against_baseline, gene_units, interval, pair_units, resampled
+from pairscape.model.evaluation.bootstrap import Ranking, against_baseline, gene_units, interval, pair_units, resampled
 
 
 def some_rows(n=300, seed=0, decimals=1):
@@ -75,7 +75,7 @@ def test_one_seed_one_interval_whatever_the_batches(monkeypatch):
     a, b = np.random.default_rng(3).integers(0, 40, (2, label.size))
     told = []
     for weights_at_once in (2**22, 700):
-        monkeypatch.setattr("model.bootstrap.BATCH_WEIGHTS", weights_at_once)
+        monkeypatch.setattr("pairscape.model.evaluation.bootstrap.BATCH_WEIGHTS", weights_at_once)
         told.append(against_baseline(label, score, {"pearson": np.roll(score, 1)}, a, b, 4, resamples=60))
     assert told[0] == told[1]
     other = against_baseline(label, score, {"pearson": np.roll(score, 1)}, a, b, 5, resamples=60)

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.calibration import calibration_curve
 
-from model.calibration import calibration_record, natural_probabilities, reliability_curve
-from model.metrics import calibration_scores, prior_corrected
+from pairscape.model.evaluation.calibration import calibration_record, reliability_curve
+from pairscape.model.evaluation.metrics import calibration_scores, prior_corrected
+from pairscape.model.networks.prior import natural_probabilities
 
 SHARE = st.floats(0.01, 0.99)
 

@@ -11,15 +11,15 @@ from portable_run import copy_portable, portable_run, portable_store, rewrite_fa
 from safetensors.torch import load_file
 
 import pairscape
-from model.card import candidate_words, label_words
-from model.checkpoint import load_weights, save_weights
-from model.classifier import load_classifier
-from model.facts import complete_facts
-from model.scorer import load_scorer
-from model.scores import read_facts, read_scores
-from model.trained import Trained
-from pipeline.errors import InputError
-from pipeline.reading import read_images
+from pairscape.model.edges.scores import read_facts, read_scores
+from pairscape.model.networks.classifier import load_classifier
+from pairscape.model.networks.facts import complete_facts
+from pairscape.model.networks.weights import load_weights, save_weights
+from pairscape.model.prediction.scorer import load_scorer
+from pairscape.model.prediction.trained import Trained
+from pairscape.model.reports.card import candidate_words, label_words
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps.read import read_images
 
 LATER = ("network_version", "scale", "class_names", "natural", "loss_weights", "gamma")
 
@@ -70,7 +70,9 @@ def test_sources_are_told_by_name():
 
 
 def test_a_report_made_again_makes_the_same_card(run, monkeypatch):
-    monkeypatch.setattr("model.report.write_report", lambda run: run / "report.html")  # as at the end of training
+    monkeypatch.setattr(
+        "pairscape.model.reports.run_report.write_report", lambda run: run / "report.html"
+    )  # as at the end of training
     before = (run / "model-card.md").read_bytes()
     (run / "model-card.md").unlink()
     assert run_command("report", run) == 0
@@ -78,7 +80,7 @@ def test_a_report_made_again_makes_the_same_card(run, monkeypatch):
 
 
 def test_four_files_score_as_the_whole_run_does(run, portable, images, tmp_path, monkeypatch):
-    monkeypatch.setattr("model.predict.write_findings", lambda *_: None)
+    monkeypatch.setattr("pairscape.model.prediction.predict.write_findings", lambda *_: None)
     pairscape.predict(portable, tmp_path / "four.parquet", images=images.path, compute=HERE, quiet=True)
     four, facts = read_scores(tmp_path / "four.parquet").to_pandas()["score"], read_facts(tmp_path / "four.parquet")
     rows = np.arange(images.spec.n_pairs)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model import checkpoint
-from model.checkpoint import load_weights, read_recipe, save_weights, write_config, write_text
-from model.repeatable import seed_everything
-from model.spec import DEEP_CELL, Recipe, Rendering, Splitting, Training
-from pipeline.errors import InputError
+from pairscape.model.networks import weights
+from pairscape.model.networks.device import seed_everything
+from pairscape.model.networks.weights import load_weights, read_recipe, save_weights, write_config, write_text
+from pairscape.model.options import DEEP_CELL, Recipe, Rendering, Splitting, Training
+from pairscape.pipeline.errors import InputError
 
 STATE = {"dense.weight": torch.arange(12.0).reshape(3, 4).T, "norm.count": torch.tensor(7)}
 FACTS = {"network": "pairnet", "bins": 32, "rendering": {"sigma": 0.5, "channels": "log+residual"}, "shown": 1 / 6}
@@ -70,7 +70,7 @@ def test_weights_half_written_leave_the_earlier_ones(tmp_path, monkeypatch):
         assert_stored(path)  # also while the new ones are being written
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.Path, "write_bytes", out_of_disk)
+    monkeypatch.setattr(weights.Path, "write_bytes", out_of_disk)
     with pytest.raises(OSError, match="No space"):
         save_weights(path, {"other": torch.zeros(1)}, {})
     assert_stored(path)

@@ -20,13 +20,13 @@ from model_fixtures import HERE, as_anndata, gene_names, module_expression, run_
 from reference import joint_counts
 from scipy import sparse
 
-import model.figures
 import pairscape
-import pipeline.addresses
-import pipeline.count
-from pipeline.errors import InputError, JobError
-from pipeline.images import find_pair, open_images, shard_file
-from pipeline.spec import Binning, PairSource
+from pairscape.model.reports import figures
+from pairscape.pipeline.compute import addresses
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.heatmaps import count
+from pairscape.pipeline.heatmaps.images import find_pair, open_images, shard_file
+from pairscape.pipeline.options import Binning, PairSource
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [name for name in pairscape.app if not name.startswith("-")]
@@ -262,7 +262,7 @@ def test_heatmaps_refuses(name, place, capfd):
 
 
 def test_a_scheduler_that_does_not_answer_is_named(place, capfd, monkeypatch):
-    monkeypatch.setattr(pipeline.addresses, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(addresses, "CONNECT_SECONDS", 0.3)
     before = contents(place)
     address = "tcp://127.0.0.1:9"
     outcome = call(capfd, "heatmaps", "good.h5ad", "new.zarr", "--all-pairs", "--scheduler", address)
@@ -415,7 +415,7 @@ def test_a_job_that_fails_ends_with_status_1_and_one_line(error, place, capfd, m
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(pipeline.count, "publish_shard", fail)
+    monkeypatch.setattr(count, "publish_shard", fail)
     outcome = call(capfd, "heatmaps", "good.h5ad", tmp_path / "new.zarr", "--all-pairs", *LOCAL, "--quiet")
     assert_failed(outcome, [str(error.args[-1])])
     assert len(outcome[2].splitlines()) == 1
@@ -439,7 +439,7 @@ def test_an_interrupt_is_one_line(place, capfd, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.images.find_pair", interrupt)
+    monkeypatch.setattr("pairscape.pipeline.heatmaps.images.find_pair", interrupt)
     status, _, err = call(capfd, "show", "images.zarr", "GENE000", "GENE001")
     assert status == 130
     assert err == "pairscape: interrupted; what is finished is kept\n"
@@ -514,8 +514,8 @@ def test_show_draws_a_pair_in_either_order(suffix, place, capfd, tmp_path):
 
 def test_show_turns_the_picture_with_the_pair(place, capfd, monkeypatch, tmp_path):
     drawn = []
-    draw = model.figures.pair_figure
-    monkeypatch.setattr(model.figures, "pair_figure", lambda *args, **kw: drawn.append(args) or draw(*args, **kw))
+    draw = figures.pair_figure
+    monkeypatch.setattr(figures, "pair_figure", lambda *args, **kw: drawn.append(args) or draw(*args, **kw))
     genes = ("GENE001", "GENE004")
     for first, second in (genes, genes[::-1]):
         assert call(capfd, "show", "images.zarr", first, second, "-o", tmp_path / "pair.png")[0] == 0

@@ -12,13 +12,13 @@ import pytest
 from distributed import Client, LocalCluster
 from test_heatmaps import FINE, run, store_hash
 
-from pipeline import agreement, cluster
-from pipeline.addresses import security_of, warn_if_open
-from pipeline.agreement import Probe, bear_witness, differences, sight, versions
-from pipeline.cluster import address_of, measuring, open_client
-from pipeline.errors import InputError
-from pipeline.queues import job_options
-from pipeline.spec import Compute
+from pairscape.pipeline.compute import clusters, workers
+from pairscape.pipeline.compute.addresses import security_of, warn_if_open
+from pairscape.pipeline.compute.clusters import address_of, measuring, open_client
+from pairscape.pipeline.compute.queues import job_options
+from pairscape.pipeline.compute.workers import Probe, bear_witness, differences, sight, versions
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.options import Compute
 
 # ── refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -221,7 +221,7 @@ def test_what_lies_at_a_path_in_few_words(tmp_path):
 
 
 def test_a_worker_testifies_what_it_sees(tmp_path, monkeypatch):
-    monkeypatch.setattr(agreement, "SEEN_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "SEEN_SECONDS", 0.1)
     probe = Probe(str(tmp_path / ".i.zarr.probe"), "token")
     said = bear_witness([], (probe.place, probe.token))
     assert said["error"].startswith("FileNotFoundError")
@@ -236,7 +236,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_the_workers_are_asked
     with (
         open_client(Compute("threads", 1)) as mine,
         refuses("cannot write in"),
-        agreement.agreeing(mine, [], "/proc/i.zarr", print),
+        workers.agreeing(mine, [], "/proc/i.zarr", print),
     ):
         pass
 
@@ -259,4 +259,4 @@ def test_a_name_is_no_secret():
     """Every platform that the error names is one that the door opens."""
     with pytest.raises(InputError) as caught:
         Compute("nowhere")
-    assert all(name in str(caught.value) for name in (*cluster.QUEUES, *cluster.HERE, "kubernetes", "gateway"))
+    assert all(name in str(caught.value) for name in (*clusters.QUEUES, *clusters.HERE, "kubernetes", "gateway"))

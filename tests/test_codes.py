@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from pipeline import codes as module
-from pipeline import encode as encoding
-from pipeline import samples
-from pipeline.binning import bin_edges, gene_statistics
-from pipeline.cluster import open_client
-from pipeline.codes import cell_blocks, codes_hash, open_codes, provenance_of
-from pipeline.encode import encode_matrix
-from pipeline.errors import InputError, JobError
-from pipeline.fanout import Usage
-from pipeline.matrix import Expression, open_expression
-from pipeline.shards import write_file
-from pipeline.spec import Binning, Compute
+from pairscape.pipeline.codes import encode as encoding
+from pairscape.pipeline.codes import samples
+from pairscape.pipeline.codes import store as module
+from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
+from pairscape.pipeline.codes.encode import encode_matrix
+from pairscape.pipeline.codes.store import cell_blocks, codes_hash, open_codes, provenance_of
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.matrix.expression import Expression, open_expression
+from pairscape.pipeline.options import Binning, Compute
+from pairscape.pipeline.storage.chunks import write_file
 
 RULES = ("max", "range", "quantile", "rank")
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.cost import (
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.cost import (
     EVENT_SECONDS,
     IMAGE_SECONDS,
     Rates,
@@ -16,7 +17,6 @@ from pipeline.cost import (
     sample_rows,
     shard_seconds,
 )
-from pipeline.pairs import Pairs
 
 
 def test_events_are_those_of_independent_genes():

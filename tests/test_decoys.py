@@ -11,19 +11,19 @@ from made_scores import chi_square, load
 from reference import joint_counts
 from scipy.stats import kstest
 
-from model import decoys, discovery
-from model.decoys import decoy_scores, estimate_discovery, sample_candidates, save_strata
-from model.discovery import Discovery, q_values
-from pipeline import redealt
-from pipeline.count import GeneReader, count_pairs
-from pipeline.encode import encode_matrix
-from pipeline.matrix import open_expression
-from pipeline.memory import Portion, portion
-from pipeline.pairs import Pairs
-from pipeline.pairwise import runs_of
-from pipeline.progress import Silent
-from pipeline.redealt import count_decoys, deal_places, depth_task, strata_of
-from pipeline.spec import Binning
+from pairscape.model.prediction import decoys, fdr
+from pairscape.model.prediction.decoys import decoy_scores, estimate_discovery, sample_candidates, save_strata
+from pairscape.model.prediction.fdr import Discovery, q_values
+from pairscape.pipeline.codes.encode import encode_matrix
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps import redealt
+from pairscape.pipeline.heatmaps.count import GeneReader, count_pairs
+from pairscape.pipeline.heatmaps.memory import Portion, portion
+from pairscape.pipeline.heatmaps.pairwise import runs_of
+from pairscape.pipeline.heatmaps.redealt import count_decoys, deal_places, depth_task, strata_of
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning
 
 CHI_SQUARE = partial(load, "chi-square")
 
@@ -175,7 +175,7 @@ def test_candidates_are_sampled_once_each_and_in_order():
 
 
 def by_definition(scores, decoys):
-    """The formula of `model.discovery`, score by score; what the screen stopped is below everything."""
+    """The formula of `model.prediction.fdr`, score by score; what the screen stopped is below everything."""
     low = np.where(np.isnan(scores), -np.inf, scores)
     null = np.where(np.isnan(decoys), -np.inf, decoys)
 
@@ -194,11 +194,11 @@ Lists = st.lists(st.one_of(st.integers(0, 12), st.just(np.nan)), min_size=1, max
 
 @given(Lists, Lists, st.integers(1, 7))
 def test_q_values_are_those_of_the_definition(scores, decoys, at_once):
-    before, discovery.AT_ONCE = discovery.AT_ONCE, at_once
+    before, fdr.AT_ONCE = fdr.AT_ONCE, at_once
     try:
         found = q_values(scores, decoys)
     finally:
-        discovery.AT_ONCE = before
+        fdr.AT_ONCE = before
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, by_definition(scores, decoys), rtol=1e-6)
     order = np.argsort(scores[~np.isnan(scores)])

@@ -13,9 +13,9 @@ from engines import ROOT, engine, missing, wait_for
 from model_fixtures import run_command
 from test_heatmaps import FINE, run, store_hash
 
-from pipeline import addresses, agreement, cluster
-from pipeline.cluster import address_of, open_client
-from pipeline.spec import Compute
+from pairscape.pipeline.compute import addresses, clusters, workers
+from pairscape.pipeline.compute.clusters import address_of, open_client
+from pairscape.pipeline.options import Compute
 
 pytestmark = pytest.mark.cluster
 JOB = ("--all-pairs", "--scale", "rank", "--bins", "130")
@@ -84,17 +84,15 @@ def test_certificates_all_the_way(certificates, truth, expression_path, tmp_path
 
 
 def test_a_scheduler_without_workers_is_refused(plain, refuses, monkeypatch):
-    monkeypatch.setattr(cluster, "WORKER_SECONDS", 0.3)
+    monkeypatch.setattr(clusters, "WORKER_SECONDS", 0.3)
     with refuses(plain.address, "no worker for 0.3 s", "dask worker"), open_client(Compute(plain.address)):
         pass
 
 
 def test_another_pairscape_is_refused_before_anything_is_written(plain, expression_path, tmp_path, capsys):
     """The same version by its number, and one file of it changed: a stale checkout on a worker."""
-    for name in ("pipeline", "model", "pairscape.py"):
-        source, copy = ROOT / name, tmp_path / "stale" / name
-        shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
-    with (tmp_path / "stale/pipeline/histogram.py").open("a") as file:
+    shutil.copytree(ROOT / "pairscape", tmp_path / "stale/pairscape")  # with what its links point to
+    with (tmp_path / "stale/pairscape/pipeline/heatmaps/kernel.py").open("a") as file:
         file.write("# changed\n")
     with plain.workers(1, name="stale", environment={"PYTHONPATH": str(tmp_path / "stale")}):
         status = run_command("heatmaps", expression_path, tmp_path / "i.zarr", *JOB, "--scheduler", plain.address)
@@ -106,7 +104,7 @@ def test_another_pairscape_is_refused_before_anything_is_written(plain, expressi
 
 
 def test_no_pairscape_is_refused(plain, refuses, tmp_path):
-    (tmp_path / "pipeline.py").touch()  # what the worker imports instead
+    (tmp_path / "pairscape.py").touch()  # what the worker imports instead
     with (
         plain.workers(1, name="bare", environment={"PYTHONPATH": str(tmp_path)}),
         refuses("worker tcp://127.0.0.1:", "cannot take part (", "ModuleNotFoundError", "install version"),
@@ -121,7 +119,7 @@ needs_mounts = pytest.mark.skipif(bool(missing("unshare")), reason=missing("unsh
 @needs_mounts
 def test_a_worker_that_does_not_see_the_stores_is_refused(plain, expression_path, tmp_path, capsys, monkeypatch):
     """A worker with a disk of its own where the target's folder lies: once nothing, once not to be written."""
-    monkeypatch.setattr(agreement, "SEEN_SECONDS", 0.3)
+    monkeypatch.setattr(workers, "SEEN_SECONDS", 0.3)
     (tmp_path / "shared").mkdir()
     hidden = f'mount -t tmpfs none {tmp_path}/shared && exec "$@"'
     prefix = ("unshare", "--mount", "sh", "-c", hidden, "sh")
@@ -148,8 +146,8 @@ def test_a_worker_that_may_not_write_is_refused(plain, expression_path, tmp_path
 @needs_mounts
 def test_a_late_worker_that_cannot_is_left_out(plain, truth, expression_path, tmp_path, monkeypatch):
     """It comes while the job runs; it is retired, said, and the job ends on the others."""
-    monkeypatch.setattr(agreement, "SEEN_SECONDS", 0.3)
-    monkeypatch.setattr(agreement, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "SEEN_SECONDS", 0.3)
+    monkeypatch.setattr(workers, "WATCH_SECONDS", 0.1)
     (tmp_path / "shared").mkdir()
     prefix = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {tmp_path}/shared && exec "$@"', "sh")
     said = []

@@ -11,17 +11,17 @@ import torch
 from model_fixtures import curved_store, make_store, module_expression, write_pairs
 from sklearn.metrics import confusion_matrix
 
-import model.evaluate
-from model.calibration import Taught
-from model.classifier import PairClassifier
-from model.evaluate import evaluate
-from model.metrics import all_scores, auroc, balanced_accuracy, calibration_scores
-from model.report import write_report
-from model.run import train_run
-from model.spec import Recipe, Rendering, Splitting, Training
-from model.train import make_folds
-from pipeline.progress import Silent
-from pipeline.spec import PairSource
+from pairscape.model.evaluation import evaluate as evaluate_module
+from pairscape.model.evaluation.evaluate import evaluate
+from pairscape.model.evaluation.metrics import all_scores, auroc, balanced_accuracy, calibration_scores
+from pairscape.model.networks.classifier import PairClassifier
+from pairscape.model.networks.prior import Taught
+from pairscape.model.options import Recipe, Rendering, Splitting, Training
+from pairscape.model.reports.run_report import write_report
+from pairscape.model.training.run import train_run
+from pairscape.model.training.train import make_folds
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.options import PairSource
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def evaluated(images, taught, predicted, monkeypatch, threshold=None):
     """The evaluation of a network that answers `predicted(rows)`."""
     folds = make_folds(images, Recipe(splitting=Splitting("pair")), 0)
     network = PairClassifier("cnnc", Rendering(), images.spec.binning.bins, folds.classes, mirror=False)
-    monkeypatch.setattr(model.evaluate, "score_rows", lambda c, i, rows, *_: predicted(rows).astype(np.float32))
+    monkeypatch.setattr(evaluate_module, "score_rows", lambda c, i, rows, *_: predicted(rows).astype(np.float32))
     return folds, evaluate(network, images, folds, taught, torch.device("cpu"), 0, Silent(), threshold)
 
 
@@ -73,7 +73,7 @@ def test_two_classes_end_to_end(root, monkeypatch):
     assert {name: metrics["test"][name] for name in ("brier", "ece")} == {n: corrected[n] for n in ("brier", "ece")}
     compared = metrics["against_baseline"]
     assert compared["auroc"]["network"] == metrics["test"]["auroc"]
-    rivals = {name: metrics["audit"][name]["auroc"] for name in model.evaluate.EXPRESSION}
+    rivals = {name: metrics["audit"][name]["auroc"] for name in evaluate_module.EXPRESSION}
     assert compared["auroc"]["baseline"] == max(rivals, key=rivals.get)
     assert compared["auroc"]["value"] == max(rivals.values())
     assert "direction" not in metrics

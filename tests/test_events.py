@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.events import Events
-from pipeline.pace import MEMORY_SECONDS, Pace
+from pairscape.pipeline.compute.events import Events
+from pairscape.pipeline.compute.pace import MEMORY_SECONDS, Pace
 
 
 def lines(path):

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from model_fixtures import run_command
 from scipy import sparse
 
-from model import edge_tables, edges, export
-from model.edge_anndata import CORRELATION, SCORE
-from model.edges import choose_edges, rank_within
-from model.export import FORMATS, export_scores
-from model.scores import ALWAYS, read_scores, write_scores
-from model.wanted import Wanted
+from pairscape.model.edges import edges, export, formats
+from pairscape.model.edges.edge_anndata import CORRELATION, SCORE
+from pairscape.model.edges.edges import choose_edges, rank_within
+from pairscape.model.edges.export import FORMATS, export_scores
+from pairscape.model.edges.scores import ALWAYS, read_scores, write_scores
+from pairscape.model.wanted import Wanted
 
 GENES = [f"G{i}" for i in range(9)]
 FACTS = {
@@ -233,7 +233,7 @@ def test_networkx_reads_graphml(tmp_path, directed):
 
 
 def test_pandas_reads_parquet_with_the_facts(scores, tmp_path, monkeypatch):
-    monkeypatch.setattr(edge_tables, "EDGES_AT_ONCE", 7)
+    monkeypatch.setattr(formats, "EDGES_AT_ONCE", 7)
     path = exported(scores, tmp_path / "net.parquet", Wanted(max_q=0.8))
     frame = pd.read_parquet(path)
     assert list(frame) == ["source", "target", "score", "correlation", "q_value"]
@@ -241,7 +241,7 @@ def test_pandas_reads_parquet_with_the_facts(scores, tmp_path, monkeypatch):
     assert list(frame[["source", "target", "score"]].itertuples(index=False, name=None)) == [
         (a, b, pytest.approx(s)) for a, b, s in right
     ]
-    kept = json.loads(pq.read_schema(path).metadata[edge_tables.PARQUET_KEY])
+    kept = json.loads(pq.read_schema(path).metadata[formats.PARQUET_KEY])
     assert (kept["edges"], kept["scores"]["prior"]) == ("max q 0.8", 0.02)
 
 

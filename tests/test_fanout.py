@@ -10,11 +10,17 @@ from distributed import get_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import addresses
-from pipeline.cluster import memory_per_worker, open_client, smallest_memory, worker_count, worker_threads
-from pipeline.errors import InputError, JobError
-from pipeline.fanout import RETRIES, Usage, in_order, on_every_worker, run_tasks
-from pipeline.spec import Compute
+from pairscape.pipeline.compute import addresses
+from pairscape.pipeline.compute.clusters import (
+    memory_per_worker,
+    open_client,
+    smallest_memory,
+    worker_count,
+    worker_threads,
+)
+from pairscape.pipeline.compute.tasks import RETRIES, Usage, in_order, on_every_worker, run_tasks
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.options import Compute
 
 ATTEMPTS: dict[str, int] = {}  # of the tasks below, which run in threads of this process
 LOCK = threading.Lock()

@@ -17,17 +17,20 @@ from conftest import small_shards, store_expression
 
 import pairscape
 from benchmarks.scheduler import wait
-from pipeline import cluster, count, counting, images, lifeline, performance, shards
-from pipeline.cluster import open_client
-from pipeline.errors import JobError
-from pipeline.events import Events
-from pipeline.fanout import HOPELESS, Usage, run_tasks
-from pipeline.heatmaps import make_heatmaps, resolve_request
-from pipeline.images import open_images, receipt_file, shard_file
-from pipeline.lock import locked
-from pipeline.matrix import open_expression
-from pipeline.progress import Silent
-from pipeline.spec import Binning, Compute, PairSource
+from pairscape.pipeline.compute import clusters, performance
+from pairscape.pipeline.compute import scheduler as lifeline
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.events import Events
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.tasks import HOPELESS, Usage, run_tasks
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.heatmaps import count, counting, images
+from pairscape.pipeline.heatmaps.images import open_images, receipt_file, shard_file
+from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.storage import chunks
+from pairscape.pipeline.storage.lock import locked
 
 ROOT, SHARDS = Path(__file__).parents[1], 22
 COUNT = count.count_task
@@ -129,7 +132,7 @@ def test_half_a_file_does_not_keep_the_disk_full(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="No space"):
-        shards.write_file(tmp_path / "1", b"content")
+        chunks.write_file(tmp_path / "1", b"content")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,20 +293,20 @@ def test_a_scheduler_that_is_gone_ends_the_job(blow, remote, monkeypatch, refuse
 def test_a_scheduler_that_goes_before_the_first_task_is_a_line_too(asked, remote, tmp_path, monkeypatch, refuses):
     """While the workers are asked whether they can do the job, and while the job is planned."""
     scheduler, address = remote
-    real = getattr(cluster, asked)
+    real = getattr(clusters, asked)
 
     def too_late(client, *arguments):
         scheduler.kill()
         scheduler.wait()
         return real(client, *arguments)
 
-    monkeypatch.setattr(cluster, asked, too_late)
+    monkeypatch.setattr(clusters, asked, too_late)
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         refuses(f"scheduler at {address} is gone", "run the same command again", kind=JobError),
         open_client(Compute(address), writes=tmp_path / "i.zarr") as client,
     ):
-        cluster.worker_threads(client)
+        clusters.worker_threads(client)
 
 
 def test_a_result_that_is_lost_on_the_way_is_made_again(threads, monkeypatch):

@@ -14,11 +14,11 @@ import pytest
 from model_fixtures import run_command
 
 import pairscape
-import pipeline.fetch
-import pipeline.registry
-from pipeline.errors import InputError, JobError
-from pipeline.fetch import LOCK, Place, fetch_set, fetch_url, find_set, is_local
-from pipeline.registry import DataSet, RemoteFile, read_registry
+from pairscape.pipeline.datasets import fetch
+from pairscape.pipeline.datasets import registry as registry_module
+from pairscape.pipeline.datasets.fetch import LOCK, Place, fetch_set, fetch_url, find_set, is_local
+from pairscape.pipeline.datasets.registry import DataSet, RemoteFile, read_registry
+from pairscape.pipeline.errors import InputError, JobError
 
 CELLS = b"gene,c1,c2\nA,1,2\nB,0,3\n" * 500
 EDGES = b"source,target\nA,B\n"
@@ -185,7 +185,7 @@ def test_a_full_disk_is_one_line(host, place, silent, refuses, monkeypatch):
         def __call__(self, *arguments):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline.fetch.pooch, "HTTPDownloader", Full)
+    monkeypatch.setattr(fetch.pooch, "HTTPDownloader", Full)
     with refuses("cells.csv cannot be written", "No space left", "--to", kind=JobError):
         fetch_set(data_set(cells(host, "cells.csv")), place, silent)
 
@@ -314,7 +314,7 @@ def test_addresses_that_are_refused(url, sum_, words, place, silent, refuses):
 def known(host, monkeypatch):
     """The one data set `tiny`, as the command knows it."""
     registry = {"tiny": data_set(cells(host, "cells.csv"))}
-    monkeypatch.setattr(pipeline.registry, "read_registry", lambda: registry)
+    monkeypatch.setattr(registry_module, "read_registry", lambda: registry)
 
 
 def test_the_command_prints_paths_licence_and_commands(known, tmp_path, capsys):

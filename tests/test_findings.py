@@ -13,16 +13,17 @@ import pyarrow as pa
 import pytest
 from model_fixtures import run_command, small_store
 
-from model import edges, findings, network_picture
-from model.edges import choose_edges
-from model.evidence import SHOWN, count_edges, new_edges, scored_codes, show_scores, title_of
-from model.figures import pair_figure
-from model.findings import write_findings
-from model.network_picture import label_places, lay_out, network_figure
-from model.scores import read_facts, read_scores, write_scores
-from model.tally import tally_scores
-from model.wanted import Wanted
-from pipeline.codes import open_codes
+from pairscape.model.edges import edges
+from pairscape.model.edges.edges import choose_edges
+from pairscape.model.edges.scores import read_facts, read_scores, write_scores
+from pairscape.model.edges.tally import tally_scores
+from pairscape.model.reports import findings, network_picture
+from pairscape.model.reports.evidence import SHOWN, count_edges, new_edges, scored_codes, show_scores, title_of
+from pairscape.model.reports.figures import pair_figure
+from pairscape.model.reports.findings import write_findings
+from pairscape.model.reports.network_picture import label_places, lay_out, network_figure
+from pairscape.model.wanted import Wanted
+from pairscape.pipeline.codes.store import open_codes
 
 ROOT = Path(__file__).parents[1]
 SHIFT = {

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_fixtures import curved_store, make_pairs
 
-from model.foldfile import count_folds, given_folds, read_fold_file
-from model.spec import Recipe, Splitting
-from model.splits import TEST, TRAIN, UNUSED, VALIDATION
-from model.train import make_folds
-from pipeline.naming import Vocabulary
-from pipeline.pairs import all_pairs, cross_pairs
+from pairscape.model.batches.fold_file import count_folds, given_folds, read_fold_file
+from pairscape.model.batches.folds import TEST, TRAIN, UNUSED, VALIDATION
+from pairscape.model.options import Recipe, Splitting
+from pairscape.model.training.train import make_folds
+from pairscape.pipeline.genes.pairs import all_pairs, cross_pairs
+from pairscape.pipeline.genes.resolve import Vocabulary
 
 GENES = ["A", "B", "C", "D", "E", "F"]
 NAMES = {UNUSED: "unused", TRAIN: "train", VALIDATION: "validation", TEST: "test"}

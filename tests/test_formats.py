@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.io import mmwrite
 
-from pipeline import buckets, containers, dense, stored, textfile
-from pipeline.errors import InputError, JobError
-from pipeline.matrix import block_digest, matrix_hash
-from pipeline.open_source import open_source
-from pipeline.progress import Silent
-from pipeline.source import Source
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.matrix import source as stored
+from pairscape.pipeline.matrix.expression import block_digest, matrix_hash
+from pairscape.pipeline.matrix.formats import by_cells, dense, hdf5_zarr, textfile
+from pairscape.pipeline.matrix.open import open_source
+from pairscape.pipeline.matrix.sources import Source
 
 Write = Callable[[Path, NDArray[np.float32]], Any]
 Turned = Literal["genes", "cells"]
@@ -240,11 +241,11 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setattr(stored.Held, "LARGEST", 0)
         monkeypatch.setattr(dense, "UNIT_VALUES", 0)
         monkeypatch.setattr(dense, "DENSE_VALUES", 20)
-        monkeypatch.setattr(containers, "DENSE_VALUES", 20)
+        monkeypatch.setattr(hdf5_zarr, "DENSE_VALUES", 20)
         monkeypatch.setattr(stored, "PART", 10)
-        monkeypatch.setattr(buckets, "PART", 10)
-        monkeypatch.setattr(buckets, "MOST_BUCKETS", 5)
-        monkeypatch.setattr("pipeline.mtx.PART", 10)
+        monkeypatch.setattr(by_cells, "PART", 10)
+        monkeypatch.setattr(by_cells, "MOST_BUCKETS", 5)
+        monkeypatch.setattr("pairscape.pipeline.matrix.formats.mtx.PART", 10)
         monkeypatch.setattr(textfile, "BLOCK", 50)
     return str(request.param)
 
@@ -373,8 +374,8 @@ def test_what_was_turned_is_found_again_unless_the_file_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, turned = table(tmp_path / "m.csv", values("raw"), "genes"), []
-    spread = buckets._spread
-    monkeypatch.setattr(buckets, "_spread", lambda *arguments: turned.append(1) or spread(*arguments))
+    spread = by_cells._spread
+    monkeypatch.setattr(by_cells, "_spread", lambda *arguments: turned.append(1) or spread(*arguments))
     for _ in range(2):
         assert content(opened(path, tmp_path / "scratch")) == expected(values("raw"), GENES)
     assert len(turned) == 1
@@ -389,7 +390,7 @@ def test_what_was_turned_is_found_again_unless_the_file_changed(
 def test_turning_holds_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No read of the file and no file of the turned matrix is larger than a part; the matrix has 20 of them."""
     monkeypatch.setattr(stored, "PART", 64)
-    monkeypatch.setattr(buckets, "PART", 64)
+    monkeypatch.setattr(by_cells, "PART", 64)
     x: Any = sparse.random(200, 64, density=0.1, format="csc", dtype=np.float32, random_state=0)
     path = tmp_path / "m.h5ad"
     ad.AnnData(x).write_h5ad(path)
@@ -407,7 +408,7 @@ def test_turning_holds_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(read) == 2 * -(-x.nnz // 64)
     assert max(read) == 64
     sizes = [file.stat().st_size for file in (tmp_path / "scratch").rglob("*.entries")]
-    assert (sum(sizes), len(sizes)) == (x.nnz * buckets.ENTRY.itemsize, 200 // source.block_cells)
+    assert (sum(sizes), len(sizes)) == (x.nnz * by_cells.ENTRY.itemsize, 200 // source.block_cells)
     np.testing.assert_array_equal(source.values.rows(3, 200).toarray(), x.toarray()[3:])
     assert len(read) == 2 * -(-x.nnz // 64)
 
@@ -434,7 +435,7 @@ def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(buckets, "_spread", full)
+    monkeypatch.setattr(by_cells, "_spread", full)
     with pytest.raises(JobError, match=r"No space left on device.*free some space"):
         opened(table(tmp_path / "m.csv", values("raw"), "genes"), tmp_path / "scratch")
 

@@ -2,7 +2,14 @@
 
 import pytest
 
-from pipeline.genes import id_kind, kind_of, looks_like_barcodes, looks_like_genes, without_genome, without_version
+from pairscape.pipeline.genes.names import (
+    id_kind,
+    kind_of,
+    looks_like_barcodes,
+    looks_like_genes,
+    without_genome,
+    without_version,
+)
 
 HUMAN = ["CTSH", "IL1B", "CLEC4E", "RPL23A", "CD81", "TLR2", "HLA-DRA", "MT-CO1", "SQSTM1", "RP11-34P13.3"]
 MOUSE = ["Ctsh", "Il1b", "Clec4e", "Rpl23a", "Cd81", "Tlr2", "H2-K1", "mt-Co1", "Sqstm1", "2610305D13Rik"]

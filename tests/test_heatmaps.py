@@ -20,20 +20,21 @@ from hypothesis import strategies as st
 from reference import joint_counts
 from scipy.stats import spearmanr
 
-from pipeline import count, counting, heatmaps, tiles
-from pipeline.cluster import open_client
-from pipeline.count import GeneReader, Spent, count_tile
-from pipeline.encode import encode_matrix
-from pipeline.errors import JobError
-from pipeline.heatmaps import make_heatmaps, resolve_request
-from pipeline.histogram import GeneBlock
-from pipeline.images import damage, open_images, receipt_file, shard_file
-from pipeline.matrix import open_expression
-from pipeline.memory import Portion
-from pipeline.pairs import Pairs, all_pairs
-from pipeline.progress import Silent
-from pipeline.spec import Binning, Compute, PairSource
-from pipeline.tiles import storage_order, tiles_of
+from pairscape.pipeline.codes.encode import encode_matrix
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.genes.pairs import Pairs, all_pairs
+from pairscape.pipeline.heatmaps import count, counting, tiles
+from pairscape.pipeline.heatmaps import job as heatmaps
+from pairscape.pipeline.heatmaps.count import GeneReader, Spent, count_tile
+from pairscape.pipeline.heatmaps.images import damage, open_images, receipt_file, shard_file
+from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+from pairscape.pipeline.heatmaps.kernel import GeneBlock
+from pairscape.pipeline.heatmaps.memory import Portion
+from pairscape.pipeline.heatmaps.tiles import storage_order, tiles_of
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, Compute, PairSource
 
 ROOT = Path(__file__).parents[1]
 RULES = ("max", "range", "quantile", "rank")

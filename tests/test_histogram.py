@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference import joint_counts
 
-from pipeline import histogram
-from pipeline.errors import JobError
-from pipeline.histogram import BLOCK_GENES, MAX_SLAB_CELLS, GeneBlock, GeneCells, Margins, finish
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.heatmaps import kernel
+from pairscape.pipeline.heatmaps.kernel import BLOCK_GENES, MAX_SLAB_CELLS, GeneBlock, GeneCells, Margins, finish
 
 BINS = (2, 3, 32, 255)
 WAYS = {"as it chooses": 2.0, "always alone": 0.0, "always walking": 1e18}
@@ -71,7 +71,7 @@ def problems(draw):
 def test_counts_are_those_of_numpy(problem, cost):
     """Any codes and any pairs: repeated, mirrored, of a gene with itself; slabs of cells, empty ones too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(histogram, "ALONE_COST", cost)
+        patch.setattr(kernel, "ALONE_COST", cost)
         assert_exact(*problem)
 
 
@@ -89,7 +89,7 @@ def test_both_ways_in_one_run(dense_codes):
     expressed, genes_b = (dense_codes > 0).sum(axis=1), np.unique(gene_b)
     for gene, alone in ((0, True), (1, False)):
         walked = expressed[gene] * expressed[genes_b].sum() / 300
-        assert (expressed[gene_b[gene_a == gene]].sum() * histogram.ALONE_COST <= walked) == alone
+        assert (expressed[gene_b[gene_a == gene]].sum() * kernel.ALONE_COST <= walked) == alone
     assert_exact(dense_codes, np.arange(60) % 32, gene_a, gene_b, 32, cuts=[100, 101, 250])
 
 
@@ -173,7 +173,7 @@ def test_the_sparse_form_is_the_dense_one(codes, data):
 @pytest.mark.parametrize("layout_cells", [1, 3, 64])
 def test_a_layout_is_the_same_however_it_is_cut(layout_cells, dense_codes, monkeypatch):
     """Cell by cell, genes ascending: read off the dense codes."""
-    monkeypatch.setattr(histogram, "LAYOUT_CELLS", layout_cells)
+    monkeypatch.setattr(kernel, "LAYOUT_CELLS", layout_cells)
     block = GeneBlock.lay_out(GeneCells.from_codes(dense_codes), 32)
     gene, cell = np.nonzero(dense_codes)
     order = np.lexsort((gene, cell))

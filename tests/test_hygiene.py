@@ -54,30 +54,30 @@ NUMBERS = {"numba", "pandas", "scipy"}
 
 @pytest.mark.parametrize(("module", "allowed"), [
     ("pairscape", set()),
-    ("pipeline.spec", set()),
-    ("pipeline.errors", set()),
-    ("model.spec", set()),
-    ("model.wanted", set()),
-    ("pipeline.genes", set()),
-    ("pipeline.registry", set()),
-    ("pipeline.fetch", set()),
-    ("pipeline.prior", {"pandas"}),
-    ("pipeline.understanding", set()),
-    ("pipeline.choices", set()),
-    ("pipeline.survey", {"numba", "scipy"}),
-    ("pipeline.selection", {"pandas", "scipy"}),
-    ("pipeline.binning", {"numba", "scipy"}),
-    ("pipeline.histogram", {"numba", "scipy"}),
-    ("pipeline.synthetic", {"numba", "scipy"}),
-    ("pipeline.lists", {"pandas", "scipy"}),
-    ("pipeline.pairs", {"pandas", "scipy"}),
-    ("pipeline.replicate", {"pandas", "scipy"}),
-    ("pipeline.tiles", NUMBERS),
-    ("pipeline.progress", set()),
-    ("pipeline.publish", set()),
-    ("pipeline.codes", {*NUMBERS, "zarr"}),
-    ("pipeline.images", {*NUMBERS, "zarr"}),
-    ("pipeline.cluster", {"dask", "distributed", *NUMBERS}),
+    ("pairscape.pipeline.options", set()),
+    ("pairscape.pipeline.errors", set()),
+    ("pairscape.model.options", set()),
+    ("pairscape.model.wanted", set()),
+    ("pairscape.pipeline.genes.names", set()),
+    ("pairscape.pipeline.datasets.registry", set()),
+    ("pairscape.pipeline.datasets.fetch", set()),
+    ("pairscape.pipeline.datasets.networks", {"pandas"}),
+    ("pairscape.pipeline.genes.describe", set()),
+    ("pairscape.pipeline.choices", set()),
+    ("pairscape.pipeline.matrix.survey", {"numba", "scipy"}),
+    ("pairscape.pipeline.matrix.select", {"pandas", "scipy"}),
+    ("pairscape.pipeline.codes.binning", {"numba", "scipy"}),
+    ("pairscape.pipeline.heatmaps.kernel", {"numba", "scipy"}),
+    ("pairscape.pipeline.datasets.synthetic", {"numba", "scipy"}),
+    ("pairscape.pipeline.genes.lists", {"pandas", "scipy"}),
+    ("pairscape.pipeline.genes.pairs", {"pandas", "scipy"}),
+    ("pairscape.pipeline.genes.labels", {"pandas", "scipy"}),
+    ("pairscape.pipeline.heatmaps.tiles", NUMBERS),
+    ("pairscape.pipeline.compute.progress", set()),
+    ("pairscape.pipeline.storage.write", set()),
+    ("pairscape.pipeline.codes.store", {*NUMBERS, "zarr"}),
+    ("pairscape.pipeline.heatmaps.images", {*NUMBERS, "zarr"}),
+    ("pairscape.pipeline.compute.clusters", {"dask", "distributed", *NUMBERS}),
 ])  # fmt: skip
 def test_a_room_loads_only_what_it_needs(module, allowed):
     """A trainer that reads images starts without Dask, a worker that counts without torch."""
@@ -85,7 +85,14 @@ def test_a_room_loads_only_what_it_needs(module, allowed):
 
 
 @pytest.mark.parametrize(
-    "module", ["pipeline.heatmaps", "pipeline.encode", "pipeline.ingest", "pipeline.simulate", "pipeline.fanout"]
+    "module",
+    [
+        "pairscape.pipeline.heatmaps.job",
+        "pairscape.pipeline.codes.encode",
+        "pairscape.pipeline.matrix.ingest",
+        "pairscape.pipeline.datasets.simulate",
+        "pairscape.pipeline.compute.tasks",
+    ],
 )
 def test_a_worker_that_counts_loads_no_torch(module):
     assert "torch" not in loaded_by(f"import {module}")

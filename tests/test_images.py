@@ -10,11 +10,11 @@ import xarray
 import zarr
 from conftest import small_shards
 
-from pipeline import images as store
-from pipeline.codes import open_codes
-from pipeline.errors import JobError
-from pipeline.heatmaps import make_heatmaps, resolve_request
-from pipeline.images import (
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.heatmaps import images as store
+from pairscape.pipeline.heatmaps.images import (
     clear_shards,
     damage,
     encode_shard,
@@ -25,10 +25,10 @@ from pipeline.images import (
     receipt_file,
     shard_file,
 )
-from pipeline.matrix import open_expression
-from pipeline.progress import Silent
-from pipeline.shards import ChunkCodec, write_file
-from pipeline.spec import Binning, Compute, PairSource
+from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.storage.chunks import ChunkCodec, write_file
 
 BINS, N_CELLS, N_PAIRS = 8, 150, 52
 REGULATORS = ["G40", "G1", "G44"]

@@ -5,13 +5,13 @@ import pytest
 import torch
 from model_fixtures import small_store
 
-from model.calibration import Taught
-from model.classifier import PairClassifier, score_rows
-from model.inference import prepare
-from model.networks import NETWORKS
-from model.render import CHANNELS, Render
-from model.scorer import Scorer
-from model.spec import Rendering
+from pairscape.model.networks.classifier import PairClassifier, score_rows
+from pairscape.model.networks.fast import prepare
+from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.published import NETWORKS
+from pairscape.model.networks.render import CHANNELS, Render
+from pairscape.model.options import Rendering
+from pairscape.model.prediction.scorer import Scorer
 
 CPU = torch.device("cpu")
 RENDERINGS = [Rendering(name) for name in CHANNELS if name != "counts"] + [
@@ -66,8 +66,8 @@ def assert_same_probabilities(classifier, n=5, bins=32):
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr("model.inference.AT_ONCE", 4)
-    monkeypatch.setattr("model.inference.AT_ONCE_PAIRNET", 4)
+    monkeypatch.setattr("pairscape.model.networks.fast.AT_ONCE", 4)
+    monkeypatch.setattr("pairscape.model.networks.fast.AT_ONCE_PAIRNET", 4)
 
 
 @pytest.mark.parametrize(("classes", "mirror"), [(2, True), (3, True), (3, False)])

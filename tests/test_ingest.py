@@ -18,14 +18,14 @@ import scanpy as sc
 import zarr
 from scipy import sparse
 
-from pipeline import ingest as module
-from pipeline import intake, writing
-from pipeline.errors import InputError, JobError
-from pipeline.fanout import Usage
-from pipeline.ingest import ingest
-from pipeline.matrix import open_expression
-from pipeline.receipts import write_receipted
-from pipeline.spec import Compute
+from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.matrix import ingest as module
+from pairscape.pipeline.matrix import intake, write
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.matrix.ingest import ingest
+from pairscape.pipeline.options import Compute
+from pairscape.pipeline.storage.receipts import write_receipted
 
 ROOT = Path(__file__).parents[1]
 HERE = Compute("synchronous")
@@ -332,7 +332,10 @@ def failing(function: Callable[..., Any], error: BaseException, after: int) -> C
     return fail
 
 
-STEPS = {"scan": ("pipeline.passes.scan", "scan0"), "write": ("pipeline.writing.write_receipted", "receipts")}
+STEPS = {
+    "scan": ("pairscape.pipeline.matrix.scan.scan", "scan0"),
+    "write": ("pairscape.pipeline.matrix.write.write_receipted", "receipts"),
+}
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -371,11 +374,11 @@ def test_another_source_or_other_choices_begin_anew(
 ) -> None:
     source = tmp_path / "m.h5ad"
     source.write_bytes(h5ad.read_bytes())
-    monkeypatch.setattr(writing, "write_receipted", failing(write_receipted, KeyboardInterrupt(), 3))
+    monkeypatch.setattr(write, "write_receipted", failing(write_receipted, KeyboardInterrupt(), 3))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             ingest(source, tmp_path / "e.zarr", compute=HERE)
-    monkeypatch.setattr(writing, "write_receipted", write_receipted)
+    monkeypatch.setattr(write, "write_receipted", write_receipted)
     some_counts(seed=1).write_h5ad(source)
     ingest(source, tmp_path / "e.zarr")
     np.testing.assert_array_equal(
@@ -386,10 +389,10 @@ def test_another_source_or_other_choices_begin_anew(
 def test_a_mistake_in_the_command_costs_nothing_that_is_finished(
     h5ad: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "write_receipted", failing(write_receipted, KeyboardInterrupt(), 3))
+    monkeypatch.setattr(write, "write_receipted", failing(write_receipted, KeyboardInterrupt(), 3))
     with pytest.raises(KeyboardInterrupt):
         ingest(h5ad, tmp_path / "e.zarr", compute=HERE)
-    monkeypatch.setattr(writing, "write_receipted", write_receipted)
+    monkeypatch.setattr(write, "write_receipted", write_receipted)
     left = files(tmp_path / ".e.zarr.wip")
     with pytest.raises(InputError):
         ingest(h5ad, tmp_path / "e.zarr", compute=HERE, cells="no_column > 3")
@@ -402,10 +405,10 @@ def test_a_damaged_shard_is_written_again(
     h5ad: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingest(h5ad, tmp_path / "whole.zarr", compute=HERE)
-    monkeypatch.setattr(writing, "write_receipted", failing(write_receipted, KeyboardInterrupt(), 4))
+    monkeypatch.setattr(write, "write_receipted", failing(write_receipted, KeyboardInterrupt(), 4))
     with pytest.raises(KeyboardInterrupt):
         ingest(h5ad, tmp_path / "e.zarr", compute=HERE)
-    monkeypatch.setattr(writing, "write_receipted", write_receipted)
+    monkeypatch.setattr(write, "write_receipted", write_receipted)
     shard = tmp_path / ".e.zarr.wip" / "store" / "X" / "data" / "c" / "2"
     shard.write_bytes(shard.read_bytes()[:-9])
     (tmp_path / ".e.zarr.wip" / "receipts" / "0-3.json").write_text("{")
@@ -416,8 +419,8 @@ def test_a_damaged_shard_is_written_again(
 def test_a_source_that_changes_meanwhile_is_found_out(
     h5ad: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Any
 ) -> None:
-    original = writing._read
-    monkeypatch.setattr(writing, "_read", lambda *arguments: original(*arguments)[::-1])
+    original = write._read
+    monkeypatch.setattr(write, "_read", lambda *arguments: original(*arguments)[::-1])
     with refuses("changed while it was read", kind=JobError):
         ingest(h5ad, tmp_path / "e.zarr", compute=HERE)
 
@@ -430,7 +433,7 @@ def test_the_old_store_survives_a_failed_overwrite(
 ) -> None:
     ingest(adata(), tmp_path / "e.zarr")
     before = files(tmp_path / "e.zarr")
-    monkeypatch.setattr(writing, "write_receipted", failing(write_receipted, fault, 0))
+    monkeypatch.setattr(write, "write_receipted", failing(write_receipted, fault, 0))
     with pytest.raises(raised):
         ingest(adata(), tmp_path / "e.zarr", preset="none", overwrite=True)
     assert files(tmp_path / "e.zarr") == before
@@ -438,7 +441,7 @@ def test_the_old_store_survives_a_failed_overwrite(
 
 KILL = """
 import sys
-from pipeline import ingest, intake
+from pairscape.pipeline.matrix import ingest, intake
 if __name__ == "__main__":
     intake.BLOCK_ENTRIES, ingest.CHUNK_ENTRIES, ingest.SHARD_ENTRIES = 20_000, 512, 2048
     import pairscape

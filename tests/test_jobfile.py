@@ -7,8 +7,8 @@ import pytest
 from model_fixtures import as_anndata, curved_expression, run_command
 
 import pairscape
-from pipeline.errors import JobError
-from pipeline.jobfile import read_job
+from pairscape.jobfile import read_job
+from pairscape.pipeline.errors import JobError
 
 JOB = """
 folder = "results"
@@ -67,15 +67,15 @@ def test_the_single_commands_write_the_same(folder, monkeypatch):
 
 def test_what_is_done_is_not_done_again(folder, monkeypatch):
     calls = []
-    monkeypatch.setattr("model.run.train_run", lambda *a, **k: calls.append("train") or stop())
+    monkeypatch.setattr("pairscape.model.training.run.train_run", lambda *a, **k: calls.append("train") or stop())
 
     def stop():
         raise JobError("the power is out")
 
     assert run_command("run", folder / "job.toml", "--quiet") == 1
     before = files(folder / "results")
-    monkeypatch.setattr("pipeline.ingest.ingest", lambda *a, **k: calls.append("ingest"))
-    monkeypatch.setattr("pipeline.heatmaps.make_heatmaps", lambda *a, **k: calls.append("heatmaps"))
+    monkeypatch.setattr("pairscape.pipeline.matrix.ingest.ingest", lambda *a, **k: calls.append("ingest"))
+    monkeypatch.setattr("pairscape.pipeline.heatmaps.job.make_heatmaps", lambda *a, **k: calls.append("heatmaps"))
     assert run_command("run", folder / "job.toml", "--quiet") == 1
     assert calls == ["train", "train"]
     assert files(folder / "results") == before

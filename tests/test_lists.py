@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.lists import read_gene_map, read_genes, read_network, read_pairs
+from pairscape.pipeline.genes.lists import read_gene_map, read_genes, read_network, read_pairs
 
 
 @pytest.fixture

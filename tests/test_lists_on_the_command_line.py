@@ -10,13 +10,13 @@ from anndata import AnnData
 from model_fixtures import module_expression, run_command
 
 import pairscape
-from model.spec import Recipe, Splitting
-from model.train import make_folds
-from pipeline.errors import InputError
-from pipeline.images import open_images
-from pipeline.ingest import ingest
-from pipeline.pairs import candidates
-from pipeline.spec import PairSource
+from pairscape.model.options import Recipe, Splitting
+from pairscape.model.training.train import make_folds
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.pairs import candidates
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.matrix.ingest import ingest
+from pairscape.pipeline.options import PairSource
 
 LOCAL = ["--scheduler", "synchronous"]
 IDS = [f"ENSG{i:011d}.{i}" for i in range(12)]

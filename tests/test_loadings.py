@@ -20,12 +20,10 @@ from model_fixtures import (
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from model import loadings
-from model.bootstrap import against_baseline
-from model.checkpoint import load_weights, write_config
-from model.classifier import PairClassifier, load_classifier, score_rows
-from model.factors import FACTOR_FEATURES, FACTORS, GENE_LOADINGS, LEVELS, factor_features
-from model.loadings import (
+from pairscape.model.evaluation.bootstrap import against_baseline
+from pairscape.model.networks import loadings
+from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
+from pairscape.model.networks.loadings import (
     factor_codes,
     gene_loadings,
     lowered,
@@ -34,13 +32,15 @@ from model.loadings import (
     principal_loadings,
     store_loadings,
 )
-from model.run import evaluate_run, train_run
-from model.spec import Recipe, Rendering, Splitting, Training
-from model.train import fit, make_folds
-from pipeline.matrix import open_expression
-from pipeline.progress import Silent
-from pipeline.replicate import split_cells
-from pipeline.spec import Binning, PairSource
+from pairscape.model.networks.pairnet import FACTOR_FEATURES, FACTORS, GENE_LOADINGS, LEVELS, factor_features
+from pairscape.model.networks.weights import load_weights, write_config
+from pairscape.model.options import Recipe, Rendering, Splitting, Training
+from pairscape.model.training.run import evaluate_run, train_run
+from pairscape.model.training.train import fit, make_folds
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.genes.labels import split_cells
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, PairSource
 
 RECIPE = Recipe(
     splitting=Splitting("pair"), training=Training(network="pairnet-factors", epochs=1, batch_size=24, ratio=2.0)
@@ -212,7 +212,7 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
         rivals.extend(baselines)
         return against_baseline(label, network, baselines, *others)
 
-    monkeypatch.setattr("model.evaluate.against_baseline", compared)
+    monkeypatch.setattr("pairscape.model.evaluation.evaluate.against_baseline", compared)
     train_run(images, tmp_path / "run", RECIPE, 0, Silent())
     (tmp_path / "again").mkdir()
     loadings._kept.clear()

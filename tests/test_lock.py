@@ -14,13 +14,13 @@ from threading import Event, Thread
 import pytest
 from upath import UPath
 
-from pipeline import lock
-from pipeline.errors import JobError
-from pipeline.lock import locked
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.storage import lock
+from pairscape.pipeline.storage.lock import locked
 
 ROOT = Path(__file__).parents[1]
-HOLD = "import sys, time; from pathlib import Path; from pipeline.lock import locked\nwith locked(Path(sys.argv[1])):\n"
-HOLD += "    print('held', flush=True); time.sleep(60)"
+HOLD = "import sys, time\nfrom pathlib import Path\nfrom pairscape.pipeline.storage.lock import locked\n"
+HOLD += "with locked(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
 
 
 @pytest.fixture(autouse=True)

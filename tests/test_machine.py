@@ -4,7 +4,7 @@ import pytest
 from dask.system import cpu_count
 from distributed.system import memory_limit
 
-from pipeline import machine
+from pairscape.pipeline.compute import machine
 
 
 def tree(root, groups, files):

@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 FAULTS = """
 import resource, sys
 import numpy as np
-from pipeline.images import CODEC
-from pipeline.malloc import keep_freed_memory
+from pairscape.pipeline.heatmaps.images import CODEC
+from pairscape.pipeline.compute.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory() and keep_freed_memory()
 chunk = np.random.default_rng(0).poisson(1, (256, 32, 32)).astype(np.uint32)

@@ -23,11 +23,11 @@ from anndata.io import write_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.containers import fingerprint
-from pipeline.datasets import demo_cells
-from pipeline.errors import InputError
-from pipeline.matrix import open_expression, reopen_expression
-from pipeline.open_source import read_any
+from pairscape.pipeline.datasets.demo import demo_cells
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.expression import open_expression, reopen_expression
+from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint
+from pairscape.pipeline.matrix.open import read_any
 
 GENES = ["CTSH", "IL1B", "RPL23A", "CD81", "TLR2"]
 CELLS = [f"LPS_1h_S{i}" for i in range(7)]
@@ -135,8 +135,10 @@ def test_one_hash_for_every_container(make: Callable[[Path], Path | ad.AnnData],
 def test_a_hash_of_several_blocks(
     make: Callable[[Path], Path | ad.AnnData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.matrix.HASH_CELLS", 3)
-    monkeypatch.setattr("pipeline.containers.DENSE_VALUES", 10)  # two cells of a dense matrix at a time
+    monkeypatch.setattr("pairscape.pipeline.matrix.expression.HASH_CELLS", 3)
+    monkeypatch.setattr(
+        "pairscape.pipeline.matrix.formats.hdf5_zarr.DENSE_VALUES", 10
+    )  # two cells of a dense matrix at a time
     total = hashlib.sha256(json.dumps([7, GENES]).encode())
     for start in (0, 3, 6):
         rows = sparse.csr_matrix(values()[start : start + 3])
@@ -176,8 +178,8 @@ def test_the_fingerprint_sees_each_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cells", [[0, 1, 2], [1, 3, 6], [0, 6], [4]])
 def test_selected_cells(cells: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.matrix.SELECT_BLOCK", 3)
-    monkeypatch.setattr("pipeline.matrix.SELECT_GAP", 2)
+    monkeypatch.setattr("pairscape.pipeline.matrix.expression.SELECT_BLOCK", 3)
+    monkeypatch.setattr("pairscape.pipeline.matrix.expression.SELECT_GAP", 2)
     np.testing.assert_array_equal(open_expression(adata()).select(np.array(cells)).toarray(), values()[cells])
 
 
@@ -453,7 +455,8 @@ def test_sample_names_are_not_taken_for_transposition(tmp_path: Path) -> None:
 
 
 def test_reading_loads_neither_scanpy_nor_torch() -> None:
-    code = "import sys, pipeline.matrix; print(sorted({'scanpy', 'torch', 'distributed'} & set(sys.modules)))"
+    code = "import sys, pairscape.pipeline.matrix.expression\n"
+    code += "print(sorted({'scanpy', 'torch', 'distributed'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

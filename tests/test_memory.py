@@ -4,17 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
-from pipeline.histogram import BLOCK_GENES
-from pipeline.memory import (
-    ENTRY_BYTES,
-    USED_SHARE,
-    WORKER_BASE_BYTES,
-    encode_bytes,
-    portion,
-    require_encode_memory,
-)
-from pipeline.spec import CODES_CELLS, Binning
+from pairscape.pipeline.codes.encode import encode_bytes, require_encode_memory
+from pairscape.pipeline.compute.memory import USED_SHARE, WORKER_BASE_BYTES
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps.kernel import BLOCK_GENES
+from pairscape.pipeline.heatmaps.memory import ENTRY_BYTES, portion
+from pairscape.pipeline.options import CODES_CELLS, Binning
 
 GB = 10**9
 jobs = st.tuples(st.sampled_from([2, 32, 64, 255]), st.integers(2, 50_000_000), st.floats(0.001, 1.0))

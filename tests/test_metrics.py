@@ -14,7 +14,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from model.metrics import (
+from pairscape.model.evaluation.metrics import (
     all_scores,
     auroc,
     average_precision,

@@ -11,13 +11,13 @@ import pytest
 from model_fixtures import gene_names, make_store, module_pairs, write_pairs
 from sklearn.metrics import roc_auc_score
 
-from model.classifier import score_rows
-from model.metrics import best_threshold, watch_collapse
-from model.spec import Recipe, Rendering, Splitting, Training
-from model.splits import Folds, mirror_groups
-from model.train import fit, make_folds
-from pipeline.progress import Silent
-from pipeline.spec import Binning, PairSource
+from pairscape.model.batches.folds import Folds, mirror_groups
+from pairscape.model.evaluation.metrics import best_threshold, watch_collapse
+from pairscape.model.networks.classifier import score_rows
+from pairscape.model.options import Recipe, Rendering, Splitting, Training
+from pairscape.model.training.train import fit, make_folds
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.options import Binning, PairSource
 
 MODULES, GENES_EACH = 10, 5
 HEALTHY = {"epochs": 8, "patience": 8, "batch_size": 64, "ratio": 4.0}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.naming import Resolution, Vocabulary
-from pipeline.pairs import candidates
-from pipeline.spec import PairSource
+from pairscape.pipeline.genes.pairs import candidates
+from pairscape.pipeline.genes.resolve import Resolution, Vocabulary
+from pairscape.pipeline.options import PairSource
 
 HUMAN = ["GATA1", "KLF1", "SPI1", "TAL1", "CEBPA", "HLA-DRA", "ZNF10", "MT-CO1"]
 MOUSE = ["Gata1", "Klf1", "Spi1", "Tal1", "Cebpa", "H2-K1", "Zfp10", "mt-Co1"]

@@ -6,12 +6,12 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_flow
 from sklearn.metrics import roc_auc_score
 
-from model.audit import labels_only
-from model.spec import Splitting
-from model.splits import TEST, TRAIN, assign_folds
-from pipeline.negatives import choose_negatives, matched
-from pipeline.pairs import Candidates, Pairs, all_pairs, cross_pairs, label_edges
-from pipeline.spec import PairSource
+from pairscape.model.batches.folds import TEST, TRAIN, assign_folds
+from pairscape.model.evaluation.baselines import labels_only
+from pairscape.model.options import Splitting
+from pairscape.pipeline.genes.negatives import choose_negatives, matched
+from pairscape.pipeline.genes.pairs import Candidates, Pairs, all_pairs, cross_pairs, label_edges
+from pairscape.pipeline.options import PairSource
 
 GENES = 120
 

@@ -17,18 +17,18 @@ from model_fixtures import (
 )
 from reference import joint_counts
 
-from model import neighbours
-from model.checkpoint import load_weights, write_config
-from model.classifier import PairClassifier, describe_batch, load_classifier, score_rows
-from model.deepdrim import IMAGES_PER_GENE, NEIGHBOURS
-from model.neighbours import codes_of, nearest_genes, neighbourhoods
-from model.run import evaluate_run, train_run
-from model.spec import Recipe, Rendering, Splitting, Training
-from model.train import fit, make_folds
-from pipeline.matrix import open_expression
-from pipeline.progress import Silent
-from pipeline.replicate import split_cells
-from pipeline.spec import Binning, PairSource
+from pairscape.model.networks import gene_context
+from pairscape.model.networks.classifier import PairClassifier, describe_batch, load_classifier, score_rows
+from pairscape.model.networks.deepdrim import IMAGES_PER_GENE, NEIGHBOURS
+from pairscape.model.networks.gene_context import codes_of, nearest_genes, neighbourhoods
+from pairscape.model.networks.weights import load_weights, write_config
+from pairscape.model.options import Recipe, Rendering, Splitting, Training
+from pairscape.model.training.run import evaluate_run, train_run
+from pairscape.model.training.train import fit, make_folds
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.genes.labels import split_cells
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, PairSource
 
 DEEPDRIM = Recipe(
     splitting=Splitting("pair"), training=Training(network="deepdrim", epochs=1, batch_size=24, ratio=2.0)
@@ -95,8 +95,8 @@ def test_the_neighbours_are_the_ten_of_highest_covariance(tmp_path, scale):
 
 
 def test_many_cells_are_sampled_at_even_distances(images, monkeypatch):
-    monkeypatch.setattr(neighbours, "MAX_COVARIANCE_CELLS", 20)
-    monkeypatch.setattr(neighbours, "GENES_AT_ONCE", 5)
+    monkeypatch.setattr(gene_context, "MAX_COVARIANCE_CELLS", 20)
+    monkeypatch.setattr(gene_context, "GENES_AT_ONCE", 5)
     codes = codes_of(images)
     chosen = np.linspace(0, 59, 20).astype(int)
     np.testing.assert_array_equal(nearest_genes(codes, np.arange(12)), covariance_order(binned(codes)[chosen]))
@@ -123,7 +123,7 @@ def test_a_store_that_was_moved_with_its_codes_finds_them(images, tmp_path):
 @pytest.mark.parametrize("kind", ["gone", "others"])
 def test_lost_codes_are_told_before_anything_is_written(images, tmp_path, refuses, monkeypatch, kind):
     store = moved_store(images, tmp_path / "moved")
-    monkeypatch.setattr(neighbours, "_kept", {})
+    monkeypatch.setattr(gene_context, "_kept", {})
     if kind == "gone":
         shutil.rmtree(tmp_path / "moved/codes.zarr")
     else:
@@ -199,7 +199,7 @@ def test_deepdrim_trains_and_predicts_on_another_store_with_neighbours_of_its_ow
     pairs = module_pairs(tmp_path / "pairs.csv", module)
     other = make_store(tmp_path / "other", expression, PairSource(pairs=pairs), Binning("rank", 16))
     evaluate_run(tmp_path / "run", other, tmp_path / "out", Silent())
-    assert set(neighbours._kept) == {other.spec.plan_hash}
+    assert set(gene_context._kept) == {other.spec.plan_hash}
     classifier, _ = load_classifier(tmp_path / "run")
     assert classifier.needs_neighbours
 

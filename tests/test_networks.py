@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from model.deepdrim import IMAGES_PER_GENE, DeepDrim
-from model.factors import GENE_LOADINGS
-from model.losses import LOSSES, focal, make_loss
-from model.networks import NETWORKS, FactorNet, build_network
-from model.render import Render
-from pipeline.errors import InputError
+from pairscape.model.networks.deepdrim import IMAGES_PER_GENE, DeepDrim
+from pairscape.model.networks.pairnet import GENE_LOADINGS
+from pairscape.model.networks.published import NETWORKS, FactorNet, build_network
+from pairscape.model.networks.render import Render
+from pairscape.model.training.losses import LOSSES, focal, make_loss
+from pairscape.pipeline.errors import InputError
 
 LARGE = [
     ("pairnet", 150),

@@ -10,10 +10,10 @@ import scanpy as sc
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.datasets import demo_cells
-from pipeline.ingest import ingest
-from pipeline.normalize import check_values, choose_preset, normalise, value_kind
-from pipeline.survey import Values, Wanted, scan
+from pairscape.pipeline.datasets.demo import demo_cells
+from pairscape.pipeline.matrix.ingest import ingest
+from pairscape.pipeline.matrix.normalize import check_values, choose_preset, normalise, value_kind
+from pairscape.pipeline.matrix.survey import Values, Wanted, scan
 
 COUNTS = np.array([[3, 0, 1, 0], [0, 2, 5, 0], [1, 1, 0, 0], [0, 0, 0, 0]], dtype=np.float32)
 

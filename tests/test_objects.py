@@ -10,14 +10,14 @@ from anndata import AnnData
 from conftest import small_shards, store_expression
 
 import pairscape
-from pipeline import nearby as nearby_module
-from pipeline import remote
-from pipeline.codes import open_codes
-from pipeline.errors import JobError
-from pipeline.images import clear_shards, open_images
-from pipeline.nearby import nearby
-from pipeline.remote import MARK, holds_store, located, publish_store, put, put_new, writable
-from pipeline.spec import Binning, Compute, PairSource
+from pairscape.pipeline.codes import cache as nearby_module
+from pairscape.pipeline.codes.cache import nearby
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.heatmaps.images import clear_shards, open_images
+from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.storage import paths
+from pairscape.pipeline.storage.paths import MARK, holds_store, located, publish_store, put, put_new, writable
 
 URL, CODES = "memory://bucket/images.zarr", "memory://bucket/images.codes.zarr"
 ALL, RANK = PairSource(all_pairs=True), Binning("rank")
@@ -100,8 +100,8 @@ def test_codes_may_lie_on_a_shared_disk(expression_path, local, bucket, tmp_path
 
 
 def test_the_root_comes_last(expression_path, bucket, monkeypatch):
-    order, whole = [], remote.put_new
-    monkeypatch.setattr(remote, "put_new", lambda path, content: (order.extend(objects(bucket)), whole(path, content)))
+    order, whole = [], paths.put_new
+    monkeypatch.setattr(paths, "put_new", lambda path, content: (order.extend(objects(bucket)), whole(path, content)))
     make(expression_path, URL, codes=None)
     assert "zarr.json" not in order
     assert {"counts/zarr.json", "gene/zarr.json", "gene_b/c/0", MARK} <= set(order)

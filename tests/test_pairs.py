@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.pairs import all_pairs, candidates, cross_pairs, label_edges
-from pipeline.spec import PairSource
+from pairscape.pipeline.genes.pairs import all_pairs, candidates, cross_pairs, label_edges
+from pairscape.pipeline.options import PairSource
 
 GENES = ["GATA1", "KLF1", "SPI1", "TAL1", "CEBPA"]
 indices = st.lists(st.integers(0, 8), unique=True).map(lambda genes: np.array(sorted(genes), np.int32))

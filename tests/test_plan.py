@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from conftest import simulated, small_shards, store_expression
 
-from pipeline import plan as planning
-from pipeline.cluster import measuring, open_client
-from pipeline.heatmaps import make_heatmaps, plan_count, resolve_request
-from pipeline.matrix import Expression, open_expression
-from pipeline.memory import portion
-from pipeline.plan import plan_heatmaps
-from pipeline.progress import Silent
-from pipeline.spec import Binning, Compute, PairSource
+from pairscape.pipeline.compute.clusters import measuring, open_client
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.heatmaps import plan as planning
+from pairscape.pipeline.heatmaps.job import make_heatmaps, plan_count, resolve_request
+from pairscape.pipeline.heatmaps.memory import portion
+from pairscape.pipeline.heatmaps.plan import plan_heatmaps
+from pairscape.pipeline.matrix.expression import Expression, open_expression
+from pairscape.pipeline.options import Binning, Compute, PairSource
 
 ALL, HERE, BINNING = PairSource(all_pairs=True), Compute("synchronous"), Binning("max", 16)
 

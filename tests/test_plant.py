@@ -9,10 +9,10 @@ from conftest import simulated
 from model_fixtures import run_command
 from scipy.sparse import csr_matrix
 
-from pipeline.matrix import open_expression
-from pipeline.pairs import candidates
-from pipeline.plant import plant_truth
-from pipeline.spec import PairSource, Planting
+from pairscape.pipeline.datasets.plant import plant_truth
+from pairscape.pipeline.genes.pairs import candidates
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import PairSource, Planting
 
 PLANTING = Planting("u-shaped,linear", 40)
 

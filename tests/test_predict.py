@@ -18,22 +18,22 @@ from model_fixtures import as_anndata, make_store, module_expression, module_pai
 from scipy import stats
 
 import pairscape
-from model import parts, predict
-from model.association import dependence, spearman
-from model.checkpoint import save_weights, write_config
-from model.classifier import PairClassifier, load_classifier, score_rows
-from model.doubt import doubt_bytes
-from model.factors import GENE_LOADINGS
-from model.inference import prepare
-from model.parts import network_hash
-from model.scores import ALWAYS, read_facts, read_scores
-from model.screen import place_threshold, sample_rows, screen_facts
-from model.spec import Prediction, Recipe, Rendering
-from model.trained import Trained, moved_probability
-from pipeline.errors import JobError
-from pipeline.images import open_images
-from pipeline.memory import Portion
-from pipeline.spec import Binning, Compute, PairSource
+from pairscape.model.edges.scores import ALWAYS, read_facts, read_scores
+from pairscape.model.evaluation.association import dependence, spearman
+from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
+from pairscape.model.networks.fast import prepare
+from pairscape.model.networks.pairnet import GENE_LOADINGS
+from pairscape.model.networks.weights import save_weights, write_config
+from pairscape.model.options import Prediction, Recipe, Rendering
+from pairscape.model.prediction import parts, predict
+from pairscape.model.prediction.confidence import doubt_bytes
+from pairscape.model.prediction.parts import network_hash
+from pairscape.model.prediction.screen import place_threshold, sample_rows, screen_facts
+from pairscape.model.prediction.trained import Trained, moved_probability
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.heatmaps.memory import Portion
+from pairscape.pipeline.options import Binning, Compute, PairSource
 
 HERE, BINS, PART, NATURAL = Compute("synchronous"), 16, 32, 0.02
 POINTS = [{"aim": "balanced accuracy", "threshold": 0.03}, {"aim": "precision 0.9", "threshold": None}]
@@ -318,9 +318,9 @@ KILLED = """
 import os, signal
 from pathlib import Path
 import pairscape
-from model import predict
-from pipeline import receipts
-from pipeline.spec import Compute, PairSource
+from pairscape.model.prediction import predict
+from pairscape.pipeline.storage import receipts
+from pairscape.pipeline.options import Compute, PairSource
 predict.PART_PAIRS = {part}
 write, left = receipts.write_file, [{writes}]
 def write_until(path, content):
@@ -404,7 +404,7 @@ def test_another_job_for_the_same_file_begins_anew(folder, fused, tmp_path, monk
 def test_a_network_that_changes_under_way_is_noticed(folder, tmp_path, monkeypatch, refuses):
     run = make_run(tmp_path / "run")
     parts._scorer.cache_clear()
-    monkeypatch.setattr("model.trained.network_hash", lambda _: "another")
+    monkeypatch.setattr("pairscape.model.prediction.trained.network_hash", lambda _: "another")
     with refuses("holds another network than when this job began", kind=JobError):
         score(folder, tmp_path / "s.parquet", run=run)
 

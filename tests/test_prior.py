@@ -17,11 +17,11 @@ import pytest
 from model_fixtures import run_command
 
 import pairscape
-import pipeline.prior
-from pipeline.errors import InputError, JobError
-from pipeline.images import open_images
-from pipeline.prior import PRIORS, network_facts, with_network
-from pipeline.spec import PairSource
+from pairscape.pipeline.datasets import networks
+from pairscape.pipeline.datasets.networks import PRIORS, network_facts, with_network
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.options import PairSource
 
 EDGES = {
     "source": ["G2", "G0", "G0", "G1", None],
@@ -48,7 +48,7 @@ class Library:
 def library(monkeypatch):
     found = Library()
     monkeypatch.setitem(sys.modules, "decoupler", found)
-    monkeypatch.setattr(pipeline.prior, "version", lambda package: "2.9.9")
+    monkeypatch.setattr(networks, "version", lambda package: "2.9.9")
     return found
 
 

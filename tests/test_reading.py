@@ -11,13 +11,13 @@ import zarr
 from model_fixtures import sharded_store
 
 import pairscape
-from model.spec import Training
-from model.stream import PairStream
-from pipeline import reading
-from pipeline.errors import JobError
-from pipeline.folders import sent_folder
-from pipeline.images import open_images, shard_file
-from pipeline.reading import read_images
+from pairscape.model.batches.stream import PairStream
+from pairscape.model.options import Training
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.heatmaps import read
+from pairscape.pipeline.heatmaps.images import open_images, shard_file
+from pairscape.pipeline.heatmaps.read import read_images
+from pairscape.pipeline.storage.folders import sent_folder
 
 ROWS = [[0], [4559], [0, 255, 256, 2047, 2048, 4095, 4096, 4559], list(range(2000, 4200, 7)), list(range(4560))]
 
@@ -54,7 +54,7 @@ def test_a_store_encoded_by_others_reads_the_same(images, copy, rows):
         zarr.create_array(
             str(copy.path / name), data=values, chunks=chunks, shards=shards, dimension_names=None, compressors="auto"
         )
-    assert not reading._is_plain(str(copy.path), copy.spec.plan_hash)
+    assert not read._is_plain(str(copy.path), copy.spec.plan_hash)
     assert_as_zarr(read_images(copy, np.array(rows)), copy, rows, images)
 
 
@@ -68,7 +68,7 @@ def test_images_go_where_they_are_asked_to_go(images):
 def test_only_chunks_with_rows_are_decompressed(images, monkeypatch):
     decoded = []
     monkeypatch.setattr(
-        reading.CODEC.__class__, "decode", lambda self, content, out: decoded.append(out.shape) or out.fill(1)
+        read.CODEC.__class__, "decode", lambda self, content, out: decoded.append(out.shape) or out.fill(1)
     )
     read_images(images, np.array([3, 7, 255, 2048 + 511]))
     assert decoded == [(256, 64 * 64), (2048,)] * 2

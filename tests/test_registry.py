@@ -10,7 +10,7 @@ import pooch
 import pytest
 
 import pairscape
-from pipeline.registry import RemoteFile, read_registry
+from pairscape.pipeline.datasets.registry import RemoteFile, read_registry
 
 ROOT = Path(__file__).parents[1]
 REGISTRY = read_registry()

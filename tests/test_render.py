@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from model.render import CHANNELS, Render, independence_residual, log_density, smoothing_matrix
-from pipeline.errors import InputError
+from pairscape.model.networks.render import CHANNELS, Render, independence_residual, log_density, smoothing_matrix
+from pairscape.pipeline.errors import InputError
 
 
 def some_counts(n=5, bins=32, seed=0):

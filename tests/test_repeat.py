@@ -11,17 +11,17 @@ import pytest
 from model_fixtures import curved_store, gene_names, run_command
 from model_fixtures import small_store as tiny_store
 
-import model.repeat
 import pairscape
-from model.checkpoint import write_config
-from model.closing import print_closing
-from model.evaluate import store_facts
-from model.repeat import _finished, plan_repeats, read_seeds, summary, train_repeats
-from model.run import evaluate_run, train_run
-from model.spec import Recipe, Splitting, Training
-from model.spread import mean_of, spread_of
-from model.train import make_folds
-from pipeline.progress import Silent
+from pairscape.model.evaluation.evaluate import store_facts
+from pairscape.model.evaluation.spread import mean_of, spread_of
+from pairscape.model.networks.weights import write_config
+from pairscape.model.options import Recipe, Splitting, Training
+from pairscape.model.reports.terminal import print_closing
+from pairscape.model.training import repeat as repeat_module
+from pairscape.model.training.repeat import _finished, plan_repeats, read_seeds, summary, train_repeats
+from pairscape.model.training.run import evaluate_run, train_run
+from pairscape.model.training.train import make_folds
+from pairscape.pipeline.compute.progress import Silent
 
 BRIEF = Training(epochs=1, batch_size=128)
 FOLDS = Recipe(splitting=Splitting(folds=3), training=BRIEF)
@@ -74,7 +74,7 @@ def pretended(monkeypatch, folds_run):
         (folder / "metrics.json").write_text(json.dumps(metrics))
         return metrics
 
-    monkeypatch.setattr(model.repeat, "train_run", pretend)
+    monkeypatch.setattr(repeat_module, "train_run", pretend)
     return pretend
 
 
@@ -179,7 +179,7 @@ def test_an_interrupted_command_goes_on(images, tmp_path, monkeypatch, folds_run
         return pretended(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(model.repeat, "train_run", killed)
+        patch.setattr(repeat_module, "train_run", killed)
         with pytest.raises(KeyboardInterrupt):
             again(images, tmp_path / "run")
     metrics, rest = again(images, tmp_path / "run")
@@ -297,7 +297,7 @@ def test_seeds_are_a_number_or_a_list(given, seeds, refuses):
 
 def test_the_command_takes_seeds_as_a_number_or_a_list(images, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(model.repeat, "train_repeats", lambda *args, **_: asked.append([r.seed for r in args[3]]))
+    monkeypatch.setattr(repeat_module, "train_repeats", lambda *args, **_: asked.append([r.seed for r in args[3]]))
     for seeds in ("2", "4,1"):
         assert run_command("train", images.path, tmp_path / "run", "--seeds", seeds, "--seed", 3, "--quiet") == 0
     pairscape.train(images.path, tmp_path / "run", seeds=(6, 5), quiet=True)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, random
 from scipy.stats import false_discovery_control, spearmanr
 
-from pipeline import replicate
-from pipeline.pairs import Pairs, all_pairs, cross_pairs
-from pipeline.replicate import rank_genes, replicate_labels, significant, spearman, split_cells
+from pairscape.pipeline.genes import labels
+from pairscape.pipeline.genes.labels import rank_genes, replicate_labels, significant, spearman, split_cells
+from pairscape.pipeline.genes.pairs import Pairs, all_pairs, cross_pairs
 
 
 @given(st.integers(4, 500), st.integers(0, 2**40))
@@ -31,7 +31,7 @@ def test_a_seed_always_gives_the_same_halves_and_another_gives_others():
 
 
 def test_many_cells_limit_the_label_half_and_never_the_images(monkeypatch):
-    monkeypatch.setattr(replicate, "MAX_LABEL_CELLS", 10)
+    monkeypatch.setattr(labels, "MAX_LABEL_CELLS", 10)
     labelling, counted = split_cells(101, 0)
     assert (labelling.size, counted.size) == (10, 51)
     assert np.intersect1d(labelling, counted).size == 0
@@ -50,8 +50,8 @@ def matrix():
 
 @pytest.mark.parametrize(("block", "part"), [(1, 2**22), (2, 5), (4, 7), (256, 2**22)])
 def test_rho_is_that_of_scipy(matrix, block, part, monkeypatch):
-    monkeypatch.setattr(replicate, "BLOCK", block)
-    monkeypatch.setattr(replicate, "PART", part)
+    monkeypatch.setattr(labels, "BLOCK", block)
+    monkeypatch.setattr(labels, "PART", part)
     pairs = all_pairs(9)
     order = np.random.default_rng(1).permutation(np.tile(np.arange(len(pairs)), 2))  # any order, pairs repeated
     pairs = Pairs(np.append(pairs.gene_a, pairs.gene_b), np.append(pairs.gene_b, pairs.gene_a), np.tile(pairs.label, 2))
@@ -131,7 +131,7 @@ def test_a_rate_over_a_few_cells_is_refused(refuses):
 
 def test_memory_is_two_blocks_and_not_all_ranks(monkeypatch):
     """Dense ranks of these genes would be 64 MB."""
-    monkeypatch.setattr(replicate, "BLOCK", 32)
+    monkeypatch.setattr(labels, "BLOCK", 32)
     expression = random(4000, 2000, density=0.02, format="csr", dtype=np.float32, random_state=0)
     pairs = cross_pairs(np.arange(5, dtype=np.int32), np.arange(2000, dtype=np.int32))
     tracemalloc.start()

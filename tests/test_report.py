@@ -24,13 +24,21 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from model import figures
-from model.bootstrap import against_baseline
-from model.calibration import calibration_record
-from model.direction import direction_scores
-from model.metrics import calibration_scores, prior_corrected
-from model.report import comparison, confusion_table, label_leak, number, times, verdict, write_report
-from pipeline.errors import InputError
+from pairscape.model.evaluation.bootstrap import against_baseline
+from pairscape.model.evaluation.calibration import calibration_record
+from pairscape.model.evaluation.direction import direction_scores
+from pairscape.model.evaluation.metrics import calibration_scores, prior_corrected
+from pairscape.model.reports import figures
+from pairscape.model.reports.run_report import (
+    comparison,
+    confusion_table,
+    label_leak,
+    number,
+    times,
+    verdict,
+    write_report,
+)
+from pairscape.pipeline.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 BINS, CELLS, GENES, MODULES = 32, 600, 120, 6
@@ -594,7 +602,8 @@ def test_pair_figure_saves_in_every_format(tmp_path: Path, suffix: str, n: int, 
 
 
 def test_report_loads_neither_torch_nor_dask_nor_zarr_nor_pyplot() -> None:
-    source = "import sys, model.report; print({'torch', 'dask', 'zarr', 'matplotlib.pyplot'} & set(sys.modules) or '')"
+    source = "import sys, pairscape.model.reports.run_report\n"
+    source += "print({'torch', 'dask', 'zarr', 'matplotlib.pyplot'} & set(sys.modules) or '')"
     loaded = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.strip() == ""
 

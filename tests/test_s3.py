@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 import pairscape
-from pipeline.errors import JobError
-from pipeline.images import open_images
-from pipeline.remote import content_of, located, put, put_new
-from pipeline.spec import Binning, Compute, PairSource
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.storage.paths import content_of, located, put, put_new
 
 ROOT = Path(__file__).parents[1]
 BINNING = Binning("rank", 200)  # 256 images of 160 kB a shard: the 1035 pairs are 5 shards, also in workers
@@ -63,7 +63,7 @@ def bucket(server, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("pipeline.nearby._held", {})
+    monkeypatch.setattr("pairscape.pipeline.codes.cache._held", {})
     post(f"{server}/moto-api/reset")
     forget_clients()
     storage = located(URL).fs

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from model.sampling import Drawing, Partition, Population, batches_per_reader, epoch_windows, images_shown
+from pairscape.model.batches.order import (
+    Drawing,
+    Partition,
+    Population,
+    batches_per_reader,
+    epoch_windows,
+    images_shown,
+)
 
 
 @st.composite

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.selection import choose_cells, choose_genes, mapped_symbols, mitochondrial
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.select import choose_cells, choose_genes, mapped_symbols, mitochondrial
 
 OBS = pd.DataFrame(
     {

@@ -6,7 +6,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.shards import ChunkCodec, clear_unfinished, join_chunks, read_chunks, write_file
+from pairscape.pipeline.storage.chunks import ChunkCodec, clear_unfinished, join_chunks, read_chunks, write_file
 
 CODECS = [
     ChunkCodec("zstd", 1, "bitshuffle", 262_144),

@@ -11,21 +11,21 @@ from portable_run import PORTABLE, RECIPE, SEED, copy_portable, portable_run, po
 
 import pairscape
 from benchmarks import shift as benchmark
-from model.calibration import Taught
-from model.checkpoint import load_tensors, save_tensors
-from model.classifier import load_classifier
-from model.counted import RANDOM_PAIRS, CountedPairs, codes_at_hand, sample_rows
-from model.guard import find_shift
-from model.observed import Observed, Reference, earth_mover, frechet
-from model.reference import FILE, KIND, load_reference, make_reference, save_reference
-from model.run import _at_random
-from model.shift import UNCOMPARED, compare, shift_lines, shift_words
-from model.spec import Prediction
-from model.train import make_folds
-from model.trained import Trained
-from pipeline.count import count_pairs
-from pipeline.errors import InputError
-from pipeline.spec import Binning, PairSource
+from pairscape.model.evaluation.guard import find_shift
+from pairscape.model.evaluation.observed import Observed, Reference, earth_mover, frechet
+from pairscape.model.evaluation.reference import FILE, KIND, load_reference, make_reference, save_reference
+from pairscape.model.evaluation.sample import RANDOM_PAIRS, CountedPairs, codes_at_hand, sample_rows
+from pairscape.model.evaluation.shift import UNCOMPARED, compare, shift_lines, shift_words
+from pairscape.model.networks.classifier import load_classifier
+from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.weights import load_tensors, save_tensors
+from pairscape.model.options import Prediction
+from pairscape.model.prediction.trained import Trained
+from pairscape.model.training.run import _at_random
+from pairscape.model.training.train import make_folds
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps.count import count_pairs
+from pairscape.pipeline.options import Binning, PairSource
 
 PARTS = ("cells", "depth", "dropout", "occupied", "density", "residual", "embedding", "scores")
 PRIOR = 0.125
@@ -159,7 +159,7 @@ def test_the_same_seed_gives_the_same_reference(run, images, tmp_path):
 
 
 def test_predict_tells_before_it_spends(run, images, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("model.predict.write_findings", lambda *_: None)  # drawn in the test below
+    monkeypatch.setattr("pairscape.model.prediction.predict.write_findings", lambda *_: None)  # drawn in the test below
     asked = Prediction(prior=0.001)
     pairscape.predict(run, tmp_path / "s.parquet", images=images.path, prediction=asked, compute=HERE)
     said = capsys.readouterr().out
@@ -198,7 +198,7 @@ def test_evaluate_tells_before_it_scores(run, images, tmp_path, capsys):
 
 
 def test_a_run_without_a_reference_says_that_nothing_is_compared(run, images, tmp_path, capsys, monkeypatch):
-    for drawing in ("model.run.write_report", "model.predict.write_findings"):
+    for drawing in ("pairscape.model.training.run.write_report", "pairscape.model.prediction.predict.write_findings"):
         monkeypatch.setattr(drawing, lambda *_: None)
     early = copy_portable(run, tmp_path / "early", ("model.safetensors", "config.toml"))
     pairscape.predict(early, tmp_path / "t.parquet", images=images.path, compute=HERE)

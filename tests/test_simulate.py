@@ -10,16 +10,16 @@ import scanpy
 import zarr
 from model_fixtures import run_command
 
-import pipeline.simulate as module
-from pipeline.cluster import open_client
-from pipeline.errors import JobError
-from pipeline.fanout import Usage
-from pipeline.images import open_images
-from pipeline.matrix import open_expression
-from pipeline.progress import Silent
-from pipeline.simulate import Layout, Piece, simulate_atlas, write_piece
-from pipeline.spec import Atlas, Compute
-from pipeline.synthetic import cell_counts
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.datasets import simulate as module
+from pairscape.pipeline.datasets.simulate import Layout, Piece, simulate_atlas, write_piece
+from pairscape.pipeline.datasets.synthetic import cell_counts
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Atlas, Compute
 
 ATLAS = Atlas(250, 120, 0.1, types=4, seed=3)
 

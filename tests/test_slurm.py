@@ -13,8 +13,8 @@ from engines import ROOT, missing, wait_for
 from slurm_engine import slurm as started
 from test_heatmaps import FINE, run, store_hash
 
-from pipeline.cluster import open_client
-from pipeline.spec import Compute
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.options import Compute
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(missing(*PROGRAMS)), reason=missing(*PROGRAMS))]
@@ -87,7 +87,7 @@ def test_what_ends_is_submitted_again(slurm, tmp_path, monkeypatch):
     """A worker that ends by itself, as before its walltime, is replaced; so is one whose job is cancelled."""
     monkeypatch.chdir(tmp_path)
     here = {"jobqueue.slurm.interface": "lo", "distributed.deploy.lost-worker-timeout": "200ms"}
-    monkeypatch.setattr("pipeline.queues.RENEW_MS", 300)
+    monkeypatch.setattr("pairscape.pipeline.compute.queues.RENEW_MS", 300)
     with dask.config.set(here), open_client(Compute("slurm", 1, "1GB", lifetime="4s")) as client:
         seen, job = set(client.nthreads()), slurm.jobs("dask-worker")
         wait_for(lambda: set(client.nthreads()) - seen, "second worker")

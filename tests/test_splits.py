@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_fixtures import make_pairs
 
-import model.splits
-from model.spec import Splitting
-from model.splits import TEST, TRAIN, UNUSED, VALIDATION, Folds, assign_folds, mirror_groups
-from pipeline.pairs import all_pairs
+from pairscape.model.batches import folds as folds_module
+from pairscape.model.batches.folds import TEST, TRAIN, UNUSED, VALIDATION, Folds, assign_folds, mirror_groups
+from pairscape.model.options import Splitting
+from pairscape.pipeline.genes.pairs import all_pairs
 
 SPLITS = ("pair", "regulator", "target", "both")
 N_GENES = 12
@@ -211,7 +211,7 @@ def test_folds_do_not_depend_on_how_many_pairs_are_looked_at_together(split, mon
     for splitting in (Splitting(split), Splitting(split, folds=3, fold=2)):
         whole = assign_folds(pairs, 30, splitting, seed=4)
         with monkeypatch.context() as patch:
-            patch.setattr(model.splits, "BLOCK", 37)
+            patch.setattr(folds_module, "BLOCK", 37)
             np.testing.assert_array_equal(assign_folds(pairs, 30, splitting, seed=4), whole)
 
 

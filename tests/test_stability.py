@@ -10,20 +10,27 @@ from made_scores import load, trend
 from model_fixtures import module_expression
 from reference import joint_counts
 
-from model import decoys, stability
-from model.decoys import decoy_scores, save_strata
-from model.stability import Resampling, best_rows, resample_best, resample_task, score_resamples, share_in_list
-from pipeline.cluster import open_client
-from pipeline.codes import open_codes
-from pipeline.count import GeneReader, count_pairs
-from pipeline.encode import encode_matrix
-from pipeline.matrix import open_expression
-from pipeline.memory import Portion, portion
-from pipeline.pairs import Pairs
-from pipeline.pairwise import WholeGenes, count_grouped, runs_of, within_memory
-from pipeline.progress import Silent
-from pipeline.resampled import deal_groups, draw_weights, weighted_sums
-from pipeline.spec import Binning, Compute
+from pairscape.model.prediction import decoys, stability
+from pairscape.model.prediction.decoys import decoy_scores, save_strata
+from pairscape.model.prediction.stability import (
+    Resampling,
+    best_rows,
+    resample_best,
+    resample_task,
+    score_resamples,
+    share_in_list,
+)
+from pairscape.pipeline.codes.encode import encode_matrix
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.count import GeneReader, count_pairs
+from pairscape.pipeline.heatmaps.memory import Portion, portion
+from pairscape.pipeline.heatmaps.pairwise import WholeGenes, count_grouped, runs_of, within_memory
+from pairscape.pipeline.heatmaps.resampled import deal_groups, draw_weights, weighted_sums
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Binning, Compute
 
 BINS = 8
 N_PAIRS = 150
@@ -99,7 +106,7 @@ def test_little_memory_changes_nothing(codes, monkeypatch):
     (run,) = runs_of(gene_a, gene_b, 1000)
     reader = GeneReader(codes, slabs)
     assert list(within_memory(reader, run, 64)) == [slice(0, 64), slice(64, 128), slice(128, 150)]
-    monkeypatch.setattr("pipeline.pairwise.HELD_BYTES", 1)
+    monkeypatch.setattr("pairscape.pipeline.heatmaps.pairwise.HELD_BYTES", 1)
     assert list(within_memory(reader, run, 64)) == [slice(i, i + 1) for i in range(150)]
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from model_fixtures import sharded_store
 
-from model.sampling import Partition
-from model.stream import PairStream, prefetched, read_rows, row_batches
+from pairscape.model.batches.order import Partition
+from pairscape.model.batches.stream import PairStream, prefetched, read_rows, row_batches
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_rows_that_fit_into_memory_stay_there_and_come_in_the_same_batches(image
     held.resident_images = 3_040  # all
     expected = [epoch(streamed), epoch(streamed)]
     assert epoch(held) == expected[0]
-    monkeypatch.setattr("model.stream.read_rows", None)  # the second epoch reads nothing
+    monkeypatch.setattr("pairscape.model.batches.stream.read_rows", None)  # the second epoch reads nothing
     batches = list(held)
     assert epoch(batches) == expected[1]
     for batch in batches:
@@ -145,7 +145,9 @@ def test_rows_that_fit_into_memory_stay_there_and_come_in_the_same_batches(image
 @pytest.mark.cluster
 @pytest.mark.parametrize("workers", [1, 3])
 def test_spawned_workers_change_no_batch(images, stored, workers, monkeypatch):
-    monkeypatch.setattr("model.blocks.PART_CHUNKS", 2)  # several parts a window, so that all workers have some
+    monkeypatch.setattr(
+        "pairscape.model.batches.blocks.PART_CHUNKS", 2
+    )  # several parts a window, so that all workers have some
     stream, alone = make_stream(images, "natural", workers), make_stream(images, "natural")
     for _ in range(2):
         batches = list(stream)

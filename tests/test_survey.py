@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from pipeline import passes
-from pipeline.fanout import Usage
-from pipeline.passes import Cells, Runner, scan_cells
-from pipeline.progress import Silent
-from pipeline.survey import Wanted, no_facts, scan, values_as_array, values_from_array
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.matrix import scan as passes
+from pairscape.pipeline.matrix.scan import Cells, Runner, scan_cells
+from pairscape.pipeline.matrix.survey import Wanted, no_facts, scan, values_as_array, values_from_array
 
 
 def matrix(n_cells=60, n_genes=25, seed=0):

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from pipeline.spec import Atlas
-from pipeline.synthetic import (
+from pairscape.pipeline.datasets.synthetic import (
     BASE,
     bursts_per_cell,
     cell_counts,
@@ -19,6 +18,7 @@ from pipeline.synthetic import (
     log_normalised,
     tables,
 )
+from pairscape.pipeline.options import Atlas
 
 SMALL = Atlas(300, 200, 0.1, types=3, seed=7)
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline import tiles
-from pipeline.pairs import Pairs
-from pipeline.tiles import (
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps import tiles
+from pairscape.pipeline.heatmaps.tiles import (
     SHARES_PER_WORKER,
     SHORT_TASK_SECONDS,
     TASK_SECONDS,

@@ -16,20 +16,20 @@ import torch
 from model_fixtures import curved_expression, curved_store, gene_names, make_store, small_store, write_pairs
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-import model.optimize
-import model.train
 import pairscape
-from model.checkpoint import load_weights
-from model.classifier import PairClassifier, choose_device, load_classifier, score_rows
-from model.closing import print_closing
-from model.metrics import prior_corrected
-from model.run import evaluate_run, train_run
-from model.spec import Recipe, Rendering, Splitting, Training, preset
-from model.splits import Folds, mirror_groups
-from model.train import HISTORY, fit, make_folds
-from pipeline.errors import InputError
-from pipeline.progress import Silent
-from pipeline.spec import Binning, PairSource
+from pairscape.model.batches.folds import Folds, mirror_groups
+from pairscape.model.evaluation.metrics import prior_corrected
+from pairscape.model.networks.classifier import PairClassifier, choose_device, load_classifier, score_rows
+from pairscape.model.networks.weights import load_weights
+from pairscape.model.options import Recipe, Rendering, Splitting, Training, preset
+from pairscape.model.reports.terminal import print_closing
+from pairscape.model.training import optimize
+from pairscape.model.training import train as train_module
+from pairscape.model.training.run import evaluate_run, train_run
+from pairscape.model.training.train import HISTORY, fit, make_folds
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.options import Binning, PairSource
 
 QUICK = Training(epochs=10, patience=10, batch_size=96)
 FILES = {
@@ -210,7 +210,7 @@ def directed_store(root):
 def told_scores(monkeypatch, average_precision, loss):
     """Let the validation fold say these, epoch by epoch."""
     said = iter([[x, 0.5, 0.5, y] for x, y in zip(loss, average_precision, strict=True)])
-    monkeypatch.setattr(model.train, "_validate", lambda *_: next(said))
+    monkeypatch.setattr(train_module, "_validate", lambda *_: next(said))
 
 
 @pytest.mark.parametrize(
@@ -238,9 +238,9 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing(run):
     assert rate[0] < 0.1 * QUICK.learning_rate
     assert max(rate) > 0.9 * QUICK.learning_rate
     assert rate[-1] < 0.1 * QUICK.learning_rate
-    assert [model.optimize.rate_at(x, "constant") for x in (0, 0.5, 1)] == [1, 1, 1]
-    assert model.optimize.rate_at(0.1, "cosine") == pytest.approx(1)
-    assert model.optimize.rate_at(1.0, "cosine") == pytest.approx(0)
+    assert [optimize.rate_at(x, "constant") for x in (0, 0.5, 1)] == [1, 1, 1]
+    assert optimize.rate_at(0.1, "cosine") == pytest.approx(1)
+    assert optimize.rate_at(1.0, "cosine") == pytest.approx(0)
 
 
 # ---------------------------------------------------------------- the run folder
@@ -384,8 +384,8 @@ def test_a_network_that_blows_up_is_reported_not_crashed(images, tmp_path, capsy
 
 
 def test_a_network_that_blows_up_late_is_kept_as_it_was_before(images, tmp_path, monkeypatch):
-    learned, epoch = model.train._train_epoch, iter(range(9))
-    monkeypatch.setattr(model.train, "_train_epoch", lambda *a: learned(*a) if next(epoch) < 1 else math.nan)
+    learned, epoch = train_module._train_epoch, iter(range(9))
+    monkeypatch.setattr(train_module, "_train_epoch", lambda *a: learned(*a) if next(epoch) < 1 else math.nan)
     fitted = quick_fit(images, tmp_path, epochs=5)
     assert "epoch 2 of 5" in fitted.failure
     assert "the best epoch before it is kept" in fitted.failure
@@ -394,7 +394,7 @@ def test_a_network_that_blows_up_late_is_kept_as_it_was_before(images, tmp_path,
 
 
 def test_a_pass_is_broken_off_once_the_loss_is_no_number(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(model.train, "CHECKED", 2)
+    monkeypatch.setattr(train_module, "CHECKED", 2)
     stages = Counted()
     recipe = Recipe(
         training=Training(epochs=1, batch_size=32, optimizer="sgd", learning_rate=1e25, schedule="constant")
@@ -500,7 +500,10 @@ def test_a_store_with_one_class_cannot_be_evaluated_on(run, images, tmp_path):
 def test_mirrors_share_a_half_when_another_store_is_evaluated_on(root, run, monkeypatch, tmp_path):
     """The audit's models learn from one half: a mirror in the other would give its label away."""
     found = []
-    monkeypatch.setattr("model.run.evaluate", lambda classifier, images, folds, *_, **__: found.append(folds) or 1 / 0)
+    monkeypatch.setattr(
+        "pairscape.model.training.run.evaluate",
+        lambda classifier, images, folds, *_, **__: found.append(folds) or 1 / 0,
+    )
     images = directed_store(root)
     with pytest.raises(ZeroDivisionError):
         evaluate_run(run, images, tmp_path / "out", Silent())
@@ -539,10 +542,10 @@ def test_the_mirror_of_a_direction_is_the_other_direction(images):
 def test_a_mirrored_image_takes_the_label_of_the_mirror():
     counts, label = torch.arange(6 * 4).view(6, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
     flip = torch.tensor([True, True, True, False, False, False])
-    shown, directed = model.train.mirrored(counts, label, flip, 3)
+    shown, directed = train_module.mirrored(counts, label, flip, 3)
     assert torch.equal(shown, torch.cat([counts[:3].mT, counts[3:]]))
     assert directed.tolist() == [0, 2, 1, 0, 1, 2]
-    assert model.train.mirrored(counts, label.clamp_max(1), flip, 2)[1].tolist() == [0, 1, 1, 0, 1, 1]
+    assert train_module.mirrored(counts, label.clamp_max(1), flip, 2)[1].tolist() == [0, 1, 1, 0, 1, 1]
 
 
 @pytest.mark.parametrize(("regulators", "labels", "mirror"), [(False, 2, True), (True, 2, False), (True, 3, True)])
@@ -576,12 +579,12 @@ def test_an_error_of_ones_own_is_not_taken_for_a_compilers(monkeypatch):
     monkeypatch.setattr(classifier, "forward", broken)
     monkeypatch.setattr(torch, "compile", lambda module: lambda *batch: module(*batch))
     with pytest.raises(RuntimeError, match="out of memory"):  # and no warning, which would be an error here
-        model.optimize.compiled(classifier)(torch.zeros(2, 16, 16), torch.zeros(2))
+        optimize.compiled(classifier)(torch.zeros(2, 16, 16), torch.zeros(2))
 
 
 def test_a_gpu_computes_in_bfloat16_and_a_cpu_does_not(monkeypatch, refuses):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    choose = model.optimize.choose_precision
+    choose = optimize.choose_precision
     assert (choose("auto", cpu), choose("float32", gpu), choose("bfloat16", cpu)) == (None, None, torch.bfloat16)
     for known in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, known=known: known)
@@ -594,17 +597,17 @@ def test_a_gpu_computes_in_bfloat16_and_a_cpu_does_not(monkeypatch, refuses):
 def test_labels_of_replicates_and_of_all_pairs_have_no_direction(root, tmp_path):
     expression, _, _ = curved_expression(60, 2, 3, seed=0)
     images = make_store(tmp_path, expression, PairSource(all_pairs=True, labels="replicate"), Binning("rank", 16))
-    assert not model.train.is_directed(images)
+    assert not train_module.is_directed(images)
 
 
 def test_direction_needs_a_label_or_a_list_of_regulators_that_tells_it(root):
     images = small_store(root)
-    assert not model.train.is_directed(images)
+    assert not train_module.is_directed(images)
     label = images.array("label").copy()
     label[0] = 2
-    assert model.train.is_directed(relabelled(images, label))
+    assert train_module.is_directed(relabelled(images, label))
     named = replace(images, provenance={"pairs": {"regulators": "tf.txt"}})
-    assert model.train.is_directed(named)
+    assert train_module.is_directed(named)
 
 
 def test_a_device_that_is_not_there_is_refused():

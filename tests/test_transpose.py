@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_matrix
 
-from pipeline.binning import bin_edges, encode, gene_statistics
-from pipeline.spec import Binning
-from pipeline.transpose import by_gene
+from pairscape.pipeline.codes.binning import bin_edges, encode, gene_statistics
+from pairscape.pipeline.codes.by_gene import by_gene
+from pairscape.pipeline.options import Binning
 
 values = st.sampled_from([0.0, 0.0, 0.0, 0.5, 1.0, 1e37]) | st.floats(0, 8, width=32)
 matrices = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12), elements=values)

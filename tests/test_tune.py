@@ -17,12 +17,12 @@ from model_fixtures import curved_store, run_command, sharded_store
 from optuna.trial import FixedTrial, TrialState
 
 import pairscape
-from model.checkpoint import read_recipe
-from model.search import point_of, propose
-from model.spec import Recipe, Rendering, Search, Splitting, Training
-from model.tune import _open
-from pipeline.errors import InputError
-from pipeline.spec import Compute
+from pairscape.model.networks.weights import read_recipe
+from pairscape.model.options import Recipe, Rendering, Search, Splitting, Training
+from pairscape.model.training.search import point_of, propose
+from pairscape.model.training.tune import _open
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.options import Compute
 
 HERE = Compute("synchronous")
 QUICK = Training(epochs=2, batch_size=96)
@@ -155,7 +155,7 @@ def test_a_score_does_not_depend_on_the_threads_around(root, images, study):
 
 
 def test_a_hopeless_trial_is_stopped_early(root, images, monkeypatch):
-    monkeypatch.setattr("model.tune.UNPRUNED", 1)
+    monkeypatch.setattr("pairscape.model.training.tune.UNPRUNED", 1)
     hopeless = {"learning_rate": 1e-4, "channels": "log", "sigma": 2.0}
     folder, once = root / "tune" / "pruned", replace(SEARCH, trials=1, trial_epochs=4)
     search(images, folder, search=once)

@@ -10,16 +10,16 @@ from conftest import simulated, small_shards, store_expression
 from test_images import DAMAGES
 
 import pairscape
-from pipeline import layout
-from pipeline.codes import open_codes
-from pipeline.errors import InputError, JobError
-from pipeline.images import open_images, shard_file
-from pipeline.layout import RECORD
-from pipeline.lock import locked
-from pipeline.progress import Silent
-from pipeline.repair import repair_store
-from pipeline.spec import Binning, Compute, PairSource
-from pipeline.verify import verify_store
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.heatmaps.images import open_images, shard_file
+from pairscape.pipeline.heatmaps.repair import repair_store
+from pairscape.pipeline.heatmaps.verify import verify_store
+from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.storage import digests
+from pairscape.pipeline.storage.digests import RECORD
+from pairscape.pipeline.storage.lock import locked
 
 HERE = Compute("synchronous")
 STORES = ("i.zarr", "i.codes.zarr", "half.zarr", "half.codes.zarr")
@@ -202,7 +202,7 @@ def test_a_disk_that_refuses_ends_a_repair_in_one_line(folder, refuses, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(layout, "write_file", full)
+        patch.setattr(digests, "write_file", full)
         with refuses(
             "i.zarr cannot be finished", "No space left on device", "run the same command again", kind=JobError
         ):

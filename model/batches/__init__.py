@@ -1,0 +1,1 @@
+"""From image stores to batches: folds, order, stream."""

@@ -1,0 +1,1 @@
+"""From scores to the edges of a network, and their files."""

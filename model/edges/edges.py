@@ -1,0 +1,260 @@
+"""From a file of scores to the edges of a network: chosen, pointed, best first.
+
+The file is read a block of rows at a time and only what passes is kept, so memory follows the edges that are wanted and
+not the pairs that were scored. Edges of equal weight stay in the order of the file.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pairscape.model.edges.scores import read_facts
+from pairscape.model.wanted import Wanted
+from pairscape.pipeline.errors import InputError
+
+ROWS_AT_ONCE = 2**20
+LISTED = ("regulators", "network")  # options of the pairs under which the first gene of a pair is a regulator
+
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Edges of a network, best first.
+
+    Attributes
+    ----------
+    genes
+        Names of every gene of the file of scores, in the order in which they occur there.
+    source, target : (E,) int32
+        Into `genes`.
+    weight : (E,) float32
+        Probability of an edge; with a sign after `signed`.
+    columns : name → (E,)
+        What else is known, float32, NaN where it is not.
+    directed
+        Whether the network said which way an edge points. Otherwise the source is the first gene of the pair.
+    """
+
+    genes: tuple[str, ...]
+    source: NDArray[np.int32]
+    target: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    columns: Columns
+    directed: bool
+
+    def __len__(self) -> int:
+        return self.weight.size
+
+    def names(self, codes: NDArray[np.int32]) -> list[str]:
+        """Names of some genes."""
+        return [self.genes[code] for code in codes.tolist()]
+
+    def some(self, rows: slice) -> "Edges":
+        """A run of them."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return replace(
+            self, source=self.source[rows], target=self.target[rows], weight=self.weight[rows], columns=columns
+        )
+
+    def signed(self) -> "Edges":
+        """The same with the sign of the pair's correlation on the weight; without one it stays positive."""
+        return replace(self, weight=np.where(self.columns["correlation"] < 0, -self.weight, self.weight))
+
+
+@dataclass
+class GeneCodes:
+    """Numbers for the names of genes, given as they come up in a file."""
+
+    index: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, names: pa.DictionaryArray) -> NDArray[np.int32]:
+        """(P,) the number of each name."""
+        found = [self.index.setdefault(name, len(self.index)) for name in names.dictionary.to_pylist()]
+        return np.array(found, np.int32)[names.indices.to_numpy(zero_copy_only=False)]
+
+
+def blocks(path: Path, columns: Sequence[str], genes: GeneCodes) -> Iterator[Columns]:
+    """Columns of a file of scores some rows at a time, in order: genes as numbers, null as NaN."""
+    file = pq.ParquetFile(path, read_dictionary=["gene_a", "gene_b"])
+    for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
+        yield {
+            name: genes(values) if isinstance(values, pa.DictionaryArray) else values.to_numpy(zero_copy_only=False)
+            for name, values in zip(batch.schema.names, batch.columns, strict=True)
+        }
+
+
+def columns_of(path: Path) -> tuple[str, ...]:
+    """Names of the columns of a file of scores."""
+    return tuple(pq.read_schema(path).names)
+
+
+def names_regulators(facts: dict[str, Any]) -> bool:
+    """Whether the first gene of a scored pair is a regulator, by how the pairs were asked for."""
+    return any(_mentions(facts.get("pairs"), option) for option in LISTED)
+
+
+def _mentions(facts: Any, key: str) -> bool:
+    return isinstance(facts, dict) and (bool(facts.get(key)) or any(_mentions(part, key) for part in facts.values()))
+
+
+def threshold_for(wanted: Wanted, facts: dict[str, Any], path: Path) -> float:
+    """Probability from which on a pair is wanted; 0 without a condition.
+
+    Raises
+    ------
+    InputError
+        The file has no threshold for the precision, or no score reached it.
+    """
+    if wanted.precision is None:
+        return wanted.threshold or 0.0
+    known, aim = facts.get("thresholds") or {}, f"precision {wanted.precision:g}"
+    if aim not in known:
+        there = ", ".join(name.removeprefix("precision ") for name in known if name.startswith("precision"))
+        raise InputError(
+            f"{path} has no threshold for a precision of {wanted.precision:g}: the training placed one for "
+            f"{there or 'none'}; give one of these, or a probability (--threshold)."
+        )
+    if known[aim] is None:
+        raise InputError(
+            f"{path}: no score reached a precision of {wanted.precision:g} among the validation pairs of the training, "
+            "so it names no edges; aim lower, or give a probability (--threshold)."
+        )
+    return float(known[aim])
+
+
+def choose_edges(path: Path, wanted: Wanted, also: Sequence[str] = ()) -> Edges:
+    """The wanted edges of a file of scores.
+
+    Parameters
+    ----------
+    also
+        Columns to take along; those that the file lacks are left out.
+
+    Raises
+    ------
+    InputError
+        As `model.edges.scores.read_facts` and `threshold_for`; the file lacks a column that is asked for; both
+        directions of a network that says the direction; nothing is left.
+    """
+    facts, there = read_facts(path), columns_of(path)
+    _check(path, wanted, there)
+    threshold, genes = threshold_for(wanted, facts, path), GeneCodes()
+    taken = [name for name in also if name in there]
+    read = dict.fromkeys(("gene_a", "gene_b", "score", *_deciding(wanted, there), *taken))
+    held: list[Columns] = []
+    for block in blocks(path, tuple(read), genes):
+        held.append(_pointed(_passing(block, wanted, threshold), taken))
+        held = _trimmed(held, wanted)
+    directed = "forward" in there
+    found = _best(_joined(held), None)
+    if wanted.both_directions:
+        found = _mirrored(found)
+    if wanted.both_directions or directed:
+        found = _once(found, len(genes.index))
+    found = _cut(found, wanted)
+    if not found["weight"].size:
+        raise InputError(
+            f"{path}: none of its pairs is left ({wanted.words()}), so there is nothing to write; ask for more of them."
+        )
+    source, target, weight = (found.pop(name) for name in ("source", "target", "weight"))
+    return Edges(tuple(genes.index), source, target, weight, found, directed)
+
+
+def _check(path: Path, wanted: Wanted, there: tuple[str, ...]) -> None:
+    if wanted.max_q is not None and "q_value" not in there:
+        raise InputError(f"{path} holds no q-values to limit; predict with --q-values, or leave --max-q out.")
+    if wanted.both_directions and "forward" in there:
+        raise InputError(
+            f"{path}: its network says which way an edge points, and the other way would be wrong; leave out "
+            "--both-directions."
+        )
+
+
+def _deciding(wanted: Wanted, there: tuple[str, ...]) -> list[str]:
+    """Columns that choose or point edges."""
+    asked = {"forward": True, "q_value": wanted.max_q is not None, "label": wanted.new}
+    return [name for name, needed in asked.items() if needed and name in there]
+
+
+def _passing(block: Columns, wanted: Wanted, threshold: float) -> Columns:
+    """Rows that meet the conditions on each pair alone."""
+    kept = block["score"] >= np.float64(threshold)  # never NaN; in float64, where the threshold keeps its digits
+    if wanted.max_q is not None:
+        kept &= block["q_value"] <= np.float64(wanted.max_q)
+    if wanted.new:
+        kept &= block["label"] <= 0
+    return {name: values[kept] for name, values in block.items()}
+
+
+def _pointed(block: Columns, taken: list[str]) -> Columns:
+    """Pairs as edges, backwards where the network says so."""
+    source, target = ends_of(block)
+    known = {name: block[name].astype(np.float32) for name in taken}
+    return {"source": source, "target": target, "weight": block["score"], **known}
+
+
+def ends_of(block: Columns) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Source and target of each pair: gene_a and gene_b, the other way round where the network says so."""
+    a, b = block["gene_a"], block["gene_b"]
+    if "forward" not in block:
+        return a, b
+    back = block["forward"] < 0.5
+    return np.where(back, b, a), np.where(back, a, b)
+
+
+def _trimmed(held: list[Columns], wanted: Wanted) -> list[Columns]:
+    """What can still be among the best: a pair occurs at most twice, as (a, b) and as (b, a)."""
+    if wanted.top is None or wanted.per_regulator is not None:
+        return held
+    size = sum(part["weight"].size for part in held)
+    return [_best(_joined(held), 2 * wanted.top)] if size > 2 * wanted.top + ROWS_AT_ONCE else held
+
+
+def _joined(held: list[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in held]) for name in held[0]}
+
+
+def _best(found: Columns, most: int | None) -> Columns:
+    """Sorted by weight, equal ones as they came."""
+    order = np.argsort(-found["weight"], kind="stable")[:most]
+    return {name: values[order] for name, values in found.items()}
+
+
+def _mirrored(found: Columns) -> Columns:
+    """Each edge followed by the same the other way round."""
+    twice = {name: np.repeat(values, 2) for name, values in found.items()}
+    twice["source"][1::2], twice["target"][1::2] = found["target"], found["source"]
+    return twice
+
+
+def _once(found: Columns, n_genes: int) -> Columns:
+    """Of edges with the same source and target the first."""
+    _, first = np.unique(found["source"].astype(np.int64) * n_genes + found["target"], return_index=True)
+    first.sort()
+    return {name: values[first] for name, values in found.items()}
+
+
+def _cut(found: Columns, wanted: Wanted) -> Columns:
+    """The best of each regulator, then the best of all."""
+    if wanted.per_regulator is not None:
+        kept = rank_within(found["source"]) < wanted.per_regulator
+        found = {name: values[kept] for name, values in found.items()}
+    most = None if wanted.top is None else wanted.top * (2 if wanted.both_directions else 1)
+    return {name: values[:most] for name, values in found.items()}
+
+
+def rank_within(group: NDArray[np.integer]) -> NDArray[np.int64]:
+    """How many before it are of the same group, of each of (E,) sorted edges."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    starts = np.searchsorted(ordered, ordered)
+    rank = np.empty(group.size, np.int64)
+    rank[order] = np.arange(group.size) - starts
+    return rank

@@ -1,0 +1,205 @@
+"""`pairscape export`: a file of scores as the file that another tool reads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pairscape.model.edges.edge_anndata import write_anndata, write_genernib
+from pairscape.model.edges.edge_graph import write_graphml
+from pairscape.model.edges.edges import Edges, choose_edges, names_regulators
+from pairscape.model.edges.formats import BEELINE, CYTOSCAPE, DECOUPLER, SCENIC, SIF, write_parquet, write_text
+from pairscape.model.edges.scores import read_facts
+from pairscape.model.wanted import Wanted
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.storage.aside import aside
+
+KNOWN = ("correlation", "q_value", "rank_stability")  # what travels with an edge where the format has room for it
+
+
+@dataclass(frozen=True)
+class Export:
+    """What a format is written from, beside the edges.
+
+    Attributes
+    ----------
+    target
+        The file as the user named it.
+    facts
+        Of the file of scores.
+    wanted
+        Which edges were chosen.
+    expression
+        Matrix to copy into an AnnData, if any.
+    dataset_id
+        geneRNIB's name of the data set; absent: the name of the matrix.
+    """
+
+    target: Path
+    facts: dict[str, Any]
+    wanted: Wanted
+    expression: Any | None = None
+    dataset_id: str | None = None
+
+    @property
+    def delimiter(self) -> str:
+        """By the suffix, as pySCENIC's own reader takes it."""
+        return "," if self.target.suffix == ".csv" else "\t"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that edges can be written in.
+
+    Attributes
+    ----------
+    suffixes
+        Of its files.
+    write
+        Writes the edges to a path.
+    also
+        Columns that it has room for.
+    signable
+        Whether its readers know weights with a sign.
+    """
+
+    suffixes: tuple[str, ...]
+    write: Callable[[Path, Edges, Export], None]
+    also: tuple[str, ...] = ()
+    signable: bool = False
+
+
+def _scenic(path: Path, edges: Edges, job: Export) -> None:
+    write_text(path, edges, SCENIC, job.delimiter)
+
+
+def _beeline(path: Path, edges: Edges, job: Export) -> None:
+    write_text(path, edges, BEELINE, "\t")  # though its name ends in .csv
+
+
+def _decoupler(path: Path, edges: Edges, job: Export) -> None:
+    write_text(path, edges, DECOUPLER, job.delimiter)
+
+
+def _cytoscape(path: Path, edges: Edges, job: Export) -> None:
+    write_text(path, edges, CYTOSCAPE | {name: name for name in edges.columns}, job.delimiter)
+
+
+def _sif(path: Path, edges: Edges, job: Export) -> None:
+    write_text(path, edges, SIF, "\t", header=False)
+
+
+def _graphml(path: Path, edges: Edges, job: Export) -> None:
+    write_graphml(path, edges, job.facts, job.wanted.words(), regulators=names_regulators(job.facts))
+
+
+def _parquet(path: Path, edges: Edges, job: Export) -> None:
+    write_parquet(path, edges, job.facts, job.wanted.words())
+
+
+def _anndata(path: Path, edges: Edges, job: Export) -> None:
+    write_anndata(path, edges, job.facts, job.wanted.words(), job.expression)
+
+
+def _genernib(path: Path, edges: Edges, job: Export) -> None:
+    write_genernib(path, edges, job.dataset_id or matrix_name(job.facts))
+
+
+TEXT = (".csv", ".tsv")
+FORMATS: dict[str, Format] = {  # the first with a suffix is what the suffix alone means
+    "scenic": Format(TEXT, _scenic),
+    "beeline": Format((".csv",), _beeline),
+    "decoupler": Format(TEXT, _decoupler, ("correlation",), signable=True),
+    "cytoscape": Format(TEXT, _cytoscape, KNOWN),
+    "sif": Format((".sif",), _sif),
+    "graphml": Format((".graphml",), _graphml, KNOWN),
+    "parquet": Format((".parquet",), _parquet, KNOWN),
+    "anndata": Format((".h5ad",), _anndata, ("correlation",)),
+    "genernib": Format((".h5ad",), _genernib, ("correlation",), signable=True),
+}
+
+
+def export_scores(
+    scores: Path,
+    target: Path,
+    wanted: Wanted,
+    *,
+    format: str | None = None,
+    signed: bool = False,
+    expression: Any | None = None,
+    dataset_id: str | None = None,
+    overwrite: bool = False,
+) -> tuple[str, Edges]:
+    """Write the wanted edges of a file of scores, aside, then in one step to their place.
+
+    Returns
+    -------
+    str
+        Name of the format.
+    Edges
+        What was written.
+
+    Raises
+    ------
+    InputError
+        The file exists and may not be replaced; no format, or one of another suffix; an option that the format has no
+        use for; as `model.edges.edges.choose_edges` and the writers.
+    """
+    name = format_of(target, format)
+    _check_options(name, signed=signed, expression=expression, dataset_id=dataset_id)
+    _check_target(target, scores, overwrite=overwrite)
+    chosen, facts = FORMATS[name], read_facts(scores)
+    edges = choose_edges(scores, wanted, chosen.also)
+    job = Export(target, facts, wanted, expression, dataset_id)
+    with aside(target) as part:
+        chosen.write(part, edges.signed() if signed else edges, job)
+    return name, edges
+
+
+def format_of(target: Path, named: str | None) -> str:
+    """Name of the format of a file: as named, or by its name.
+
+    Raises
+    ------
+    InputError
+        No format has this suffix, or the one named has another.
+    """
+    if named is not None:
+        if target.suffix not in FORMATS[named].suffixes:
+            wanted = " or ".join(FORMATS[named].suffixes)
+            raise InputError(f"{target}: the readers of {named} expect {wanted}; name the file so.")
+        return named
+    if target.name == "rankedEdges.csv":
+        return "beeline"
+    found = next((name for name, form in FORMATS.items() if target.suffix in form.suffixes), None)
+    if found is None:
+        known = ", ".join(dict.fromkeys(suffix for form in FORMATS.values() for suffix in form.suffixes))
+        raise InputError(f"{target}: the suffix decides the format, and no format has this one; give one of {known}.")
+    return found
+
+
+def matrix_name(facts: dict[str, Any]) -> str:
+    """Name of the matrix that was predicted on, without folder and suffix."""
+    matrix = facts.get("matrix")
+    place = matrix.get("path") if isinstance(matrix, dict) else matrix
+    return Path(str(place)).stem if place else "unnamed"
+
+
+def _check_options(name: str, *, signed: bool, expression: Any | None, dataset_id: str | None) -> None:
+    signable = ", ".join(known for known, form in FORMATS.items() if form.signable)
+    _require(not signed or FORMATS[name].signable, f"--signed belongs to {signable}: {name} has no negative weights.")
+    _require(expression is None or name == "anndata", f"--expression belongs to anndata (.h5ad), not to {name}.")
+    _require(dataset_id is None or name == "genernib", f"--dataset-id belongs to --format genernib, not to {name}.")
+
+
+def _check_target(target: Path, scores: Path, *, overwrite: bool) -> None:
+    _require(target.absolute() != scores.absolute(), f"{target} is the file of scores itself; give another name.")
+    _require(not target.is_dir(), f"{target} is a folder; give the name of a file.")
+    _require(
+        overwrite or not target.exists(), f"{target} exists: give another name, or allow to overwrite it (--overwrite)."
+    )
+
+
+def _require(good: bool, message: str) -> None:
+    if not good:
+        raise InputError(message)

@@ -1,0 +1,93 @@
+"""Scores of candidate pairs on disk: one parquet file for any tool, with what made it in the file's own metadata.
+
+Contract (`format_version` 1), a row per candidate pair, in the order of the image store: `gene_a`, `gene_b` string
+(names as in the matrix); `label` int8, −1 where nothing is known; `score` float32, the probability of an edge at the
+prior that the facts name, null where the screen kept the pair from the network; `forward` float32, only of a network
+that was taught direction: the share of it that says gene_a → gene_b; `dependence` float32, what the screen ranks by;
+`correlation` float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After
+`--bootstrap`: `score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. The facts are JSON
+under the key `pairscape`.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairscape.pipeline.errors import InputError
+
+FORMAT, FORMAT_VERSION = "pairscape-scores", 1
+KEY = b"pairscape"
+NAMES = pa.dictionary(pa.int32(), pa.string())
+COLUMNS: dict[str, pa.DataType] = {
+    "gene_a": NAMES,
+    "gene_b": NAMES,
+    "label": pa.int8(),
+    "score": pa.float32(),
+    "forward": pa.float32(),
+    "dependence": pa.float32(),
+    "correlation": pa.float32(),
+    "q_value": pa.float32(),
+    "score_mean": pa.float32(),
+    "score_sd": pa.float32(),
+    "rank_stability": pa.float32(),
+}
+ALWAYS = ("gene_a", "gene_b", "label", "score", "dependence", "correlation")
+
+
+def write_scores(path: Path, parts: Iterable[pa.Table], columns: Iterable[str], facts: dict[str, Any]) -> None:
+    """Write a file of scores part by part, aside, then in one step to its place.
+
+    Parameters
+    ----------
+    parts
+        Rows in order; each a table of `columns`.
+    columns
+        Names among `COLUMNS`.
+    facts
+        What made the scores; `format` and `format_version` are added.
+    """
+    kept = {"format": FORMAT, "format_version": FORMAT_VERSION, **facts}
+    schema = pa.schema([(name, COLUMNS[name]) for name in columns], metadata={KEY: json.dumps(kept).encode()})
+    aside = path.with_name(f".{path.name}.wip.parquet")
+    with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(part.select(schema.names).cast(schema))
+    aside.replace(path)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What made a file of scores.
+
+    Raises
+    ------
+    InputError
+        No such file, not one of ours, or of another version.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make it with `pairscape predict`.")
+    try:
+        facts: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {})[KEY])
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise InputError(f"{path} holds no scores of Pairscape; give a file that `pairscape predict` made.") from error
+    if (facts.get("format"), facts.get("format_version")) != (FORMAT, FORMAT_VERSION):
+        raise InputError(
+            f"{path} is {facts.get('format')} version {facts.get('format_version')}, this Pairscape reads {FORMAT} "
+            f"version {FORMAT_VERSION}; its columns could mean something else: predict again."
+        )
+    return facts
+
+
+def read_scores(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
+    """Columns of a file of scores, all of them if none are named; `gene_a` and `gene_b` are dictionaries.
+
+    Raises
+    ------
+    InputError
+        As `read_facts`.
+    """
+    read_facts(path)
+    return pq.read_table(path, columns=None if columns is None else list(columns), read_dictionary=["gene_a", "gene_b"])

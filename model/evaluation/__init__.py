@@ -1,0 +1,1 @@
+"""What scores are worth: metrics, baselines, bootstrap, comparison with the training data."""

@@ -1,0 +1,304 @@
+"""What a trained classifier is worth on rows it never saw: scores at the natural prevalence, and the audit."""
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pairscape.model.batches.folds import Folds
+from pairscape.model.batches.order import Rows
+from pairscape.model.evaluation.baselines import (
+    direction_from_labels,
+    direction_from_marginals,
+    heatmap_statistics,
+    labels_of_one_side,
+    labels_only,
+    marginals_only,
+)
+from pairscape.model.evaluation.bootstrap import against_baseline
+from pairscape.model.evaluation.calibration import calibration_record
+from pairscape.model.evaluation.direction import direction_accuracy, direction_auroc, direction_scores, forward_share
+from pairscape.model.evaluation.metrics import (
+    all_scores,
+    best_threshold,
+    confusion,
+    early_precision_ratio,
+    operating_point,
+    precision_threshold,
+    ranking_scores,
+    watch_collapse,
+)
+from pairscape.model.networks.classifier import PairClassifier, score_rows
+from pairscape.model.networks.fast import prepare
+from pairscape.model.networks.loadings import store_loadings
+from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.render import independence_residual
+from pairscape.model.networks.weights import write_text
+from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.images import Images
+
+EXPRESSION = ("marginals_only", "pearson", "spearman", "mutual_information")  # the audit's rows that use expression
+FACTORS_ONLY = "factors_only"  # another, for a network that is told the factors
+PRECISION_TARGETS = (0.5, 0.9)
+EXAMPLES = 6  # pairs of each kind drawn in the report
+MEAN_IMAGES = 2000  # pairs of each class in its mean image, at most
+THRESHOLD_ROWS = 50_000  # validation pairs that place the audit's thresholds, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Figures and scores on the test rows.
+
+    Attributes
+    ----------
+    metrics
+        `metrics.json` without what only the training knows.
+    predictions
+        A row per test pair: gene_a, gene_b, label, score, fold, and the audit's scores.
+    threshold
+        Score from which a pair is called positive.
+    """
+
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    threshold: float
+
+
+def evaluate(
+    classifier: PairClassifier,
+    images: Images,
+    folds: Folds,
+    taught: Taught | float,
+    device: torch.device,
+    seed: int,
+    progress: Progress,
+    threshold: float | None = None,
+) -> Evaluation:
+    """Score the test rows and audit them.
+
+    Parameters
+    ----------
+    taught
+        What the classifier was trained to believe; a number is the share of positives in its batches, and no more.
+    threshold
+        Probability from which a pair is called positive. Absent: the best one on the validation rows.
+    """
+    pairs, test, taught = folds.pairs, folds.test, taught if isinstance(taught, Taught) else Taught(taught)
+    label = pairs.label[test]
+    natural = folds.natural
+    ready = prepare(classifier, device)
+    progress.start("scoring pairs", test.size + (folds.validation.size if threshold is None else 0))
+
+    def score(rows: Rows) -> NDArray[np.floating]:
+        raw = score_rows(classifier, images, rows, pairs.label, device, progress.advance, ready)
+        # a network that blew up has no opinion: the share it was shown stands for it, and the watch reports it
+        nothing = [1 - taught.shown, *[taught.shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
+        return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)
+
+    aims: dict[str, float | None] = {"as given": threshold}
+    if threshold is None:
+        aims = _thresholds(pairs.label[folds.validation], _positive(taught.corrected(score(folds.validation), natural)))
+        threshold = float(aims["balanced accuracy"] or 0.0)  # always there
+    raw = score(test)
+    classes = taught.corrected(raw, natural)
+    probability = _positive(classes)
+    audit, audit_scores = _audit(images, folds, seed, progress, factors=classifier.needs_loadings)
+    baselines = {name: audit_scores[name] for name in (*EXPRESSION, FACTORS_ONLY) if name in audit_scores}
+    genes = pairs.gene_a[test], pairs.gene_b[test]
+    metrics = (
+        _sizes(folds)
+        | {"test": all_scores(label, probability, threshold), "audit": audit}
+        | {"against_baseline": against_baseline(label, probability, baselines, *genes, seed)}
+        | _calls(label, probability, aims, threshold)
+        | {"calibration": {"shown": taught.shown, "natural": natural}}
+    )
+    metrics["calibration"] |= calibration_record(label, _positive(raw), probability)
+    if folds.classes == 3:
+        metrics["direction"] = _direction(images, folds, classes, threshold, seed)
+        audit_scores = audit_scores | {"forward": forward_share(classes)}
+    metrics |= {"seed": seed, "versions": versions(), "store": store_facts(images)}
+    return Evaluation(metrics, _predictions(images, pairs, test, probability, audit_scores), threshold)
+
+
+def _sizes(folds: Folds) -> dict[str, Any]:
+    return {
+        "prevalence": float((folds.pairs.label[folds.test] > 0).mean()),
+        "n_test": int(folds.test.size),
+        "n_train": int(folds.train.size),
+        "n_validation": int(folds.validation.size),
+    }
+
+
+def _calls(
+    label: NDArray[np.int8], probability: NDArray[np.float64], aims: dict[str, float | None], threshold: float
+) -> dict[str, Any]:
+    """What is called positive at the threshold, and at others for other aims; and whether there is but one answer."""
+    collapse = watch_collapse(label, probability, threshold)
+    return {
+        "collapsed": collapse.collapsed,
+        "collapse_reason": collapse.reason,
+        "threshold": threshold,
+        "confusion": confusion(label, probability, threshold),
+        "operating_points": [{"aim": aim} | operating_point(label, probability, t) for aim, t in aims.items()],
+    }
+
+
+def _positive(probability: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Of any edge. Summed rather than 1 less that of none, whose last digits would tie small scores."""
+    return np.asarray(probability[:, 1:].sum(axis=1, dtype=np.float64))
+
+
+def _thresholds(label: NDArray[np.int8], score: NDArray[np.float64]) -> dict[str, float | None]:
+    """Where to call a pair positive, by what is wanted; None where no score of these rows reaches it."""
+    precise = {f"precision {p:g}": precision_threshold(label, score, p) for p in PRECISION_TARGETS}
+    return {"balanced accuracy": best_threshold(label, score), **precise}
+
+
+def _direction(
+    images: Images, folds: Folds, classes: NDArray[np.float64], threshold: float, seed: int
+) -> dict[str, Any]:
+    """Direction among the true edges, and what labels and marginals alone tell of it."""
+    pairs, test = folds.pairs, folds.test
+    label = pairs.label[test]
+    blind = {
+        "labels_only": direction_from_labels(pairs, folds.train, test, images.array("gene").size),
+        "marginals_only": direction_from_marginals(images, pairs, folds.train, test, seed),
+    }
+    audit = {
+        name: {"accuracy": direction_accuracy(label, forward), "auroc": direction_auroc(label, forward)}
+        for name, forward in blind.items()
+    }
+    return direction_scores(label, classes, threshold) | {"audit": audit}
+
+
+def _audit(
+    images: Images, folds: Folds, seed: int, progress: Progress, *, factors: bool
+) -> tuple[dict[str, dict[str, float | None]], dict[str, NDArray[np.floating]]]:
+    """Figures of each baseline on the test rows, its threshold placed on validation rows; and its test scores.
+
+    With `factors` also of the correlation through the factors, for a network that is told it.
+    """
+    pairs, test = folds.pairs, folds.test
+    watched = folds.validation
+    if watched.size > THRESHOLD_ROWS:
+        watched = np.sort(np.random.default_rng([seed, 5]).choice(watched, THRESHOLD_ROWS, replace=False))
+    rows, n_genes = np.union1d(watched, test), images.array("gene").size
+    progress.start("audit", 3)
+    scores = {"labels_only": labels_only(pairs, folds.train, rows, n_genes, folds.directed)}
+    if folds.directed:
+        scores |= labels_of_one_side(pairs, folds.train, rows, n_genes)
+    progress.advance(1)
+    scores["marginals_only"] = marginals_only(images, pairs, folds.train, rows, folds.directed, seed)
+    progress.advance(1)
+    scores |= heatmap_statistics(images, pairs, rows)
+    if factors:
+        scores[FACTORS_ONLY] = store_loadings(images).correlation(rows).astype(np.float64)
+    progress.advance(1)
+    of_watched, of_test = np.searchsorted(rows, watched), np.searchsorted(rows, test)
+    figures = {}
+    for name, score in scores.items():
+        threshold = best_threshold(pairs.label[watched], score[of_watched])
+        figures[name] = ranking_scores(pairs.label[test], score[of_test], threshold) | {
+            "early_precision_ratio": early_precision_ratio(pairs.label[test], score[of_test])
+        }
+    return figures, {name: score[of_test] for name, score in scores.items()}
+
+
+def _predictions(
+    images: Images, pairs: Pairs, rows: Rows, probability: NDArray[np.float64], audit: dict[str, NDArray[np.floating]]
+) -> pd.DataFrame:
+    gene = images.array("gene").astype(object)
+    columns = {
+        "gene_a": gene[pairs.gene_a[rows]],
+        "gene_b": gene[pairs.gene_b[rows]],
+        "label": pairs.label[rows],
+        "score": probability.astype(np.float32),
+        "fold": np.zeros(rows.size, np.int16),
+    }
+    return pd.DataFrame(columns | {name: score.astype(np.float32) for name, score in audit.items()})
+
+
+def store_facts(images: Images) -> dict[str, Any]:
+    """What a run remembers of its store."""
+    spec = images.spec
+    return {
+        "path": str(images.path),
+        "plan_hash": spec.plan_hash,
+        "n_pairs": spec.n_pairs,
+        "n_cells": spec.n_cells,
+        "bins": spec.binning.bins,
+        "scale": spec.binning.scale,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the figures."""
+    return {name: version(name) for name in ("pairscape", "torch", "numpy", "scikit-learn", "zarr")}
+
+
+def save_evaluation(
+    run: Path, evaluation: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int
+) -> dict[str, Any]:
+    """Write `predictions.parquet`, `examples.npz` and, last, `metrics.json`; returns the metrics."""
+    aside = run / ".predictions.parquet"
+    evaluation.predictions.to_parquet(aside, index=False)
+    aside.replace(run / "predictions.parquet")
+    np.savez_compressed(run / "examples.npz", **_examples(images, folds, evaluation, seed))  # type: ignore[arg-type]
+    metrics = extra | evaluation.metrics
+    write_text(run / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def _examples(images: Images, folds: Folds, evaluation: Evaluation, seed: int) -> dict[str, NDArray[Any]]:
+    """Images for the report: the surest hits, ordinary rejections, the worst mistakes, and each class's mean."""
+    test, label = folds.test, folds.pairs.label[folds.test]
+    score = evaluation.predictions["score"].to_numpy()
+    chosen = _choose_examples(label, score, evaluation.threshold, seed)
+    position = np.concatenate(list(chosen.values()))
+    table = evaluation.predictions.iloc[position]
+    found: dict[str, NDArray[Any]] = {
+        "images": np.stack([images.counts(slice(r, r + 1))[0] for r in test[position].tolist()]),
+        "gene_a": table["gene_a"].to_numpy(str),
+        "gene_b": table["gene_b"].to_numpy(str),
+        "label": table["label"].to_numpy(),
+        "score": table["score"].to_numpy(),
+        "group": np.repeat(list(chosen), [part.size for part in chosen.values()]),
+    }
+    for name, rows in (("positive", test[label > 0]), ("negative", test[label == 0])):
+        rng = np.random.default_rng([seed, 6])
+        counts = _read(
+            images, rows if rows.size <= MEAN_IMAGES else np.sort(rng.choice(rows, MEAN_IMAGES, replace=False))
+        )
+        found[f"mean_{name}"] = counts.mean(axis=0) / images.spec.n_cells
+        found[f"mean_residual_{name}"] = independence_residual(torch.from_numpy(counts)).mean(0).numpy()
+    return found
+
+
+def _choose_examples(
+    label: NDArray[np.int8], score: NDArray[np.float32], threshold: float, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    called, order = score >= threshold, np.argsort(-score, kind="stable")
+    rejected = np.flatnonzero((label == 0) & ~called)
+    rng = np.random.default_rng([seed, 7])
+    return {
+        "true positive": order[(label[order] > 0) & called[order]][:EXAMPLES],
+        "true negative": np.sort(rng.choice(rejected, min(EXAMPLES, rejected.size), replace=False)),
+        "false positive": order[(label[order] == 0) & called[order]][:EXAMPLES],
+        "false negative": order[(label[order] > 0) & ~called[order]][::-1][:EXAMPLES],
+    }
+
+
+def _read(images: Images, rows: Rows) -> NDArray[np.float32]:
+    size = images.spec.binning.shard_pairs
+    parts = []
+    for shard in np.unique(rows // size):
+        own = rows[rows // size == shard]
+        parts.append(images.counts(slice(int(own[0]), int(own[-1]) + 1))[own - own[0]].astype(np.float32))
+    return np.concatenate(parts)

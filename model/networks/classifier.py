@@ -1,0 +1,303 @@
+"""Counts in, class probabilities out: the rendering and the network as one module, and its use on rows of a store."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pairscape.model.batches.order import Rows
+from pairscape.model.batches.stream import Batch, prefetched, row_batches
+from pairscape.model.networks.deepdrim import DeepDrim
+from pairscape.model.networks.facts import complete_facts
+from pairscape.model.networks.gene_context import (
+    Neighbourhoods,
+    codes_of,
+    nearest_genes,
+    neighbour_images,
+    neighbourhoods,
+)
+from pairscape.model.networks.loadings import Loadings, factor_codes, gene_loadings, store_loadings
+from pairscape.model.networks.published import FactorNet, build_network
+from pairscape.model.networks.render import Render
+from pairscape.model.networks.weights import load_weights
+from pairscape.model.options import Rendering
+from pairscape.pipeline.codes.store import Codes
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps.images import Images
+
+PREDICTED_AT_ONCE = 1024
+COUNTED_AT_ONCE = 1024  # genes that are described from codes, and their images
+DESCRIBED_AT_ONCE = 32  # genes, of eleven images each: their maps are what fills the memory
+
+
+class PairClassifier(nn.Module):
+    """A network together with the rendering it was made for.
+
+    Parameters
+    ----------
+    network
+        Name of the architecture.
+    rendering
+        How counts become its input.
+    bins
+        Bins of the stored images.
+    classes
+        2, or 3 with direction.
+    mirror
+        Whether predictions are averaged with those of the transposed image: the same pair, where labels have no
+        direction; the opposite direction, where they have.
+    """
+
+    def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
+        super().__init__()
+        self.bins = bins
+        self.facts = {
+            "network": network,
+            "rendering": asdict(rendering),
+            "bins": bins,
+            "classes": classes,
+            "mirror": mirror,
+        }
+        self.mirror, self.classes = mirror, classes
+        try:
+            self.render = Render(bins, **asdict(rendering))
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        made = build_network(network, in_channels=self.render.out_channels, bins=self.render.out_bins, classes=classes)
+        # Channels last: convolutions predict 1.3 to 1.5 times as many images (CPU), and suit a GPU's matrix units.
+        self.network = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, counts: Tensor, both_zero: Tensor, genes: Tensor | None = None) -> Tensor:
+        """Score pairs.
+
+        Parameters
+        ----------
+        counts
+            (B, bins, bins) joint counts, (B,) of both zeros in `both_zero`.
+        genes
+            (B, 2, F) what is known of gene a and of gene b beside their image; only for a network that `knows_genes`:
+            what `describe` says of their neighbours, or their loadings.
+
+        Returns
+        -------
+        Tensor
+            (B, classes) logits, float32.
+        """
+        image = self._draw(counts, both_zero)
+        logits: Tensor = self.network(image) if genes is None else self.network(image, genes)
+        return logits.float()
+
+    def probabilities(self, counts: Tensor, both_zero: Tensor, genes: Tensor | None = None) -> Tensor:
+        """As `forward`, but probabilities (B, classes), averaged with the mirror's if `mirror` is set."""
+        probability = self(counts, both_zero, genes).softmax(1)
+        if self.mirror:
+            turned = self(counts.mT, both_zero, None if genes is None else genes.flip(1)).softmax(1)
+            probability = (probability + turned[:, turned_labels(self.classes)]) / 2
+        return probability
+
+    @property
+    def needs_neighbours(self) -> bool:
+        """Whether the network looks at the genes' neighbours too."""
+        return isinstance(self.network, DeepDrim)
+
+    @property
+    def needs_loadings(self) -> bool:
+        """Whether the network is told the genes' loadings on the factors of the matrix."""
+        return isinstance(self.network, FactorNet)
+
+    @property
+    def knows_genes(self) -> bool:
+        """Whether the network is given more of the two genes than their image."""
+        return self.needs_neighbours or self.needs_loadings
+
+    def describe(self, counts: Tensor, both_zero: Tensor) -> Tensor:
+        """What a network that `needs_neighbours` makes of genes: counts (G, 11, bins, bins) to features (G, F)."""
+        parts = zip(counts.split(DESCRIBED_AT_ONCE), both_zero.split(DESCRIBED_AT_ONCE), strict=True)
+        if torch.is_grad_enabled():  # the maps are made again on the way back: all of them at once are gigabytes
+            return torch.cat([checkpoint(self._describe, *part, use_reentrant=False) for part in parts])
+        return torch.cat([self._describe(*part) for part in parts])
+
+    def _describe(self, counts: Tensor, both_zero: Tensor) -> Tensor:
+        image = self._draw(counts.flatten(0, 1), both_zero.flatten()).unflatten(0, both_zero.shape)
+        described: Tensor = self.network.describe(image)
+        return described
+
+    def _draw(self, counts: Tensor, both_zero: Tensor) -> Tensor:
+        """(B, bins, bins) counts to (B, C, K, K) images, float32 also under autocast: counts go to millions."""
+        with torch.autocast(counts.device.type, enabled=False):
+            image: Tensor = self.render(counts, both_zero)
+        return image.contiguous(memory_format=torch.channels_last)
+
+
+def turned_labels(classes: int) -> list[int]:
+    """Label of the transposed image, by label: a→b (1) is b→a (2) there; without direction all stay what they are."""
+    return [0, 2, 1] if classes == 3 else list(range(classes))
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes a CUDA GPU, else Apple's, else the CPU.
+
+    Raises
+    ------
+    InputError
+        A device this machine has not.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available.get(name, False):
+        there = ", ".join(kind for kind, yes in available.items() if yes)
+        raise InputError(f"device {name!r} is not available here; give auto or one of: {there}.")
+    return torch.device(name)
+
+
+def score_rows(
+    classifier: PairClassifier,
+    images: Images,
+    rows: Rows,
+    label: NDArray[np.int8],
+    device: torch.device,
+    advance: Callable[[int], None],
+    probabilities: Callable[..., Tensor] | None = None,
+) -> NDArray[np.float32]:
+    """Class probabilities of rows (ascending), (R, classes), as trained: before any correction of the prior.
+
+    `probabilities` does what the classifier's own method does, faster; see `model.networks.fast.prepare`.
+    """
+    classifier.eval()
+    score = probabilities or classifier.probabilities
+    found = []
+    with torch.inference_mode():
+        described = _describe_all(classifier, images, device)
+        for batch in _ahead(images, rows, label):
+            genes = () if described is None else (described(batch.row),)
+            counts, both_zero = batch.counts.to(device), batch.both_zero.to(device)
+            found.append(score(counts, both_zero, *genes).cpu().numpy())
+            advance(batch.row.numel())
+    return np.concatenate(found)
+
+
+def _describe_all(
+    classifier: PairClassifier, images: Images, device: torch.device
+) -> Callable[[Tensor], Tensor] | None:
+    """Every gene described once; then rows (B,) to (B, 2, F). None where the network looks at the pair alone."""
+    if not classifier.knows_genes:
+        return None
+    around = surroundings(classifier, images)
+    if isinstance(around, Loadings):
+        return lambda row: torch.from_numpy(around.of(row.numpy())).to(device)
+    assert around is not None
+    parts = zip(around.counts.split(DESCRIBED_AT_ONCE), around.both_zero.split(DESCRIBED_AT_ONCE), strict=True)
+    described = torch.cat([classifier.describe(*(part.to(device) for part in both)) for both in parts])
+    return lambda row: described[torch.from_numpy(around.rows[row.numpy()]).to(device)]
+
+
+def describe_genes(
+    classifier: PairClassifier, codes: Codes, gene: NDArray[np.int64], device: torch.device
+) -> NDArray[np.float32]:
+    """Some genes of a matrix described, each once, for a network that `knows_genes`: (G,) to (G, F)."""
+    if classifier.needs_loadings:
+        return gene_loadings(codes)[gene]
+    neighbour, described = nearest_genes(codes, gene), []
+    with torch.inference_mode():
+        for start in range(0, gene.size, COUNTED_AT_ONCE):
+            some = slice(start, start + COUNTED_AT_ONCE)
+            counts, both_zero = neighbour_images(codes, gene[some], neighbour[some])
+            parts = zip(counts.split(DESCRIBED_AT_ONCE), both_zero.split(DESCRIBED_AT_ONCE), strict=True)
+            described += [classifier.describe(*(part.to(device) for part in both)).cpu().numpy() for both in parts]
+    return np.concatenate(described)
+
+
+def describe_batch(
+    classifier: PairClassifier, around: Neighbourhoods | Loadings | None, row: Tensor, device: torch.device
+) -> Tensor | None:
+    """The genes of a batch described, each once however many of its pairs are there: rows (B,) to (B, 2, F)."""
+    if around is None:
+        return None
+    if isinstance(around, Loadings):
+        return torch.from_numpy(around.of(row.numpy())).to(device)
+    genes, place = np.unique(around.rows[row.numpy()], return_inverse=True)
+    described = classifier.describe(around.counts[genes].to(device), around.both_zero[genes].to(device))
+    return described[torch.from_numpy(place.reshape(-1, 2)).to(device)]
+
+
+def surroundings(classifier: PairClassifier, images: Images) -> Neighbourhoods | Loadings | None:
+    """What a network knows of a store's genes beside the images of the pairs; None: nothing."""
+    if classifier.needs_neighbours:
+        return neighbourhoods(images)
+    return store_loadings(images) if classifier.needs_loadings else None
+
+
+def require_genes_known(classifier: PairClassifier, images: Images) -> None:
+    """Refuse a store that cannot give what the network knows of its genes, before anything is written.
+
+    Raises
+    ------
+    InputError
+        As `gene_codes`.
+    """
+    if classifier.knows_genes:
+        gene_codes(classifier, images)
+
+
+def gene_codes(classifier: PairClassifier, images: Images) -> Codes:
+    """The codes that a store was counted from, for what a network that `knows_genes` knows of them.
+
+    Raises
+    ------
+    InputError
+        As `model.networks.gene_context.codes_of` and `model.networks.loadings.factor_codes`.
+    """
+    return codes_of(images) if classifier.needs_neighbours else factor_codes(images)
+
+
+def _ahead(images: Images, rows: Rows, label: NDArray[np.int8]) -> Iterator[Batch]:
+    return prefetched(row_batches(images, rows, label, PREDICTED_AT_ONCE), 4)
+
+
+def load_classifier(run: Path) -> tuple[PairClassifier, dict[str, Any]]:
+    """A trained classifier and its facts (see `model.networks.facts`), those of an older run completed.
+
+    Raises
+    ------
+    InputError
+        As `model.networks.weights.load_weights` and `model.networks.facts.complete_facts`; or the weights are not those
+        of the network that the facts describe.
+    """
+    path = run / "model.safetensors"
+    state, stored = load_weights(path)
+    facts = complete_facts(stored, run)
+    rendering = Rendering(**facts["rendering"])
+    classifier = PairClassifier(facts["network"], rendering, facts["bins"], facts["classes"], facts["mirror"])
+    _require_fit(path, state, classifier.state_dict())
+    classifier.load_state_dict(state)
+    return classifier, facts
+
+
+def _require_fit(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are missing, too many, or of another shape or type."""
+    wrong = [
+        *(f"{name} is missing" for name in wanted if name not in found),
+        *(f"{name} is none of its weights" for name in found if name not in wanted),
+        *(
+            f"{name} is {_described(found[name])}, not {_described(tensor)}"
+            for name, tensor in wanted.items()
+            if name in found and (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype)
+        ),
+    ]
+    if wrong:
+        others = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise InputError(
+            f"{path} does not hold the weights of the network that it names: {wrong[0]}{others}; copy the file again, "
+            "or train again."
+        )
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {' × '.join(map(str, tensor.shape)) or 'number'}"

@@ -1,0 +1,217 @@
+"""A trained classifier made ready for predictions on the CPU: the same probabilities, in a fraction of the time.
+
+What pays (`python -m benchmarks.scoring` prints each gain): batches that stay in the cache; a picture drawn once for a
+pair and its mirror, as drawing commutes with transposition; normalisation folded into the layer before it; ReLU, and
+pooling, done where a convolution leaves its result; and for wide 3 x 3 convolutions `model.networks.winograd`. All is
+float32, and every row is computed in a batch of one size, so that a score depends neither on its neighbours nor on the
+workers.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from pairscape.model.networks.classifier import PairClassifier, turned_labels
+from pairscape.model.networks.published import PairNet, ResidualBlock
+from pairscape.model.networks.winograd import Floats, WinogradConv
+
+# Pairs a batch, so that what the layers make of them stays in the caches: pairnet's maps are small.
+AT_ONCE, AT_ONCE_PAIRNET = 64, 256
+
+Probabilities = Callable[..., Tensor]
+
+
+def prepare(classifier: PairClassifier, device: torch.device) -> Probabilities:
+    """The fastest way that this device knows from counts to probabilities.
+
+    Parameters
+    ----------
+    classifier
+        On the device, in evaluation mode. What is done to it afterwards does not reach what was made of it.
+
+    Returns
+    -------
+    Callable
+        (B, bins, bins) counts and (B,) both zeros, on the device, to (B, classes) probabilities, as
+        `PairClassifier.probabilities` does within 1e-5. On another device than the CPU, and where the network
+        `knows_genes`, it is that very method, which then takes what is known of the genes too.
+    """
+    if device.type != "cpu" or classifier.knows_genes:
+        return classifier.probabilities
+    return _Prepared(classifier)
+
+
+class _Prepared(nn.Module):
+    """See `prepare`."""
+
+    def __init__(self, classifier: PairClassifier) -> None:
+        super().__init__()
+        network = copy.deepcopy(classifier.network).eval().requires_grad_(False)
+        self.render, self.mirror = classifier.render, classifier.mirror
+        self.turned = turned_labels(classifier.classes)
+        small = isinstance(network, PairNet)
+        self.at_once = AT_ONCE_PAIRNET if small else AT_ONCE
+        self.network = _PreparedPairNet(network) if small else _PreparedSequence(network)
+        self.eval()
+
+    @torch.inference_mode()
+    def forward(self, counts: Tensor, both_zero: Tensor) -> Tensor:
+        """(B, bins, bins) counts and (B,) both zeros to (B, classes) probabilities."""
+        missing = -len(counts) % self.at_once  # rows of zeros: matrix products of another size may round otherwise
+        counts = functional.pad(counts, (0, 0, 0, 0, 0, missing))
+        both_zero = functional.pad(both_zero, (0, missing))
+        parts = zip(counts.split(self.at_once), both_zero.split(self.at_once), strict=True)
+        found = torch.cat([self._batch(*part) for part in parts])
+        return found[: len(found) - missing]
+
+    def _batch(self, counts: Tensor, both_zero: Tensor) -> Tensor:
+        image = self.render(counts, both_zero)
+        probability = self.network(image, self.mirror).softmax(1)
+        if not self.mirror:
+            return probability
+        straight, turned = probability.chunk(2)
+        return (straight + turned[:, self.turned]) / 2
+
+
+def _with_mirror(image: Tensor, mirror: bool) -> Tensor:
+    """(B, C, K, K) images, and after them their mirrors if wanted; channels last."""
+    both = torch.cat([image, image.mT]) if mirror else image
+    return both.contiguous(memory_format=torch.channels_last)
+
+
+class _PreparedSequence(nn.Module):
+    """A network that is one layer after another."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(network, nn.Sequential):
+            raise TypeError(
+                f"{type(network).__name__} is no sequence of layers; teach model.networks.fast to prepare it."
+            )
+        self.layers = nn.Sequential(*_fused(list(network)))
+
+    def forward(self, image: Tensor, mirror: bool) -> Tensor:
+        """(B, C, K, K) images to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
+        logits: Tensor = self.layers(_with_mirror(image, mirror))
+        return logits
+
+
+def _fused(layers: list[nn.Module]) -> Iterator[nn.Module]:
+    """Layers without dropout; a convolution takes the ReLU and the pooling after it along."""
+    layers = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
+    while layers:
+        layer = layers.pop(0)
+        if not (isinstance(layer, nn.Conv2d) and layers and isinstance(layers[0], nn.ReLU)):
+            yield layer
+            continue
+        layers.pop(0)
+        pools = bool(layers) and isinstance(layers[0], nn.MaxPool2d) and WinogradConv.suits(layer)
+        if pools:
+            layers.pop(0)
+        yield _rectified(layer, halve=pools)
+
+
+def _rectified(conv: nn.Conv2d, halve: bool = False) -> nn.Module:
+    """A convolution and the ReLU on it, and 2 x 2 pooling if it is done by Winograd's way."""
+    if WinogradConv.suits(conv):
+        return WinogradConv(conv, halve)
+    return nn.Sequential(_channels_last(conv), nn.ReLU(inplace=True))
+
+
+def _channels_last(conv: nn.Conv2d) -> nn.Conv2d:
+    conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
+    return conv
+
+
+class _PreparedPairNet(nn.Module):
+    """`PairNet`: the mirror's correlations are those of the pair, transposed."""
+
+    def __init__(self, network: PairNet) -> None:
+        super().__init__()
+        self.scale, self.shift = _as_factor(network.norm_in)
+        self.pool = network.pool
+        self.stem = _rectified(fuse_conv_bn_eval(network.stem, network.norm_stem))
+        self.block_1, self.block_2 = _PreparedBlock(network.block_1), _PreparedBlock(network.block_2)
+        self.down = _rectified(fuse_conv_bn_eval(network.down, network.norm_down))
+        _, linear, norm = network.dense
+        assert isinstance(linear, nn.Linear)
+        assert isinstance(norm, nn.BatchNorm1d)
+        self.dense = fuse_linear_bn_eval(linear, norm)
+        self.correlations, self.norm_features, self.head = network.correlations, network.norm_features, network.head
+
+    def forward(self, image: Tensor, mirror: bool) -> Tensor:
+        """(B, C, K, K) images to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
+        seen = self._see(self._halve(image, mirror))
+        if self.correlations is not None:
+            seen = torch.cat([self.norm_features(self._correlate(image[:, 0], mirror)), seen], dim=1)
+        logits: Tensor = self.head(seen)
+        return logits
+
+    def _halve(self, image: Tensor, mirror: bool) -> Tensor:
+        """`PairNet.halve` of `PairNet.norm_in`, (B, C, H, H), and after them their mirrors if wanted; channels last."""
+        side = -(-image.shape[2] // 2)
+        halved = torch.empty(len(image) * (1 + mirror), side, side, image.shape[1])
+        _halve_images(image.numpy(), self.scale, self.shift, mirror, halved.numpy())
+        return halved.permute(0, 3, 1, 2)
+
+    def _see(self, x: Tensor) -> Tensor:
+        """Halved (B, C, H, H) images to (B, hidden) features of the picture."""
+        x = self.block_2(self.down(self.block_1(self.stem(x))))
+        features: Tensor = self.dense(self.pool(x).flatten(1))
+        return features
+
+    def _correlate(self, log_density: Tensor, mirror: bool) -> Tensor:
+        """(B, K, K) images of the ``log`` channel to (B, 2 k k) features."""
+        assert self.correlations is not None
+        density = (torch.exp((log_density - 1) * (4 * math.log(10))) - 1e-4).clamp_min(0)
+        correlation = self.correlations.of_density(density)  # (B, k, k)
+        if mirror:
+            correlation = torch.cat([correlation, correlation.mT])
+        return self.correlations.signed_and_absolute(correlation)
+
+
+def _as_factor(norm: nn.BatchNorm2d) -> tuple[Floats, Floats]:
+    """What a trained normalisation multiplies each channel with, and then adds."""
+    shift = norm(torch.zeros(1, norm.num_features, 1, 1)).flatten()
+    return (norm(torch.ones(1, norm.num_features, 1, 1)).flatten() - shift).numpy(), shift.numpy()
+
+
+@numba.njit(nogil=True, cache=True)
+def _halve_images(image: Floats, scale: Floats, shift: Floats, mirror: bool, halved: Floats) -> None:
+    """Means of 2 x 2 bins, at the far edges of those there are, (B, C, K, K) to (B or 2 B, H, H, C)."""
+    n, channels, bins, _ = image.shape
+    for i in range(n):
+        for c in range(channels):
+            for r in range(halved.shape[1]):
+                for s in range(halved.shape[2]):
+                    below, right = min(2 * r + 1, bins - 1), min(2 * s + 1, bins - 1)
+                    above = image[i, c, 2 * r, 2 * s] + image[i, c, 2 * r, right]
+                    value = above + image[i, c, below, 2 * s] + image[i, c, below, right]
+                    value = value * np.float32(0.25) * scale[c] + shift[c]
+                    halved[i, r, s, c] = value
+                    if mirror:
+                        halved[n + i, s, r, c] = value
+
+
+class _PreparedBlock(nn.Module):
+    """`ResidualBlock`."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.first = _rectified(fuse_conv_bn_eval(block.conv_1, block.norm_1))
+        second = fuse_conv_bn_eval(block.conv_2, block.norm_2)
+        self.winograd = WinogradConv.suits(second)
+        self.second = WinogradConv(second) if self.winograd else _channels_last(second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, W, H, H) to the same shape."""
+        if self.winograd:
+            return self.second(self.first(x), x)
+        return self.second(self.first(x)).add_(x).relu_()

@@ -1,0 +1,158 @@
+"""The images of each gene with itself and with the genes that vary most with it, for DeepDRIM.
+
+They depend on one gene alone, so they are counted once for a store, by its own kernel and from its own codes: the cells
+are those of its images and no others. Under replicate labels these are the image half; the label half is never seen.
+Labels play no part, so the neighbours of a test gene give nothing away.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pairscape.model.networks.deepdrim import IMAGES_PER_GENE, NEIGHBOURS
+from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, block_cells, cell_blocks
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps.count import count_pairs
+from pairscape.pipeline.heatmaps.images import Images, counted_codes
+
+MAX_COVARIANCE_CELLS = 8192  # standard error of a correlation 0.011: more cells would hardly change the ten genes
+GENES_AT_ONCE = 256  # rows of the covariance matrix that are held
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhoods:
+    """Images of every gene of a store's pairs with itself, then with its neighbours.
+
+    Attributes
+    ----------
+    gene : (G,) int64
+        Genes of the matrix, ascending.
+    neighbour : (G, 10) int64
+        Genes of the matrix of highest covariance with each, the highest first.
+    counts : (G, 11, bins, bins) int16 or int32
+        Joint counts; column = bin of the gene, row = bin of itself, then of each neighbour.
+    both_zero : (G, 11) int32
+        Cells in which neither gene is expressed.
+    rows : (P, 2) int32
+        For each pair of the store, where gene_a and gene_b stand in `gene`.
+    """
+
+    gene: Index
+    neighbour: Index
+    counts: Tensor
+    both_zero: Tensor
+    rows: NDArray[np.int32]
+
+
+_kept: dict[str, Neighbourhoods] = {}  # of the last store: training, validation and test ask again and again
+
+
+def neighbourhoods(images: Images) -> Neighbourhoods:
+    """Neighbour images of a store; counted at the first call, those of the last store are kept.
+
+    Raises
+    ------
+    InputError
+        As `codes_of`, or the matrix has no eleven genes.
+    """
+    if images.spec.plan_hash not in _kept:
+        made = _count(codes_of(images), images)
+        _kept.clear()
+        _kept[images.spec.plan_hash] = made
+    return _kept[images.spec.plan_hash]
+
+
+def codes_of(images: Images) -> Codes:
+    """The codes that a store was counted from, for the images of its genes' neighbours.
+
+    Raises
+    ------
+    InputError
+        As `pipeline.heatmaps.images.counted_codes`; or their matrix has too few genes for ten neighbours.
+    """
+    codes = counted_codes(
+        images, "deepdrim counts the neighbours' images from them", otherwise="choose another --network"
+    )
+    require_genes(codes, images.path)
+    return codes
+
+
+def require_genes(codes: Codes, source: Path | str) -> None:
+    """Refuse a matrix that is too small for ten neighbours of each gene; `source` names it.
+
+    Raises
+    ------
+    InputError
+        It has fewer than eleven genes.
+    """
+    if codes.n_genes < IMAGES_PER_GENE:
+        raise InputError(
+            f"{source} is of {codes.n_genes} genes, and deepdrim looks at {NEIGHBOURS} neighbours of each; give a "
+            f"matrix of {IMAGES_PER_GENE} genes or more, or choose another --network."
+        )
+
+
+def _count(codes: Codes, images: Images) -> Neighbourhoods:
+    pairs = np.stack([images.array("gene_a"), images.array("gene_b")], axis=1)
+    gene, rows = np.unique(pairs, return_inverse=True)
+    neighbour = nearest_genes(codes, gene.astype(np.int64))
+    counted = neighbour_images(codes, gene.astype(np.int64), neighbour)
+    return Neighbourhoods(gene.astype(np.int64), neighbour, *counted, rows.reshape(pairs.shape).astype(np.int32))
+
+
+def neighbour_images(codes: Codes, gene: Index, neighbour: Index) -> tuple[Tensor, Tensor]:
+    """Joint counts of genes with themselves and their neighbours, (G, 11, bins, bins), and both zeros, (G, 11)."""
+    others = np.concatenate([gene[:, None], neighbour], axis=1)  # (G, 11)
+    counts, both_zero = count_pairs(codes, np.repeat(gene, IMAGES_PER_GENE), others.ravel())
+    shape, bins = others.shape, codes.binning.bins
+    return torch.from_numpy(counts).view(*shape, bins, bins), torch.from_numpy(both_zero).view(shape)
+
+
+def nearest_genes(codes: Codes, genes: Index) -> Index:
+    """The ten genes of highest covariance with each of some genes, highest first: (G,) → (G, 10).
+
+    Covariance of log expression as the codes have it, the midpoint of a cell's bin and 0 where unexpressed, over all
+    cells, or over `MAX_COVARIANCE_CELLS` at even distances. Signed, as published: a gene that falls where the other
+    rises is no neighbour. Ties go to the gene that comes first in the matrix.
+    """
+    expression = _binned_expression(codes)
+    expression -= expression.mean(axis=1, keepdims=True)
+    found = np.empty((genes.size, NEIGHBOURS), np.int64)
+    for start in range(0, genes.size, GENES_AT_ONCE):
+        some = genes[start : start + GENES_AT_ONCE]
+        covariance = expression[some] @ expression.T  # times the number of cells, which orders nothing
+        covariance[np.arange(some.size), some] = -np.inf
+        found[start : start + some.size] = np.argsort(-covariance, axis=1, kind="stable")[:, :NEIGHBOURS]
+    return found
+
+
+def _binned_expression(codes: Codes) -> NDArray[np.float32]:
+    """Expression of all genes in some cells, to within half a bin: (G, cells) float32."""
+    coded = evenly_coded(codes, MAX_COVARIANCE_CELLS)
+    edges = codes.array("edges").astype(np.float32)
+    middle = np.concatenate([np.zeros_like(edges[:, :1]), (edges[:, :-1] + edges[:, 1:]) / 2], axis=1)  # (G, bins + 1)
+    expression = np.empty(coded.shape, np.float32)
+    for gene, row in enumerate(coded):
+        expression[gene] = middle[gene][row]
+    return expression
+
+
+def evenly_coded(codes: Codes, most: int) -> NDArray[np.uint8]:
+    """Codes of all genes in all cells, or in so many of them at even distances: (G, cells) uint8."""
+    chosen = np.arange(codes.n_cells)
+    if codes.n_cells > most:
+        chosen = np.linspace(0, codes.n_cells - 1, most).astype(np.int64)
+    coded = np.empty((codes.n_genes, chosen.size), np.uint8)
+    for start in range(0, codes.n_genes, CHUNK_GENES):
+        some = np.arange(start, min(start + CHUNK_GENES, codes.n_genes))
+        for number, cells in enumerate(cell_blocks(codes.n_cells)):
+            inside = np.searchsorted(chosen, [cells.start, cells.stop])
+            own = slice(int(inside[0]), int(inside[1]))
+            coded[some, own] = codes.read(some, cells)[:, chosen[own] - block_cells(number).start]
+    return coded

@@ -1,0 +1,178 @@
+"""A trained run on disk: weights as safetensors (no pickle), configuration as TOML; written aside, then renamed."""
+
+import json
+import os
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from pairscape.model.options import Recipe, Rendering, Splitting, Training
+from pairscape.pipeline.errors import InputError
+
+MODEL, FORMAT_VERSION = "pairscape-model", "1"
+HEADER_SIZE_BYTES = 8  # of a safetensors file: the length of the JSON that follows
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole, never half."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def save_weights(path: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write weights with the facts needed to use them (bins, classes, …) in the file's own header."""
+    save_tensors(path, MODEL, state, facts)
+
+
+def save_tensors(path: Path, kind: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write tensors with facts in the file's own header; the same content is the same bytes."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    header = {"format": kind, "format_version": FORMAT_VERSION, "facts": json.dumps(facts, sort_keys=True)}
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=header)
+    aside.write_bytes(_sorted_header(content))
+    aside.replace(path)
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """The same file with its header in order: safetensors writes the metadata in another order each time."""
+    size = int.from_bytes(content[:HEADER_SIZE_BYTES], "little")
+    header = json.loads(content[HEADER_SIZE_BYTES : HEADER_SIZE_BYTES + size])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    padded = text.ljust(-(-len(text) // HEADER_SIZE_BYTES) * HEADER_SIZE_BYTES)  # the weights stay aligned
+    return len(padded).to_bytes(HEADER_SIZE_BYTES, "little") + padded + content[HEADER_SIZE_BYTES + size :]
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and facts of a trained run.
+
+    Raises
+    ------
+    InputError
+        No such file, not ours, damaged, or of another version.
+    """
+    return load_tensors(path, MODEL)
+
+
+def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts as `save_tensors` wrote them; see `load_weights` for what is raised."""
+    if not path.is_file():
+        raise InputError(f"{path}: no trained weights there; give a folder that `pairscape train` made.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as weights ({error}); train again, or copy the file again.") from error
+    if header.get("format") != kind or header.get("format_version") != FORMAT_VERSION:
+        found = f"{header.get('format')} version {header.get('format_version')}"
+        raise InputError(f"{path} is {found}, this Pairscape reads {kind} version {FORMAT_VERSION}; train again.")
+    try:
+        facts = json.loads(header["facts"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} has no readable facts in its header; train again, or copy the file again.") from error
+    if not isinstance(facts, dict):
+        raise InputError(f"{path} has {facts!r} where its facts should be; train again, or copy the file again.")
+    return tensors, facts
+
+
+def write_config(
+    path: Path, recipe: Recipe, store: dict[str, Any], seed: int, seeds: Sequence[int] | None = None
+) -> None:
+    """The whole configuration of a run as TOML; what is unset is left out. `seeds`: of all repeats, where there are."""
+    repeated = {} if seeds is None else {"seeds": list(seeds)}
+    tables = {name: _set_values(getattr(recipe, name)) for name in ("rendering", "splitting", "training")}
+    write_text(path, tomli_w.dumps({"seed": seed, **repeated, **tables, "store": store}))
+
+
+def _set_values(config: Any) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in asdict(config).items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """A value as TOML knows it."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's `config.toml` as tables; see `read_recipe` for what is raised."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file; give a folder that `pairscape train` made.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML ({error}); restore it or train again.") from error
+
+
+def read_metrics(run: Path) -> dict[str, Any] | None:
+    """A run's `metrics.json`; None where there is none.
+
+    Raises
+    ------
+    InputError
+        It is damaged.
+    """
+    path = run / "metrics.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); restore it, or remove it.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds {str(found)[:40]!r}, not the figures of a run; restore it, or remove it.")
+    return found
+
+
+def read_recipe(path: Path) -> tuple[Recipe, int]:
+    """Recipe and seed of a run's `config.toml`.
+
+    Raises
+    ------
+    InputError
+        No such file, not TOML, a name that is no option, or a value of another kind.
+    """
+    config = read_config(path)
+    parts = {"rendering": Rendering, "splitting": Splitting, "training": Training}
+    made = {name: _from_table(kind, config.get(name, {}), path) for name, kind in parts.items()}
+    seed = config.get("seed", 0)
+    if not isinstance(seed, int):
+        raise InputError(f"{path}: seed is {seed!r}, not a whole number; correct it.")
+    return Recipe(**made), seed
+
+
+def _from_table(kind: type[Any], table: Any, path: Path) -> Any:
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: {kind.__name__.lower()} is {table!r}, not a table of options; correct it.")
+    unknown = sorted(set(table) - {field.name for field in fields(kind)})
+    if unknown:
+        raise InputError(f"{path}: {unknown[0]!r} is no option of {kind.__name__.lower()}; correct or remove it.")
+    try:
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in table.items()})
+    except TypeError as error:
+        raise InputError(f"{path}: an option of {kind.__name__.lower()} is of the wrong kind ({error}).") from error
+
+
+def refuse_repeats(run: Path) -> None:
+    """Refuse a folder of several networks where one is needed.
+
+    Raises
+    ------
+    InputError
+        It is one.
+    """
+    repeats = sorted(run.glob("*/model.safetensors"))
+    if repeats and not (run / "model.safetensors").exists():
+        raise InputError(
+            f"{run} holds {len(repeats)} repeats, each a network of its own; give one of them, such as "
+            f"{repeats[0].parent}."
+        )

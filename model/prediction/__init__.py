@@ -1,0 +1,1 @@
+"""The job that scores candidate pairs with a trained network."""

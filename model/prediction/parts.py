@@ -1,0 +1,366 @@
+"""A worker's task of a prediction: images of some pairs, counted or read; what the counts tell; scores; a part file.
+
+A part is a fixed run of the candidate pairs, and the network sees its pairs in batches of its own: so a part holds the
+same bytes whatever task it is computed in, by whatever kind of worker, alone or beside others. Tasks carry names and
+numbers; pairs are read from the job's folder, images never touch the disk.
+"""
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairscape.model.evaluation.association import dependence, spearman
+from pairscape.model.evaluation.direction import forward_share
+from pairscape.model.networks.device import one_thread
+from pairscape.model.prediction.decoys import Score
+from pairscape.model.prediction.scorer import Scorer, load_scorer
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.compute.allocator import keep_freed_memory
+from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.count import PAIR, Spent, count_rows, held_reader, warm_up
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.heatmaps.memory import Portion
+from pairscape.pipeline.heatmaps.read import read_images
+from pairscape.pipeline.heatmaps.tiles import Task
+from pairscape.pipeline.storage.receipts import receipted, write_receipted
+
+PART_PAIRS = 2048  # candidates in a part: half a second of the network; what a kill may cost
+COLUMNS = np.dtype([(name, "<f4") for name in ("score", "forward", "dependence", "correlation")])
+NETWORK_FILES = ("model.safetensors", "config.toml")  # what decides a score besides the counts and the prior
+
+Images = tuple[NDArray[np.integer], NDArray[np.integer]]
+"""Joint counts, (P, bins, bins), and cells in which neither gene is expressed, (P,)."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The candidates and their scores as they lie on disk while a job is under way.
+
+    Parameters
+    ----------
+    folder
+        Where the pairs lie and the parts go.
+    n_pairs
+        Candidates.
+    size
+        Of a part, in pairs.
+    """
+
+    folder: str
+    n_pairs: int
+    size: int = PART_PAIRS
+
+    def __len__(self) -> int:
+        return -(-self.n_pairs // self.size)
+
+    def rows(self, part: int) -> range:
+        """The candidates of a part."""
+        return range(part * self.size, min((part + 1) * self.size, self.n_pairs))
+
+    def n_rows(self, parts: Iterable[int]) -> int:
+        """Candidates of some parts together."""
+        return sum(len(self.rows(part)) for part in parts)
+
+    def save_pairs(self, pairs: Pairs) -> None:
+        """Leave the candidates where tasks find them."""
+        for name in PAIR:
+            np.save(self._pair_file(name), getattr(pairs, name))
+        np.save(self._pair_file("regulators"), np.unique(pairs.gene_a))
+
+    def pair_columns(self) -> dict[str, NDArray[np.int32]]:
+        """`gene_a` and `gene_b`, (P,) each, of which only the rows that are looked at are read."""
+        return {name: np.load(self._pair_file(name), mmap_mode="r") for name in PAIR}
+
+    def regulators(self) -> NDArray[np.int32]:
+        """Genes a of the pairs, each once, ascending."""
+        return np.asarray(np.load(self._pair_file("regulators")))
+
+    def save_described(self, gene: NDArray[np.int64], described: NDArray[np.float32]) -> None:
+        """Leave what the network makes of genes, (G, F), where tasks find it; whole or not at all."""
+        np.save(self._pair_file("described_gene"), gene)
+        aside = self._pair_file(".described")
+        np.save(aside, described)
+        aside.replace(self._pair_file("described"))
+
+    @property
+    def has_described(self) -> bool:
+        """Whether the genes were described."""
+        return self._pair_file("described").exists()
+
+    def described(self, genes: NDArray[np.integer]) -> Callable[[slice], NDArray[np.float32]]:
+        """Of pairs, (P, 2) genes of the matrix, some at a time: (B, 2, F)."""
+        described = np.load(self._pair_file("described"), mmap_mode="r")
+        at = np.searchsorted(np.load(self._pair_file("described_gene")), genes)
+        return lambda some: np.asarray(described[at[some]])
+
+    def missing(self) -> list[int]:
+        """Parts without a receipt that fits them."""
+        return [
+            part
+            for part in range(len(self))
+            if not receipted([self._file(part)], self._receipt(part), self._facts(part))
+        ]
+
+    def write(self, part: int, columns: NDArray[Any]) -> int:
+        """Write a part and its receipt; returns the bytes on disk.
+
+        Raises
+        ------
+        JobError
+            What was read back differs from what was written.
+        """
+        content = io.BytesIO()
+        np.save(content, columns)
+        return write_receipted({self._file(part): content.getvalue()}, self._receipt(part), self._facts(part))
+
+    def read(self, parts: Iterable[int]) -> NDArray[Any]:
+        """Columns of some parts, one after the other: (P,) of `COLUMNS`; score NaN where the network did not look.
+
+        Raises
+        ------
+        JobError
+            A part is gone, or half of one.
+        """
+        try:
+            return np.concatenate([np.load(self._file(part)) for part in parts])
+        except (OSError, ValueError) as error:
+            raise JobError(f"a part in {self.folder} cannot be read ({error}); run the same command again.") from error
+
+    def _pair_file(self, name: str) -> Path:
+        return Path(self.folder, f"{name}.npy")
+
+    def _file(self, part: int) -> Path:
+        return Path(self.folder, "parts", f"{part}.npy")
+
+    def _receipt(self, part: int) -> Path:
+        return Path(self.folder, "receipts", f"{part}.json")
+
+    def _facts(self, part: int) -> dict[str, Any]:
+        return {"part": part, "rows": [self.rows(part).start, self.rows(part).stop]}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a prediction share.
+
+    Parameters
+    ----------
+    parts
+        Where the pairs lie and the parts go.
+    run, network
+        Folder of the trained network, and `network_hash` of what lay there when the job began.
+    prior
+        Share of edges among the candidates.
+    device
+        As `model.networks.classifier.choose_device`; each worker chooses for itself.
+    codes, images
+        Path of the code store that is counted, or else of the image store that is read.
+    portion
+        How much of the codes is held at once; None where nothing is counted.
+    parts_at_once
+        Parts that are counted together, so that codes that do not fit in memory are read once for all of them.
+    threshold
+        Dependence from which a pair goes to the network; None: all do.
+    describes
+        Whether the network knows more of the genes than their images, and finds them described beside the pairs.
+    """
+
+    parts: Parts
+    run: str
+    network: str
+    prior: float
+    device: str
+    codes: str | None
+    images: str | None
+    portion: Portion | None
+    parts_at_once: int
+    threshold: float | None
+    describes: bool
+
+
+@dataclass
+class Cost(Spent):
+    """What a task cost; `reading` is that of codes or of images.
+
+    Attributes
+    ----------
+    deriving
+        Seconds of computing what the counts tell by themselves.
+    scoring
+        Seconds in the network.
+    scored
+        Pairs that the network looked at.
+    """
+
+    deriving: float = 0.0
+    scoring: float = 0.0
+    scored: int = 0
+
+
+# ── on the workers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def score_task(job: Job, task: Task) -> Cost:
+    """Score and write the parts of one task. Runs on a worker, any number of times.
+
+    Raises
+    ------
+    JobError
+        The network is another one than when the job began; codes or images are damaged; the disk garbles.
+    """
+    cost = Cost()
+    with one_thread():  # of each worker: sums of floats depend on how many share them
+        for start in range(0, len(task.shards), job.parts_at_once):
+            group, at = slice(start, start + job.parts_at_once), 0
+            counts, both_zero = _count(job, task, group, cost) if job.codes else _read(job, task.shards[group], cost)
+            for part in task.shards[group]:
+                own = slice(at, at + len(job.parts.rows(part)))
+                columns = score_images(job, (counts[own], both_zero[own]), _genes(job, part), cost)
+                started = time.perf_counter()
+                cost.bytes_written += job.parts.write(part, columns)
+                cost.writing += time.perf_counter() - started
+                at = own.stop
+    return cost
+
+
+def _count(job: Job, task: Task, group: slice, cost: Cost) -> Images:
+    assert job.codes is not None
+    assert job.portion is not None
+    genes, reader = job.parts.pair_columns(), held_reader(open_codes(Path(job.codes)), job.portion)
+    before = reader.chunks_read
+    found = count_rows(reader, [t for tiles in task.tiles[group] for t in tiles], lambda n, a, b: genes[n][a:b], cost)
+    cost.chunks_read += reader.chunks_read - before
+    return found
+
+
+def _genes(job: Job, part: int) -> NDArray[np.int32] | None:
+    """Genes of a part's pairs, (P, 2), where the network asks for them."""
+    if not job.describes:
+        return None
+    rows, columns = job.parts.rows(part), job.parts.pair_columns()
+    return np.stack([columns[name][rows.start : rows.stop] for name in PAIR], axis=1)
+
+
+def _read(job: Job, parts: tuple[int, ...], cost: Cost) -> Images:
+    assert job.images is not None
+    started = time.perf_counter()
+    images = open_images(job.images, complete=False)
+    rows = np.concatenate([np.r_[rows.start : rows.stop] for rows in map(job.parts.rows, parts)])
+    found = read_images(images, rows)
+    cost.reading += time.perf_counter() - started
+    return found
+
+
+def score_images(job: Job, images: Images, genes: NDArray[np.integer] | None, cost: Cost) -> NDArray[Any]:
+    """What the counts tell and what the network says, (P,) of `COLUMNS`; score and forward NaN where it did not look.
+
+    Pairs that the screen keeps from the network are left out before batches are made of the others.
+    """
+    started, (counts, both_zero) = time.perf_counter(), images
+    counts, columns = np.ascontiguousarray(counts, np.uint32), np.full(len(counts), np.nan, COLUMNS)
+    correlation = spearman(counts)
+    columns["correlation"], columns["dependence"] = correlation, dependence(counts, correlation)
+    derived = time.perf_counter()
+    kept = np.arange(len(counts)) if job.threshold is None else np.flatnonzero(columns["dependence"] >= job.threshold)
+    if kept.size:
+        chosen = (counts, both_zero) if kept.size == len(counts) else (counts[kept], both_zero[kept])
+        described = None if genes is None else job.parts.described(genes[kept])
+        columns["score"][kept], columns["forward"][kept] = edge_scores(held_scorer(job), chosen, described)
+    cost.deriving += derived - started
+    cost.scoring += time.perf_counter() - derived
+    cost.scored += kept.size
+    return columns
+
+
+def edge_scores(
+    scorer: Scorer, images: Images, described: Callable[[slice], NDArray[np.float32]] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Probability of an edge, and the share of it that points from gene a to gene b, NaN without direction; (P,) each.
+
+    Summed over the classes with an edge rather than 1 less that of none, whose last digits would tie small scores.
+
+    Parameters
+    ----------
+    described
+        As `model.prediction.scorer.Scorer` takes it. Absent: the network looks at the pair alone.
+    """
+    classes = scorer(*images, described)
+    score = classes[:, 1:].sum(axis=1)
+    # a network that blew up has no opinion, and says so with what is expected of any pair
+    score = np.where(np.isfinite(score), score, scorer.prior)
+    return score, forward_share(classes) if classes.shape[1] > 2 else np.full(score.size, np.nan)
+
+
+def load_score(job: Job, *, screened: bool) -> Score:
+    """What scores decoys and resamples: NaN where the screen, if it is asked for, would stop a pair."""
+    threshold = job.threshold if screened else None
+
+    def score(
+        counts: NDArray[Any], both_zero: NDArray[Any], gene_a: NDArray[np.integer], gene_b: NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        counts, found = np.ascontiguousarray(counts, np.uint32), np.full(len(counts), np.nan)
+        kept = np.arange(len(counts))
+        if threshold is not None:
+            told = dependence(counts, spearman(counts)).astype(np.float32)  # as a part has it
+            kept = np.flatnonzero(told >= threshold)
+        if kept.size:
+            genes = np.stack([gene_a, gene_b], axis=1)[kept]
+            described = job.parts.described(genes) if job.describes else None
+            with one_thread():
+                found[kept], _ = edge_scores(held_scorer(job), (counts[kept], both_zero[kept]), described)
+        return found
+
+    return score
+
+
+def network_hash(run: Path) -> str:
+    """Hex sha256 of what decides a network's scores."""
+    total = hashlib.sha256()
+    for name in NETWORK_FILES:
+        total.update(hashlib.sha256((run / name).read_bytes()).digest())
+    return total.hexdigest()
+
+
+def held_scorer(job: Job) -> Scorer:
+    """The network of a job, loaded once a process; threads of one process share it, as scoring changes nothing in it.
+
+    Raises
+    ------
+    JobError
+        Another one lies there than when the job began.
+    """
+    return _scorer(job.run, job.network, job.prior, job.device)
+
+
+@lru_cache(maxsize=1)
+def _scorer(run: str, network: str, prior: float, device: str) -> Scorer:
+    if network_hash(Path(run)) != network:
+        raise JobError(f"{run} holds another network than when this job began; run the same command again for it.")
+    keep_freed_memory()
+    return load_scorer(Path(run), prior, device)
+
+
+def prepare(job: Job) -> Cost:
+    """Load what the first task would load, network, compiled code and genes, so that what is timed next is scoring."""
+    cost, bins = Cost(), int(held_scorer(job).facts["bins"])
+    blank = np.zeros((1, bins, bins), np.uint32), np.zeros(1, np.uint32)
+    with one_thread():
+        score_images(replace(job, threshold=np.inf), blank, None, Cost())
+        if not job.describes:
+            edge_scores(held_scorer(job), blank)
+    if job.codes:
+        assert job.portion is not None
+        warm_up()
+        started, reader = time.perf_counter(), held_reader(open_codes(Path(job.codes)), job.portion)
+        reader.read_ahead(job.parts.regulators())
+        cost.reading, cost.chunks_read = time.perf_counter() - started, reader.chunks_read
+    return cost

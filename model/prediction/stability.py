@@ -1,0 +1,213 @@
+"""How far the best pairs of a prediction hang on the cells at hand: their scores in resamples of the cells.
+
+A resample is a weighted sum of counts that are taken once for each group of cells (`pipeline.heatmaps.resampled`), so
+what it costs is the network alone: N resamples of P pairs are as N · P candidates. All pairs see the same resamples, so
+their ranks can be compared. Mean and spread are of the probability, beside which they stand and on which thresholds are
+set; in log-odds, the spread of a pair near 0 or 1 would mostly be that of how sure the network is of what is sure
+anyway.
+
+Like every bootstrap of a measure of dependence, a resample carries the chance of the cells and that of the drawing:
+pairs that are independent look less so, and the mean of a weak pair lies above its score.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairscape.model.networks.device import one_thread
+from pairscape.model.prediction.decoys import Score
+from pairscape.pipeline.codes.store import Codes, open_codes
+from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.tasks import run_tasks
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.count import held_reader
+from pairscape.pipeline.heatmaps.memory import Portion
+from pairscape.pipeline.heatmaps.pairwise import PairRun, WholeGenes, count_grouped, runs_of, within_memory
+from pairscape.pipeline.heatmaps.resampled import GROUPS, deal_groups, draw_weights, weighted_sums
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+BEST = 500
+RUN_PAIRS = 64  # a task: at 100 resamples as long as 6,400 candidates
+PAIRS_AT_ONCE = 64  # counts of 64 groups at 32 bins: 17 MB
+IMAGES_AT_ONCE = 2048
+STABLE = 0.9
+
+Real = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How the cells are drawn again.
+
+    Parameters
+    ----------
+    resamples
+        Number of them, at least two.
+    best
+        Length of the list whose stability is asked for, at least one; as many runners-up are resampled too.
+    seed
+        Of the groups and of the draws.
+    """
+
+    resamples: int
+    best: int = BEST
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """What resamples say of the best pairs.
+
+    Attributes
+    ----------
+    rows : (P,) int64
+        The candidates that were resampled, ascending: the list of the best and its runners-up.
+    mean, sd : (P,) float64
+        Of the score over the resamples, as a probability.
+    rank_stability : (P,) float64
+        Share of the resamples in which the pair is in the list, that is, among the better half of these pairs.
+    facts
+        The same in few words and figures.
+    """
+
+    rows: NDArray[np.int64]
+    mean: Real
+    sd: Real
+    rank_stability: Real
+    facts: dict[str, Any]
+
+
+def resample_best(
+    codes: Codes,
+    pairs: Pairs,
+    score: NDArray[np.floating],
+    load: Callable[[], Score],
+    resampling: Resampling,
+    portion: Portion,
+    client: "Client | None",
+    progress: Progress,
+) -> Stability:
+    """Resample the cells and score the best pairs again.
+
+    Parameters
+    ----------
+    score : (P,)
+        Of each pair; NaN where the screen kept it from the network, which is never among the best.
+    load
+        Called on the worker for what scores there, the network without a screen; as in
+        `model.prediction.decoys.decoy_scores`.
+    portion
+        How much of the codes a worker holds.
+    """
+    rows = best_rows(score, 2 * resampling.best)
+    progress.start("resamples", rows.size)
+    runs = runs_of(pairs.gene_a[rows], pairs.gene_b[rows], RUN_PAIRS)
+    found: dict[int, Real] = {}
+    for run, scores in run_tasks(client, resample_task, runs, codes.path, portion, resampling, load):
+        found[run.number] = scores
+        progress.advance(scores.shape[1])
+    empty = np.empty((resampling.resamples, 0))
+    scores = np.concatenate([empty, *(found[run.number] for run in runs)], axis=1)
+    length = min(resampling.best, -(-rows.size // 2))
+    stability = share_in_list(scores, length)
+    sd = scores.std(axis=0, ddof=1)
+    listed = np.isin(rows, best_rows(score, length))
+    return Stability(rows, scores.mean(axis=0), sd, stability, _facts(codes, resampling, sd, stability, listed))
+
+
+def best_rows(score: NDArray[np.floating], number: int) -> NDArray[np.int64]:
+    """Candidates of highest score, ascending; of equal ones the first, and none without a score."""
+    scored = np.flatnonzero(~np.isnan(score))
+    if scored.size > number:  # so that a sort of millions is one of the few at the cut
+        cut = np.partition(score[scored], scored.size - number)[scored.size - number]
+        scored = scored[score[scored] >= cut]
+    return np.sort(scored[np.argsort(-score[scored], kind="stable")[:number]])
+
+
+def share_in_list(scores: Real, length: int) -> Real:
+    """Share of the resamples in which each pair is among the `length` best of them, (P,).
+
+    Pairs of equal score at the end of the list share the places that are left.
+
+    Parameters
+    ----------
+    scores : (N, P)
+        In each resample.
+    """
+    if length >= scores.shape[1]:
+        return np.ones(scores.shape[1])
+    cut = -np.partition(-scores, length - 1, axis=1)[:, length - 1, None]
+    above, tied = scores > cut, scores == cut
+    places = (length - above.sum(axis=1, keepdims=True)) / tied.sum(axis=1, keepdims=True)
+    return np.asarray((above + tied * places).mean(axis=0))
+
+
+def resample_task(
+    codes_path: str, portion: Portion, resampling: Resampling, load: Callable[[], Score], run: PairRun
+) -> Real:
+    """Scores of a run of pairs in every resample, (N, P). Runs on a worker, any number of times."""
+    codes = open_codes(Path(codes_path))
+    reader, score = held_reader(codes, portion), load()
+    group = deal_groups(codes.n_cells, resampling.seed)
+    weights = draw_weights(int(group.max()) + 1, resampling.resamples, resampling.seed)
+    parts = []
+    with one_thread():  # of each worker: sums of floats depend on how many share them
+        for some in within_memory(reader, run, max(PAIRS_AT_ONCE * 32**2 // codes.binning.bins**2, 1)):
+            pairs = run.gene_a[some], run.gene_b[some]
+            genes = WholeGenes.read(reader, np.concatenate(pairs))
+            counts = count_grouped(genes, genes, pairs, group, codes.binning.bins)
+            parts.append(score_resamples(weights, counts, pairs, codes.n_cells, score))
+    return np.concatenate(parts, axis=1)
+
+
+def score_resamples(
+    weights: NDArray[np.int64],
+    counts: tuple[NDArray[np.uint32], NDArray[np.uint32]],
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    n_cells: int,
+    score: Score,
+) -> Real:
+    """Scores of pairs in resamples, (N, P), from the counts of the groups; some thousand images at a time.
+
+    Parameters
+    ----------
+    weights : (N, M)
+        How often each resample holds each group.
+    counts : (M, P, bins, bins), (M, P)
+        Of `pipeline.heatmaps.pairwise.count_grouped`.
+    pairs : (P,), (P,)
+        Genes a and genes b.
+    """
+    n_pairs, parts = counts[1].shape[1], []
+    together = max(IMAGES_AT_ONCE // n_pairs, 1)
+    for at in range(0, len(weights), together):
+        images, both_zero = (weighted_sums(weights[at : at + together], part, n_cells) for part in counts)
+        genes = (np.tile(gene, len(images)) for gene in pairs)
+        scores = score(images.reshape(-1, *images.shape[2:]), both_zero.ravel(), *genes)
+        parts.append(scores.reshape(-1, n_pairs).astype(np.float64))
+    return np.concatenate(parts)
+
+
+def _facts(
+    codes: Codes, resampling: Resampling, sd: Real, stability: Real, listed: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Of the list alone, but for the number of pairs."""
+    length, held = int(listed.sum()), int((stability[listed] >= STABLE).sum())
+    facts = {"resamples": resampling.resamples, "groups": min(GROUPS, codes.n_cells), "pairs": sd.size, "list": length}
+    if not length:
+        return facts | {"sentence": "No pair was scored, so none was resampled."}
+    spread, middle = float(np.median(sd[listed])), float(np.median(stability[listed]))
+    sentence = (
+        f"Of the {length:,} best pairs {held:,} are among the {length:,} best in at least {STABLE:.0%} of "
+        f"{resampling.resamples:,} resamples of the cells; the spread of their scores has median {spread:.2g}."
+    )
+    return facts | {
+        "median_sd": spread, "median_rank_stability": middle, "stable": held, "stable_from": STABLE,
+        "sentence": sentence,
+    }  # fmt: skip

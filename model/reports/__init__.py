@@ -1,0 +1,1 @@
+"""What is drawn or written for people: reports, model card, figures."""

@@ -1,0 +1,377 @@
+"""The report of a prediction, OUT.html beside OUT.parquet: one file that needs nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from pairscape.model.edges.edges import Edges, choose_edges, columns_of, names_regulators
+from pairscape.model.edges.scores import read_facts
+from pairscape.model.edges.tally import Tally, tally_scores
+from pairscape.model.evaluation.shift import shift_words
+from pairscape.model.reports import figures
+from pairscape.model.reports.evidence import SHOWN, Evidence, count_edges, new_edges, scored_codes
+from pairscape.model.reports.network_picture import network_figure
+from pairscape.model.reports.run_report import data_address, number, percent, probability, signed, whole
+from pairscape.model.wanted import Wanted
+from pairscape.pipeline.codes.store import Codes
+from pairscape.pipeline.errors import InputError
+
+DRAWN_EDGES = 60  # as many as stay legible
+LISTED_PAIRS = 25
+HEATMAPS = 12
+GENES, TARGETS = 20, 5  # rows of the table of regulators, and the targets named in each
+LIKELY = {"more likely than not": 0.5}  # where training placed no threshold for a precision
+CALLED_BY = ("precision 0.5", "precision 0.9")  # thresholds by which edges are counted, the first that is there
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All that the report is drawn from.
+
+    Attributes
+    ----------
+    name
+        Of the file of scores, without suffix.
+    facts
+        What made the scores.
+    columns
+        Of the file.
+    pointed
+        Whether edges have a source that means something: a regulator by the list of pairs, or by the network.
+    aim
+        What the threshold by which edges are counted is placed for.
+    tally
+        The pairs summed up.
+    best
+        The edges of the highest scores.
+    evidence
+        The best new pairs with their counts; None where the codes are gone.
+    missing
+        Why there is no evidence.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    columns: tuple[str, ...]
+    pointed: bool
+    aim: str
+    tally: Tally
+    best: Edges | None
+    evidence: Evidence | None
+    missing: str
+
+
+def report_path(scores: Path) -> Path:
+    """Where the report of a file of scores lies."""
+    return scores.with_suffix(".html")
+
+
+def write_findings(path: Path, codes: Codes | None) -> Path:
+    """Write the report of a file of scores beside it.
+
+    Parameters
+    ----------
+    path
+        The file of scores.
+    codes
+        What it was counted from, for the heatmaps. None: as the file names them, if they are still there.
+
+    Returns
+    -------
+    Path
+        The report, with the suffix .html.
+
+    Raises
+    ------
+    InputError
+        As `model.edges.scores.read_facts`.
+    """
+    page = render_findings(find(path, codes))
+    unfinished = path.with_name(f".{path.stem}.html.partial")
+    unfinished.write_text(page, encoding="utf-8")
+    return unfinished.replace(report_path(path))
+
+
+def find(path: Path, codes: Codes | None) -> Findings:
+    """Read what the report tells, see `write_findings`."""
+    facts, columns = read_facts(path), columns_of(path)
+    regulators = names_regulators(facts)
+    pointed = regulators or "forward" in columns
+    thresholds = {aim: float(p) for aim, p in (facts.get("thresholds") or {}).items() if p is not None}
+    aim = next((known for known in CALLED_BY if known in thresholds), next(iter(LIKELY)))
+    called_from = (thresholds | LIKELY)[aim]
+    summed = tally_scores(path, thresholds | LIKELY, called_from, both_ends=not pointed)
+    best = choose_edges(path, Wanted(top=DRAWN_EDGES), SHOWN) if summed.n_scored else None
+    evidence, missing = _evidence(path, facts, codes)
+    return Findings(path.stem, facts, columns, pointed, aim, summed, best, evidence, missing)
+
+
+def _evidence(path: Path, facts: dict[str, Any], codes: Codes | None) -> tuple[Evidence | None, str]:
+    """The best new pairs with their counts, or why there are none: a report is written all the same."""
+    try:
+        return count_edges(codes or scored_codes(facts, path), new_edges(path, HEATMAPS)), ""
+    except InputError as error:
+        return None, str(error)
+
+
+# ---------------------------------------------------------------- the page
+
+
+def render_findings(found: Findings) -> str:
+    """The whole page as text."""
+    folder = resources.files("pairscape.model.reports").joinpath("templates")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    colours = {"positive": figures.POSITIVE, "negative": figures.NEGATIVE}
+    report = folder.joinpath("report.html.j2").read_text(encoding="utf-8")
+    style = report.partition("<style>")[2].partition("</style>")[0]  # one look for all pages
+    template = folder.joinpath("findings.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        name=found.name,
+        style=environment.from_string(style).render(colours=colours),
+        headline=headline(found),
+        lead=lead(found),
+        facts=known_facts(found),
+        shift=shift_words(found.facts.get("shift")),
+        pictures=draw_pictures(found),
+        thresholds=threshold_rows(found.tally),
+        pairs=pair_rows(found.best) if found.best else [],
+        pair_columns=pair_columns(found),
+        ends=("Regulator", "Target") if found.pointed else ("Gene", "Gene"),
+        evidence=evidence_pictures(found.evidence) if found.evidence else [],
+        missing=found.missing,
+        pointed=found.pointed,
+        genes=gene_rows(found.tally),
+        called_from=number(found.tally.called_from),
+        trust=trust_rows(found),
+        record=json.dumps(found.facts, indent=2, ensure_ascii=False, default=str),
+    )
+
+
+def headline(found: Findings) -> str:
+    """How many pairs are called."""
+    if not found.tally.n_scored:
+        return "No pair was scored"
+    called = found.tally.called[found.aim]
+    return f"{called:,} of {found.tally.n_pairs:,} pairs are called edges"
+
+
+def lead(found: Findings) -> str:
+    """Where the calls begin, and how many edges the scores themselves promise."""
+    tally, threshold = found.tally, number(found.tally.called_from)
+    if found.aim in CALLED_BY:
+        share = float(found.aim.removeprefix("precision "))
+        where = (
+            f"Called from a score of {threshold} on, where {percent(share)} of the calls among the validation pairs of "
+            "the training were right."
+        )
+    else:
+        where = f"Called from a score of {threshold} on: more likely an edge than not."
+    promised = (
+        f" If the scores can be taken at their word, {tally.expected:,.0f} of the scored pairs are edges"
+        f" ({percent(tally.expected / max(tally.n_scored, 1))}); a share of {percent(found.facts.get('prior'))} was"
+        " expected beforehand."
+    )
+    return where + promised
+
+
+def known_facts(found: Findings) -> list[tuple[str, str]]:
+    """What was scored with what, as short terms and values."""
+    facts, tally = found.facts, found.tally
+    model, matrix = _table(facts, "model"), _table(facts, "matrix")
+    known = [
+        ("pairs", whole(tally.n_pairs)),
+        ("scored by the network", whole(tally.n_scored) if tally.n_scored < tally.n_pairs else "–"),
+        ("genes", whole(len(tally.genes))),
+        ("cells", whole(matrix.get("n_cells"))),
+        ("matrix", _file_name(matrix.get("path") or _table(facts, "images").get("path"))),
+        ("trained run", _file_name(model.get("run"))),
+        ("network", str(model.get("network") or "–")),
+        ("weights", str(model.get("weights") or "–")[:12]),
+        ("prior", percent(facts.get("prior"))),
+        ("known edges among the pairs", whole(tally.n_known) if tally.n_known else "–"),
+    ]
+    return [(term, value) for term, value in known if value != "–"]
+
+
+def _table(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = facts.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _file_name(path: Any) -> str:
+    return Path(str(path)).name if path else "–"
+
+
+def draw_pictures(found: Findings) -> dict[str, str]:
+    """Name of each picture → its data address."""
+    drawn = {"distribution": figures.score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds))}
+    if found.best is not None:
+        drawn["network"] = network_figure(found.best, regulators=found.pointed and not found.best.directed)
+    if found.evidence is not None:
+        drawn["count_key"] = figures.count_key_figure(int(found.evidence.counts[0].sum()))
+        drawn["residual_key"] = figures.residual_key_figure()
+    return {name: data_address(figure) for name, figure in drawn.items()}
+
+
+def _marked(thresholds: Mapping[str, float]) -> dict[str, float]:
+    """Thresholds from the lowest on."""
+    return dict(sorted(thresholds.items(), key=lambda entry: entry[1]))
+
+
+def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
+    """Heatmap and residual of each pair, with its names and figures."""
+    edges = evidence.edges
+    names = zip(edges.names(edges.source), edges.names(edges.target), strict=True)
+    rows = zip(names, evidence.counts, _cells(edges), strict=True)
+    return [
+        {
+            "gene_a": a,
+            "gene_b": b,
+            "counts": data_address(figures.heatmap_figure(image, a, b)),
+            "residual": data_address(figures.residual_figure(image, a, b)),
+            **cells,
+        }
+        for (a, b), image, cells in rows
+    ]
+
+
+# ---------------------------------------------------------------- tables
+
+COLUMN_WORDS = {  # column of the file: heading
+    "correlation": "Correlation",
+    "q_value": "q-value",
+    "score_mean": "Resampled score",
+    "rank_stability": "Rank stability",
+}
+
+
+def pair_columns(found: Findings) -> dict[str, str]:
+    """Columns of the table of pairs beside names and score: those of the file that hold anything there."""
+    best = found.best
+    if best is None:
+        return {}
+    return {
+        name: words
+        for name, words in COLUMN_WORDS.items()
+        if name in best.columns and not np.isnan(best.columns[name][:LISTED_PAIRS]).all()
+    }
+
+
+def pair_rows(edges: Edges) -> list[dict[str, Any]]:
+    """The best pairs, a line each."""
+    some = edges.some(slice(LISTED_PAIRS))
+    names = zip(some.names(some.source), some.names(some.target), strict=True)
+    lines = zip(names, _cells(some), strict=True)
+    return [{"rank": at, "gene_a": a, "gene_b": b, **cells} for at, ((a, b), cells) in enumerate(lines, 1)]
+
+
+def _cells(edges: Edges) -> list[dict[str, Any]]:
+    """What is known of each edge, as text."""
+    columns = edges.columns
+    empty = np.full(len(edges), np.nan, np.float32)
+    known = {name: columns.get(name, empty) for name in ("label", *COLUMN_WORDS, "score_sd", "forward")}
+    return [
+        {
+            "score": probability(edges.weight[row]),
+            "width": 100 * float(edges.weight[row]),
+            "known": {1: "known", 2: "known", 0: "labelled none"}.get(_label(known["label"][row]), "new"),
+            "correlation": _or_dash(signed, known["correlation"][row]),
+            "q_value": _or_dash(number, known["q_value"][row]),
+            "score_mean": _with_spread(known["score_mean"][row], known["score_sd"][row]),
+            "rank_stability": _or_dash(number, known["rank_stability"][row]),
+        }
+        for row in range(len(edges))
+    ]
+
+
+def _label(value: float) -> int:
+    return -1 if np.isnan(value) else int(value)
+
+
+def _or_dash(words: Any, value: float) -> str:
+    return "–" if np.isnan(value) else str(words(float(value)))
+
+
+def _with_spread(mean: float, spread: float) -> str:
+    return _or_dash(number, mean) + ("" if np.isnan(spread) else f" ± {number(float(spread))}")
+
+
+def threshold_rows(tally: Tally) -> list[dict[str, str]]:
+    """Pairs called from each threshold on."""
+    return [
+        {"aim": aim, "threshold": number(threshold), "called": whole(tally.called.get(aim, 0))}
+        for aim, threshold in _marked(tally.thresholds).items()
+    ]
+
+
+def gene_rows(tally: Tally) -> list[dict[str, Any]]:
+    """The genes with most edges, those of the higher sum of scores first among equals."""
+    order = np.lexsort((-tally.expected_of, -tally.called_of))[:GENES]
+    return [
+        {
+            "gene": tally.genes[gene],
+            "scored": whole(int(tally.scored_of[gene])),
+            "called": whole(int(tally.called_of[gene])),
+            "expected": f"{tally.expected_of[gene]:,.1f}",
+            "width": 100 * float(tally.called_of[gene] / max(tally.called_of[order[0]], 1)),
+        }
+        for gene in order.tolist()
+        if tally.scored_of[gene] > 0
+    ]
+
+
+def trust_rows(found: Findings) -> list[tuple[str, str]]:
+    """What screen, false discovery rate and stability say, each where it was asked for."""
+    said = [
+        ("Screen", screen_words(found.facts.get("screen"))),
+        ("False discoveries", fdr_words(found.tally, found.facts.get("fdr"))),
+        ("Stability", stability_words(found.best, found.facts.get("stability"))),
+    ]
+    return [(term, words) for term, words in said if words]
+
+
+def screen_words(screen: Mapping[str, Any] | None) -> str:
+    """What the screen kept from the network, and what that costs."""
+    if not screen:
+        return ""
+    kept = f"Only the pairs of highest dependence went to the network, a share of {percent(screen.get('fraction'))}."
+    recall = screen.get("recall")
+    found = ", ".join(f"{percent(share)} of its best {k}" for k, share in recall.items()) if recall else ""
+    if not found:
+        return kept
+    sample = whole(screen.get("sample"))
+    return f"{kept} Of a random sample of {sample} pairs that the network saw whole, the screen keeps {found}."
+
+
+def fdr_words(tally: Tally, fdr: Mapping[str, Any] | None) -> str:
+    """Pairs within some rates of false discoveries."""
+    if not tally.significant:
+        return ""
+    counts = ", ".join(f"{count:,} pairs at a rate of {limit:g}" for limit, count in tally.significant.items())
+    return " ".join([f"By matched decoys: {counts}.", *_sentences(fdr)])
+
+
+def stability_words(best: Edges | None, stability: Mapping[str, Any] | None) -> str:
+    """How steady the best pairs are when cells are drawn anew."""
+    if best is None or "rank_stability" not in best.columns:
+        return ""
+    steady = best.columns["rank_stability"]
+    steady = steady[~np.isnan(steady)]
+    if not steady.size:
+        return ""
+    median, lowest = number(float(np.median(steady))), number(float(steady.min()))
+    ours = f"Of the best {steady.size} pairs, the median rank stability is {median}, the lowest {lowest}."
+    return " ".join(_sentences(stability)) or ours
+
+
+def _sentences(facts: Mapping[str, Any] | None) -> Sequence[str]:
+    """What a part of the prediction says of itself in words, if it does."""
+    return [str(facts["sentence"])] if facts and facts.get("sentence") else []

@@ -1,0 +1,603 @@
+"""Rebuild a run's report.html, one file that needs nothing else, from nothing but the run folder."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pairscape.model.evaluation.shift import shift_words
+from pairscape.model.reports import figures
+from pairscape.pipeline.errors import InputError
+
+LEVEL = 0.005  # a smaller difference is called level where a run recorded no interval
+PAIRS_PER_GROUP = 6
+EXPRESSION_BASELINES = ("spearman", "pearson", "mutual_information", "marginals_only", "factors_only")
+
+# what the decoders of the five formats raise; JSON, TOML, CSV and Parquet errors are kinds of ValueError
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+REQUIRED_COLUMNS = {
+    "history.csv": (
+        "epoch", "train_loss", "validation_loss", "validation_balanced_accuracy", "validation_auroc",
+        "validation_average_precision",
+    ),
+    "predictions.parquet": ("gene_a", "gene_b", "label", "score"),
+    "examples.npz": (
+        "images", "gene_a", "gene_b", "label", "score", "group", "mean_positive", "mean_negative",
+        "mean_residual_positive", "mean_residual_negative",
+    ),
+    "metrics.json": ("split", "prevalence", "n_test", "test", "audit", "collapsed"),
+}  # fmt: skip
+
+SCORER_WORDS = {
+    "score": "The network, reading the joint-expression heatmaps.",
+    "spearman": "Absolute rank correlation of the two genes.",
+    "pearson": "Absolute linear correlation of the two genes.",
+    "mutual_information": "Mutual information of the joint counts, from the heatmap itself.",
+    "factors_only": "Correlation through what all genes share, which the network was told: nothing is learned.",
+    "marginals_only": "Mean, variance and dropout of each gene alone: nothing about the pair.",
+    "labels_only": "How often each gene is positive in the training labels: no expression at all.",
+    "labels_only_regulator": "How often the regulator is positive in the training labels, the target left out.",
+    "labels_only_target": "How often the target is positive in the training labels, the regulator left out.",
+}
+
+SPLIT_WORDS = {
+    "pair": "test pairs were not trained on, but their genes may have been",
+    "regulator": "no regulator of a test pair was trained on",
+    "target": "no target of a test pair was trained on",
+    "both": "neither gene of a test pair was trained on",
+    "dataset": "the test pairs come from data sets that were not trained on",
+}
+
+# group of examples.npz: heading, truth
+GROUPS = {
+    "true positive": ("Found", "positive"),
+    "false negative": ("Missed", "positive"),
+    "false positive": ("False alarms", "not positive"),
+    "true negative": ("Rightly left out", "not positive"),
+}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything a report is drawn from, as read from the run folder."""
+
+    name: str
+    metrics: dict[str, Any]
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    examples: dict[str, NDArray[Any]]
+    config_text: str
+    config: dict[str, Any]
+
+    @property
+    def label(self) -> NDArray[np.int8]:
+        """(n) 1 = positive of any class, 0 = not."""
+        return (self.predictions["label"].to_numpy() > 0).astype(np.int8)
+
+    def scores(self) -> dict[str, NDArray[np.float32]]:
+        """Column → (n) score, of the network and of the audit's scorers that were recorded."""
+        return {name: self.predictions[name].to_numpy() for name in figures.SCORERS if name in self.predictions}
+
+
+def write_report(run: Path) -> Path:
+    """Rebuild `run/report.html` from the files of the run folder.
+
+    Parameters
+    ----------
+    run
+        The folder that training wrote.
+
+    Returns
+    -------
+    Path
+        The report: one HTML file with its pictures inside, no script, nothing loaded from elsewhere.
+
+    Raises
+    ------
+    InputError
+        When the folder or one of its files is missing, cannot be read, or lacks a column or key.
+    """
+    run = Path(run)
+    page = render_report(read_run(run))
+    unfinished = run / "report.html.partial"
+    unfinished.write_text(page, encoding="utf-8")
+    return unfinished.replace(run / "report.html")
+
+
+# ---------------------------------------------------------------- reading the run folder
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read and check the five files of a run; see `write_report` for what is raised."""
+    if not run.is_dir():
+        raise InputError(f"{run} is not a folder: a report is made from a run; pass the folder that training wrote.")
+    predictions = _read(run, "predictions.parquet", pd.read_parquet)
+    config_text, config = _read(run, "config.toml", _read_config)
+    return RunRecord(
+        name=run.resolve().name,
+        metrics=_read(run, "metrics.json", lambda path: json.loads(path.read_text(encoding="utf-8"))),
+        history=_read(run, "history.csv", pd.read_csv),
+        predictions=predictions[predictions["label"] >= 0],
+        examples=_read(run, "examples.npz", _read_arrays),
+        config_text=config_text,
+        config=config,
+    )
+
+
+def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
+    text = path.read_text(encoding="utf-8")
+    return text, tomllib.loads(text)
+
+
+def _read(run: Path, name: str, reader: Any) -> Any:
+    """One file of the run, with its columns or keys checked."""
+    path = run / name
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the report is drawn from it; run `pairscape train` again to write it.")
+    try:
+        content = reader(path)
+    except UNREADABLE as error:
+        reason = str(error).split("\n", 1)[0]
+        raise InputError(f"{path} cannot be read ({reason}): it is damaged; run `pairscape train` again.") from error
+    if absent := [column for column in REQUIRED_COLUMNS.get(name, ()) if column not in content]:
+        raise InputError(f"{path} lacks {', '.join(absent)}: the report needs it; run `pairscape train` again.")
+    return content
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+# ---------------------------------------------------------------- the page
+
+
+def render_report(record: RunRecord) -> str:
+    """The whole page as text."""
+    template = (
+        resources.files("pairscape.model.reports")
+        .joinpath("templates")
+        .joinpath("report.html.j2")
+        .read_text(encoding="utf-8")
+    )
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(template).render(
+        name=record.name,
+        verdict=verdict(record.metrics),
+        comparison=comparison(record.metrics),
+        warning=label_leak(record.metrics),
+        facts=facts(record),
+        cards=metric_cards(record.metrics),
+        level_words=level_words(record.metrics),
+        audit=audit_rows(record.metrics, record.config),
+        pictures=draw_pictures(record),
+        groups=example_groups(record.examples),
+        confusion=confusion_table(record.metrics.get("confusion")),
+        threshold=number(record.metrics.get("threshold")),
+        operating_points=operating_rows(record.metrics),
+        calibration=calibration_words(record.metrics),
+        direction=direction_tables(record.metrics.get("direction")),
+        shift=shift_words(record.metrics.get("shift")),
+        details=detail_tables(record),
+        config_text=record.config_text,
+        colours={"positive": figures.POSITIVE, "negative": figures.NEGATIVE},
+    )
+
+
+def draw_pictures(record: RunRecord) -> dict[str, str]:
+    """Name of each picture → its data address."""
+    label, scores, examples = record.label, record.scores(), record.examples
+    best_epoch = record.metrics.get("best_epoch")
+    drawn = {
+        "roc": figures.roc_figure(label, scores),
+        "precision_recall": figures.precision_recall_figure(label, scores),
+        "mean_density": figures.mean_density_figure(examples["mean_positive"], examples["mean_negative"]),
+        "mean_residual": figures.mean_residual_figure(
+            examples["mean_residual_positive"], examples["mean_residual_negative"]
+        ),
+        "loss": figures.loss_figure(record.history, best_epoch),
+        "validation": figures.validation_figure(record.history, best_epoch),
+        "reliability": figures.reliability_figure(label, scores["score"], curve_as_trained(record.metrics)),
+        "histogram": figures.score_histogram_figure(label, scores["score"], finite(record.metrics.get("threshold"))),
+    }
+    if len(examples["images"]):
+        drawn["count_key"] = figures.count_key_figure(int(examples["images"][0].sum()))
+    return {name: data_address(figure) for name, figure in drawn.items()}
+
+
+def data_address(figure: Figure) -> str:
+    """The figure as an address that holds the picture itself."""
+    return "data:image/svg+xml;base64," + base64.b64encode(figures.svg_text(figure).encode()).decode()
+
+
+def example_groups(examples: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    """The chosen pairs in four groups, in the order of a confusion matrix, at most six heatmaps each."""
+    groups = []
+    for group, (heading, truth) in GROUPS.items():
+        members = np.flatnonzero(examples["group"] == group)[:PAIRS_PER_GROUP]
+        pairs = [example_pair(examples, i) for i in members]
+        groups.append({"name": group, "heading": heading, "truth": truth, "pairs": pairs})
+    return groups
+
+
+def example_pair(examples: Mapping[str, NDArray[Any]], i: int) -> dict[str, Any]:
+    """One heatmap with its names and score."""
+    gene_a, gene_b = str(examples["gene_a"][i]), str(examples["gene_b"][i])
+    figure = figures.heatmap_figure(examples["images"][i], gene_a, gene_b)
+    score = probability(examples["score"][i])
+    return {"gene_a": gene_a, "gene_b": gene_b, "score": score, "picture": data_address(figure)}
+
+
+# ---------------------------------------------------------------- the verdict in words
+
+
+def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The headline, its tone (`good`, `fair`, `poor`, `unknown` or `collapsed`) and one sentence with the numbers."""
+    test = metrics["test"]
+    balanced, auroc = finite(test.get("balanced_accuracy")), finite(test.get("auroc"))
+    numbers = (
+        f"Balanced accuracy {number(balanced)}, AUROC {number(auroc)}, average precision "
+        f"{number(test.get('average_precision'))} against a prevalence of {rate(metrics['prevalence'])}."
+    )
+    if metrics["collapsed"]:
+        tone, headline = "collapsed", "The network collapsed"
+    elif balanced is None or auroc is None:
+        tone, headline = "unknown", "The network cannot be judged on these pairs"
+    elif balanced >= 0.75 and auroc >= 0.8:
+        tone, headline = "good", "The network works"
+    elif auroc >= 0.6:
+        tone, headline = "fair", "The network has learned a part of it"
+    else:
+        tone, headline = "poor", "The network is close to chance"
+    return {"tone": tone, "headline": headline, "numbers": numbers, "reason": str(metrics.get("collapse_reason") or "")}
+
+
+FIGURE_WORDS = {"average_precision": "average precision", "auroc": "AUROC"}
+
+
+def comparison(metrics: Mapping[str, Any]) -> str:
+    """Whether the network beats the best scorer that uses expression, by average precision and by AUROC."""
+    recorded = metrics.get("against_baseline") or {}
+    entries = {key: recorded[key] for key in FIGURE_WORDS if recorded.get(key)}
+    if not entries:
+        return _compared_without_intervals(metrics)
+    standings = {entry["standing"] for entry in entries.values()}
+    if standings == {"ahead"}:
+        head = "The network beats the best expression baseline on the same pairs"
+    elif "ahead" in standings:
+        head = "The network beats the best expression baseline on the same pairs by one measure only"
+    elif standings == {"behind"}:
+        head = "The network does not reach the best expression baseline on the same pairs"
+    else:
+        head = "It is not shown that the network beats the best expression baseline on the same pairs"
+    return f"{head}: it is " + " and ".join(_compared_with_interval(key, entry) for key, entry in entries.items()) + "."
+
+
+def _compared_with_interval(key: str, entry: Mapping[str, Any]) -> str:
+    low, high = finite(entry["low"]), finite(entry["high"])
+    within = "" if low is None or high is None else f", 95 % interval {signed(low)} to {signed(high)}"
+    return (
+        f"{entry['standing']} on {FIGURE_WORDS[key]} ({number(entry['network'])} against {number(entry['value'])} for "
+        f"{figures.SCORERS[entry['baseline']][0]}; difference {signed(entry['difference'])}{within})"
+    )
+
+
+def level_words(metrics: Mapping[str, Any]) -> str:
+    """What is called level, and how the intervals came about."""
+    recorded = metrics.get("against_baseline") or {}
+    if not any(recorded.get(key) for key in FIGURE_WORDS):
+        return f"Differences under {LEVEL} are called level."
+    by_pairs = "; ".join(
+        f"{signed(entry['low_by_pairs'])} to {signed(entry['high_by_pairs'])} on {words}"
+        for key, words in FIGURE_WORDS.items()
+        if (entry := recorded.get(key)) and entry.get("low_by_pairs") is not None
+    )
+    rather = f" Resampling pairs as if they were independent would promise more: {by_pairs}." if by_pairs else ""
+    return (
+        "The network is called level where the interval of the difference holds 0. The interval is a paired bootstrap "
+        f"of {whole(recorded['resamples'])} resamples of the test genes, since pairs that share a gene are not "
+        f"independent; it is rather too wide than too narrow.{rather}"
+    )
+
+
+def _compared_without_intervals(metrics: Mapping[str, Any]) -> str:
+    """For runs that recorded none."""
+    parts = []
+    for key, words in FIGURE_WORDS.items():
+        network = finite(metrics["test"].get(key))
+        rivals = {name: finite(metrics["audit"].get(name, {}).get(key)) for name in EXPRESSION_BASELINES}
+        defined = {name: value for name, value in rivals.items() if value is not None}
+        if network is None or not defined:
+            continue
+        best = max(defined, key=lambda name: defined[name])
+        parts.append(_compared(words, network, defined[best], figures.SCORERS[best][0]))
+    if not parts:
+        return "It cannot be compared with the expression baselines: the scores are not defined on these pairs."
+    return "Beside the best expression baseline on the same pairs, the network is " + " and ".join(parts) + "."
+
+
+def _compared(metric: str, network: float, rival: float, name: str) -> str:
+    difference = network - rival
+    standing = "level" if abs(difference) < LEVEL else "ahead" if difference > 0 else "behind"
+    margin = "" if standing == "level" else f" by {abs(difference):.3f}"
+    return f"{standing} on {metric}{margin} ({number(network)} against {number(rival)} for {name})"
+
+
+def label_leak(metrics: Mapping[str, Any]) -> str:
+    """A warning when the training labels alone already tell the test labels; else empty."""
+    labels_only = finite(metrics["audit"].get("labels_only", {}).get("auroc"))
+    if labels_only is None or labels_only < 0.6:
+        return ""
+    return (
+        f"The labels give themselves away: how often a gene is positive in the training labels reaches AUROC "
+        f"{number(labels_only)} without any expression. A part of the network's score may be gene identity; "
+        "the split “both”, in which no test gene was trained on, is the one to quote."
+    )
+
+
+def facts(record: RunRecord) -> list[tuple[str, str]]:
+    """What was run, as short terms and values."""
+    metrics, store = record.metrics, record.metrics.get("store") or {}
+    genes = pd.concat([record.predictions["gene_a"], record.predictions["gene_b"]]).nunique()
+    network = setting(record.config, "network")
+    known = [
+        ("cells", whole(store.get("n_cells"))),
+        ("pairs in the store", whole(store.get("n_pairs"))),
+        ("test pairs", f"{whole(metrics['n_test'])} among {genes:,} genes"),
+        ("positive", percent(metrics["prevalence"])),
+        ("split", str(metrics["split"])),
+        ("network", str(network) if network else "–"),
+        ("heatmaps", f"{store['bins']} × {store['bins']} bins, {store.get('scale', '–')}" if "bins" in store else "–"),
+    ]
+    return [(term, value) for term, value in known if value != "–"]
+
+
+def metric_cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The test metrics, each with a line that says how to read it; those that a run did not record are left out."""
+    test, prevalence = metrics["test"], finite(metrics["prevalence"])
+    precision = finite(test.get("average_precision"))
+    lift = f"{precision / prevalence:.3g} times the prevalence" if precision is not None and prevalence else ""
+    positives = round((prevalence or 0.0) * metrics["n_test"])
+    few, fewer = (f", of {positives} in all" if 0 < positives < k else "" for k in (100, 1000))
+    rows = [
+        ("Balanced accuracy", "balanced_accuracy", "mean recall of the classes; 0.5 is chance"),
+        ("AUROC", "auroc", "how often a positive ranks above a negative"),
+        ("Average precision", "average_precision", lift or "chance is the prevalence"),
+        ("Precision at 10", "precision_at_10", f"share of positives among the 10 best{few}"),
+        ("Precision at 100", "precision_at_100", f"share of positives among the 100 best{few}"),
+        ("Precision at 1,000", "precision_at_1000", f"share of positives among the 1,000 best{fewer}"),
+        (
+            "Early precision ratio",
+            "early_precision_ratio",
+            "precision over chance where as many are called as are positive",
+        ),
+        ("MCC", "mcc", "correlation of call and truth; 0 is chance"),
+        ("Brier score", "brier", "squared error of the probability; 0 is best"),
+        ("Brier skill", "brier_skill", "1 is perfect; 0 is to answer the prevalence"),
+        ("Calibration error", "ece", "mean gap of probability and truth in 15 bins of equal mass"),
+    ]
+    shown = {key: times(value) if key.endswith("_ratio") else number(value) for key, value in test.items()}
+    return [{"name": name, "value": shown[key], "words": words} for name, key, words in rows if key in shown]
+
+
+def audit_rows(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The network and the audit's scorers on the same pairs, best average precision first."""
+    scored = {"score": metrics["test"], **metrics["audit"]}
+    rows = [
+        audit_row(name, scored[name], scorer_words(name, metrics, config)) for name in SCORER_WORDS if scored.get(name)
+    ]
+    return sorted(rows, key=lambda row: (-row["rank"][0], -row["rank"][1]))
+
+
+def audit_row(scorer: str, values: Mapping[str, Any], words: str) -> dict[str, Any]:
+    """One line of the audit table; a bar's width is per cent of its cell."""
+    precision, auroc = finite(values.get("average_precision")), finite(values.get("auroc"))
+    name, colour, _ = figures.SCORERS[scorer]
+    return {
+        "name": name[0].upper() + name[1:],
+        "is_network": scorer == "score",
+        "colour": "var(--ink)" if scorer == "score" else colour,
+        "words": words,
+        "rank": (-1.0 if precision is None else precision, -1.0 if auroc is None else auroc),
+        "average_precision": number(precision),
+        "precision_bar": 100 * (precision or 0.0),
+        "auroc": number(auroc),
+        "auroc_bar": 200 * max((auroc or 0.5) - 0.5, 0.0),
+        "balanced_accuracy": number(values.get("balanced_accuracy")),
+        "early_precision_ratio": times(values.get("early_precision_ratio")),
+    }
+
+
+def scorer_words(scorer: str, metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What a scorer knows, and what this run adds to that."""
+    words = SCORER_WORDS[scorer]
+    if scorer.startswith("labels_only") and metrics["split"] == "both":
+        words += " AUROC 0.5 is expected here, since no test gene has a training label."
+    if scorer == "spearman" and setting(config, "labels") == "replicate":
+        words += " Favoured here: in the other half of the cells it defines the label."
+    return words
+
+
+def confusion_table(confusion: Sequence[Sequence[int]] | None) -> dict[str, Any] | None:
+    """Counts and row percentages; two classes, or three with directions."""
+    if not confusion:
+        return None
+    names = ("negative", "positive") if len(confusion) == 2 else ("none", "a → b", "b → a")
+    rows = []
+    for name, counts in zip(names, confusion, strict=True):
+        total = sum(counts)
+        shares = [100 * count / total if total else 0.0 for count in counts]
+        cells = [
+            {"count": f"{count:,}", "share": f"{share:.1f} %", "strength": round(share), "right": truth == name}
+            for truth, count, share in zip(names, counts, shares, strict=True)
+        ]
+        rows.append({"name": name, "total": f"{total:,}", "cells": cells})
+    return {"names": names, "rows": rows, "words": calls_in_words(confusion) if len(confusion) == 2 else []}
+
+
+def calls_in_words(confusion: Sequence[Sequence[int]]) -> list[str]:
+    """Precision and recall of the calls, as sentences."""
+    (_, false_positive), (false_negative, true_positive) = confusion
+    called, positive = true_positive + false_positive, true_positive + false_negative
+    words = [f"{called:,} pairs are called positive." if called else "No pair is called positive."]
+    if called:
+        words.append(f"{true_positive:,} of them are: a precision of {number(true_positive / called)}.")
+    if positive:
+        words.append(
+            f"{true_positive:,} of {positive:,} positive pairs are found: a recall of "
+            f"{number(true_positive / positive)}."
+        )
+    return words
+
+
+def operating_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Where to call a pair positive for what is wanted: thresholds of the validation pairs, their worth on the test."""
+    return [
+        {
+            "aim": str(point["aim"]),
+            "threshold": number(point["threshold"]) if point["threshold"] is not None else "never reached",
+            "called": whole(point["called"]),
+            "precision": number(point["precision"]) if point["precision"] is not None else "–",
+            "recall": number(point["recall"]) if point["recall"] is not None else "–",
+        }
+        for point in metrics.get("operating_points") or []
+    ]
+
+
+def calibration_words(metrics: Mapping[str, Any]) -> str:
+    """What the correction of the prior did; empty for runs that did not record it."""
+    recorded = metrics.get("calibration") or {}
+    if not recorded:
+        return ""
+    errors = [recorded[name]["ece"] for name in ("as_trained", "prior_corrected")]
+    return (
+        f"Training showed {percent(recorded['shown'])} positives, {percent(recorded['natural'])} are natural. What "
+        "this, class weights and the focal loss do to the probabilities is taken back in closed form. "
+        f"The calibration error went from {number(errors[0])} to {number(errors[1])}."
+    )
+
+
+def curve_as_trained(metrics: Mapping[str, Any]) -> Mapping[str, Sequence[float]] | None:
+    """The recorded reliability curve before the correction."""
+    curve: Mapping[str, Sequence[float]] | None = (metrics.get("calibration") or {}).get("as_trained", {}).get("curve")
+    return curve
+
+
+def direction_tables(direction: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Direction among the true edges, beside what labels and marginals alone tell of it; None for two classes."""
+    if not direction:
+        return None
+    scorers = {"CNN": direction} | {figures.SCORERS[name][0]: row for name, row in direction["audit"].items()}
+    return {
+        "n_edges": whole(direction["n_edges"]),
+        "rows": [
+            {"name": name, "accuracy": number(row["accuracy"]), "auroc": number(row["auroc"])}
+            for name, row in scorers.items()
+        ],
+        "found": number(direction["accuracy_of_found"]),
+        "balanced": number(direction["balanced_accuracy"]),
+        "confusion": confusion_table(direction["confusion"]),
+    }
+
+
+def detail_tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Everything else that was recorded, as tables of term and value."""
+    metrics = record.metrics
+    pairs = {key: whole(metrics.get(f"n_{key}")) for key in ("train", "validation", "test")}
+    seconds = {name: f"{value:,.1f} s" for name, value in (metrics.get("seconds") or {}).items()}
+    tables = [
+        ("Pairs", pairs),
+        ("Time", seconds),
+        ("Versions", metrics.get("versions") or {}),
+        ("Image store", metrics.get("store") or {}),
+        ("Run", {"seed": metrics.get("seed", "–"), "split": f"{metrics['split']}: {split_words(metrics['split'])}"}),
+    ]
+    return [(title, [(str(term), str(value)) for term, value in rows.items()]) for title, rows in tables if rows]
+
+
+def split_words(split: str) -> str:
+    """What a split holds apart, in words."""
+    return SPLIT_WORDS.get(split, "a split of the user's own")
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def finite(value: Any) -> float | None:
+    """The number, or None for null, NaN and infinity."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def number(value: Any) -> str:
+    """Three decimals, four where three would round an imperfect value to 1, two digits below 0.01."""
+    known = finite(value)
+    if known is None:
+        return "not defined"
+    if 0.9995 <= known < 1:
+        return f"{known:.4f}" if known < 0.99995 else "> 0.9999"
+    if 0 < abs(known) < 0.00995:
+        return f"{known:.2g}".replace("-", "−")
+    return f"{known:.3f}".replace("-", "−")
+
+
+def signed(value: Any) -> str:
+    """A difference with its sign."""
+    known = finite(value)
+    return "not defined" if known is None else ("+" if known > 0 else "") + number(known)
+
+
+def times(ratio: Any) -> str:
+    """A multiple of the prevalence, to one decimal."""
+    known = finite(ratio)
+    return "not defined" if known is None else f"{known:.1f} ×"
+
+
+def probability(value: Any) -> str:
+    """A score beneath a picture: three decimals, neither 0 nor 1 unless it is."""
+    known = finite(value)
+    if known is not None and 0 < known < 0.001:
+        return "< 0.001"
+    return "> 0.999" if known is not None and 0.999 < known < 1 else number(known)
+
+
+def percent(share: Any) -> str:
+    """A share in percent, to two digits, to three where two would make 1e+02 of it."""
+    known = finite(share)
+    return "–" if known is None else f"{100 * known:.{3 if known >= 0.995 else 2}g} %"
+
+
+def rate(share: Any) -> str:
+    """A rare share to two digits."""
+    known = finite(share)
+    return "not defined" if known is None else f"{known:.2g}"
+
+
+def whole(count: Any) -> str:
+    """A count with thousands set apart."""
+    return "–" if count is None else f"{count:,}"
+
+
+def setting(config: Mapping[str, Any], name: str) -> Any:
+    """A setting of config.toml, at the top or in any table; None when absent."""
+    if name in config and not isinstance(config[name], dict):
+        return config[name]
+    inner = (setting(table, name) for table in config.values() if isinstance(table, dict))
+    return next((value for value in inner if value is not None), None)

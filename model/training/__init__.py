@@ -1,0 +1,1 @@
+"""The job that trains a network, or several, and searches for recipes."""

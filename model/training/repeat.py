@@ -1,0 +1,295 @@
+"""One recipe trained several times, over folds, seeds or both: a run folder each, and the mean and spread of them all.
+
+A repeat that is finished is not trained again, so that the same command goes on after a kill.
+"""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairscape.model.batches.fold_file import count_folds
+from pairscape.model.evaluation.evaluate import store_facts
+from pairscape.model.evaluation.spread import mean_of, spread_of
+from pairscape.model.networks.weights import read_recipe, write_config, write_text
+from pairscape.model.options import Recipe, Splitting
+from pairscape.model.reports.overview import write_overview
+from pairscape.model.reports.run_report import write_report
+from pairscape.model.training.run import Say, nobody, train_run
+from pairscape.model.training.train import check_recipe, make_folds
+from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps.images import Images
+
+MOST_SEEDS = 1000
+OWN_FILES = {"config.toml", "metrics.json", "predictions.parquet", "report.html"}
+SUMMARISED = ("test", "audit", "direction")
+COUNTS = ("n_test", "n_train", "n_validation")
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One training of several.
+
+    Attributes
+    ----------
+    name
+        Of its run folder: `fold-0`, `seed-0` or `seed-0-fold-0`.
+    recipe
+        With its fold.
+    seed
+        Of folds, weights and order.
+    """
+
+    name: str
+    recipe: Recipe
+    seed: int
+
+
+def read_seeds(seeds: int | str | Sequence[int], seed: int) -> tuple[int, ...]:
+    """The seeds that a user means: a number N is `seed` and the N − 1 after it, several are themselves.
+
+    Raises
+    ------
+    InputError
+        Neither, none at all, one twice, or below 0.
+    """
+    try:
+        if isinstance(seeds, str):
+            listed = [int(word) for word in seeds.split(",")]
+            found = listed if "," in seeds else range(seed, seed + listed[0])
+        else:
+            found = range(seed, seed + seeds) if isinstance(seeds, int) else [int(one) for one in seeds]
+    except ValueError as error:
+        raise InputError(f"seeds {seeds!r}: give how many (3), or which, with commas between them (0,1,2).") from error
+    if not 1 <= len(found) <= MOST_SEEDS or len(set(found)) < len(found) or min(found) < 0:
+        raise InputError(
+            f"seeds {seeds!r}: a recipe is trained once for each; give how many (1 to {MOST_SEEDS}), or which, each "
+            "once and from 0 up, with commas between them."
+        )
+    return tuple(found)
+
+
+def plan_repeats(recipe: Recipe, seeds: Sequence[int] | None, seed: int) -> list[Repeat]:
+    """What to train one after the other; nothing where it is a single run.
+
+    Parameters
+    ----------
+    seeds
+        Absent: only `seed`.
+
+    Raises
+    ------
+    InputError
+        A file of folds cannot be read.
+    """
+    folds = _folds_to_run(recipe.splitting)
+    if seeds is None and folds is None:
+        return []
+    repeats = []
+    for own_seed in [seed] if seeds is None else seeds:
+        for fold in [None] if folds is None else range(folds):
+            name = [] if seeds is None else [f"seed-{own_seed}"]
+            if fold is not None:
+                name.append(f"fold-{fold}")
+            repeats.append(Repeat("-".join(name), _with_fold(recipe, folds, fold), own_seed))
+    return repeats
+
+
+def _folds_to_run(splitting: Splitting) -> int | None:
+    if splitting.fold is not None:
+        return None
+    if splitting.split == "file" and splitting.folds is None and splitting.fold_file is not None:
+        return count_folds(splitting.fold_file)
+    return splitting.folds
+
+
+def _with_fold(recipe: Recipe, folds: int | None, fold: int | None) -> Recipe:
+    if fold is None:
+        return recipe
+    return replace(recipe, splitting=replace(recipe.splitting, folds=folds, fold=fold))
+
+
+def train_repeats(
+    images: Images,
+    run: Path,
+    recipe: Recipe,
+    repeats: Sequence[Repeat],
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+    say: Say = nobody,
+) -> dict[str, Any]:
+    """Train each repeat in a folder of its own in `run`; returns what `metrics.json` of `run` holds.
+
+    All repeats are checked before the first is trained. Those that an earlier call finished are kept.
+
+    Parameters
+    ----------
+    recipe
+        Of all, as asked for.
+    overwrite
+        Train all of them anew.
+
+    Raises
+    ------
+    InputError
+        As `model.training.run.train_run`; a repeat there has another recipe, seed, store or split; `run` holds
+        something else.
+    """
+    splits = [_check(images, repeat) for repeat in repeats]
+    if overwrite and (run / "config.toml").exists():
+        shutil.rmtree(run)
+    _refuse_others(run, repeats)
+    kept = [None if overwrite else _finished(images, run, one, s) for one, s in zip(repeats, splits, strict=True)]
+    run.mkdir(parents=True, exist_ok=True)
+    seeds = list(dict.fromkeys(repeat.seed for repeat in repeats))
+    write_config(run / "config.toml", recipe, store_facts(images), seeds[0], seeds)
+    found = []
+    for number, (repeat, metrics) in enumerate(zip(repeats, kept, strict=True), 1):
+        say(f"{repeat.name}, {number} of {len(repeats)}{': kept from an earlier run' if metrics else ''}")
+        found.append(metrics or _train(images, run, repeat, progress, overwrite, say))
+    return _summarise(run, recipe, repeats, found)
+
+
+def _check(images: Images, repeat: Repeat) -> str:
+    """Refuse what cannot be trained; the content hash of the repeat's folds."""
+    folds = make_folds(images, repeat.recipe, repeat.seed)
+    check_recipe(images, folds, repeat.recipe)
+    return folds.content_hash()
+
+
+def _refuse_others(run: Path, repeats: Sequence[Repeat]) -> None:
+    """A folder may hold repeats and their overview, also of other seeds or folds; not one run, nor foreign files."""
+    if run.exists() and not run.is_dir():
+        raise InputError(f"{run} is a file and a run is a folder; give another path.")
+    kinds = ("seed-", "fold-")
+    known = OWN_FILES | {repeat.name for repeat in repeats}
+    there = sorted(path.name for path in run.iterdir()) if run.exists() else []
+    foreign = [name for name in there if name not in known and not name.startswith(kinds)]
+    if foreign:
+        raise InputError(
+            f"{run} holds {foreign[0]}, which is no repeat of a run: two things would be mixed; give another folder or "
+            "--overwrite."
+        )
+
+
+def _finished(images: Images, run: Path, repeat: Repeat, split: str) -> dict[str, Any] | None:
+    """Metrics of a repeat that an earlier call finished; None where it is still to be trained."""
+    folder = run / repeat.name
+    if not (folder / "config.toml").exists():
+        return None
+    recipe, seed = read_recipe(folder / "config.toml")
+    store = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")).get("store", {})
+    same = (_without_path(recipe), seed) == (_without_path(repeat.recipe), repeat.seed)
+    if not same or store.get("plan_hash") != images.spec.plan_hash:
+        what = "another recipe or seed" if not same else "another store"
+        raise InputError(f"{folder} was trained with {what}: they would be mixed; give another folder or --overwrite.")
+    if not (folder / "metrics.json").exists():
+        return None
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    if metrics.get("folds_hash") != split:
+        raise InputError(
+            f"{folder} was trained with other folds (the file of folds has changed): they would be mixed; give another "
+            "folder or --overwrite."
+        )
+    if not (folder / "report.html").exists():
+        write_report(folder)
+    return metrics
+
+
+def _without_path(recipe: Recipe) -> Recipe:
+    """Where the file of folds lies does not matter; what it says is compared as folds."""
+    if recipe.splitting.fold_file is None:
+        return recipe
+    return replace(recipe, splitting=replace(recipe.splitting, fold_file=Path("folds")))
+
+
+def _train(images: Images, run: Path, repeat: Repeat, progress: Progress, overwrite: bool, say: Say) -> dict[str, Any]:
+    folder = run / repeat.name
+    begun = (folder / "config.toml").exists()  # by a call that was killed, of the same recipe
+    named = _Named(progress, repeat.name)
+    return train_run(images, folder, repeat.recipe, repeat.seed, named, overwrite=overwrite or begun, say=say)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Progress whose stages say which repeat they are of."""
+
+    progress: Progress
+    name: str
+
+    def start(self, stage: str, total: int) -> None:
+        self.progress.start(f"{self.name} {stage}", total)
+
+    def advance(self, units: int) -> None:
+        self.progress.advance(units)
+
+
+# ---------------------------------------------------------------- all of them together
+
+
+def _summarise(run: Path, recipe: Recipe, repeats: Sequence[Repeat], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Write `predictions.parquet`, `metrics.json` and `report.html` over all repeats; returns the metrics."""
+    _join_predictions(run, repeats)
+    metrics = summary(recipe, repeats, found)
+    write_text(run / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_overview(run)
+    return metrics
+
+
+def summary(recipe: Recipe, repeats: Sequence[Repeat], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The metrics over all repeats: means under the names they have in one run, their spread, and each repeat's own.
+
+    Parameters
+    ----------
+    found
+        Metrics of each repeat.
+    """
+    summarised = [{key: metrics[key] for key in SUMMARISED if key in metrics} for metrics in found]
+    collapsed = {repeat.name: metrics for repeat, metrics in zip(repeats, found, strict=True) if metrics["collapsed"]}
+    return {
+        "split": recipe.splitting.split,
+        "seconds": mean_of([metrics.get("seconds", {}) for metrics in found]),
+        "prevalence": float(np.mean([metrics["prevalence"] for metrics in found])),
+        **{key: round(np.mean([metrics[key] for metrics in found])) for key in COUNTS},
+        **mean_of(summarised),
+        "spread": spread_of(summarised),
+        "collapsed": bool(collapsed),
+        "collapse_reason": "; ".join(f"{name}: {metrics['collapse_reason']}" for name, metrics in collapsed.items()),
+        "repeats": [_own(repeat, metrics) for repeat, metrics in zip(repeats, found, strict=True)],
+        "seed": repeats[0].seed,
+        "seeds": list(dict.fromkeys(repeat.seed for repeat in repeats)),
+        "notes": list(dict.fromkeys(note for metrics in found for note in metrics.get("notes", ()))),
+        "versions": found[0]["versions"],
+        "store": found[0]["store"],
+    }
+
+
+def _own(repeat: Repeat, metrics: dict[str, Any]) -> dict[str, Any]:
+    kept = ("prevalence", *COUNTS, "test", "audit", "collapsed")
+    fold = {} if repeat.recipe.splitting.fold is None else {"fold": repeat.recipe.splitting.fold}
+    return {"name": repeat.name, "seed": repeat.seed, **fold, **{key: metrics[key] for key in kept}}
+
+
+def _join_predictions(run: Path, repeats: Sequence[Repeat]) -> None:
+    """Test scores of all repeats in one table, with fold and seed; a repeat in memory at a time."""
+    aside = run / ".predictions.parquet"
+    writer: pq.ParquetWriter | None = None
+    for repeat in repeats:
+        table = pq.read_table(run / repeat.name / "predictions.parquet").replace_schema_metadata()
+        fold = pa.array(np.full(len(table), repeat.recipe.splitting.fold or 0, np.int16))
+        table = table.set_column(table.schema.get_field_index("fold"), "fold", fold)
+        table = table.append_column("seed", pa.array(np.full(len(table), repeat.seed, np.int64)))
+        writer = writer or pq.ParquetWriter(aside, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+        aside.replace(run / "predictions.parquet")

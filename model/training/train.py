@@ -1,0 +1,368 @@
+"""The training job: folds, the loop in the open, and the weights of the best epoch. What they are worth: `evaluate`."""
+
+import csv
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from pairscape.model.batches.fold_file import given_folds
+from pairscape.model.batches.folds import TEST, TRAIN, VALIDATION, FoldArray, Folds, assign_folds, match_negatives
+from pairscape.model.batches.order import Rows
+from pairscape.model.batches.stream import Batch, PairStream
+from pairscape.model.evaluation.metrics import best_threshold, ranking_scores
+from pairscape.model.networks.classifier import (
+    PairClassifier,
+    choose_device,
+    describe_batch,
+    require_genes_known,
+    score_rows,
+    surroundings,
+    turned_labels,
+)
+from pairscape.model.networks.device import seed_everything
+from pairscape.model.networks.facts import NETWORK_VERSION, class_names
+from pairscape.model.networks.gene_context import Neighbourhoods
+from pairscape.model.networks.loadings import Loadings
+from pairscape.model.networks.prior import Taught, class_weights
+from pairscape.model.networks.weights import load_weights, save_weights
+from pairscape.model.options import Recipe, Splitting, Training
+from pairscape.model.training.losses import Loss, make_loss
+from pairscape.model.training.optimize import choose_precision, compiled, make_optimizer, moving_average, rate_at
+from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.lists import read_gene_map
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.genes.resolve import Vocabulary
+from pairscape.pipeline.heatmaps.images import Images
+
+VALIDATION_ROWS = 20_000  # scored after every epoch; a random part of a larger fold says the same
+CHECKED = 20  # batches after which the loss is looked at
+
+HISTORY = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "validation_loss",
+    "validation_balanced_accuracy",
+    "validation_auroc",
+    "validation_average_precision",
+    "seconds",
+)
+
+
+def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
+    """Deal the labelled pairs of a store to folds.
+
+    Raises
+    ------
+    InputError
+        No labels, a fold without both classes, or a file of folds that does not fit (see `model.batches.fold_file`).
+    """
+    pairs = images.pairs()
+    folds, notes = _assigned(images, pairs, recipe.splitting, seed)
+    rows = [np.flatnonzero(folds == fold) for fold in (TRAIN, VALIDATION, TEST)]
+    if not (pairs.label >= 0).any():
+        raise InputError(
+            f"{images.path} has no labels, so nothing can be learned; make it with --network or --labels replicate."
+        )
+    for name, part in zip(("training", "validation", "test"), rows, strict=True):
+        positive, negative = int((pairs.label[part] > 0).sum()), int((pairs.label[part] == 0).sum())
+        if not positive or not negative:
+            raise InputError(
+                f"the {name} fold of {images.path} has {positive:,} positive and {negative:,} negative pairs, both are "
+                f"needed; give more labelled pairs, another --split than {recipe.splitting.split}, or larger shares."
+            )
+    return Folds(pairs, rows[0], rows[1], rows[2], is_directed(images), notes)
+
+
+def _assigned(images: Images, pairs: Pairs, splitting: Splitting, seed: int) -> tuple[FoldArray, tuple[str, ...]]:
+    """Fold of every pair, (P,) int8, and what is to be said of it."""
+    genes = images.array("gene").tolist()
+    if splitting.split != "file":
+        return assign_folds(pairs, len(genes), splitting, seed), ()
+    vocabulary, gone = _vocabulary(images, genes, splitting.min_matched)
+    try:
+        folds, notes = given_folds(pairs, vocabulary, splitting, is_directed(images), images.list_row())
+    except InputError as error:
+        raise InputError("; ".join([str(error), *gone])) from error
+    if splitting.negatives == "matched":
+        folds = match_negatives(pairs, folds, len(genes), seed)
+    return folds, (*notes, *gone)
+
+
+def _vocabulary(images: Images, genes: list[str], min_matched: float) -> tuple[Vocabulary, tuple[str, ...]]:
+    """The genes of a store, to be named as the lists it was made from named them; and in words what is not."""
+    asked = images.provenance.get("pairs", {})
+    ignore_case, gene_map = asked.get("ignore_case") == "True", asked.get("gene_map")
+    plain = Vocabulary(genes, images.symbols(), ignore_case=ignore_case, min_matched=min_matched, advise=False)
+    if gene_map is None:
+        return plain, ()
+    if not Path(gene_map).is_file():
+        return plain, (f"{gene_map}: the gene map of the store is gone, so the file of folds is read without it",)
+    return replace(plain, aliases=tuple(read_gene_map(Path(gene_map)))), ()
+
+
+def is_directed(images: Images) -> bool:
+    """Whether gene_a regulates gene_b in a positive pair (regulators were named, or a label says b→a)."""
+    source = images.provenance.get("pairs", {})
+    co_expression = "all_pairs" in source or source.get("labels") == "replicate"
+    return not co_expression and ("regulators" in source or bool((images.array("label") == 2).any()))
+
+
+def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
+    """Refuse choices that do not fit the store or this machine, before any run folder is touched.
+
+    Raises
+    ------
+    InputError
+        Unknown network, loss, channels or device; class weights, pool or bins that do not fit; a precision that the
+        device has not; codes that the network needs and that are gone.
+    """
+    settings = recipe.training
+    choose_precision(settings.precision, choose_device(settings.device))
+    make_loss(settings.loss, classes=folds.classes, weight=class_weights(settings, 0.5, folds.classes))
+    bins = images.spec.binning.bins
+    require_genes_known(PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror=False), images)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained classifier, with the weights of its best epoch.
+
+    Attributes
+    ----------
+    shown
+        Share of positives in the batches it saw.
+    seconds
+        Of training.
+    failure
+        Why training broke off, in words; None if it did not. The weights are those of the best epoch before.
+    """
+
+    classifier: PairClassifier
+    device: torch.device
+    shown: float
+    seconds: float
+    failure: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """What changes while training.
+
+    Attributes
+    ----------
+    classifier
+        Learns from every batch.
+    averaged
+        Moving average of its weights, which is evaluated and saved; the classifier itself where averaging is off.
+    forward
+        The classifier, compiled if that was asked for.
+    flips
+        Decides which images of a batch are shown mirrored; None where no mirror is to be shown.
+    around
+        Images of the genes' neighbours, or their loadings; None where the network looks at the pair alone.
+    precision
+        Of the layers, under autocast; None: float32.
+    """
+
+    classifier: PairClassifier
+    forward: Callable[..., Tensor]
+    averaged: AveragedModel | None
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    flips: torch.Generator | None
+    around: Neighbourhoods | Loadings | None
+    device: torch.device
+    precision: torch.dtype | None
+
+    @property
+    def evaluated(self) -> PairClassifier:
+        """The classifier whose predictions count."""
+        return self.averaged.module if self.averaged is not None else self.classifier  # type: ignore[return-value]
+
+
+def fit(
+    images: Images,
+    folds: Folds,
+    recipe: Recipe,
+    run: Path,
+    seed: int,
+    progress: Progress,
+    stop: Callable[[int, float], bool] | None = None,
+) -> Fitted:
+    """Train a classifier; leaves `history.csv` and `model.safetensors` (the best epoch so far) in the run folder.
+
+    Parameters
+    ----------
+    stop
+        Told the average precision on the validation fold after every epoch; whether to end there.
+    """
+    started, settings, label = time.perf_counter(), recipe.training, folds.pairs.label
+    seed_everything(seed)
+    balance, ratio, batch_size = settings.balance, settings.ratio, settings.batch_size
+    stream = PairStream(images, folds.train, label, balance=balance, ratio=ratio, batch_size=batch_size, seed=seed)
+    shown = stream.share_of_positives
+    learner = _make_learner(images, folds, recipe, stream, shown, seed)
+    facts = _facts(learner, images, folds, Taught.by(settings, shown, folds.classes))
+    watched = _some(folds.validation, seed)
+    history, best, since_best, failure = History(run / "history.csv"), (-math.inf, -math.inf), 0, None
+    progress.start("training", settings.epochs * stream.images_per_epoch)
+    for epoch in range(settings.epochs):
+        began = time.perf_counter()
+        rate, train_loss = float(learner.schedule.get_last_lr()[0]), _train_epoch(learner, stream, progress)
+        scores = _validate(learner, images, watched, label)
+        history.add(epoch, rate, train_loss, *scores, time.perf_counter() - began)
+        since_best += 1
+        score = _rank_of(scores)
+        if epoch == 0 or score > best:
+            best, since_best = score, 0
+            save_weights(run / "model.safetensors", learner.evaluated.state_dict(), facts | {"epoch": epoch})
+        if not math.isfinite(train_loss):
+            failure = _failure(settings, epoch)
+        if since_best >= settings.patience or failure or (stop and stop(epoch, scores[-1])):
+            break
+    state, _ = load_weights(run / "model.safetensors")
+    learner.classifier.load_state_dict(state)
+    return Fitted(learner.classifier, learner.device, shown, time.perf_counter() - started, failure)
+
+
+def _facts(learner: Learner, images: Images, folds: Folds, taught: Taught) -> dict[str, Any]:
+    """What a prediction has to know beside the weights; see `model.networks.facts`."""
+    return {
+        **learner.classifier.facts,
+        "network_version": NETWORK_VERSION,
+        "scale": images.spec.binning.scale,
+        "n_cells": images.spec.n_cells,
+        "class_names": class_names(folds.classes, folds.directed),
+        "natural": folds.natural,
+        **taught.facts(),
+    }
+
+
+def _failure(settings: Training, epoch: int) -> str:
+    kept = "nothing was learned" if epoch == 0 else "the best epoch before it is kept"
+    return (
+        f"training broke off in epoch {epoch + 1} of {settings.epochs}, as the loss is no finite number: {kept}; "
+        f"lower the learning rate (now {settings.learning_rate:g}) or take another optimizer than {settings.optimizer}"
+    )
+
+
+def _make_learner(images: Images, folds: Folds, recipe: Recipe, stream: PairStream, shown: float, seed: int) -> Learner:
+    settings, bins = recipe.training, images.spec.binning.bins
+    device = choose_device(settings.device)
+    # a store with label 2 says what a transposed image means; one with label 1 alone, of regulator → target, does not
+    mirror = settings.mirror if settings.mirror is not None else folds.classes == 3 or not folds.directed
+    classifier = PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror).to(device)
+    weight = class_weights(settings, shown, folds.classes)
+    loss = make_loss(settings.loss, classes=folds.classes, weight=weight, gamma=settings.gamma)
+    optimizer = make_optimizer(classifier, settings)
+    steps = settings.epochs * stream.batches_per_epoch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step / steps, settings.schedule))
+    average = moving_average(settings.averaging)
+    averaged = AveragedModel(classifier, multi_avg_fn=average, use_buffers=True) if settings.averaging else None
+    flips = torch.Generator().manual_seed(seed) if mirror else None
+    around = surroundings(classifier, images)
+    forward = compiled(classifier) if settings.compile else classifier
+    precision = choose_precision(settings.precision, device)
+    return Learner(classifier, forward, averaged, loss, optimizer, schedule, flips, around, device, precision)
+
+
+def _some(rows: Rows, seed: int) -> Rows:
+    """The rows, or a random part of them, ascending."""
+    if rows.size <= VALIDATION_ROWS:
+        return rows
+    return np.sort(np.random.default_rng([seed, 4]).choice(rows, VALIDATION_ROWS, replace=False))
+
+
+def _train_epoch(learner: Learner, stream: PairStream, progress: Progress) -> float:
+    """One pass over the stream; the mean loss over its images. Not finite: the pass was broken off."""
+    learner.classifier.train()
+    losses, sizes = list[Tensor](), list[int]()
+    for batch in stream:
+        loss = _loss_of(learner, batch)
+        learner.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        learner.optimizer.step()
+        learner.schedule.step()
+        if learner.averaged is not None:
+            learner.averaged.update_parameters(learner.classifier)
+        losses.append(loss.detach())  # asking a GPU for the number would make it wait
+        sizes.append(batch.label.numel())
+        progress.advance(sizes[-1])
+        if len(losses) % CHECKED == 0 and not bool(torch.stack(losses[-CHECKED:]).isfinite().all()):
+            break
+    return float(np.average(torch.stack(losses).cpu().numpy(), weights=sizes))
+
+
+def _loss_of(learner: Learner, batch: Batch) -> Tensor:
+    counts, label, flip = batch.counts, batch.label, None
+    if learner.flips is not None:
+        flip = torch.rand(len(counts), generator=learner.flips) < 0.5
+        counts, label = mirrored(counts, label, flip, learner.classifier.classes)
+    counts, both_zero = counts.to(learner.device), batch.both_zero.to(learner.device)
+    with torch.autocast(learner.device.type, learner.precision, enabled=learner.precision is not None):
+        genes = describe_batch(learner.classifier, learner.around, batch.row, learner.device)
+        if genes is not None and flip is not None:
+            genes = torch.where(flip.to(learner.device)[:, None, None], genes.flip(1), genes)
+        logits = learner.forward(counts, both_zero, genes)
+    return learner.loss(logits, label.to(learner.device))
+
+
+def mirrored(counts: Tensor, label: Tensor, flip: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Some images transposed, and what they are then: (a, b) and (b, a) are the same pair, a→b (1) is then b→a (2).
+
+    Parameters
+    ----------
+    counts
+        (B, K, K) images.
+    label
+        (B,) labels.
+    flip
+        (B,) bool, which ones to transpose.
+    classes
+        2, or 3 with direction.
+    """
+    turned = torch.tensor(turned_labels(classes))[label]
+    return torch.where(flip[:, None, None], counts.mT, counts), torch.where(flip, turned, label)
+
+
+def _validate(learner: Learner, images: Images, rows: Rows, label: NDArray[np.int8]) -> list[float]:
+    """Loss, balanced accuracy (at these rows' best threshold), AUROC and average precision on the validation fold."""
+    probability = score_rows(learner.evaluated, images, rows, label, learner.device, lambda _: None)
+    if not np.isfinite(probability).all():
+        return [math.nan] * 4
+    truth = label[rows]
+    loss = float(learner.loss(torch.from_numpy(np.log(np.maximum(probability, 1e-12))), torch.from_numpy(truth)))
+    score = 1 - probability[:, 0]
+    found = ranking_scores(truth, score, best_threshold(truth, score))
+    return [loss, *(float(value) if value is not None else math.nan for value in found.values())]
+
+
+def _rank_of(scores: list[float]) -> tuple[float, float]:
+    """Better epochs are higher: average precision; where it is level but for rounding (as at 1), the lower loss."""
+    loss, average_precision = scores[0], scores[-1]
+    return (-math.inf, -math.inf) if math.isnan(average_precision) else (round(average_precision, 6), -loss)
+
+
+class History:
+    """`history.csv`, a row an epoch, on disk as soon as the epoch ends; at first without rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.write_text(",".join(HISTORY) + "\n")
+
+    def add(self, *values: float) -> None:
+        """One epoch more, its values in the order of HISTORY."""
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow(values)

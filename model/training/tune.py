@@ -1,0 +1,176 @@
+"""The search for a better recipe: trials as tasks on the workers, stopped early, resumed after a kill.
+
+The driver proposes (Optuna's tree-structured Parzen estimator) and books the results; a worker trains one trial a task
+and tells its validation score after every epoch through the study's journal, a file that all of them see, as they see
+the stores. Heatmaps are never counted again: everything that is searched comes after them. The test fold is looked at
+once, at the end, with the best recipe.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FixedTrial, TrialState
+
+from pairscape.model.evaluation.evaluate import store_facts
+from pairscape.model.networks.device import one_thread
+from pairscape.model.networks.weights import read_recipe, write_config
+from pairscape.model.options import Recipe, Search
+from pairscape.model.reports.study import DEFAULT, write_study
+from pairscape.model.training.run import train_run
+from pairscape.model.training.search import point_of, propose
+from pairscape.model.training.train import check_recipe, fit, make_folds
+from pairscape.pipeline.compute.allocator import keep_freed_memory
+from pairscape.pipeline.compute.progress import Progress, Silent
+from pairscape.pipeline.compute.tasks import run_tasks
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps.images import Images, open_images
+
+NAME = "tune"
+FIRST_TRIALS = 5  # drawn at random, before there is anything to learn from
+UNPRUNED = 3  # trials that run to their end, before the median of the earlier ones means something
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial on its way to a worker."""
+
+    number: int
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a trial ended: the best average precision on the validation fold, and whether it was stopped early."""
+
+    value: float
+    pruned: bool
+
+
+def tune(
+    images: Images, folder: Path, base: Recipe, search: Search, seed: int, client: Any, progress: Progress
+) -> dict[str, Any]:
+    """Search, then train and evaluate the best recipe; returns what `study.json` holds.
+
+    Parameters
+    ----------
+    folder
+        Of the study; what an earlier call finished there is kept.
+    client
+        A Dask client, or None: one trial after the other, in this process.
+
+    Raises
+    ------
+    InputError
+        The folder holds another study, or the recipe or the labels do not fit (as `model.training.run.train_run`).
+    """
+    _check(images, base, search, seed)
+    study = _open(folder, images, base, search, seed)
+    short = replace(base, training=replace(base.training, epochs=search.trial_epochs))
+    progress.start("trials", search.trials)
+    progress.advance(len(study.get_trials(states=DONE)))
+    tasks = _proposals(study, short, search, images)
+    for task, score in run_tasks(client, run_trial, tasks, str(folder.absolute()), str(images.path), search, seed):
+        state = TrialState.PRUNED if score.pruned else TrialState.COMPLETE
+        study.tell(task.number, None if score.pruned else score.value, state=state)
+        progress.advance(1)
+    best = propose(FixedTrial(study.best_trial.params), base, search, images.spec.binning.bins)
+    metrics = _train_best(images, folder / "best", best, seed, progress)
+    return write_study(folder, study, metrics)
+
+
+def _check(images: Images, base: Recipe, search: Search, seed: int) -> None:
+    """Refuse what does not fit, before the folder is touched."""
+    folds = make_folds(images, base, seed)
+    for name, values in (("network", search.networks), ("loss", search.losses)):
+        for value in (getattr(base.training, name), *values):
+            check_recipe(images, folds, replace(base, training=replace(base.training, **{name: value})))
+
+
+def _open(folder: Path, images: Images, base: Recipe, search: Search, seed: int) -> optuna.Study:
+    """The study, new or as an earlier call left it; trials that were under way then are proposed again."""
+    job: dict[str, Any] = {"store": images.spec.plan_hash, "recipe": asdict(base), "seed": seed}
+    del job["recipe"]["splitting"]["min_matched"]  # a check: it changes nothing that is tried
+    job |= {"search": {name: value for name, value in asdict(search).items() if name != "trials"}}
+    job = json.loads(json.dumps(job, default=str))  # as it is read back; a file of folds by its path
+    if not (folder / "journal.log").exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and holds no study: two things would be mixed; give another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    study = _study(folder, search, seed, load_if_exists=True)
+    if not study.user_attrs:
+        study.enqueue_trial(point_of(base), user_attrs={DEFAULT: True}, skip_if_exists=True)
+        study.set_user_attr("job", job)
+    elif study.user_attrs.get("job") != job:
+        raise InputError(
+            f"{folder} holds the study of another store, recipe, search or seed: its scores would be mixed with these; "
+            "give another folder, or the same options as then."
+        )
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
+    return study
+
+
+def _study(folder: Path, search: Search, seed: int, *, load_if_exists: bool) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = str(folder / "journal.log")
+    storage = JournalStorage(JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal)))
+    if not load_if_exists:
+        return optuna.load_study(study_name=NAME, storage=storage, pruner=_pruner(search))
+    study = optuna.create_study(
+        study_name=NAME, storage=storage, direction="maximize", pruner=_pruner(search), load_if_exists=True
+    )
+    # A resumed study must not draw the same points again.
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=FIRST_TRIALS, seed=seed + len(study.trials))
+    return study
+
+
+def _pruner(search: Search) -> optuna.pruners.BasePruner:
+    if not search.prune:
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED)
+
+
+def _proposals(study: optuna.Study, base: Recipe, search: Search, images: Images) -> Iterator[Task]:
+    for _ in range(search.trials - len(study.get_trials(deepcopy=False, states=DONE))):
+        trial = study.ask()
+        yield Task(trial.number, propose(trial, base, search, images.spec.binning.bins))
+
+
+def run_trial(folder: str, store: str, search: Search, seed: int, task: Task) -> Score:
+    """Train one recipe, tell its score epoch by epoch, stop where that is hopeless. Runs on a worker.
+
+    It takes one thread wherever it runs, so that a score does not depend on the worker.
+    """
+    keep_freed_memory()  # as Dask starts its workers, every batch's memory is given back and cleared anew
+    images, run = open_images(store), Path(folder, "trials", f"{task.number:04d}")
+    run.mkdir(parents=True, exist_ok=True)
+    study = _study(Path(folder), search, seed, load_if_exists=False)
+    frozen = next(t for t in study.get_trials(deepcopy=False) if t.number == task.number)
+    trial, scores, stopped = optuna.trial.Trial(study, frozen._trial_id), [0.0], False
+
+    def stop(epoch: int, score: float) -> bool:
+        nonlocal stopped
+        scores.append(score if math.isfinite(score) else 0.0)
+        trial.report(max(scores), epoch)
+        stopped = trial.should_prune() and not frozen.user_attrs.get(DEFAULT)  # all others are compared with it
+        return stopped
+
+    write_config(run / "config.toml", task.recipe, store_facts(images), seed)
+    with one_thread():
+        fit(images, make_folds(images, task.recipe, seed), task.recipe, run, seed, Silent(), stop)
+    return Score(max(scores), stopped)
+
+
+def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, progress: Progress) -> dict[str, Any]:
+    """The best recipe trained in full and evaluated on the test fold, unless an earlier call did."""
+    if (run / "metrics.json").exists() and read_recipe(run / "config.toml") == (recipe, seed):
+        return json.loads((run / "metrics.json").read_text())
+    return train_run(images, run, recipe, seed, progress, overwrite=True)

@@ -1,0 +1,48 @@
+"""Pairscape: gene-pair inference from single-cell data with images of joint expression.
+
+Every command of the command line is a function of this package: `pairscape train images.zarr run` is
+`pairscape.train("images.zarr", "run")`. Each is imported when it is first asked for, so that importing one module of
+the package loads nothing else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pairscape.command_line import (
+        __version__,
+        app,
+        demo,
+        evaluate,
+        export,
+        fetch,
+        heatmaps,
+        ingest,
+        main,
+        plan,
+        plant,
+        predict,
+        report,
+        run,
+        show,
+        simulate,
+        train,
+        tune,
+        verify,
+    )  # fmt: skip
+
+__all__ = [
+    "__version__", "app", "demo", "evaluate", "export", "fetch", "heatmaps", "ingest", "main", "plan", "plant",
+    "predict", "report", "run", "show", "simulate", "train", "tune", "verify",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """A command by its name, imported at the first use."""
+    if name not in __all__:
+        raise AttributeError(f"module 'pairscape' has no attribute {name!r}")
+    return getattr(import_module("pairscape.command_line"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,327 @@
+"""The encoding job: expression matrix → code store, in two passes over blocks of cells, never the whole in memory.
+
+The first pass, the survey, digests every block of the matrix and takes the statistics of every gene: content hash and
+bin edges follow. The second encodes, a task a block. Tasks carry numbers; workers read cells and edges from the store
+that is being made, `.NAME.wip`, which takes its name when it is complete.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import Client
+from numpy.typing import NDArray
+
+from pairscape.pipeline.codes.binning import GeneStatistics, bin_edges, gene_statistics
+from pairscape.pipeline.codes.by_gene import ByGene, by_gene
+from pairscape.pipeline.codes.samples import read_sample, sample_blocks, sampled_cells, write_sample
+from pairscape.pipeline.codes.store import (
+    FREE,
+    Codes,
+    add_edges,
+    block_cells,
+    block_file,
+    cell_blocks,
+    codes_hash,
+    counted_cells,
+    create_codes,
+    open_codes,
+    provenance_of,
+    set_provenance,
+    write_block,
+)
+from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, _usable
+from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.tasks import Usage, in_order, run_tasks
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.matrix.expression import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
+from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, stamp_of
+from pairscape.pipeline.options import CODES_CELLS, Binning
+from pairscape.pipeline.storage.digests import Described, keep_layout
+from pairscape.pipeline.storage.lock import locked
+from pairscape.pipeline.storage.paths import holds_store, located, publish_store, remove_tree
+from pairscape.pipeline.storage.places import is_url
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What every step of the job needs.
+
+    Attributes
+    ----------
+    matrix, aside
+        Where the matrix lies, and the store that is being made.
+    cells : (N,) int64
+        Rows of the matrix that are counted, ascending.
+    """
+
+    expression: Expression
+    matrix: str
+    aside: Path
+    cells: NDArray[np.int64]
+    client: Client | None
+    progress: Progress
+    usage: Usage | None
+
+    def run(self, function: Callable[..., Any], tasks: list[Any]) -> Iterator[tuple[Any, Any]]:
+        """Results of tasks that read the matrix and the store that is being made; a bad matrix is the user's matter."""
+        try:
+            yield from run_tasks(self.client, function, tasks, self.matrix, str(self.aside), usage=self.usage)
+        except JobError as error:
+            if isinstance(error.__cause__, InputError):
+                raise error.__cause__ from None
+            raise
+
+
+def encode_matrix(
+    expression: Expression,
+    target: Path,
+    binning: Binning,
+    cells: NDArray[np.int64],
+    client: Client | None,
+    progress: Progress,
+    *,
+    check: Callable[[str], None] | None = None,
+    usage: Usage | None = None,
+    memory: int | None = None,
+) -> Codes:
+    """Codes of some cells of a matrix on disk; made once, and reused if `target` already holds exactly these.
+
+    If `target` was made from the same file and its fingerprint
+    (`pairscape.pipeline.matrix.formats.hdf5_zarr.fingerprint`) is what it was, the matrix is not read. Else the survey
+    tells whether the content is.
+
+    Parameters
+    ----------
+    cells : (N,) int64
+        Rows of the matrix that are counted, ascending.
+    check
+        Called with the content hash of the wanted codes as soon as it is known (again after the survey), before
+        anything at `target` changes; what it raises ends the job.
+    usage
+        Takes in what the workers measured of themselves.
+    memory
+        Bytes of the smallest worker. Absent: no limit.
+
+    Raises
+    ------
+    InputError
+        `target` is something else than a code store; a task would not fit into `memory`; values of the matrix are NaN,
+        infinite or negative.
+    JobError
+        Tasks failed, the matrix changed meanwhile, or another driver makes codes at `target`.
+    """
+    matrix, check = _place(expression), check or _accept
+    stamp = fingerprint(matrix)
+    found = open_codes(target) if holds_store(target) else None
+    if found is not None and (trusted := _trusted_hash(found, matrix, stamp)) is not None:
+        check(wanted := codes_hash(trusted, cells, binning))
+        if found.content_hash == wanted:
+            return found
+    require_encode_memory(_task_bytes(expression, cells, binning), memory)
+    job = _Job(expression, matrix, target.with_name(f".{target.name}.wip"), cells, client, progress, usage)
+    with locked(target):
+        return _make_codes(job, target, binning, stamp, check)
+
+
+def _make_codes(job: _Job, target: Path, binning: Binning, stamp: str, check: Callable[[str], None]) -> Codes:
+    """The codes of a job, made aside; what lies at the target stays, if the survey says that it is the same."""
+    matrix, cells = job.matrix, job.cells
+    found = open_codes(target) if holds_store(target) else None
+    remove_tree(job.aside)
+    create_codes(job.aside, job.expression.genes, cells)
+    try:
+        content, statistics = _survey(job)
+        check(wanted := codes_hash(content, cells, binning))
+    except InputError:  # the user's matrix, or another job on the same images: nothing that a next run could use
+        remove_tree(job.aside)
+        raise
+    provenance = {"matrix": matrix, "matrix_hash": content, "fingerprint": stamp}
+    if found is not None and found.content_hash == wanted:
+        remove_tree(job.aside)
+        set_provenance(found, provenance)
+        return found
+    add_edges(job.aside, wanted, binning, _edges(job, binning, statistics), statistics, provenance)
+    keep_layout(job.aside, FREE, _encode(job))
+    if fingerprint(matrix) != stamp:
+        raise JobError(f"{matrix} changed while it was encoded, so the codes would be of no one matrix; run it again.")
+    publish_store(job.aside, target, replace=True)
+    return open_codes(target)
+
+
+def encoded_before(expression: Expression, target: Path, binning: Binning, cells: NDArray[np.int64]) -> Codes | None:
+    """The codes at `target` if they are those of these cells, told without reading the matrix; else None.
+
+    Raises
+    ------
+    InputError
+        `target` is something else than a code store.
+    """
+    if not holds_store(target):
+        return None
+    found, matrix = open_codes(target), _place(expression)
+    trusted = _trusted_hash(found, matrix, fingerprint(matrix))
+    return found if trusted and found.content_hash == codes_hash(trusted, cells, binning) else None
+
+
+def _place(expression: Expression) -> str:
+    """Where the matrix lies: an absolute path without links, or a URL."""
+    place = str(expression.path)
+    return place if is_url(place) else str(Path(place).resolve())
+
+
+def _accept(content_hash: str) -> None:
+    pass
+
+
+def _trusted_hash(found: Codes, matrix: str, stamp: str) -> str | None:
+    """Content hash of the matrix without reading it, if the codes were made from this very file; else None."""
+    known = provenance_of(found)
+    same = known.get("matrix") == matrix and known.get("fingerprint") == stamp
+    return str(known["matrix_hash"]) if same else None
+
+
+def _task_bytes(expression: Expression, cells: NDArray[np.int64], binning: Binning) -> int:
+    """Memory of the largest task of either pass. Selected cells are read a few thousand rows at a time and kept."""
+    layout = expression.layout()
+    chosen = [cells[block] for block in cell_blocks(cells.size)]
+    entries = layout.fullest([*hash_blocks(expression.n_cells), *chosen])
+    return encode_bytes(len(expression.genes), entries, binning, layout.entry_bytes) + layout.kept_bytes
+
+
+def _survey(job: _Job) -> tuple[str, GeneStatistics]:
+    """Content hash of the matrix, and statistics of the counted cells, merged in order: sums of floats depend on it."""
+    blocks = hash_blocks(job.expression.n_cells)
+    bounds = np.searchsorted(job.cells, [[block.start, block.stop] for block in blocks]).tolist()
+    job.progress.start("gene statistics", job.expression.n_cells)
+    results = job.run(_survey_block, [(number, *counted) for number, counted in enumerate(bounds)])
+    digests, merged = list[str](), None
+    for digest, statistics in in_order(((task[0], result) for task, result in results)):
+        block = blocks[len(digests)]
+        digests.append(digest)
+        merged = statistics if merged is None else merged.merge(statistics)
+        job.progress.advance(block.stop - block.start)
+    assert merged is not None  # a matrix has at least two cells
+    return matrix_hash(job.expression.n_cells, job.expression.genes, digests), merged
+
+
+def _edges(job: _Job, binning: Binning, statistics: GeneStatistics) -> NDArray[np.float32]:
+    if binning.scale not in ("rank", "quantile"):
+        return bin_edges(binning, statistics)
+    folder, blocks = job.aside / "sample", sample_blocks(job.cells.size)
+    for _ in job.run(_sample_block, list(range(len(blocks)))):
+        pass
+    edges = bin_edges(binning, statistics, read_sample(folder, len(blocks)))
+    remove_tree(folder)
+    return edges
+
+
+def _encode(job: _Job) -> Described:
+    """Encode all blocks; returns the size and sha256 of their files, where they are not empty."""
+    blocks, described = cell_blocks(job.cells.size), dict[int, list[Any]]()
+    job.progress.start("encoding cells", job.cells.size)
+    for number, facts in job.run(_encode_block, list(range(len(blocks)))):
+        described[number] = facts
+        job.progress.advance(blocks[number].stop - blocks[number].start)
+    return {block_file(number): described[number] for number in sorted(described) if described[number][0]}
+
+
+# ── on the workers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _opened(path: str) -> Expression:
+    return _opened_as(path, stamp_of(path))
+
+
+@lru_cache(maxsize=2)
+def _opened_as(path: str, stamp: tuple[int, int]) -> Expression:
+    """A worker opens the matrix once, whatever the number of its tasks, and again when another lies there."""
+    return reopen_expression(path)
+
+
+def _survey_block(matrix: str, aside: str, task: tuple[int, int, int]) -> tuple[str, GeneStatistics]:
+    """Digest of a block of the matrix, and statistics of the cells in it that are counted: start..stop of the store."""
+    number, start, stop = task
+    expression = _opened(matrix)
+    block = hash_blocks(expression.n_cells)[number]
+    rows = expression.rows(block.start, block.stop)
+    digest = block_digest(rows)
+    if stop - start < rows.shape[0]:
+        rows = rows[counted_cells(aside, slice(start, stop)) - block.start]
+    return digest, gene_statistics(rows.data, rows.indices, rows.shape[1], rows.shape[0])
+
+
+def _sample_block(matrix: str, aside: str, number: int) -> None:
+    cells = counted_cells(aside)
+    sampled = sampled_cells(cells.size)
+    chosen = cells[sampled[sample_blocks(cells.size)[number]]]
+    write_sample(located(aside) / "sample", number, _by_gene(matrix, chosen, places=False))
+
+
+def _encode_block(matrix: str, aside: str, number: int) -> list[Any]:
+    return write_block(aside, _by_gene(matrix, counted_cells(aside, block_cells(number))), number)
+
+
+def _by_gene(matrix: str, cells: NDArray[np.int64], places: bool = True) -> ByGene:
+    """Lists by gene of some cells; their rows are gone when it returns."""
+    rows = _opened(matrix).select(cells)
+    return by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], places)
+
+
+# ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encode_blocks(
+    matrix: Path, codes: Path, blocks: list[int], client: Client | None, usage: Usage | None
+) -> dict[int, list[Any]]:
+    """Encode some blocks of a store again, in place; returns what was written, as `pipeline.codes.store.write_block`.
+
+    Raises
+    ------
+    JobError
+        Tasks failed.
+    """
+    return dict(run_tasks(client, _encode_block, blocks, str(matrix), str(codes), usage=usage))
+
+
+SORTED_BYTES = 6  # an entry in the lists by gene: float32 value, uint16 cell
+
+CHUNK_BYTES = 32 * CODES_CELLS  # dense codes that are compressed together
+
+
+def encode_bytes(n_genes: int, entries: int, binning: Binning, entry_bytes: int = CSR_BYTES) -> int:
+    """Memory of one task, survey or encoding, on top of the idle worker, at most.
+
+    Parameters
+    ----------
+    entries
+        Expressed entries of the fullest block of cells.
+    entry_bytes
+        Of an entry as it lies on disk, value and index: 8 for float32 and int32, 16 for float64 and int64.
+    """
+    reading = entries * (entry_bytes + 2 * CSR_BYTES)  # as read, as float32, and mended where it is not canonical
+    sorting = entries * (2 * CSR_BYTES + SORTED_BYTES)  # parts and whole of selected cells, lists by gene
+    writing = entries * (SORTED_BYTES + 3 * SHARD_BYTES)  # lists, chunks, shard, and the shard as read back
+    per_gene = n_genes * (4 * (binning.bins + 1) + 64)
+    return max(reading, sorting, writing) + per_gene + 2 * CHUNK_BYTES
+
+
+def require_encode_memory(need: int, limit: int | None) -> None:
+    """Refuse an encoding job whose tasks would not fit into a worker.
+
+    Parameters
+    ----------
+    need
+        Bytes of a task, as `encode_bytes`, and what the worker keeps of the matrix between tasks.
+    limit
+        Bytes of the smallest worker; None: no limit.
+
+    Raises
+    ------
+    InputError
+        Naming the limit to raise and to what.
+    """
+    _usable(f"encoding a block of {CODES_CELLS:,} cells", need, limit)

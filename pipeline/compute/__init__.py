@@ -1,0 +1,1 @@
+"""Clusters, tasks, memory, progress and events: the wing that knows Dask."""

@@ -1,0 +1,212 @@
+"""Where the work runs: one door to every kind of Dask scheduler. Whoever opens a cluster here closes it here."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import dask
+from distributed import Client, LocalCluster, default_client
+
+from pairscape.pipeline.compute import machine
+from pairscape.pipeline.compute.addresses import connect, security_of
+from pairscape.pipeline.compute.amounts import asked_bytes
+from pairscape.pipeline.compute.hosted import gateway_client, kubernetes_client
+from pairscape.pipeline.compute.progress import Say, unsaid
+from pairscape.pipeline.compute.queues import queue_client
+from pairscape.pipeline.compute.scheduler import attached
+from pairscape.pipeline.compute.workers import agreeing
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.options import HERE, QUEUES, Compute
+
+WORKER_SECONDS = 60  # that a running scheduler has for showing a worker
+PATIENCE_SECONDS = 60  # between two words about a queue that lets us wait
+CALM = {  # as Dask comes, its watching of itself takes 6 % of a core from every worker; so, 1.5 %
+    "distributed.worker.profile.interval": "100ms",
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "2s",
+}
+
+
+@contextmanager
+def open_client(
+    compute: Compute,
+    say: Say = unsaid,
+    *,
+    reads: Sequence[str | Path] = (),
+    writes: str | Path | None = None,
+) -> Iterator[Client | None]:
+    """A client for the scheduler a user named; None means: in this process, one task after the other.
+
+    Where none was named, it is the client that this Python has open, else the scheduler at `DASK_SCHEDULER_ADDRESS`,
+    else processes of this machine. What is opened here is closed here, and nothing else is.
+
+    Parameters
+    ----------
+    say
+        Takes what the user should read: where the work runs, the dashboard, jobs that are submitted.
+    reads, writes
+        What the tasks read, and the store that they write: workers elsewhere have to see it. Absent: not looked at.
+
+    Raises
+    ------
+    InputError
+        Unreadable memory limit or certificates, nobody answers at the address, a package or a configuration is
+        missing, or workers elsewhere cannot do this job.
+    JobError
+        The scheduler is gone, now or as long as the client is used.
+    """
+    with _client(compute, say) as (client, elsewhere):
+        if client is None:
+            yield None
+            return
+        if client.dashboard_link:
+            say(_dashboard(client.dashboard_link, elsewhere))
+        with attached(client):
+            if elsewhere:
+                _first_worker(client, compute, say)
+            with agreeing(client, reads, writes, say) if elsewhere else nullcontext():
+                yield client
+
+
+@contextmanager
+def _client(compute: Compute, say: Say) -> Iterator[tuple[Client | None, bool]]:
+    """The client, and whether its workers may be on other machines or of another installation."""
+    place = compute.scheduler
+    if place is None and (open_already := _at_hand()) is not None:
+        say(f"using the client at hand, of the scheduler at {address_of(open_already)}")
+        yield open_already, True
+        return
+    if place is None and (configured := dask.config.get("scheduler-address", None)):
+        say(f"using the scheduler at {configured}, as DASK_SCHEDULER_ADDRESS or Dask's configuration says")
+        place = str(configured)
+    with dask.config.set(CALM):
+        if place == "synchronous":
+            yield None, False
+        elif place in (None, *HERE):
+            with _local_cluster(replace(compute, scheduler=place)) as cluster, Client(cluster) as client:
+                yield client, False
+        else:
+            with _client_elsewhere(compute, place, say) as client:
+                yield client, True
+
+
+@contextmanager
+def _client_elsewhere(compute: Compute, place: str, say: Say) -> Iterator[Client]:
+    opened: AbstractContextManager[Client]
+    if place in QUEUES:
+        opened = queue_client(compute, security_of(compute), say)
+    elif place == "kubernetes":
+        opened = kubernetes_client(compute, say)
+    elif place == "gateway":
+        opened = gateway_client(compute, say)
+    else:
+        opened = connect(place, security_of(compute))
+    with opened as client:
+        yield client
+
+
+def _at_hand() -> Client | None:
+    """The client that a notebook or script has open."""
+    try:
+        client = default_client()
+    except ValueError:
+        return None
+    return None if client.asynchronous or client.status != "running" else client
+
+
+def address_of(client: Client) -> str:
+    """Where the scheduler of a client is reached."""
+    return str(client.scheduler_info(n_workers=0)["address"])
+
+
+def _dashboard(link: str, elsewhere: bool) -> str:
+    """The address to look at; without bokeh, a scheduler of this process serves no pages there."""
+    empty = not elsewhere and find_spec("bokeh") is None
+    return f"dashboard: {link}" + (" (once bokeh is there: pip install 'pairscape[dashboard]')" if empty else "")
+
+
+def _first_worker(client: Client, compute: Compute, say: Say) -> None:
+    """Wait until there is one: a queue may take its time, a running scheduler should have one, or start one now.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    trial = client.submit(int, pure=False)  # a scheduler that adapts starts workers for tasks only
+    try:
+        while True:
+            try:
+                trial.result(timeout=PATIENCE_SECONDS if compute.scheduler in QUEUES else WORKER_SECONDS)
+                return
+            except TimeoutError as error:
+                if compute.scheduler not in QUEUES:
+                    raise InputError(
+                        f"the scheduler at {address_of(client)} has had no worker for {WORKER_SECONDS} s; start some "
+                        f"(dask worker {address_of(client)}), or wait until they are there."
+                    ) from error
+                say(f"still waiting for {compute.scheduler} to start the first worker")
+    finally:
+        trial.release()
+
+
+def _local_cluster(compute: Compute) -> LocalCluster:
+    workers = worker_count(compute)
+    processes = compute.scheduler != "threads"
+    return LocalCluster(
+        n_workers=workers if processes else 1,
+        threads_per_worker=1 if processes else workers,
+        processes=processes,
+        memory_limit=memory_per_worker(compute) * (1 if processes else workers),
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else it takes port 8787, and warns if another job has
+        silence_logs=logging.CRITICAL,  # failed tasks are reported by the job, in one line
+    )
+
+
+def worker_count(compute: Compute) -> int:
+    """Workers of a local cluster: as asked, or one for each core that this process may use."""
+    return 1 if compute.scheduler == "synchronous" else compute.workers or machine.cores()
+
+
+def measuring(compute: Compute) -> Compute:
+    """The same, to measure with: no more workers than cores, and those of this machine where jobs would be submitted.
+
+    Running schedulers measure themselves.
+    """
+    if compute.scheduler in (*QUEUES, "kubernetes", "gateway"):
+        return Compute("local", min(compute.workers or 1, machine.cores()), compute.memory_limit)
+    local = compute.scheduler in (None, "local", "threads") and compute.workers is not None
+    return replace(compute, workers=min(compute.workers or 1, machine.cores())) if local else compute
+
+
+def memory_per_worker(compute: Compute) -> int:
+    """Bytes of memory that each local worker may use; the machine's limit is the container's, if there is one.
+
+    Raises
+    ------
+    InputError
+        A limit that is no number of bytes, or not positive.
+    """
+    if compute.memory_limit is None:
+        return machine.memory() // worker_count(compute)
+    return asked_bytes(compute.memory_limit)
+
+
+def smallest_memory(client: Client | None, compute: Compute) -> int | None:
+    """Memory that a task has on the smallest worker, whose threads share its limit, in bytes; None: no limit."""
+    if client is None:
+        return memory_per_worker(compute)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return min((w["memory_limit"] // w["nthreads"] for w in workers if w["memory_limit"]), default=None)
+
+
+def worker_threads(client: Client | None) -> int:
+    """Threads of all workers together."""
+    if client is None:
+        return 1
+    with attached(client):
+        return max(sum(client.nthreads().values()), 1)

@@ -1,0 +1,118 @@
+"""What a job tells of how far it is: bars with rate and time left in the terminal, or nothing."""
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from pairscape.pipeline.compute.pace import Pace
+
+Say = Callable[..., None]  # takes lines that a user should read; `--quiet` keeps them back
+
+
+def unsaid(*lines: str) -> None:
+    """Say nothing."""
+
+
+class Progress(Protocol):
+    """What every job takes; notebooks may pass their own."""
+
+    def start(self, stage: str, total: int) -> None:
+        """A stage of this many units begins; the one before it is over."""
+
+    def advance(self, units: int) -> None:
+        """That many more are done."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, stage: str, total: int) -> None:
+        """Say nothing."""
+
+    def advance(self, units: int) -> None:
+        """Say nothing."""
+
+
+class _Rate(ProgressColumn):
+    """Units a second: now while the stage runs, over all of it when it is over."""
+
+    def render(self, task: Task) -> Text:
+        pace: Pace = task.fields["pace"]
+        whole = task.completed / task.finished_time if task.finished_time else None
+        rate = pace.rate(time.monotonic()) if whole is None else whole
+        return Text(f"{rate:,.0f}/s" if rate else "", style="dim")
+
+
+class _Left(ProgressColumn):
+    """Time left at the rate of now."""
+
+    def render(self, task: Task) -> Text:
+        seconds = 0.0 if task.finished else task.fields["pace"].seconds_left(time.monotonic())
+        return Text("-:--:--" if seconds is None else str(timedelta(seconds=int(seconds))), style="progress.remaining")
+
+
+class Bars:
+    """A bar a stage on standard error: done, rate, time left. In a file or pipe it stays silent but for stage names."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        columns = (
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            _Left(),
+        )
+        self._bars = RichProgress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._task: TaskID | None = None
+        self._pace = Pace(1, time.monotonic())
+
+    def __enter__(self) -> "Bars":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._complete()
+        self._bars.stop()
+
+    def start(self, stage: str, total: int) -> None:
+        """Begin the bar of a stage; the bar before it is full, also where it stopped early by design."""
+        self._complete()
+        self._pace = Pace(total, time.monotonic())
+        self._task = self._bars.add_task(stage, total=max(total, 1), completed=0 if total else 1, pace=self._pace)
+        if not self._console.is_terminal:
+            print(stage, file=sys.stderr)
+
+    def advance(self, units: int) -> None:
+        """Move the bar."""
+        self._pace.advance(units, time.monotonic())
+        if self._task is not None:
+            self._bars.advance(self._task, units)
+
+    def _complete(self) -> None:
+        if self._task is not None:
+            done = self._bars.tasks[self._task].completed
+            self._bars.update(self._task, total=done or 1, completed=done or 1)

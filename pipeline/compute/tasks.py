@@ -1,0 +1,341 @@
+"""The Dask edge: independent tasks out, small results back, never more in flight than the workers can hold.
+
+Tasks carry names of stores and numbers of shards, never arrays; workers open the stores themselves. A task may run
+twice or die: the job's truth is on disk, in receipts, not in the scheduler.
+"""
+
+import errno
+import logging
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Generic, NamedTuple, TypeVar
+from uuid import uuid4
+
+from distributed import Client, Future, as_completed, get_worker
+from distributed.scheduler import KilledWorker
+
+from pairscape.pipeline.compute.events import Events
+from pairscape.pipeline.compute.scheduler import SILENT_SECONDS, Lifeline, lost, told
+from pairscape.pipeline.errors import JobError
+
+T = TypeVar("T")
+R = TypeVar("R")
+RETRIES = 2  # for exceptions that pass, such as a full disk that is cleared; a poisoned task fails all three times
+
+
+HOPELESS = 8  # failures, if they outnumber what succeeded, after which nothing more is started
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # by the disk, of whatever comes next
+
+
+class Measured(NamedTuple):
+    """What a task took: the process, host:pid, its peak memory so far in bytes, and seconds."""
+
+    worker: str
+    peak: int
+    seconds: float
+
+
+@dataclass
+class Usage:
+    """What became of a job's tasks, and what the workers measured of themselves while they ran them.
+
+    Attributes
+    ----------
+    peak_bytes
+        Largest resident memory that each worker process has had so far, by host and process.
+    busy_seconds
+        Time inside tasks, of all workers together.
+    tasks
+        That ended well.
+    retries
+        Attempts that ended with an error and were followed by another.
+    lost_workers
+        That went without having been told to.
+    events
+        Where all of it is noted when it happens.
+    """
+
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+    busy_seconds: float = 0.0
+    tasks: int = 0
+    retries: int = 0
+    lost_workers: int = 0
+    events: Events = field(default_factory=Events, repr=False, compare=False)
+
+    @property
+    def peak(self) -> int:
+        """The largest of them, 0 before any task."""
+        return max(self.peak_bytes.values(), default=0)
+
+    def add(self, worker: str, peak: int, seconds: float) -> None:
+        """One task more."""
+        self.tasks += 1
+        self.peak_bytes[worker] = max(peak, self.peak_bytes.get(worker, 0))
+        self.busy_seconds += seconds
+
+    def attempt_failed(self, told: dict[str, Any]) -> None:
+        """An attempt of a task ended with an error; whether there will be another, the scheduler knows."""
+        self.retries += 1
+        self.events.write("attempt failed", **told)
+
+    def workers_changed(self, told: dict[str, Any]) -> None:
+        """The scheduler says that a worker came or went."""
+        if told.get("action") == "add-worker":
+            self.events.write("worker joined", worker=told["worker"])
+        elif told.get("action") == "remove-worker":
+            expected = bool(told.get("expected"))
+            self.lost_workers += not expected
+            held = len(told.get("processing-tasks", ()))
+            self.events.write("worker left" if expected else "worker lost", worker=told["worker"], tasks=held)
+
+
+class FailedTasksError(JobError):
+    """Some tasks failed, all others have ended or were given up.
+
+    Attributes
+    ----------
+    failures
+        Tasks and their last errors.
+    hopeless
+        Whether the rest was not even started, as it would have failed too.
+    """
+
+    def __init__(self, failures: list[tuple[Any, BaseException]], hopeless: bool) -> None:
+        self.failures, self.hopeless = failures, hopeless
+        first, error = failures[0]
+        super().__init__(
+            f"{len(failures)} tasks failed, the first, {shorten(str(first), 60)}, with {reason(error)}; "
+            f"{'the rest was not started; ' if hopeless else ''}what is finished is kept, run the same command again "
+            "for the rest."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FailedTasksError, (self.failures, self.hopeless)
+
+
+def reason(error: BaseException) -> str:
+    """Why a task failed, in one line."""
+    if isinstance(error, KilledWorker):
+        deaths = error.allowed_failures + 1
+        return (
+            f"KilledWorker: its worker died {deaths} times (out of memory is the usual reason: give --memory-limit, or "
+            "fewer --workers; the worker's own log may tell)"
+        )
+    said = str(error).strip()
+    return f"{type(error).__name__}: {said.splitlines()[0]}" if said else type(error).__name__
+
+
+def run_tasks(
+    client: Client | None,
+    function: Callable[..., R],
+    tasks: Iterable[T],
+    *common: Any,
+    usage: Usage | None = None,
+    describe: Callable[[T, R], dict[str, Any]] | None = None,
+) -> Iterator[tuple[T, R]]:
+    """Results of `function(*common, task)` for every task, as they come.
+
+    A task that fails is tried again, RETRIES times; one whose workers died is tried again by itself at the end, since
+    Dask blames whatever a dying worker held.
+
+    Parameters
+    ----------
+    client
+        None: in this process, in order.
+    common
+        Small arguments that all tasks share.
+    usage
+        Takes in what the workers measured of themselves.
+    describe
+        What the log of events says of a task and its result. Absent: nothing but who did it and how long it took.
+
+    Raises
+    ------
+    FailedTasksError
+        After every other task has ended: which tasks failed and why the first did.
+    JobError
+        The scheduler is gone.
+    """
+    usage = usage if usage is not None else Usage()
+
+    def noted(task: T, result: R, measured: Measured) -> tuple[T, R]:
+        usage.add(*measured)
+        facts = describe(task, result) if describe is not None else {}
+        took = {"worker": measured.worker, "peak_bytes": measured.peak, "task_seconds": round(measured.seconds, 3)}
+        usage.events.write("task", function=function.__name__, **took, **facts)
+        return task, result
+
+    if client is None:
+        for task in tasks:
+            yield noted(task, *_measured(function, None, *common, task))
+        return
+    run: _Run[T, R] = _Run(client, function, common, uuid4().hex)
+    topics = {run.topic: usage.attempt_failed, "all": usage.workers_changed}
+    with _quiet_logs(client), told(client, topics):
+        for task, (result, measured) in run.windowed(iter(tasks)):
+            yield noted(task, result, measured)
+        suspects, run.failures = run.failures, []
+        for task, error in suspects:
+            if run.hopeless or not isinstance(error, KilledWorker):
+                run.failures.append((task, error))
+                continue
+            for _, (result, measured) in run.windowed(iter([task])):
+                yield noted(task, result, measured)
+    usage.retries = max(usage.retries - len(run.failures), 0)
+    if run.failures:
+        raise FailedTasksError(run.failures, run.hopeless) from run.failures[0][1]
+
+
+def on_every_worker(client: Client | None, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
+    """Call a function once for every thread of the workers that are there now, each in its place if it can be.
+
+    Without a cluster, once in this process. Results come as they are ready; the first failure is raised.
+    """
+    if client is None:
+        yield function(*arguments)
+        return
+    futures = [
+        client.submit(function, *arguments, workers=[worker], allow_other_workers=True, pure=False)
+        for worker, threads in client.nthreads().items()
+        for _ in range(threads)
+    ]
+    for ended in as_completed(futures):
+        yield ended.result()
+
+
+def in_order(results: Iterable[tuple[int, R]]) -> Iterator[R]:
+    """Results of tasks 0, 1, 2, … in that order; only those that came before their turn are held."""
+    early, turn = dict[int, R](), 0
+    for number, result in results:
+        early[number] = result
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+
+
+def _measured(function: Callable[..., R], topic: str | None, *arguments: Any) -> tuple[R, Measured]:
+    """A result, and what it took. Runs on the worker, which tells of an attempt that failed.
+
+    Parameters
+    ----------
+    topic
+        Under which the scheduler passes it on. Absent: there is no scheduler.
+    """
+    started, worker = time.perf_counter(), f"{socket.gethostname()}:{os.getpid()}"
+    try:
+        result = function(*arguments)
+    except Exception as error:
+        if topic is not None:
+            message = {"worker": worker, "task": shorten(str(arguments[-1]), 60), "why": reason(error)}
+            get_worker().log_event(topic, message)
+        raise
+    return result, Measured(worker, peak_memory(), time.perf_counter() - started)
+
+
+def peak_memory() -> int:
+    """Most memory that this process held, in bytes; `ru_maxrss` alone would count the parent it was forked from."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@dataclass(eq=False)
+class _Run(Generic[T, R]):
+    """Tasks of one call of `run_tasks`.
+
+    Attributes
+    ----------
+    name
+        That no other has: results of an earlier run must not answer for this one.
+    succeeded, failures
+        What has ended.
+    """
+
+    client: Client
+    function: Callable[..., R]
+    common: tuple[Any, ...]
+    name: str
+    succeeded: int = 0
+    failures: list[tuple[T, BaseException]] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
+
+    @property
+    def topic(self) -> str:
+        """Under which workers tell of this run."""
+        return f"pairscape-{self.name}"
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether whatever comes next would fail as well."""
+        refused = sum(isinstance(error, OSError) and error.errno in REFUSALS for _, error in self.failures)
+        return refused > 2 or len(self.failures) >= max(HOPELESS, self.succeeded)
+
+    def windowed(self, tasks: Iterator[T]) -> Iterator[tuple[T, tuple[R, Measured]]]:
+        """Twice as many tasks in flight as threads: workers never wait, the scheduler never chokes.
+
+        Whatever has ended is fetched together and replaced together: one message each to the scheduler, not one a task.
+        """
+        line, pending, again = Lifeline(self.client), dict[Future, T](), list[T]()
+
+        def submitted() -> list[Future]:
+            room = 0 if self.hopeless else max(2 * line.threads - len(pending), 0)
+            futures = self._submit(added := [*again, *islice(tasks, max(room - len(again), 0))])
+            again.clear()
+            pending.update(zip(futures, added, strict=True))
+            return futures
+
+        ready = as_completed(submitted(), raise_errors=False)
+        while pending:
+            ended = line.next_batch(ready)
+            results = line.gather([future for future in ended if future.status == "finished"])
+            for future in ended:
+                task = pending.pop(future)
+                if future in results:
+                    self.succeeded += 1
+                    yield task, results.pop(future)
+                elif future.status == "error":
+                    self.failures.append((task, future.exception(timeout=SILENT_SECONDS)))
+                elif future.cancelled():
+                    raise lost(self.client)
+                else:  # its result was lost on the way
+                    again.append(task)
+                future.release()
+            if following := submitted():
+                ready.update(following)
+
+    def _submit(self, tasks: list[T]) -> list[Future]:
+        if not tasks:
+            return []
+        keys = [f"{self.function.__name__}-{self.name}-{next(self.numbers)}" for _ in tasks]
+        call = partial(_measured, self.function, self.topic, *self.common)
+        return list(self.client.map(call, tasks, key=keys, pure=False, retries=RETRIES))
+
+
+@contextmanager
+def _quiet_logs(client: Client) -> Iterator[None]:
+    """Dask's logs repeat every failed task with a traceback; the job reports failures itself, in one line.
+
+    A client whose scheduler is gone complains until it is closed, so then the logs stay quiet.
+    """
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]  # each has a level of its own
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        if client.status == "running":
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Data sets: public ones, simulated atlases, dependence planted into real cells."""

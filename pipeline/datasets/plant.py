@@ -1,0 +1,89 @@
+"""The planting job: an expression store with known truth made of another's cells, and the truth as a list beside it."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from pairscape.pipeline.datasets.planted import LEAST_CELLS, Deal, copy_names, deal_genes, replant, split_types, truth
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.open import read_any
+from pairscape.pipeline.matrix.store import write_expression
+from pairscape.pipeline.options import Planting
+from pairscape.pipeline.storage.write import check_target, published
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was planted.
+
+    Attributes
+    ----------
+    cells, genes, copies
+        Shape of the new store, and how many of its genes are copies.
+    positives, negatives
+        Rows of the list.
+    pairs
+        Where the list lies.
+    """
+
+    cells: int
+    genes: int
+    copies: int
+    positives: int
+    negatives: int
+    pairs: Path
+
+    def line(self) -> str:
+        """The same to print."""
+        copied = f" ({self.copies:,} of them copies)" if self.copies else ""
+        return (
+            f"{self.cells:,} cells × {self.genes:,} genes{copied}; {self.pairs} lists {self.positives:,} planted and "
+            f"{self.negatives:,} other pairs"
+        )
+
+
+def plant_truth(source: str | Path | AnnData, target: Path, planting: Planting, *, overwrite: bool = False) -> Outcome:
+    """Write a matrix with planted pairs as expression store, and the pairs as `NAME.tsv` beside `NAME.zarr`.
+
+    The store has `obs["planted_type"]` and `uns["pairscape"]["planted"]`. Counts are not kept: what is planted are the
+    values of X. The matrix is held in memory.
+
+    Raises
+    ------
+    InputError
+        As `pipeline.matrix.open.read_any` and `pipeline.storage.write.check_target`; the list is there already;
+        too few cells, or genes that enough cells express.
+    """
+    check_target(target, overwrite=overwrite)
+    pairs = target.with_suffix(".tsv")
+    if pairs.exists() and not overwrite:
+        raise InputError(f"{pairs} exists, and the list of planted pairs goes there: give another name, or --overwrite")
+    cells = read_any(source)
+    if cells.n_obs < LEAST_CELLS:
+        raise InputError(
+            f"{source if not isinstance(source, AnnData) else 'the AnnData'} has {cells.n_obs} cells: a dependence "
+            f"shows in {LEAST_CELLS} at least; give more cells."
+        )
+    rng = np.random.default_rng([planting.seed, 7])
+    deal = deal_genes(np.diff(cells.X.tocsc().indptr) / cells.n_obs, planting, rng)
+    planted = _replanted(cells, deal, planting, rng)
+    table = truth(list(planted.var_names), deal, planting, rng)
+    with published(target) as aside:
+        write_expression(planted, aside)
+        table.to_csv(pairs, sep="\t", index=False)
+    positives = int((table["label"] > 0).sum())
+    copies = planted.n_vars - cells.n_vars
+    return Outcome(planted.n_obs, planted.n_vars, copies, positives, len(table) - positives, pairs)
+
+
+def _replanted(cells: AnnData, deal: Deal, planting: Planting, rng: np.random.Generator) -> AnnData:
+    types = split_types(cells.n_obs, rng)
+    x = sparse.csr_matrix(replant(cells.X.tocsc(), deal, planting, types, rng), dtype=np.float32)
+    obs = pd.DataFrame({"planted_type": pd.Categorical(np.where(types, "A", "B"))}, index=cells.obs_names)
+    var = pd.DataFrame(index=pd.Index(copy_names(list(cells.var_names), deal), dtype=object))
+    did = {"source": cells.uns["pairscape"]["source"], "preset": "none", "planted": asdict(planting)}
+    return AnnData(x, obs=obs, var=var, uns={"pairscape": did})

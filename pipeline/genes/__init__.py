@@ -1,0 +1,1 @@
+"""Gene names, lists of genes, candidate pairs and their labels; pure."""

@@ -1,0 +1,235 @@
+"""Candidate pairs and their labels, as indices into the genes of a matrix. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes import lists
+from pairscape.pipeline.genes.resolve import Resolution, Vocabulary
+from pairscape.pipeline.options import PairSource
+
+GeneIndex = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Candidate pairs.
+
+    Attributes
+    ----------
+    gene_a, gene_b : (P,) int32
+        Index into the genes of the matrix. In a directed pair gene_a is the regulator.
+    label : (P,) int8
+        −1 unlabelled, 0 none, 1 co-expressed or a→b, 2 b→a.
+    list_row : (P,) int32 or None
+        Row of the user's list, from 0, that names the pair first; None where the pairs come from no list. So a division
+        of the list's rows into folds, as CNNC has, outlives rows that were dropped and the order of the store.
+    """
+
+    gene_a: GeneIndex
+    gene_b: GeneIndex
+    label: NDArray[np.int8]
+    list_row: NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return self.gene_a.size
+
+    def take(self, rows: NDArray[np.integer]) -> "Pairs":
+        """These pairs in this order."""
+        list_row = None if self.list_row is None else self.list_row[rows]
+        return Pairs(self.gene_a[rows], self.gene_b[rows], self.label[rows], list_row)
+
+    def content_hash(self) -> str:
+        """Hex sha256 of the ordered pairs, their labels and rows of the list, the same on every machine."""
+        total = hashlib.sha256()
+        columns = ((self.gene_a, "<i4"), (self.gene_b, "<i4"), (self.label, "i1"), (self.list_row, "<i4"))
+        for column, dtype in columns:
+            if column is not None:
+                total.update(np.ascontiguousarray(column, dtype).tobytes())
+        return total.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Pairs, and what was understood of the user's files on the way: in words, and of each list's names as facts."""
+
+    pairs: Pairs
+    notes: tuple[str, ...] = ()
+    lists: tuple[dict[str, Any], ...] = ()
+
+
+def all_pairs(n_genes: int) -> Pairs:
+    """Every unordered pair of genes once, gene_a < gene_b, unlabelled."""
+    gene_a, gene_b = np.triu_indices(n_genes, k=1)
+    return _unlabelled(gene_a, gene_b)
+
+
+def cross_pairs(regulators: GeneIndex, targets: GeneIndex) -> Pairs:
+    """Every regulator with every target, a gene with itself left out, unlabelled."""
+    gene_a, gene_b = np.repeat(regulators, targets.size), np.tile(targets, regulators.size)
+    different = gene_a != gene_b
+    return _unlabelled(gene_a[different], gene_b[different])
+
+
+def _unlabelled(gene_a: NDArray[np.integer], gene_b: NDArray[np.integer]) -> Pairs:
+    return Pairs(gene_a.astype(np.int32), gene_b.astype(np.int32), np.full(gene_a.size, -1, np.int8))
+
+
+def pair_keys(gene_a: NDArray[np.integer], gene_b: NDArray[np.integer], n_genes: int) -> NDArray[np.int64]:
+    """One number for each ordered pair, (P,)."""
+    return gene_a.astype(np.int64) * n_genes + gene_b
+
+
+def label_edges(pairs: Pairs, source: GeneIndex, target: GeneIndex, n_genes: int) -> Pairs:
+    """Label 1 where (gene_a, gene_b) is an edge of the network, 0 elsewhere."""
+    edges = np.unique(pair_keys(source, target, n_genes))
+    return replace(pairs, label=np.isin(pair_keys(pairs.gene_a, pairs.gene_b, n_genes), edges).astype(np.int8))
+
+
+def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] | None = None) -> Candidates:
+    """The candidate pairs that a user asked for, in terms of a matrix.
+
+    Parameters
+    ----------
+    genes, symbols
+        Ids and, if known, symbols of the matrix's genes.
+
+    Raises
+    ------
+    InputError
+        Unreadable file, a list of which no name, or less than `source.min_matched` of them, are genes of the matrix, or
+        no pair left.
+    """
+    aliases = () if source.gene_map is None else tuple(lists.read_gene_map(source.gene_map))
+    vocabulary = Vocabulary(genes, symbols, aliases, source.ignore_case, source.min_matched)
+    if source.pairs is not None:
+        found = _listed(source.pairs, vocabulary)
+    elif source.regulators is not None:
+        found = _regulated(source, source.regulators, vocabulary)
+    else:
+        found = Candidates(all_pairs(len(genes)))
+    if not len(found.pairs):
+        raise InputError("no candidate pair is left: the lists name only pairs of a gene with itself; give more genes.")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A list in terms of the matrix: what was understood of its names, in words and as facts."""
+
+    file: Path
+    what: str
+    resolution: Resolution
+
+    def note(self) -> str:
+        return f"{self.file.name}: {self.resolution.report(self.what)}"
+
+    def facts(self) -> dict[str, Any]:
+        return self.resolution.facts(self.what, self.file)
+
+
+def _find(names: list[str], what: str, file: Path, vocabulary: Vocabulary) -> _Found:
+    return _Found(file, what, vocabulary.find(names, what, file))
+
+
+def _ends(named: lists.NamedPairs, found: _Found, what: str) -> tuple[GeneIndex, GeneIndex, str]:
+    """Both ends of named pairs in terms of the matrix, -1 where a name is unknown, and what was understood."""
+    gene_a, gene_b = np.split(found.resolution.index.astype(np.int32), 2)
+    known = (gene_a >= 0) & (gene_b >= 0)
+    note = f"{found.file.name}: {named.columns}; {known.sum():,} of {known.size:,} {what} have both genes in the matrix"
+    return gene_a, gene_b, f"{note}; {found.resolution.report(found.what)}"
+
+
+def _listed(file: Path, vocabulary: Vocabulary) -> Candidates:
+    named = lists.read_pairs(file)
+    found = _find(named.gene_a + named.gene_b, "genes", file, vocabulary)
+    gene_a, gene_b, note = _ends(named, found, "pairs")
+    known, itself = (gene_a >= 0) & (gene_b >= 0), gene_a == gene_b
+    if not known.any():
+        raise InputError(
+            f"{file}: no pair has both genes in the matrix, as {named.gene_a[0]} and {named.gene_b[0]} have not; "
+            "check that list and matrix name genes in the same way."
+        )
+    label = np.full(known.size, -1, np.int8) if named.label is None else named.label
+    rows = np.flatnonzero(known & ~itself)
+    pairs = Pairs(gene_a, gene_b, label, np.arange(known.size, dtype=np.int32)).take(rows)
+    notes = [note]
+    if alone := int((known & itself).sum()):
+        notes.append(f"{file.name}: {alone:,} pairs of a gene with itself dropped")
+    pairs, more = _first_mentions(pairs, len(vocabulary.genes), file)
+    return Candidates(pairs, (*notes, *more), (found.facts(),))
+
+
+def _first_mentions(pairs: Pairs, n_genes: int, file: Path) -> tuple[Pairs, list[str]]:
+    """Each ordered pair once; CNNC's own lists repeat some, a few of them with another label."""
+    notes = []
+    key = pair_keys(pairs.gene_a, pairs.gene_b, n_genes)
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    if repeated := len(pairs) - first.size:
+        conflicts = int((pairs.label != pairs.label[first][inverse]).sum())
+        notes.append(f"{file.name}: {repeated:,} repeated pairs dropped, {conflicts:,} of them with another label "
+                     "than the first mention, which counts")  # fmt: skip
+    pairs = pairs.take(np.sort(first))
+    if both := _mirrored(pairs.gene_a, pairs.gene_b, n_genes):
+        notes.append(f"{file.name}: {both:,} pairs are listed in both directions")
+    return pairs, notes
+
+
+def _mirrored(gene_a: GeneIndex, gene_b: GeneIndex, n_genes: int) -> int:
+    """Unordered pairs that are there both ways, of pairs without repeats."""
+    return int(np.isin(pair_keys(gene_a, gene_b, n_genes), pair_keys(gene_b, gene_a, n_genes)).sum()) // 2
+
+
+def _regulated(source: PairSource, regulators: Path, vocabulary: Vocabulary) -> Candidates:
+    found = [_find(lists.read_genes(regulators), "regulators", regulators, vocabulary)]
+    targets = np.arange(len(vocabulary.genes), dtype=np.int32)
+    if source.targets is not None:
+        found.append(_find(lists.read_genes(source.targets), "targets", source.targets, vocabulary))
+        targets = _genes(found[-1])
+    pairs, notes = cross_pairs(_genes(found[0]), targets), [one.note() for one in found]
+    if source.network is not None:
+        named = lists.read_network(source.network)
+        found.append(_find(named.gene_a + named.gene_b, "genes", source.network, vocabulary))
+        pairs, more = _edges(pairs, named, found[-1], len(vocabulary.genes))
+        notes += more
+    return Candidates(pairs, tuple(notes), tuple(one.facts() for one in found))
+
+
+def _genes(found: _Found) -> GeneIndex:
+    """Genes of a list, each once."""
+    index = found.resolution.index
+    return np.unique(index[index >= 0]).astype(np.int32)
+
+
+def _edges(pairs: Pairs, named: lists.NamedPairs, found: _Found, n_genes: int) -> tuple[Pairs, list[str]]:
+    """The candidates labelled by a network, and what was understood of it."""
+    start, end, note = _ends(named, found, "edges")
+    known = (start >= 0) & (end >= 0)
+    start, end = start[known], end[known]
+    pairs = label_edges(pairs, start, end, n_genes)
+    notes = [f"{note}; {int((pairs.label == 1).sum()):,} of {len(pairs):,} candidates are edges"]
+    other = start != end
+    key = np.unique(pair_keys(start[other], end[other], n_genes))
+    both = _mirrored((key // n_genes).astype(np.int32), (key % n_genes).astype(np.int32), n_genes)
+    itself, repeated = int((~other).sum()), int(other.sum()) - key.size
+    return pairs, notes + _oddities(found.file, itself, repeated, both)
+
+
+def _oddities(network: Path, itself: int, repeated: int, both: int) -> list[str]:
+    """What else a network holds, in words; empty where it is plain."""
+    said = [
+        f"{number:,} {words}"
+        for number, words in (
+            (itself, "edges of a gene to itself, which no candidate is"),
+            (repeated, "repeated edges, counted once"),
+            (both, "pairs of genes with an edge both ways"),
+        )
+        if number
+    ]
+    return [f"{network.name}: {'; '.join(said)}"] if said else []

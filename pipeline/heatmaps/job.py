@@ -1,0 +1,254 @@
+"""The heatmap job: matrix and pairs → image store. Plans, lays out, fans out, and ends with every shard receipted."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import Client
+from numpy.typing import NDArray
+
+from pairscape.pipeline.codes.encode import encode_matrix
+from pairscape.pipeline.codes.store import Codes, provenance_of
+from pairscape.pipeline.compute.clusters import smallest_memory, worker_threads
+from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.datasets.networks import network_facts
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.labels import replicate_labels, split_cells
+from pairscape.pipeline.genes.negatives import choose_negatives
+from pairscape.pipeline.genes.pairs import Candidates, Pairs, candidates
+from pairscape.pipeline.heatmaps.cost import Rates, pair_events, shard_seconds
+from pairscape.pipeline.heatmaps.count import Spent
+from pairscape.pipeline.heatmaps.counting import count_shards
+from pairscape.pipeline.heatmaps.images import (
+    Images,
+    clear_shards,
+    create_images,
+    differing_shards,
+    open_images,
+    require_layout,
+)
+from pairscape.pipeline.heatmaps.memory import Portion, portion
+from pairscape.pipeline.heatmaps.tiles import Task, block_density, plan_tasks, storage_order, tiles_of
+from pairscape.pipeline.matrix.expression import Expression
+from pairscape.pipeline.options import Binning, Compute, ImageSpec, PairSource
+from pairscape.pipeline.storage.lock import locked
+from pairscape.pipeline.storage.paths import holds_store, is_remote, lasting
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a user asks of a matrix, resolved: which cells are counted, which pairs, in the order of the store.
+
+    Attributes
+    ----------
+    cells : (N,) int64
+        Rows of the matrix, ascending.
+    chosen
+        The labelled pairs, and what was understood of the user's files.
+    provenance
+        The same in words, for the store's attributes.
+    """
+
+    cells: NDArray[np.int64]
+    chosen: Candidates
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a heatmap job ended.
+
+    Attributes
+    ----------
+    images
+        The complete store.
+    computed, kept
+        Shards computed by this run, and found finished from an earlier one.
+    spent
+        Bytes written, and seconds of the workers by kind of work.
+    usage
+        What the workers measured of themselves.
+    """
+
+    images: Images
+    computed: int
+    kept: int
+    spent: Spent
+    usage: Usage
+
+    def facts(self, seconds: float) -> dict[str, Any]:
+        """The same for the log of events; `seconds` is the time of the whole command."""
+        pairs = self.images.spec.n_pairs
+        shards = {"shards": self.computed + self.kept, "computed": self.computed, "kept": self.kept}
+        tasks = {name: getattr(self.usage, name) for name in ("tasks", "retries", "lost_workers")}
+        spent = {name: round(value, 3) for name, value in vars(self.spent).items()}
+        times = {"busy_seconds": round(self.usage.busy_seconds, 3), "wall_seconds": round(seconds, 3)}
+        return {"pairs": pairs, **shards, **tasks, **spent, "peak_bytes": self.usage.peak, **times}
+
+    def lines(self, seconds: float) -> list[str]:
+        """What a user is told at the end; `seconds` is the time of the whole command."""
+        kept = f", {self.kept} kept from an earlier run" if self.kept else ""
+        lines = [f"{self.computed} shards computed{kept}, {self.spent.bytes_written / 1e6:,.1f} MB, {seconds:.0f} s"]
+        if not self.computed:
+            return lines
+        spent, used, size = self.spent, self.usage, self.images.spec.binning.shard_pairs
+        images = min(self.computed * size, self.images.spec.n_pairs)
+        return [
+            *lines,
+            f"workers: {spent.reading:.1f} s reading, {spent.counting:.1f} s counting, {spent.compressing:.1f} s "
+            f"compressing, {spent.writing:.1f} s writing meanwhile; at most {used.peak / 1e9:.2f} GB of memory in one",
+            f"tasks: {used.tasks}, {used.retries} tried again, {used.lost_workers} workers lost; "
+            f"{images / seconds:,.0f} images/s, {spent.bytes_written / 1e6 / seconds:,.1f} MB/s",
+        ]
+
+
+def resolve_request(expression: Expression, source: PairSource, seed: int) -> Request:
+    """Candidate pairs with labels and the cells to count.
+
+    Raises
+    ------
+    InputError
+        As `pipeline.genes.pairs.candidates`, `pipeline.genes.labels` and `pipeline.genes.negatives.choose_negatives`.
+    """
+    found, cells, rule = candidates(source, expression.genes, expression.symbols), np.arange(expression.n_cells), "all"
+    if source.labels == "replicate":
+        found, cells, rule = _replicate(expression, found, source, seed)
+    found = choose_negatives(found, source, len(expression.genes), seed)
+    provenance: dict[str, Any] = {
+        "cells": rule,
+        "seed": seed,
+        "pairs": {key: str(value) for key, value in _options(source).items() if value},
+    }
+    if source.network is not None:
+        provenance["network"] = network_facts(source.network)
+    if found.lists:
+        provenance["lists"] = list(found.lists)
+    return Request(cells, replace(found, pairs=storage_order(found.pairs)), provenance)
+
+
+def _options(source: PairSource) -> dict[str, Any]:
+    """What was asked for, as far as it decides the pairs; the map of genes is found again from any folder."""
+    asked = asdict(source)
+    del asked["min_matched"]
+    return asked | {"gene_map": source.gene_map and Path(source.gene_map).absolute()}
+
+
+def _replicate(
+    expression: Expression, found: Candidates, source: PairSource, seed: int
+) -> tuple[Candidates, NDArray[np.int64], str]:
+    """Pairs labelled in one half of the cells, the cells of the other half, and the rule in words."""
+    label_half, cells = split_cells(expression.n_cells, seed, source.image_cells)
+    pairs, labels = replicate_labels(found.pairs, expression.select(label_half), source.threshold, source.fdr)
+    part = "image half" if source.image_cells is None else f"{source.image_cells:,} of the image half"
+    rule = f"{part} of a random split, seed {seed}; labels {labels} in the other half"
+    return replace(found, pairs=pairs), cells, rule
+
+
+def make_heatmaps(
+    expression: Expression,
+    target: Path,
+    codes_path: Path | None,
+    request: Request,
+    binning: Binning,
+    compute: Compute,
+    client: Client | None,
+    progress: Progress,
+    usage: Usage | None = None,
+) -> Outcome:
+    """Count every requested pair into an image store; what an earlier run finished is kept.
+
+    Parameters
+    ----------
+    codes_path
+        Where the codes are kept. Absent: beside the images, named after their content.
+    usage
+        Takes in what the workers measured of themselves, and notes what happens.
+
+    Raises
+    ------
+    InputError
+        `target` holds another job, or a worker has too little memory.
+    JobError
+        Shards are missing at the end, another driver writes to `target`, or the scheduler is gone.
+    """
+    target, usage = target.absolute(), usage if usage is not None else Usage()  # workers have other working folders
+    codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
+    spec, limit = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
+    portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
+    if holds_store(target):  # other pairs, bins or numbers of cells are refused before the matrix is read
+        require_layout(target)  # a damaged one would pass for another job
+        _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
+
+    def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
+        _refuse_another_job(target, replace(spec, codes_hash=content_hash))
+
+    with lasting(target), locked(target) as lock:
+        codes = encode_matrix(
+            expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
+        )
+        spec = replace(spec, codes_hash=codes.content_hash)
+        images, missing = _laid_out(target, spec, request, codes, expression.symbols)
+        kept = spec.n_shards - len(missing)
+        share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
+        usage.events.write(
+            "plan", pairs=spec.n_pairs, cells=spec.n_cells, shards=spec.n_shards, kept=kept, tasks=len(tasks),
+            threads=worker_threads(client), task_bytes=share.task_bytes, plan_hash=spec.plan_hash,
+        )  # fmt: skip
+        progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
+        spent = count_shards(images, codes, share, tasks, client, progress, usage, lock)
+    return Outcome(images, len(missing), kept, spent, usage)
+
+
+def _laid_out(
+    target: Path, spec: ImageSpec, request: Request, codes: Codes, symbols: Sequence[str] | None
+) -> tuple[Images, list[int]]:
+    """The store, made where it is missing, and its shards to compute, of which nothing is left."""
+    if not holds_store(target):
+        made_from = provenance_of(codes)  # for a repair, when the codes are gone
+        matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"]}
+        provenance = request.provenance | {"matrix": matrix}
+        create_images(target, spec, request.chosen.pairs, codes, provenance, symbols)
+        return open_images(target, complete=False), list(range(spec.n_shards))
+    images = open_images(target, complete=False)
+    missing = images.missing_shards()
+    if missing and not is_remote(target):  # the run before was cut off, so that its files may be anything
+        missing = sorted({*missing, *differing_shards(images)})
+    clear_shards(images, missing)
+    return images, missing
+
+
+def plan_count(
+    codes: Codes, pairs: Pairs, shards: Sequence[int], limit: int | None, workers: int, rates: Rates
+) -> tuple[Portion, list[Task], NDArray[np.float64]]:
+    """What a worker takes at once, the tasks over the shards to compute, and the seconds each shard should take.
+
+    Parameters
+    ----------
+    shards
+        Numbers of the shards to compute, ascending.
+    limit
+        Bytes that one thread of a worker may use; None: no limit.
+    """
+    density, size = 1 - codes.array("dropout"), codes.binning.shard_pairs
+    share = portion(codes.binning, codes.n_cells, block_density(pairs, density), limit)
+    events = pair_events(pairs, density, codes.n_cells)
+    seconds = shard_seconds(events, size, rates)[np.asarray(shards, np.int64)]
+    return share, plan_tasks(tiles_of(pairs.gene_b, size), shards, seconds, workers), seconds
+
+
+def _spec_of(codes: str, content_hash: str, binning: Binning, request: Request) -> ImageSpec:
+    pairs = request.chosen.pairs
+    return ImageSpec(codes, content_hash, binning, request.cells.size, len(pairs), pairs.content_hash())
+
+
+def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
+    """A store that is there already has to be what an earlier run of the very same job began."""
+    if holds_store(target) and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
+        raise InputError(
+            f"{target} holds another job ({images.spec.n_pairs:,} pairs, {images.spec.n_cells:,} cells, scale "
+            f"{images.spec.binning.scale}, {images.spec.binning.bins} bins) and would be mixed with this one; give "
+            "another path, or delete it."
+        )

@@ -1,0 +1,170 @@
+"""Pairs counted one by one over whole genes: apart for each group of cells, or with the cells of gene b dealt anew.
+
+Tiles are for millions of pairs over the same cells. A few thousand pairs that are counted in another way are counted
+along the cells of gene b instead, looked up in the codes of gene a: 0.1 ms a pair at 100,000 cells. The result is the
+same as the kernel's, cell by cell; the cells without expression follow from the margins there as here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from pairscape.pipeline.heatmaps.count import KEPT_ENTRY_BYTES, GeneReader
+from pairscape.pipeline.heatmaps.kernel import GeneCells, Margins, finish
+
+HELD_BYTES = 2**28  # of the genes of some pairs that are counted together
+
+Counts = NDArray[np.uint32]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PairRun:
+    """Some pairs of a list, the task of one worker.
+
+    Attributes
+    ----------
+    number
+        Of the run among all runs of the list.
+    gene_a, gene_b : (P,) int64
+        Genes of the matrix.
+    """
+
+    number: int
+    gene_a: Index
+    gene_b: Index
+
+    def __str__(self) -> str:
+        return f"pairs of run {self.number}"
+
+
+def runs_of(gene_a: NDArray[np.integer], gene_b: NDArray[np.integer], pairs: int) -> list[PairRun]:
+    """Pairs in their order, cut into runs of so many: by the list alone, so whoever counts them counts the same."""
+    starts = range(0, gene_a.size, pairs)
+    parts = [[gene[at : at + pairs].astype(np.int64) for gene in (gene_a, gene_b)] for at in starts]
+    return [PairRun(number, a, b) for number, (a, b) in enumerate(parts)]
+
+
+def within_memory(reader: GeneReader, run: PairRun, pairs: int) -> Iterator[slice]:
+    """Slices of a run, of so many pairs at most, whose genes are held together in `HELD_BYTES` or are one pair's."""
+    density = 1 - reader.codes.array("dropout").astype(np.float64)
+    expected = (density[run.gene_a] + density[run.gene_b]) * (reader.codes.n_cells * KEPT_ENTRY_BYTES)
+    held = ((np.cumsum(expected) - expected) // HELD_BYTES).astype(np.int64)
+    starts = np.union1d(np.flatnonzero(np.diff(held, prepend=-1)), np.arange(0, held.size, pairs))
+    return (slice(start, stop) for start, stop in pairwise([*starts.tolist(), held.size]))
+
+
+@dataclass(frozen=True, eq=False)
+class WholeGenes:
+    """Some genes over all cells.
+
+    Attributes
+    ----------
+    genes : (G,) int64
+        Genes of the matrix, ascending.
+    cells
+        Where they are expressed.
+    zero_bin : (G,) int64
+        Bin in which each gene's unexpressed cells are counted.
+    """
+
+    genes: Index
+    cells: GeneCells
+    zero_bin: Index
+
+    @classmethod
+    def read(cls, reader: GeneReader, genes: Index) -> "WholeGenes":
+        """Genes, in any order and any number of times, of a code store."""
+        chosen = np.unique(genes)
+        parts = [reader.genes(chosen, slab) for slab in reader.slabs()]
+        if len(parts) == 1:
+            return cls(chosen, parts[0], reader.zero_bin[chosen])
+        each = [GeneCells.follow([part.take(np.array([row])) for part in parts]) for row in range(chosen.size)]
+        return cls(chosen, GeneCells.join(each), reader.zero_bin[chosen])
+
+    def rows(self, genes: Index) -> Index:
+        """Where genes of the matrix stand among these."""
+        return np.searchsorted(self.genes, genes)
+
+    def dealt(self, place: NDArray[np.int32]) -> "WholeGenes":
+        """The same genes with what each cell had in another cell: (N,) the new place of every cell."""
+        cells = self.cells
+        return WholeGenes(
+            self.genes, GeneCells(cells.start, place[cells.cell], cells.code, cells.n_cells), self.zero_bin
+        )
+
+
+def count_grouped(
+    a: WholeGenes,
+    b: WholeGenes,
+    pairs: tuple[Index, Index],
+    group: NDArray[np.uint8],
+    bins: int,
+) -> tuple[Counts, Counts]:
+    """Joint counts of pairs, apart for each group of cells; over all groups they add up to the counts of all cells.
+
+    Parameters
+    ----------
+    a, b
+        Hold at least the genes a, and the genes b, of the pairs; the cells of a gene b may come in any order.
+    pairs : (P,), (P,) int64
+        Genes a and genes b, as genes of the matrix; fastest where pairs of one gene a follow each other.
+    group : (N,) uint8
+        Of each cell; M groups, none empty.
+
+    Returns
+    -------
+    (M, P, bins, bins) uint32
+        Row = bin of gene b, column = bin of gene a; every image sums to the cells of its group.
+    (M, P) uint32
+        Cells in which neither gene is expressed.
+    """
+    rows_a, rows_b = a.rows(pairs[0]), b.rows(pairs[1])
+    cells = np.bincount(group)
+    images = np.zeros((cells.size, rows_a.size, bins, bins), np.uint32)
+    ca, cb = a.cells, b.cells
+    dense = np.zeros(group.size, np.uint8)
+    _count(ca.start, ca.cell, ca.code, cb.start, cb.cell, cb.code, rows_a, rows_b, group, dense, images)
+    margins_a, margins_b = (_margins(genes.cells, group, cells.size, bins) for genes in (a, b))
+    both_zero = [
+        finish(image, rows_a, rows_b, Margins(of_a, a.zero_bin), Margins(of_b, b.zero_bin), int(n))
+        for image, of_a, of_b, n in zip(images, margins_a, margins_b, cells, strict=True)
+    ]
+    return images, np.stack(both_zero)
+
+
+def _margins(genes: GeneCells, group: NDArray[np.uint8], groups: int, bins: int) -> Index:
+    """Cells of each gene in each bin, expressed cells only, in each group: (M, G, bins)."""
+    margins = np.zeros((groups, genes.start.size - 1, bins), np.int64)
+    _add_margins(genes.start, genes.cell, genes.code, group, margins)
+    return margins
+
+
+@numba.njit(nogil=True, cache=True)
+def _add_margins(start, cell, code, group, margins):
+    for g in range(start.size - 1):
+        for i in range(start[g], start[g + 1]):
+            margins[group[cell[i]], g, code[i] - 1] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _count(a_start, a_cell, a_code, b_start, b_cell, b_code, rows_a, rows_b, group, dense, images):  # fmt: skip
+    """`dense` holds the codes of one gene a at a time, and zeros before and after."""
+    for p in range(rows_a.size):
+        a, b = rows_a[p], rows_b[p]
+        if p == 0 or a != rows_a[p - 1]:
+            if p > 0:
+                before = rows_a[p - 1]
+                for i in range(a_start[before], a_start[before + 1]):
+                    dense[a_cell[i]] = 0
+            for i in range(a_start[a], a_start[a + 1]):
+                dense[a_cell[i]] = a_code[i]
+        for i in range(b_start[b], b_start[b + 1]):
+            cell = b_cell[i]
+            own = dense[cell]
+            if own != 0:
+                images[group[cell], p, b_code[i] - 1, own - 1] += np.uint32(1)

@@ -1,0 +1,219 @@
+"""What a heatmap job will cost, before it is spent: planned like the job, and measured on a few of its very images.
+
+Some thousands of pairs, spread over all of them by how many cells express both genes, are counted and written to a
+scratch store by the workers at hand, exactly as the job would do it. A matrix that is not encoded yet is encoded for a
+sample of its cells, and what grows with the cells is scaled up.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from distributed import Client
+from numpy.typing import NDArray
+
+from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
+from pairscape.pipeline.codes.by_gene import by_gene
+from pairscape.pipeline.codes.encode import encoded_before
+from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, add_edges, create_codes, open_codes, write_block
+from pairscape.pipeline.compute.clusters import smallest_memory, worker_threads
+from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.tasks import Usage, run_tasks
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.cost import Rates, Sample, pair_events, sample_rows
+from pairscape.pipeline.heatmaps.count import Spent, count_task
+from pairscape.pipeline.heatmaps.images import create_images
+from pairscape.pipeline.heatmaps.job import Request, plan_count
+from pairscape.pipeline.heatmaps.memory import portion
+from pairscape.pipeline.heatmaps.tiles import Task, storage_order, tiles_of
+from pairscape.pipeline.matrix.expression import Expression
+from pairscape.pipeline.options import CODES_CELLS, Binning, Compute, ImageSpec
+
+SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
+SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes
+PASSES = 2  # over the matrix, to encode it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a heatmap job will cost.
+
+    Attributes
+    ----------
+    pairs, cells, shards, tasks, workers
+        Counts.
+    store_bytes
+        Size of the image store on disk.
+    task_bytes
+        Memory that a task takes on top of the idle worker, at most; it follows the worker's limit.
+    worker_bytes
+        Memory that each worker thread may use; None: no limit.
+    cells_at_once
+        Cells that a task counts in one go; more are counted slab by slab, in the same memory. So any number of cells
+        and pairs is a job under any limit that is not refused.
+    most_bins
+        Bins of the largest images that fit into the workers.
+    encode_seconds
+        Time to encode the matrix first; 0 if that was done before.
+    seconds
+        Time to count and write all images.
+    """
+
+    pairs: int
+    cells: int
+    shards: int
+    tasks: int
+    workers: int
+    store_bytes: int
+    task_bytes: int
+    worker_bytes: int | None
+    cells_at_once: int
+    most_bins: int
+    encode_seconds: float
+    seconds: float
+
+
+def plan_heatmaps(
+    expression: Expression,
+    request: Request,
+    binning: Binning,
+    codes: Path | None,
+    compute: Compute,
+    workers: int,
+    client: Client | None,
+    progress: Progress,
+) -> Plan:
+    """Plan a heatmap job and measure what its parts take here.
+
+    Parameters
+    ----------
+    codes
+        Code store, if the matrix was encoded before. Absent, or of something else: a sample of the cells is encoded.
+    workers
+        Threads that will do the work; those of `client` measure for them.
+
+    Raises
+    ------
+    InputError
+        A worker has too little memory.
+    """
+    pairs, cells, limit = request.chosen.pairs, request.cells, smallest_memory(client, compute)
+    portion(binning, cells.size, 1.0, limit)
+    found = encoded_before(expression, codes, binning, cells) if codes is not None else None
+    with TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        if found is not None:
+            encode_seconds, rates = 0.0, Rates.measured(_measure(found, pairs, limit, client, scratch, progress))
+        else:
+            found, encode_seconds, rates = _scaled_up(expression, request, binning, limit, client, scratch, progress)
+        full = replace(found, n_cells=cells.size)
+        shards = range(-(-len(pairs) // binning.shard_pairs))
+        share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates)
+        reading = rates.chunk * _chunk_reads(tasks, pairs, workers)
+    return Plan(
+        pairs=len(pairs),
+        cells=cells.size,
+        shards=len(shards),
+        tasks=len(tasks),
+        workers=workers,
+        store_bytes=int(rates.image_bytes * len(pairs)),
+        task_bytes=share.task_bytes,
+        worker_bytes=limit,
+        cells_at_once=share.cells,
+        most_bins=_most_bins(cells.size, limit),
+        encode_seconds=encode_seconds / workers,
+        seconds=(float(seconds.sum()) + reading) / workers,
+    )
+
+
+def _measure(
+    codes: Codes, pairs: Pairs, limit: int | None, client: Client | None, scratch: Path, progress: Progress
+) -> Sample:
+    """The job itself, on a sample of the pairs, all workers at once: cold, for the reading, and warm, for the rest."""
+    events = pair_events(pairs, 1 - codes.array("dropout"), codes.n_cells)
+    rows = np.concatenate([np.r_[run] for run in sample_rows(events, SAMPLES, SAMPLE_PAIRS)])
+    some = storage_order(pairs.take(rows))  # of fewer genes, so in other blocks
+    spec = ImageSpec(codes.path, codes.content_hash, codes.binning, codes.n_cells, len(some), some.content_hash())
+    target = scratch / f"{codes.n_cells}.images.zarr"
+    create_images(target, spec, some, codes, {})
+    share, _, _ = plan_count(codes, some, range(spec.n_shards), limit, worker_threads(client), Rates())
+    tiles = tiles_of(some.gene_b, codes.binning.shard_pairs)
+    shares = np.array_split(np.arange(spec.n_shards), min(worker_threads(client), spec.n_shards))
+    tasks = [Task(tuple(shards.tolist()), tuple(tiles[shard] for shard in shards)) for shards in shares]
+    progress.start("measuring", 2 * len(some))
+    spent, usage = (Spent(), Spent()), (Usage(), Usage())
+    for turn in (0, 1):
+        for task, cost in run_tasks(client, count_task, tasks, str(target), codes.path, share, usage=usage[turn]):
+            progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
+            spent[turn].add(cost)
+    cold, warm = spent
+    return Sample(
+        images=len(some),
+        events=float(events[rows].sum(dtype=np.float64)),
+        counting=warm.counting,
+        writing=usage[1].busy_seconds - warm.counting - warm.reading,  # and whatever else a task does
+        reading=cold.reading,
+        chunks_read=cold.chunks_read,
+        n_bytes=warm.bytes_written,
+    )
+
+
+def _scaled_up(
+    expression: Expression,
+    request: Request,
+    binning: Binning,
+    limit: int | None,
+    client: Client | None,
+    scratch: Path,
+    progress: Progress,
+) -> tuple[Codes, float, Rates]:
+    """Codes of some of the cells; from them the seconds of one worker to encode all, and the rates for all."""
+    cells, pairs = request.cells, request.chosen.pairs
+    sizes = [min(cells.size, SAMPLE_CELLS), min(cells.size, SAMPLE_CELLS) // 4]
+    started = time.perf_counter()
+    codes = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
+    seconds = PASSES * (time.perf_counter() - started) * cells.size / sizes[0]
+    rates = Rates.measured(sample := _measure(codes, pairs, limit, client, scratch, progress))
+    growth = cells.size / sizes[0]
+    rates = replace(rates, chunk=rates.chunk * growth)
+    if growth > 1:  # an image's bytes grow with a power of the cells, about the fourth root
+        fewer = _sampled_codes(expression, scratch / "fewer.codes.zarr", binning, cells, sizes[1])
+        less = _measure(fewer, pairs, limit, client, scratch, progress)
+        power = math.log(max(sample.n_bytes / less.n_bytes, 1)) / math.log(sizes[0] / sizes[1])
+        rates = replace(rates, image_bytes=rates.image_bytes * growth**power)
+    return codes, seconds, rates
+
+
+def _sampled_codes(expression: Expression, path: Path, binning: Binning, cells: NDArray[np.int64], size: int) -> Codes:
+    """Codes of some cells, evenly spaced, in one block."""
+    chosen = cells[np.linspace(0, cells.size - 1, size).astype(np.int64)]
+    rows = expression.select(chosen)
+    statistics = gene_statistics(rows.data, rows.indices, rows.shape[1], rows.shape[0])
+    columns = rows.tocsc()
+    values = [columns.data[a:b] for a, b in zip(columns.indptr[:-1], columns.indptr[1:], strict=True)]
+    create_codes(path, expression.genes, chosen)
+    add_edges(path, path.name, binning, bin_edges(binning, statistics, values), statistics, {})
+    write_block(str(path), by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], True), 0)
+    return open_codes(path)
+
+
+def _most_bins(n_cells: int, limit: int | None) -> int:
+    def fits(bins: int) -> bool:
+        try:
+            portion(Binning(bins=bins), n_cells, 1.0, limit)
+        except InputError:
+            return False
+        return True
+
+    return max(bins for bins in range(2, 256) if fits(bins))
+
+
+def _chunk_reads(tasks: list[Task], pairs: Pairs, workers: int) -> int:
+    """Chunks of genes that will be read: those of genes b for every task, those of genes a once a worker."""
+    blocks = [{tile.genes_b for tiles in task.tiles for tile in tiles} for task in tasks]
+    chunks_b = sum(len({gene // CHUNK_GENES for gene in genes}) for task in blocks for genes in task)
+    return chunks_b + min(workers, len(tasks)) * np.unique(pairs.gene_a // CHUNK_GENES).size

@@ -1,0 +1,201 @@
+"""Damaged stores made whole again: small files from their copies, shards from the codes, codes from the matrix.
+
+Only what is damaged is computed, and it ends as the very bytes that were lost.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from distributed import Client
+from numpy.typing import NDArray
+
+from pairscape.pipeline.codes import store as code_store
+from pairscape.pipeline.codes.encode import encode_blocks, encode_matrix
+from pairscape.pipeline.codes.store import Codes, block_file, open_codes, provenance_of
+from pairscape.pipeline.compute.clusters import smallest_memory, worker_threads
+from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.genes.labels import split_cells
+from pairscape.pipeline.heatmaps import images as image_store
+from pairscape.pipeline.heatmaps.cost import Rates
+from pairscape.pipeline.heatmaps.counting import count_shards
+from pairscape.pipeline.heatmaps.images import Images, clear_shards, open_images
+from pairscape.pipeline.heatmaps.job import plan_count
+from pairscape.pipeline.heatmaps.verify import Findings, kind_of, verify_store
+from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.options import Compute
+from pairscape.pipeline.storage.digests import described_shards, has_layout, restore_layout
+from pairscape.pipeline.storage.lock import Lock, locked
+from pairscape.pipeline.storage.paths import holds_store, lasting, located
+
+
+def repair_store(
+    path: Path,
+    codes: Path | None,
+    expression: Path | None,
+    compute: Compute,
+    client: Client | None,
+    progress: Progress,
+    usage: Usage | None = None,
+) -> Findings:
+    """Find what is damaged and make it again; returns what was found, and is whole now.
+
+    Parameters
+    ----------
+    path
+        Store of images or codes.
+    codes
+        Code store that the images were counted from. Absent: where the images say, or beside them.
+    expression
+        Matrix that the codes were made from. Absent: where the codes, or the images, say.
+
+    Raises
+    ------
+    InputError
+        Neither images nor codes; what is needed for the repair is not where it was, and what to give is named.
+    JobError
+        Something cannot be repaired, another driver writes to the store, or the disk or storage refuses.
+    """
+    path, usage = path.absolute(), usage if usage is not None else Usage()
+    with lasting(path), locked(path) as lock:
+        before = _restored(path, progress, client, usage, _beside(path) if codes is None else codes.absolute())
+        if before.shards and before.kind == "images":
+            images = open_images(path, complete=False)
+            source = _codes_of(images, codes, expression, compute, client, progress, usage)
+            _count_again(images, source, sorted(before.shards), compute, client, progress, usage, lock)
+        elif before.shards:
+            _encode_again(open_codes(path), expression, sorted(before.shards), client, usage)
+        after = verify_store(path, client, progress, usage)
+    if left := after.lines():
+        raise JobError(f"{path} could not be repaired: {left[0]}; delete it, and make it again.")
+    return replace(before, n_shards=after.n_shards, holds=after.holds)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.codes.zarr")
+
+
+def _restored(path: Path, progress: Progress, client: Client | None, usage: Usage, codes: Path) -> Findings:
+    """Findings, with the small files restored that are among them."""
+    before = verify_store(path, client, progress, usage)
+    if not before.files:
+        return before
+    free, value = (image_store.FREE, str(codes)) if kind_of(path) == "images" else (code_store.FREE, {})
+    if lost := restore_layout(path, free, value):
+        raise JobError(
+            f"{path}: {lost[0]} and its copy are damaged, so it cannot be repaired; delete the store and make it again."
+        )
+    return replace(verify_store(path, client, progress, usage), files=before.files)
+
+
+def _codes_of(
+    images: Images, codes: Path | None, expression: Path | None, compute: Compute, client: Client | None,
+    progress: Progress, usage: Usage,
+) -> Codes:  # fmt: skip
+    """The codes that the images were counted from, checked; made again where they are gone.
+
+    Raises
+    ------
+    InputError
+        They are gone, and so is the matrix, or it is another one.
+    """
+    places = [codes] if codes is not None else [located(images.spec.codes), _beside(images.path)]
+    for place in places:
+        if kept := _same_codes(place, images.spec.codes_hash):
+            if has_layout(place) and (wrong := verify_store(place, client, progress, usage).lines()):
+                raise JobError(
+                    f"the codes {place} are damaged too ({wrong[0]}); run `pairscape verify {place} --repair` first."
+                )
+            return kept
+    free = [place for place in places if not holds_store(place)]
+    if not free:
+        raise InputError(
+            f"{places[0]} holds other codes than {images.path} was counted from; give them a new path: --codes PATH."
+        )
+    matrix = expression or _recorded_matrix(images)
+
+    def check(content_hash: str) -> None:
+        if content_hash != images.spec.codes_hash:
+            raise InputError(
+                f"{matrix} is not the matrix that {images.path} was counted from, or has changed since; give the one "
+                "that it was (--expression PATH), or its codes (--codes PATH)."
+            )
+
+    source = open_expression(matrix)
+    memory = smallest_memory(client, compute)
+    cells = _counted_cells(images, source.n_cells)
+    return encode_matrix(
+        source, free[0], images.spec.binning, cells, client, progress, check=check, usage=usage, memory=memory
+    )
+
+
+def _same_codes(place: Path, content_hash: str) -> Codes | None:
+    try:
+        codes = open_codes(place)
+    except InputError:  # nothing, or something else: not the codes that are looked for
+        return None
+    return codes if codes.content_hash == content_hash else None
+
+
+def _recorded_matrix(images: Images) -> Path:
+    matrix = _still_there(said := images.provenance.get("matrix", {}).get("path", ""))
+    if matrix is None:
+        said = f", and the matrix is not at {said} any more" if said else ""
+        raise InputError(
+            f"the codes of {images.path} are gone{said}; give the codes (--codes PATH), or the matrix that they were "
+            "made from (--expression PATH)."
+        )
+    return matrix
+
+
+def _still_there(matrix: str) -> Path | None:
+    """The place of a matrix, if there is one."""
+    return located(matrix) if matrix and located(matrix).exists() else None
+
+
+def _counted_cells(images: Images, n_cells: int) -> NDArray[np.int64]:
+    """The cells of the matrix that were counted, as the request chose them; the codes' hash tells whether it is so."""
+    if images.provenance["cells"] == "all":
+        return np.arange(n_cells)
+    asked = images.provenance["pairs"].get("image_cells")
+    return split_cells(n_cells, images.provenance["seed"], None if asked is None else int(asked))[1]
+
+
+def _count_again(
+    images: Images, codes: Codes, shards: list[int], compute: Compute, client: Client | None, progress: Progress,
+    usage: Usage, lock: Lock,
+) -> None:  # fmt: skip
+    clear_shards(images, shards)
+    limit, threads = smallest_memory(client, compute), worker_threads(client)
+    share, tasks, _ = plan_count(codes, images.pairs(), shards, limit, threads, Rates())
+    progress.start("repairing", sum(len(images.spec.shard_rows(shard)) for shard in shards))
+    count_shards(images, codes, share, tasks, client, progress, usage, lock)
+
+
+def _encode_again(
+    codes: Codes, expression: Path | None, blocks: list[int], client: Client | None, usage: Usage
+) -> None:
+    """Blocks of codes from the matrix.
+
+    Raises
+    ------
+    InputError
+        The matrix is gone, or gives other codes now; the store is as damaged as before.
+    """
+    path, wanted = located(codes.path), described_shards(located(codes.path))
+    matrix = expression or _still_there(provenance_of(codes).get("matrix", ""))
+    if not wanted or matrix is None:
+        why = "the matrix that it was made from is gone" if wanted else "it has no digests to repair it by"
+        raise InputError(
+            f"{path} is damaged, and {why}; give the matrix (--expression PATH), or delete the store: `pairscape "
+            "heatmaps` makes it again."
+        )
+    for block, made in encode_blocks(matrix.absolute(), path, blocks, client, usage).items():
+        if made != wanted.get(block_file(block), [0, made[1]]):
+            (path / block_file(block)).unlink()
+            raise InputError(
+                f"{matrix} is not the matrix that {path} was made from, or has changed since; give the one that it was "
+                "(--expression PATH), or delete the store: `pairscape heatmaps` makes it again."
+            )

@@ -1,0 +1,1 @@
+"""Any single-cell matrix file to an expression store: cells × genes, normalised, AnnData on Zarr."""

@@ -1,0 +1,310 @@
+"""Open an expression matrix of any common format, check it, and read it a block of cells at a time.
+
+On disk nothing is changed: `open_expression` accepts what others wrote, `pipeline.matrix.ingest` writes our own stores.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
+from pairscape.pipeline.matrix.formats.hdf5_zarr import (
+    canonical_csr,
+    csc_as_csr,
+    csr_rows,
+    dense_rows,
+    existing,
+    layout_of,
+    member,
+    opened,
+    read_frame,
+    row_pointers,
+    shape_of,
+    stamp_of,
+)
+from pairscape.pipeline.options import HASH_CELLS
+from pairscape.pipeline.storage.places import is_url
+
+SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
+SELECT_BLOCK = 4096  # cells that are read together to pick some of them
+SELECT_GAP = 256  # unwanted cells in a row from which on they are passed over rather than read
+SAMPLED_ROWS = 64  # of a dense matrix, whose density nothing on disk tells
+IN_MEMORY = "the AnnData in memory"
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """A cells × genes expression matrix, read a block of cells at a time.
+
+    It is small and picklable when it lies on disk: workers receive it and open the file themselves. No file stays open
+    between calls, so that the file can be replaced while an Expression lives.
+
+    Parameters
+    ----------
+    path : where the matrix lies, absolute, since workers have other working folders; None for an AnnData in memory,
+        which then travels with the Expression
+    genes : (gene,) ids, unique
+    symbols : (gene,) symbols, "" where a gene has none; None when the matrix has none
+    n_cells : number of cells
+    memory : the AnnData, when path is None
+    """
+
+    path: str | None
+    genes: tuple[str, ...]
+    symbols: tuple[str, ...] | None
+    n_cells: int
+    memory: AnnData | None = field(default=None, repr=False, compare=False)
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Expression of the cells start..stop: (stop - start, gene) float32, indices sorted, no explicit zeros.
+
+        Raises
+        ------
+        IndexError
+            not 0 <= start <= stop <= n_cells
+        InputError
+            a value is NaN, infinite or negative, or the file has changed its shape since it was opened
+        """
+        if not 0 <= start <= stop <= self.n_cells:
+            raise IndexError(f"cells {start}..{stop} of a matrix of {self.n_cells}")
+        block = canonical_csr(self._slice(start, stop))
+        if block.shape != (stop - start, len(self.genes)):
+            raise InputError(f"{self.path} has changed since it was opened (block of {block.shape}): open it again")
+        check_values(block, self.genes, self.path or IN_MEMORY)
+        return block
+
+    def select(self, cells: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Expression of some cells, ascending: (cell, gene) float32 CSR, read a run of neighbours at a time."""
+        if cells.size and int(cells[-1]) - int(cells[0]) == cells.size - 1:
+            return self.rows(int(cells[0]), int(cells[-1]) + 1)
+        apart = (np.diff(cells // SELECT_BLOCK) > 0) | (np.diff(cells) > SELECT_GAP)
+        starts = np.append(0, np.flatnonzero(apart) + 1)
+        runs = [cells[a:b] for a, b in zip(starts, np.append(starts[1:], cells.size), strict=True)]
+        parts = [self.rows(int(run[0]), int(run[-1]) + 1)[run - run[0]] for run in runs]
+        return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
+
+    def content_hash(self) -> str:
+        """sha256 over shape, gene ids and values; the same for any container, chunks and compression.
+
+        The serial form: the encoding job has its workers digest the blocks, with the same result.
+        """
+        blocks = hash_blocks(self.n_cells)
+        return matrix_hash(self.n_cells, self.genes, (block_digest(self.rows(b.start, b.stop)) for b in blocks))
+
+    def layout(self) -> "Layout":
+        """How the matrix lies on disk, for planning the memory of tasks; no more of it is read than tells so.
+
+        Only of a matrix on disk.
+        """
+        path = str(self.path)
+        with opened(path) as root:
+            x = root["X"]
+            kind = layout_of(x, path)
+            if kind == "dense":
+                rows = np.linspace(0, self.n_cells - 1, min(SAMPLED_ROWS, self.n_cells)).astype(int)
+                filled = sum(np.count_nonzero(x[int(row)]) for row in rows) / rows.size
+                return Layout(np.arange(self.n_cells + 1) * int(np.ceil(filled)), 8, 0)
+            stored = x["data"].dtype.itemsize + x["indices"].dtype.itemsize
+            if kind == "csr":
+                return Layout(row_pointers(path, stamp_of(path)), stored, 0)
+            entries = int(x["data"].shape[0])
+            return Layout(np.linspace(0, entries, self.n_cells + 1).astype(np.int64), 8, entries * (stored + 8))
+
+    def obs(self) -> pd.DataFrame:
+        """Annotations of the cells, one row each."""
+        if self.memory is not None:
+            return pd.DataFrame(self.memory.obs)
+        with opened(str(self.path)) as root:
+            return read_frame(root["obs"])
+
+    def _slice(self, start: int, stop: int) -> Any:
+        if self.memory is not None:
+            return in_memory(self.memory.X[start:stop])
+        path = str(self.path)
+        with opened(path) as root:
+            x = root["X"]
+            layout = layout_of(x, path)
+            if layout == "csr":
+                return csr_rows(x, row_pointers(path, stamp_of(path)), start, stop)
+            return dense_rows(x, start, stop) if layout == "dense" else csc_as_csr(path, stamp_of(path))[start:stop]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How a matrix lies on disk, as far as it decides what a task needs in memory.
+
+    Parameters
+    ----------
+    pointers : (cell + 1,) int64, where each cell's entries start; exact for CSR, evenly spread for CSC and dense
+    entry_bytes : of one entry as it is read, value and index together
+    kept_bytes : what each process that reads the matrix keeps of it: CSC has to be turned as a whole
+    """
+
+    pointers: NDArray[np.int64]
+    entry_bytes: int
+    kept_bytes: int
+
+    def fullest(self, blocks: Iterable[NDArray[np.int64] | slice]) -> int:
+        """Entries of the fullest of some blocks of cells."""
+        lengths = np.diff(self.pointers)
+        return max(int(lengths[block].sum()) for block in blocks)
+
+
+def hash_blocks(n_cells: int) -> list[slice]:
+    """The blocks of cells whose digests make the content hash."""
+    return [slice(i, min(i + HASH_CELLS, n_cells)) for i in range(0, n_cells, HASH_CELLS)]
+
+
+def block_digest(rows: sparse.csr_matrix) -> str:
+    """Hex sha256 of a block of cells: row lengths, gene indices and values, little-endian i8, i4 and f4."""
+    total = hashlib.sha256(np.diff(rows.indptr).astype("<i8").data)
+    total.update(np.ascontiguousarray(rows.indices, "<i4").data)
+    total.update(np.ascontiguousarray(rows.data, "<f4").data)
+    return total.hexdigest()
+
+
+def matrix_hash(n_cells: int, genes: tuple[str, ...], digests: Iterable[str]) -> str:
+    """Content hash of a matrix from the digests of its `hash_blocks`, in order."""
+    total = hashlib.sha256(json.dumps([n_cells, genes]).encode())
+    for digest in digests:
+        total.update(bytes.fromhex(digest))
+    return total.hexdigest()
+
+
+def reopen_expression(path: str) -> Expression:
+    """A matrix that `open_expression` has accepted, without the names of its cells: what a worker needs to read it."""
+    with opened(path) as root:
+        genes, n_cells = read_frame(root["var"]), shape_of(root["X"])[0]
+    return Expression(path, tuple(genes.index), None, n_cells)
+
+
+def open_expression(source: str | Path | AnnData) -> Expression:
+    """Open an AnnData-Zarr (format 2 or 3) or .h5ad as it is, with X as CSR, CSC or dense, or an AnnData in memory.
+
+    A store may lie behind a URL.
+
+    CSR and dense matrices are never loaded whole. CSC stores genes, not cells, contiguously: a block of cells touches
+    all of it, so it is converted in memory once per process; `pairscape ingest` writes CSR and spares that.
+
+    Raises
+    ------
+    InputError
+        the file is missing, of another kind, damaged or no AnnData; it has no X, fewer than two cells or genes, genes
+        without a name or with the same name, or genes where cells belong
+    """
+    if isinstance(source, AnnData):
+        return _open_memory(source)
+    path = existing(source, (".h5ad", ".zarr"))
+    with opened(path) as root:
+        layout_of(member(root, "X", path), str(path))
+        genes, obs_names = read_frame(member(root, "var", path)), read_frame(member(root, "obs", path)).index
+        shape = shape_of(root["X"])
+    if shape != (len(obs_names), len(genes)):
+        named = f"{len(obs_names)} cells and {len(genes)} genes"
+        raise InputError(
+            f"{path}: X has the shape {shape}, but obs and var name {named}; it is damaged, write it again"
+        )
+    check_names(obs_names, genes.index, str(path))
+    check_not_transposed(obs_names, genes.index, str(path))
+    place = str(path) if is_url(path) else str(Path(path).absolute())
+    return Expression(place, tuple(genes.index), gene_symbols(genes), shape[0])
+
+
+def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:
+    """Refuse values that are no expression.
+
+    Raises
+    ------
+    InputError
+        a value is NaN or infinite, or is negative
+    """
+    bad = ~np.isfinite(x.data)
+    if bad.any():
+        gene = genes[x.indices[bad.argmax()]]
+        raise InputError(
+            f"{source}: values that are NaN or infinite: {int(bad.sum())}, the first in gene {gene}; a heatmap cannot"
+            " place such cells: set them to 0 or drop the gene"
+        )
+    if x.nnz and x.data.min() < 0:
+        gene, low = genes[x.indices[x.data.argmin()]], float(x.data.min())
+        raise InputError(
+            f"{source}: gene {gene} has the negative value {low:.3g}; scaled data have lost that 0 means not expressed:"
+            " give the unscaled matrix, such as --layer counts or --layer raw"
+        )
+
+
+def check_names(cells: Any, genes: Any, source: str) -> None:
+    """Refuse axes that cannot be right.
+
+    Raises
+    ------
+    InputError
+        fewer than two cells or genes; a gene without a name; genes of the same name
+    """
+    if len(cells) < 2 or len(genes) < 2:
+        raise InputError(f"{source} has {len(cells)} cells × {len(genes)} genes: gene pairs need at least two of each")
+    index = pd.Index(genes)
+    if (index == "").any():
+        raise InputError(f"{source}: gene {int((index == '').argmax()) + 1} has no name; name every gene")
+    if index.has_duplicates:
+        twice = index[index.duplicated()].unique()
+        raise InputError(
+            f"{source}: gene names that occur more than once: {len(twice)}, such as {', '.join(twice[:3])}; a pair must"
+            " name one gene each: use Ensembl ids, or make them unique (anndata's var_names_make_unique)"
+        )
+
+
+def check_not_transposed(cells: Any, genes: Any, source: str) -> None:
+    """Refuse a matrix whose cells are named like genes and whose genes are named like cells; either alone may be right.
+
+    Raises
+    ------
+    InputError
+        both are so
+    """
+    if looks_like_genes(cells) and looks_like_barcodes(genes):
+        raise InputError(
+            f"{source} looks transposed: its cells are named {cells[0]}, {cells[1]}, its genes {genes[0]}, {genes[1]};"
+            " transpose it, or ingest it with --orientation genes-by-cells"
+        )
+
+
+def gene_symbols(var: pd.DataFrame) -> tuple[str, ...] | None:
+    """(gene,) symbols from the first column known to hold them, "" where missing; None when no column does."""
+    column = next((c for c in SYMBOL_COLUMNS if c in var), None)
+    if column is None:
+        return None
+    return tuple("" if pd.isna(s) else str(s) for s in var[column])
+
+
+def _open_memory(adata: AnnData) -> Expression:
+    genes = tuple(map(str, adata.var_names))
+    check_names(adata.obs_names, genes, IN_MEMORY)
+    check_not_transposed(tuple(map(str, adata.obs_names)), genes, IN_MEMORY)
+    if adata.X is None or getattr(adata.X, "format", "csr") != "csr":  # a block of rows of CSC costs a pass over all
+        adata = AnnData(canonical_csr(in_memory(adata.X)), obs=adata.obs, var=adata.var)
+    return Expression(None, genes, gene_symbols(pd.DataFrame(adata.var)), adata.n_obs, memory=adata)
+
+
+def in_memory(x: Any) -> Any:
+    """Numbers from whatever an AnnData may hold as X: arrays, sparse matrices, backed or Dask ones.
+
+    Raises
+    ------
+    InputError
+        There is no X.
+    """
+    if x is None:
+        raise InputError(f"{IN_MEMORY} has no X: set it, or name a layer that holds the expression")
+    x = x.compute() if hasattr(x, "compute") else x
+    return x.to_memory() if hasattr(x, "to_memory") else x

@@ -1,0 +1,1 @@
+"""Readers of matrix files, one module a format."""

@@ -1,0 +1,103 @@
+"""AnnData as a source: .h5ad and .zarr of every generation, or in memory; layers, .raw and counts."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
+
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.expression import IN_MEMORY, in_memory
+from pairscape.pipeline.matrix.formats.dense import dense
+from pairscape.pipeline.matrix.formats.hdf5_zarr import (
+    canonical_csr,
+    fingerprint,
+    layout_of,
+    member,
+    opened,
+    raw_of,
+    read_frame,
+    shape_of,
+    with_text_names,
+)  # fmt: skip
+from pairscape.pipeline.matrix.formats.sparse import compressed
+from pairscape.pipeline.matrix.source import Held, Matrix, Stored
+
+
+def open_annotated(place: str, layer: str | None) -> Stored:
+    """An AnnData on disk; embeddings, graphs and other layers stay unread.
+
+    Parameters
+    ----------
+    layer
+        In place of X; "raw" takes `.raw` with its own genes. Absent: X.
+
+    Raises
+    ------
+    InputError
+        It has no matrix, or one of unknown kind; no such layer; parts do not fit each other.
+    """
+    with opened(place) as root:
+        layers, raw = root.get("layers", {}), raw_of(root)
+        home, element = _chosen(list(layers), raw is not None, layer, place)
+        if home == "" and layer is None:
+            member(root, "X", place)
+        var = read_frame(raw["var"] if home == "raw" else member(root, "var", place))
+        obs = read_frame(member(root, "obs", place))
+        if home == "raw" and "raw.X" in root:
+            element = "raw.X"
+        values = _matrix(root, element, place, (len(obs), len(var)))
+        kept = home == "" and "counts" in layers
+        counts = _matrix(root, "layers/counts", place, (len(obs), len(var))) if kept else None
+    return Stored(place, obs, var, values, counts, "cells-by-genes", "format", fingerprint(place))
+
+
+def open_memory(adata: AnnData, layer: str | None) -> Stored:
+    """An AnnData in memory, left untouched. Arguments and errors as of `open_annotated`."""
+    home, element = _chosen(list(adata.layers), adata.raw is not None, layer, IN_MEMORY)
+    source: Any = adata.raw if home == "raw" else adata
+    x = adata.layers[str(layer)] if element.startswith("layers/") else source.X
+    counts = adata.layers.get("counts") if home == "" else None
+    kept = None if counts is None else Held(canonical_csr(in_memory(counts)))
+    obs, var = with_text_names(pd.DataFrame(adata.obs)), with_text_names(pd.DataFrame(source.var))
+    values = Held(canonical_csr(in_memory(x)))
+    return Stored(IN_MEMORY, obs, var, values, kept, "cells-by-genes", "format", _stamp(values, obs, var))
+
+
+def _chosen(layers: list[str], has_raw: bool, layer: str | None, name: str) -> tuple[str, str]:
+    """Whether the matrix is of "raw" or of the AnnData itself (""), and which element it is."""
+    known = [*layers, *(["raw"] if has_raw and "raw" not in layers else [])]
+    if layer is None:
+        return "", "X"
+    if layer not in known:
+        raise no_layer(layer, known, name)
+    return ("", f"layers/{layer}") if layer in layers else ("raw", "raw/X")
+
+
+def no_layer(layer: str, known: list[str], name: str) -> InputError:
+    """The error for a layer that is not there."""
+    cure = f"give {' or '.join(known)}, or no --layer" if known else "it has none: give no --layer"
+    return InputError(f"{name} has no layer {layer!r}; {cure} to use its main matrix")
+
+
+def _stamp(values: Held, obs: pd.DataFrame, var: pd.DataFrame) -> str:
+    total = hashlib.sha256("\0".join([*obs.index, "", *var.index]).encode())
+    for part in (values.matrix.indptr, values.matrix.indices, values.matrix.data):
+        total.update(part.data)
+    return total.hexdigest()
+
+
+def _matrix(root: Any, element: str, place: str, named: tuple[int, int]) -> Matrix:
+    x = root[element]
+    layout, shape = layout_of(x, place), shape_of(x)
+    if shape != named:
+        raise InputError(
+            f"{place}: {Path(element).name} has the shape {shape}, but obs and var name {named[0]} cells and {named[1]}"
+            " genes; it is damaged, write it again"
+        )
+    return (
+        dense(root, element, place)
+        if layout == "dense"
+        else compressed(root, element, place, shape, 0 if layout == "csr" else 1)
+    )

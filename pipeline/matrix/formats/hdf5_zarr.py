@@ -1,0 +1,212 @@
+"""HDF5 and Zarr as they lie on disk, AnnData of every generation above all: matrices as CSR, CSC or dense."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import pandas as pd
+import zarr
+from anndata.io import read_elem
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.storage.places import binary, is_folder, is_url, remote_fingerprint, suffix_of
+from pairscape.pipeline.storage.ranges import read_range
+
+DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
+
+
+def existing(source: str | Path, suffixes: tuple[str, ...]) -> Path | str:
+    """The path, if something of that kind lies there: a folder for .zarr, a file for every other suffix; or the URL."""
+    if is_url(source):
+        return _existing_url(str(source).rstrip("/"), suffixes)
+    path = Path(source)
+    if not path.name.endswith(suffixes):
+        raise InputError(f"{path} has an unknown kind of name: expected one that ends in {', '.join(suffixes)}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the path (the working folder is {Path.cwd()})")
+    if path.is_dir() != (path.suffix == ".zarr"):
+        kind = "folder" if path.is_dir() else "file"
+        raise InputError(f"{path} is a {kind}, which its name does not say: a .zarr is a folder, all else is a file")
+    return path
+
+
+def _existing_url(url: str, suffixes: tuple[str, ...]) -> str:
+    if not url.endswith(suffixes):
+        raise InputError(f"{url} has an unknown kind of name: expected one that ends in {', '.join(suffixes)}")
+    if is_folder(url) != url.endswith(".zarr"):
+        raise InputError(f"{url} is not what its name says: a .zarr is a folder, all else is a file")
+    return url
+
+
+@contextmanager
+def opened(place: Path | str) -> Iterator[Any]:
+    """The root group of an HDF5 file or a .zarr, closed at the end; one that cannot be read is the user's matter."""
+    try:
+        if suffix_of(place) == ".zarr":
+            yield zarr.open_group(str(place), mode="r")
+        elif is_url(place):
+            with binary(place) as file, h5py.File(file, "r") as root:
+                yield root
+        else:
+            with h5py.File(place, "r") as root:
+                yield root
+    except (InputError, MemoryError):
+        raise
+    except Exception as e:  # h5py, zarr, the codecs and anndata have no class of error in common for a damaged file
+        reason = next(iter(str(e).splitlines()), "") or type(e).__name__
+        raise InputError(
+            f"{place} cannot be read ({reason}): it is damaged or not what its name says; write or fetch it again"
+        ) from e
+
+
+def stamp_of(place: Path | str) -> tuple[int, int]:
+    """Changes when the file is replaced: what is cached of it is then read anew. Of a URL it is always the same."""
+    if is_url(place):
+        return 0, 0
+    stat = Path(place).stat()
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def fingerprint(place: Path | str) -> str:
+    """Hex sha256 over names, sizes and times of change of the file, or of all files below the folder.
+
+    As git's index does, equal fingerprints are taken for equal content, which is never read. It costs one look at each
+    file; who changes a file and sets back its time, at the same size, is not seen.
+    """
+    if is_url(place):
+        return remote_fingerprint(str(place))
+    path = Path(place)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        total.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return total.hexdigest()
+
+
+def member(root: Any, name: str, path: Path | str) -> Any:
+    """A part of an AnnData that has to be there."""
+    if name not in root:
+        held = ", ".join(list(root)[:5]) or "nothing"
+        raise InputError(f"{path} is no AnnData with a matrix: it has no {name!r} but {held}; write it with anndata")
+    return root[name]
+
+
+def raw_of(root: Any) -> Any:
+    """The group that holds `.raw`, before anndata 0.7 two members of the root; None when there is none."""
+    if "raw.X" in root:
+        return {"X": root["raw.X"], "var": root["raw.var"]}
+    return root["raw"] if "raw" in root and "X" in root["raw"] else None
+
+
+def read_frame(element: Any) -> pd.DataFrame:
+    """Read obs or var, names as strings; anndata < 0.7 wrote a record array whose first field is the name."""
+    if isinstance(element, h5py.Dataset):
+        frame = pd.DataFrame.from_records(element[:], index=element.dtype.names[0])
+    else:
+        frame = read_elem(element)
+    return with_text_names(frame)
+
+
+def texts(array: Any) -> list[str]:
+    """Names from an array of HDF5 or Zarr, which may be bytes, text or numbers."""
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in np.asarray(array[:]).tolist()]
+
+
+def with_text_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same annotations under names that are text: other tools also write bytes and numbers."""
+    names = [name.decode() if isinstance(name, bytes) else str(name) for name in frame.index]
+    return frame.set_axis(pd.Index(names, dtype=object), axis=0)
+
+
+def canonical_csr(x: Any) -> sparse.csr_matrix:
+    """(row, column) float32 CSR, indices sorted, no explicit zeros. x is not changed; its memory may be shared."""
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which check_values reports by gene
+        csr = sparse.csr_matrix(x, dtype=np.float32)
+    if csr.has_canonical_format and np.count_nonzero(csr.data) == csr.nnz:
+        return csr
+    csr = csr.copy()
+    csr.sum_duplicates()
+    csr.eliminate_zeros()
+    return csr
+
+
+def layout_of(x: Any, source: str) -> Literal["csr", "csc", "dense"]:
+    """How X lies on disk, from anndata's encoding or, before anndata 0.7, h5sparse's."""
+    if isinstance(x, (h5py.Dataset, zarr.Array)):
+        if len(x.shape) == 2 and x.dtype.kind in "biuf":
+            return "dense"
+    else:
+        encoding = str(x.attrs.get("encoding-type", x.attrs.get("h5sparse_format", "")))
+        if encoding[:3] in ("csr", "csc") and x["data"].dtype.kind in "biuf":
+            return "csr" if encoding[:3] == "csr" else "csc"
+    raise InputError(f"{source}: X is neither a dense nor a CSR or CSC matrix of numbers; write it with anndata")
+
+
+def shape_of(x: Any) -> tuple[int, int]:
+    """(cells, genes), or as the element has it; sparse matrices keep theirs among the attributes."""
+    dense = isinstance(x, (h5py.Dataset, zarr.Array))
+    rows, columns = x.shape if dense else x.attrs.get("shape", x.attrs.get("h5sparse_shape"))
+    return int(rows), int(columns)
+
+
+@lru_cache(maxsize=8)
+def row_pointers(path: str, stamp: tuple[int, int], element: str = "X") -> NDArray[np.int64]:
+    """(line + 1,) where each row's, or column's, values start; kept, since every block would read them anew."""
+    with opened(path) as root:
+        return np.asarray(root[element]["indptr"][:], dtype=np.int64)
+
+
+def csr_rows(x: Any, pointers: NDArray[np.int64], start: int, stop: int, width: int | None = None) -> sparse.csr_matrix:
+    """The rows start..stop, of which only the values are read.
+
+    Parameters
+    ----------
+    width
+        Length of a row; absent: as the element says. With CSC, rows are columns.
+    """
+    low, high = int(pointers[start]), int(pointers[stop])
+    parts = read_range(x["data"], low, high), read_range(x["indices"], low, high), pointers[start : stop + 1] - low
+    return sparse.csr_matrix(parts, shape=(stop - start, shape_of(x)[1] if width is None else width))
+
+
+def dense_rows(x: Any, start: int, stop: int, axis: Literal[0, 1] = 0, unit: int = 1) -> sparse.csr_matrix:
+    """The rows (or columns, axis 1) start..stop of a dense matrix, of which no more than a few are dense at a time.
+
+    Parameters
+    ----------
+    unit
+        Rows that the file keeps together: they are read together.
+    """
+    step = max(1, DENSE_VALUES // x.shape[1 - axis] // unit) * unit
+    cuts = [start, *range((start // step + 1) * step, stop, step), stop]
+    parts = [_dense_lines(x, low, high, axis) for low, high in pairwise(cuts)]
+    return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
+
+
+def _dense_lines(x: Any, start: int, stop: int, axis: Literal[0, 1]) -> sparse.csr_matrix:
+    return canonical_csr(x[start:stop] if axis == 0 else x[:, start:stop].T)
+
+
+@lru_cache(maxsize=1)
+def csc_as_csr(path: str, stamp: tuple[int, int]) -> sparse.csr_matrix:
+    """All of a matrix stored by genes, turned to cells; kept, since every block of cells needs all of it."""
+    with opened(path) as root:
+        return canonical_csr(whole(root["X"], path))
+
+
+def whole(x: Any, source: str) -> Any:
+    """The matrix in memory, in its own layout."""
+    layout = layout_of(x, source)
+    if layout == "dense":
+        return x[:]
+    container = sparse.csr_matrix if layout == "csr" else sparse.csc_matrix
+    return container((x["data"][:], x["indices"][:], x["indptr"][:]), shape=shape_of(x))

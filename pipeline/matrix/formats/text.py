@@ -1,0 +1,182 @@
+"""Delimited text: a header of names, then one name and its numbers per line. Read twice: the names, then the numbers.
+
+No more than some millions of characters are held at a time. The values of such a block are parsed as one long column,
+since a parser of tables spends more on each of 100,000 columns than on the numbers in them.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.formats.textfile import blocks_of, text_of
+from pairscape.pipeline.matrix.source import Axis, Lines, Part
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+ONE_COLUMN = "\x1f"  # a separator that stands in no file
+
+
+@dataclass(frozen=True)
+class Table:
+    """The names of a text file and where its numbers are, before anyone knows which axis is genes.
+
+    Attributes
+    ----------
+    rows, columns : the names as they stand in the file, repeated ones included
+    numbers
+        The matrix.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    numbers: "Delimited"
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """The numbers of a text file.
+
+    Attributes
+    ----------
+    place
+        Path or URL.
+    shape
+        Rows and columns.
+    delimiter
+        What separates the fields.
+    """
+
+    place: str
+    shape: tuple[int, int]
+    delimiter: str
+
+    @property
+    def weight(self) -> int:
+        """Its rows."""
+        return self.shape[0]
+
+    def lines(self, axis: Axis) -> Lines | None:
+        """None of either axis: a line of text is found only by reading all before it."""
+        return None
+
+    def parts(self) -> Iterator[Part]:
+        """The entries, a block of rows at a time."""
+        done = 0
+        with text_of(self.place) as text:
+            header = text.readline()
+            for block in blocks_of(text):
+                values = self._parsed(block, header)
+                rows, columns = np.nonzero(values)
+                yield Part(rows + done, columns, values[rows, columns], len(block))
+                done += len(block)
+        if done != self.shape[0]:
+            raise InputError(f"{self.place} has changed since it was opened: open it again")
+
+    def _parsed(self, lines: list[str], header: str) -> NDArray[np.float32]:
+        """(line, column) float32."""
+        split = [_split(line, self.delimiter) for line in lines]
+        numbers = "\n".join(rest.replace(self.delimiter, "\n") for _, rest in split) + "\n"
+        try:
+            with np.errstate(over="ignore"):  # infinite then, which the survey of the values reports
+                column = pd.read_csv(
+                    io.StringIO(numbers), dtype=np.float32, sep=ONE_COLUMN,
+                    header=None, keep_default_na=False, skip_blank_lines=False,
+                )  # fmt: skip
+            return np.asarray(column, np.float32).reshape(len(lines), self.shape[1])
+        except (ValueError, pd.errors.ParserError) as e:
+            names = [name for name, _ in split]
+            raise InputError(self._first_text(numbers.split("\n")[:-1], names, header)) from e
+
+    def _first_text(self, fields: list[str], names: list[str], header: str) -> str:
+        """Name the first field that is not a number."""
+        values = pd.Series(fields, dtype=object).str.strip('"')
+        bad = pd.to_numeric(values, errors="coerce").isna().to_numpy()
+        if not bad.any():
+            return f"{self.place}: some values are no 32-bit numbers; leave only numbers beside the names"
+        row, column = divmod(int(bad.argmax()), self.shape[1])
+        name = _fields(header.rstrip("\n"), self.delimiter)[column - self.shape[1]]
+        return (
+            f"{self.place}: {fields[int(bad.argmax())]!r} in row {names[row]!r}, column {name!r} is not a number; leave"
+            " only numbers beside the names"
+        )
+
+
+def read_table(place: str) -> Table:
+    """Read the names of a .csv, .tsv or .txt file, plain or .gz, with or without a name above the row names.
+
+    Raises
+    ------
+    InputError
+        The file is empty, is not text, has another compression than its name says, has no numbers, or lines of
+        unequal length.
+    """
+    with text_of(place) as text:
+        header = text.readline().rstrip("\n")
+        blocks = blocks_of(text)
+        block = next(blocks, [])
+        delimiter, columns = _columns(place, header, block[0] if block else "")
+        names: list[str] = []
+        while block:
+            names += _names(place, block, delimiter, len(columns), len(names))
+            block = next(blocks, [])
+    return Table(tuple(names), columns, Delimited(place, (len(names), len(columns)), delimiter))
+
+
+def _columns(place: str, header: str, below: str) -> tuple[str, tuple[str, ...]]:
+    """The delimiter, and the names of the columns of numbers."""
+    delimiter = _delimiter(header)
+    if not header.strip():
+        raise InputError(f"{place} is empty: there is nothing to read; was the file written to its end?")
+    columns, first = _fields(header, delimiter), _fields(below, delimiter)
+    if len(first) < 2:
+        raise InputError(f"{place} holds no table: expected a header and lines of a name and numbers, with , ; or tab")
+    # R's write.table puts no field above the row names; everyone else does, mostly an empty one.
+    columns = columns if len(columns) == len(first) - 1 else columns[1:]
+    if len(columns) != len(first) - 1:
+        fields = f"{len(columns) + 1} fields, the line below it {len(first)}"
+        raise InputError(
+            f"{place}: the header has {fields}; it must name each column, and may name that of the row names"
+        )
+    return delimiter, tuple(columns)
+
+
+def _delimiter(header: str) -> str:
+    """The commonest of tab, comma and semicolon in the header; a space when it has none of them."""
+    best = max("\t,;", key=header.count)
+    return best if header.count(best) else " "
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # a field beyond all length, a zero byte: no table
+        return []
+
+
+def _names(place: str, lines: list[str], delimiter: str, n_columns: int, before: int) -> list[str]:
+    """What stands before the numbers of each line, of which there must be as many as columns."""
+    names = []
+    for number, line in enumerate(lines, before + 2):
+        name, rest = _split(line, delimiter)
+        if rest.count(delimiter) + 1 != n_columns or not rest:
+            found = rest.count(delimiter) + 1 if rest else 0
+            raise InputError(
+                f"{place}: lines of unequal length: {n_columns} numbers are named in the header, and line {number}"
+                f" ({name!r}) has {found}; repair the file, or write it again to its end"
+            )
+        names.append(name)
+    return names
+
+
+def _split(line: str, delimiter: str) -> tuple[str, str]:
+    """The name and the rest of a line. A quoted name may hold the delimiter, and a quote as two."""
+    if line.startswith('"') and (quoted := re.match(r'"((?:[^"]|"")*)"', line)):
+        return quoted[1].replace('""', '"'), line[quoted.end() + 1 :]
+    name, _, rest = line.partition(delimiter)
+    return name, rest

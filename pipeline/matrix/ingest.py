@@ -1,0 +1,365 @@
+"""Any matrix to our expression store, out of core: survey, say what was understood, write, publish.
+
+The survey scans the cells a block at a time: what the values are, and what every cell and every gene has. From it
+follow the filters, the preset and where each cell's entries will lie. Strict filters take further scans.
+Then a task writes one shard of every big array; a cell that reaches over the end of one is read for both. The driver
+holds some 50 bytes a cell beside the annotations, a task a few million entries.
+
+Everything grows in `.NAME.wip` beside the target (`pipeline.storage.workspace`): scans are kept block by block, shards
+have receipts, and the same command goes on where it was interrupted.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from distributed import Client
+from numpy.typing import NDArray
+
+from pairscape.pipeline.choices import Choices, Preset
+from pairscape.pipeline.compute.clusters import open_client, smallest_memory
+from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, _usable
+from pairscape.pipeline.compute.progress import Progress, Say, Silent, unsaid
+from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.genes.describe import describe_names
+from pairscape.pipeline.matrix.annotate import annotations, record
+from pairscape.pipeline.matrix.filter import Kept, choose_stored, sift
+from pairscape.pipeline.matrix.intake import Intake, take_in
+from pairscape.pipeline.matrix.normalize import are_counts, check_values, choose_preset, value_kind
+from pairscape.pipeline.matrix.scan import Cells, Runner, scan_cells
+from pairscape.pipeline.matrix.store import (
+    CHUNK_ENTRIES,
+    SHARD_ENTRIES,
+    create_matrices,
+    lay_out,
+    pieces,
+    write_annotations,
+)
+from pairscape.pipeline.matrix.summary import Summary
+from pairscape.pipeline.matrix.survey import Facts, Values
+from pairscape.pipeline.matrix.write import Matrix, Writing, is_written, write_piece
+from pairscape.pipeline.options import Compute
+from pairscape.pipeline.storage.chunks import clear_unfinished, write_file
+from pairscape.pipeline.storage.places import is_url
+from pairscape.pipeline.storage.workspace import Workplace, no_workplace, workplace
+from pairscape.pipeline.storage.write import check_target
+
+Counts = Literal["values", "beside", "unknown"]  # where raw counts are
+
+SMALL_ENTRIES = 2 * SHARD_ENTRIES  # a matrix of no more is done in this process before a cluster would have started
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """All that is to be written.
+
+    Attributes
+    ----------
+    kept
+        Cells, and genes over which a cell is normalised.
+    stored : (gene,) bool
+        Genes that are stored.
+    obs, var, uns
+        Annotations of what is stored.
+    pointers
+        By matrix, where each stored cell's entries start.
+    """
+
+    kept: Kept
+    stored: NDArray[np.bool_]
+    writing: Writing
+    pointers: list[NDArray[np.int64]]
+    summary: Summary
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    uns: dict[str, Any]
+
+
+def ingest(
+    source: Any,
+    target: str | Path,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    compute: Compute | None = None,
+    progress: Progress | None = None,
+    show: Callable[[Summary], None] | None = None,
+    say: Say = unsaid,
+    usage: Usage | None = None,
+    **choices: Any,
+) -> Summary:
+    """Write a matrix as expression store: AnnData-on-Zarr 3, CSR log expression, layers["counts"] when known.
+
+    The store holds X, counts, obs and var with scanpy's quality figures, var["symbol"] when known, and
+    uns["pairscape"]; embeddings and graphs of the source stay behind. It appears under its name only when it is
+    complete, and is the same to the byte whatever computes it. An interrupted job goes on.
+
+    Parameters
+    ----------
+    source
+        A path, an AnnData, or a list of several, as `pipeline.matrix.open.open_source`.
+    target
+        A path that ends in .zarr; folders above it are made.
+    overwrite
+        Replace the Zarr store at target, once the new one is complete; False: an existing target is an error.
+    dry_run
+        Only tell what was understood; nothing is written.
+    compute
+        Where the work runs. Absent: in this process where the matrix is small, else one local worker a core.
+    show
+        Called with the summary before the store is written.
+    say
+        Takes what `pipeline.compute.clusters.open_client` tells of where the work runs.
+    usage
+        Takes in what the workers measured of themselves.
+    choices
+        Fields of `pipeline.choices.Choices`.
+
+    Raises
+    ------
+    InputError
+        As `open_source`, `Choices`, `pipeline.matrix.select`, `pipeline.matrix.normalize` and
+        `pipeline.storage.write.check_target`; an annotation cannot be stored; less than two cells or genes are left; a
+        task would not fit into a worker's memory.
+    JobError
+        The disk refuses, or tasks failed; what is finished is kept.
+    """
+    chosen, target = Choices(**choices), Path(target).absolute()  # workers have other working folders
+    check_target(target, overwrite=overwrite)
+    progress = progress or Silent()
+    with no_workplace() if dry_run else workplace(target) as place:
+        job = take_in(source, chosen, place.scratch, progress)
+        opened = partial(open_client, say=say, reads=_files(source), writes=None if dry_run else target)
+        with _runner(job, compute, opened, progress, usage if usage is not None else Usage()) as runner:
+            place.claim(_identity(job))
+            plan = _plan(job, place, runner)
+            if show is not None:
+                show(plan.summary)
+            if dry_run:
+                return plan.summary
+            _begin_store(plan, place)
+            place.keeps = True
+            _write(plan, place, runner)
+        place.publish(target)
+    return plan.summary
+
+
+def _files(source: Any) -> list[str | Path]:
+    """The files and folders of this machine that a source names; workers read them too."""
+    several = source if isinstance(source, list | tuple) else [source]
+    return [one for one in several if isinstance(one, str | Path) and not is_url(one) and Path(one).exists()]
+
+
+def _identity(job: Intake) -> dict[str, Any]:
+    """All that decides a byte of the store."""
+    choices = {name: str(value) for name, value in asdict(job.choices).items() if value is not None}
+    lists = (job.choices.genes, job.choices.gene_map)
+    contents = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in lists if path is not None]
+    layout = [job.cells.block, CHUNK_ENTRIES, SHARD_ENTRIES]
+    return {"version": 1, "stamp": job.source.stamp, "choices": choices, "lists": contents, "layout": layout}
+
+
+@contextmanager
+def _runner(
+    job: Intake,
+    compute: Compute | None,
+    opened: Callable[[Compute], AbstractContextManager[Client | None]],
+    progress: Progress,
+    usage: Usage,
+) -> Iterator[Runner]:
+    """The cluster that was asked for; where none was, a small matrix needs none, nor a bar.
+
+    Raises
+    ------
+    InputError
+        A task would not fit into the memory of a worker.
+    """
+    need = ingest_bytes(len(job.source.var), max(job.block_entries, min(job.entries, SHARD_ENTRIES)))
+    if compute is None and job.entries <= SMALL_ENTRIES:
+        require_ingest_memory(need, smallest_memory(None, Compute("synchronous")))
+        yield Runner(None, Silent(), usage)
+        return
+    with opened(compute or Compute()) as client:
+        require_ingest_memory(need, smallest_memory(client, compute or Compute()))
+        yield Runner(client, progress, usage)
+
+
+# ── what was understood ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _plan(job: Intake, place: Workplace, runner: Runner) -> _Plan:
+    survey = scan_cells(job.readers, job.wanted, job.cells, place.path / "scan0", "reading cells", runner)
+    values = survey[0].values
+    check_values(values, job.source.var.index, job.source.name)
+    kept = sift(job, survey, place.path, runner)
+    preset, note = choose_preset(job.choices.preset, values, job.source.name)
+    counts, counts_note = _counts(job, survey)
+    stored = choose_stored(job, kept, preset, runner)
+    kept = _recount(job, kept, stored, counts == "beside", place, runner)
+    writing, pointers = _lay_out(job, kept, preset, counts, str(place.path))
+    notes = [note for note in (note, counts_note) if note]
+    summary = _summary(job, kept, stored, pointers[0], values, preset, counts, notes)
+    obs, var = annotations(job, survey[counts == "beside"], kept, counts != "unknown")
+    return _Plan(kept, stored, writing, pointers, summary, obs, var[stored], record(job, summary))
+
+
+def _counts(job: Intake, survey: list[Facts]) -> tuple[Counts, str]:
+    """Where raw counts are, and what has to be said of it."""
+    if value_kind(survey[0].values) == "raw counts":
+        return "values", ""
+    if job.source.counts is None:
+        return "unknown", ""
+    if are_counts(survey[1].values):
+        return "beside", ""
+    return "unknown", "the counts beside the values are left out: they are no whole numbers of molecules"
+
+
+def _recount(
+    job: Intake, kept: Kept, stored: NDArray[np.bool_], beside: bool, place: Workplace, runner: Runner
+) -> Kept:
+    """The same with facts of the stored genes, by another scan where the last one was of others."""
+    counted = (stored == (kept.genes & job.wanted.stored)).all()
+    # Counts beside the values may have entries where the values have none, in genes that went for it.
+    if counted and not (beside and kept.facts[1].genes["expressed"][~kept.genes].any()):
+        return kept
+    wanted = replace(job.wanted, counted=kept.genes, stored=stored)
+    facts = scan_cells(job.readers, wanted, job.cells, place.path / "entries", "counting entries", runner)
+    return replace(kept, facts=facts)
+
+
+def _lay_out(
+    job: Intake, kept: Kept, preset: Preset, counts: Counts, folder: str
+) -> tuple[Writing, list[NDArray[np.int64]]]:
+    """What is written from which matrix, and where each cell's entries start there."""
+    groups = [("X", "layers/counts")] if counts == "values" else [("X",)]
+    presets: list[Preset] = [preset]
+    if counts == "beside":
+        groups, presets = [*groups, ("layers/counts",)], [*presets, "none"]
+    pointers = [_pointers(kept, number, job.cells) for number in range(len(groups))]
+    parts = zip(job.readers, presets, groups, pointers, strict=False)  # counts that are left out have a reader too
+    layouts = ((r, p, lay_out(int(starts[-1]), CHUNK_ENTRIES, SHARD_ENTRIES, g)) for r, p, g, starts in parts)
+    return Writing(folder, tuple(Matrix(*part) for part in layouts), job.cells.block), pointers
+
+
+def _pointers(kept: Kept, number: int, cells: Cells) -> NDArray[np.int64]:
+    """(stored cell + 1,) where the entries of each cell start in a matrix."""
+    entries = kept.facts[number].cells["entries"][kept.cells[cells.chosen]]
+    return np.concatenate([[0], np.cumsum(entries, dtype=np.int64)])
+
+
+def _summary(
+    job: Intake, kept: Kept, stored: NDArray[np.bool_], pointers: NDArray[np.int64], values: Values,
+    preset: Preset, counts: Counts, notes: list[str],
+) -> Summary:  # fmt: skip
+    cells, genes, chosen = int(kept.cells.sum()), int(stored.sum()), int(job.cells.chosen.sum())
+    return Summary(
+        source=job.source.name,
+        source_cells=len(job.source.obs),
+        source_genes=len(job.source.var),
+        cells=cells,
+        genes=genes,
+        filled=values.entries / (chosen * len(job.source.var)),
+        density=int(pointers[-1]) / (cells * genes),
+        values=values,
+        value_kind=value_kind(values),
+        preset=preset,
+        orientation=job.source.orientation,
+        orientation_from=job.source.orientation_from,
+        names=describe_names(list(job.source.var.index), job.symbols),
+        dropped_cells=chosen - cells,
+        dropped_genes=len(job.source.var) - int(kept.genes.sum()),
+        counts_kept=counts != "unknown",
+        notes=(*job.notes, *notes, *_chosen_notes(job, kept, genes)),
+    )
+
+
+def _chosen_notes(job: Intake, kept: Kept, genes: int) -> list[str]:
+    """What was left aside because the user asked for it."""
+    notes, chosen = list[str](), int(job.cells.chosen.sum())
+    if job.choices.cells is not None:
+        notes.append(f"{chosen:,} of {len(job.source.obs):,} cells meet {job.choices.cells}")
+    if genes < kept.genes.sum():
+        what = "candidates for pairs; cells were normalised over all genes before"
+        notes.append(f"{genes:,} of the {int(kept.genes.sum()):,} genes are stored, as {what}")
+    return notes
+
+
+# ── what is written ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _begin_store(plan: _Plan, place: Workplace) -> None:
+    """Everything but the entries, unless an interrupted run has done so."""
+    done = place.path / "begun"
+    if done.exists():
+        return
+    shutil.rmtree(place.store, ignore_errors=True)
+    root = write_annotations(place.store, plan.obs, plan.var, plan.uns)
+    shape = int(plan.kept.cells.sum()), int(plan.stored.sum())
+    for matrix, pointers in zip(plan.writing.matrices, plan.pointers, strict=True):
+        create_matrices(root, shape, pointers, matrix.layout)
+    genes = np.flatnonzero(plan.kept.genes)
+    np.save(place.path / "cells.npy", np.flatnonzero(plan.kept.cells))
+    np.save(place.path / "genes.npy", genes)
+    np.save(place.path / "stored.npy", np.flatnonzero(plan.stored[genes]))
+    write_file(done, json.dumps(list(shape)).encode())
+
+
+def _write(plan: _Plan, place: Workplace, runner: Runner) -> None:
+    """Every shard that has no receipt yet."""
+    runner.progress.start("writing entries", sum(int(pointers[-1]) for pointers in plan.pointers))
+    tasks = []
+    for number, (matrix, pointers) in enumerate(zip(plan.writing.matrices, plan.pointers, strict=True)):
+        for piece in pieces(pointers, matrix.layout.shard):
+            if is_written(plan.writing, (number, piece)):
+                first = piece.shard * matrix.layout.shard
+                runner.progress.advance(min(first + matrix.layout.shard, int(pointers[-1])) - first)
+            else:
+                tasks.append((number, piece))
+    for _, written in runner.run(write_piece, tasks, plan.writing):
+        runner.progress.advance(written)
+    clear_unfinished(place.store)
+
+
+# Ingesting
+SOURCE_BYTES = 16 + 2 * CSR_BYTES  # an entry as it lies in the source, as float32 CSR, and mended
+
+NORMALISED_BYTES = 3 * CSR_BYTES  # an entry as it is read, as scanpy's copy, and as it is cut to the genes stored
+
+STORED_BYTES = 4 * SHARD_BYTES  # an entry in the shards of data and indices, and as they are read back
+
+
+def ingest_bytes(n_genes: int, entries: int) -> int:
+    """Memory of one task of an ingest, scan or shard, on top of the idle worker, at most.
+
+    Parameters
+    ----------
+    entries
+        Of the fullest block of cells, or of a shard.
+    """
+    return entries * (SOURCE_BYTES + NORMALISED_BYTES + STORED_BYTES) + 512 * n_genes
+
+
+def require_ingest_memory(need: int, limit: int | None) -> None:
+    """Refuse an ingest whose tasks would not fit into a worker.
+
+    Parameters
+    ----------
+    need
+        Bytes of a task, as `ingest_bytes`.
+    limit
+        Bytes of the smallest worker; None: no limit.
+
+    Raises
+    ------
+    InputError
+        Naming the limit to raise and to what.
+    """
+    _usable("ingesting a block of cells", need, limit)

@@ -1,0 +1,132 @@
+"""Counts to log expression under named presets, with scanpy's own functions, a block of cells at a time.
+
+| preset | what it does | stored |
+|---|---|---|
+| scanpy | every cell scaled to 10,000, natural logarithm of 1 + x | that |
+| log1p | natural logarithm of 1 + x | that |
+| none | nothing | the values |
+| cnnc | log10(x + 0.01), as CNNC does with RPKM | log10(x / 0.01 + 1) |
+| deep-cell | every cell scaled to 100, base-2 logarithm of 1 + x; before it, genes in at most 10 % of cells go | that |
+
+CNNC's logarithm of no expression is −2. Stored is the same shifted by 2, so that 0 is still "not expressed" and the
+matrix stays sparse; heatmaps, whose bins are placed between the values that occur, are those of the unshifted values.
+
+No preset looks at any other cell than the one it scales, so blocks may be cut anywhere.
+"""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from anndata import AnnData
+from scipy import sparse
+
+from pairscape.pipeline.choices import Preset
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.survey import Values
+
+ValueKind = Literal["raw counts", "log", "normalised"]
+
+# log2(x + 1) of 50 would be x = 1e15, beyond any sequencing depth; a TPM or CPM matrix always has larger values.
+LOG_MAXIMUM = 50.0
+EXACT = 2.0**24  # whole numbers from here on that float32 cannot tell apart
+LARGEST = 1e30  # sums over a cell stay finite in float32
+CNNC_OFFSET = 0.01
+AUTO: dict[ValueKind, Preset] = {"raw counts": "scanpy", "log": "none", "normalised": "log1p"}
+TARGET_SUM: dict[Preset, float] = {"scanpy": 1e4, "deep-cell": 100.0}
+DEEP_CELL_SHARE = 0.1  # of the cells that express anything: genes in more than so many are kept
+STEPS: dict[Preset, str] = {
+    "scanpy": "scaled to 10,000 per cell, log1p",
+    "log1p": "log1p",
+    "none": "kept as they are",
+    "cnnc": "log10(x + 0.01), stored shifted by 2 so that 0 stays not expressed",
+    "deep-cell": "scaled to 100 per cell, log2(x + 1)",
+}
+
+
+def value_kind(values: Values) -> ValueKind:
+    """What the values of a matrix are: whole numbers are raw counts, others below 50 logarithms, others normalised."""
+    if values.whole:
+        return "raw counts"
+    return "log" if values.high < LOG_MAXIMUM else "normalised"
+
+
+def check_values(values: Values, genes: pd.Index, source: str) -> None:
+    """Refuse values that are no expression.
+
+    Raises
+    ------
+    InputError
+        A value is NaN or infinite, is negative, or is too large to be one.
+    """
+    if values.bad:
+        raise InputError(
+            f"{source}: values that are NaN or infinite: {values.bad:,}, the first in gene {genes[values.bad_gene]}; a "
+            "heatmap cannot place such cells: set them to 0 or drop the gene"
+        )
+    if values.low < 0:
+        raise InputError(
+            f"{source}: gene {genes[values.low_gene]} has the negative value {values.low:.3g}; scaled data have lost "
+            "that 0 means not expressed: give the unscaled matrix, such as --layer counts or --layer raw"
+        )
+    if (values.whole and values.high >= EXACT) or values.high > LARGEST:
+        why = "counts of molecules stay far below 2^24 = 16,777,216, from where on float32 mixes up whole numbers"
+        raise InputError(
+            f"{source}: gene {genes[values.high_gene]} has the value {values.high:.4g}; {why}: check what the matrix "
+            "holds, and leave out identifiers and totals"
+        )
+
+
+def are_counts(values: Values) -> bool:
+    """Whether values that came as counts are counts of molecules."""
+    return values.whole and not values.bad and values.low >= 0 and values.high < EXACT
+
+
+def choose_preset(preset: Preset, values: Values, source: str) -> tuple[Preset, str]:
+    """The preset that is meant, and what has to be said of it; "" where nothing.
+
+    Raises
+    ------
+    InputError
+        It would take the logarithm of logarithms.
+    """
+    kind = value_kind(values)
+    if preset == "auto":
+        return AUTO[kind], "normalised already: told from the values" if kind == "log" else ""
+    if kind == "log" and preset != "none":
+        raise InputError(
+            f"{source}: the values are logarithms already (not whole numbers, at most {values.high:.3g}), and preset "
+            f"{preset} would take the logarithm twice: give --preset none, or the raw counts with --layer"
+        )
+    return preset, _contradiction(preset, kind)
+
+
+def _contradiction(preset: Preset, kind: ValueKind) -> str:
+    if kind == "raw counts" and preset == "none":
+        return "warning: raw counts are stored as expression, so images will show how deeply cells were sequenced"
+    if kind == "raw counts" and preset in ("log1p", "cnnc"):
+        return f"warning: preset {preset} is for values that are normalised per cell, and these are raw counts"
+    if kind == "normalised" and preset in TARGET_SUM:
+        return f"warning: the values are no whole numbers, so normalised already; preset {preset} scales them again"
+    return ""
+
+
+def normalise(rows: sparse.csr_matrix, preset: Preset) -> sparse.csr_matrix:
+    """Log expression of some cells, (N, G) CSR float32; `rows` is left untouched.
+
+    Parameters
+    ----------
+    preset
+        Any but "auto".
+    """
+    if preset == "none":
+        return rows
+    if preset == "cnnc":
+        shifted = np.log1p(rows.data / CNNC_OFFSET, dtype=np.float64) / np.log(10)
+        return sparse.csr_matrix((shifted.astype(np.float32), rows.indices, rows.indptr), shape=rows.shape)
+    cells = AnnData(rows.copy())
+    if preset in TARGET_SUM:
+        sc.pp.normalize_total(cells, target_sum=TARGET_SUM[preset])
+    sc.pp.log1p(cells, base=2 if preset == "deep-cell" else None)
+    return sparse.csr_matrix(cells.X)

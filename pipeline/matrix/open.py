@@ -1,0 +1,181 @@
+"""Open whatever somebody else wrote, tell what its axes are, and make it readable by blocks of cells."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from anndata import AnnData
+from anndata.utils import make_index_unique
+
+from pairscape.pipeline.choices import Join, Orientation
+from pairscape.pipeline.compute.progress import Progress, Silent
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
+from pairscape.pipeline.matrix.expression import IN_MEMORY, check_names, check_not_transposed, check_values
+from pairscape.pipeline.matrix.formats.anndata import open_memory
+from pairscape.pipeline.matrix.formats.by_cells import turn
+from pairscape.pipeline.matrix.formats.joined import joined
+from pairscape.pipeline.matrix.open_stored import open_stored
+from pairscape.pipeline.matrix.source import Axis, Matrix, Rows, Stored
+from pairscape.pipeline.matrix.sources import Reader, Source
+from pairscape.pipeline.options import digest
+from pairscape.pipeline.storage.places import expanded
+
+
+def open_source(
+    source: Any,
+    *,
+    orientation: Orientation = "auto",
+    layer: str | None = None,
+    key: str | None = None,
+    join: Join = "inner",
+    scratch: Path,
+    progress: Progress,
+) -> Source:
+    """Open one matrix, or several as one; docs/formats.md says what of each format is read and how.
+
+    Parameters
+    ----------
+    source
+        A path, a pattern such as `atlas/*.h5ad`, a URL that fsspec knows, an AnnData, or a list of these.
+    orientation
+        What the rows of the source are. "auto": as the format has it; where a format leaves it open, as the names of
+        the axes tell, and where they do not, genes × cells for text and cells × genes for all else.
+    layer
+        This layer in place of the main matrix; "raw" takes an AnnData's `.raw` with its genes. Absent: the main matrix.
+    key
+        Which matrix, where a file holds several: a key of pandas, an array of Zarr, a genome of Cell Ranger. Absent:
+        the only one.
+    join
+        The genes of several sources: those that all have ("inner") or that any has ("outer").
+    scratch
+        A folder of the caller, who also removes it: what is not stored by cells is turned there once, and found again
+        as long as the source is the same. It is made if it is needed.
+    progress
+        Told of the turning.
+
+    Raises
+    ------
+    InputError
+        There is no such thing, it is of unknown kind, damaged, or cannot be a matrix of genes and cells.
+    JobError
+        The disk refuses what has to be turned.
+    """
+    for name, value, choices in (("orientation", orientation, Orientation), ("join", join, Join)):
+        if value not in get_args(choices):
+            raise InputError(f"{name} {value!r} is unknown: give one of {', '.join(get_args(choices))}")
+    given = _listed(source)
+    sources = [arranged(_stored(one, layer, key), orientation, (layer, key), scratch, progress) for one in given]
+    return sources[0] if len(sources) == 1 else joined(sources, join)
+
+
+def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | None = None) -> AnnData:
+    """Read a matrix that `open_source` opens into memory as cells × genes, for the jobs that need all of it at once.
+
+    Returns
+    -------
+    AnnData
+        X CSR float32 without explicit zeros, obs under unique names, var, layers["counts"] where the source has it, and
+        uns["pairscape"] = {source, orientation, orientation_from}.
+
+    Raises
+    ------
+    InputError
+        As `open_source`; values are NaN, infinite or negative.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        found = open_source(source, orientation=orientation, layer=layer, scratch=Path(scratch), progress=Silent())
+        x = found.values.rows(0, len(found.obs))
+        check_values(x, found.var.index, found.name)
+        layers = {} if found.counts is None else {"counts": found.counts.rows(0, len(found.obs))}
+    # Cells of several samples may share barcodes. Nothing of ours goes by a cell's name, but AnnData wants them unique.
+    obs = found.obs.set_axis(make_index_unique(found.obs.index), axis=0)
+    adata = AnnData(x, obs=obs, var=found.var, layers=layers)
+    adata.uns["pairscape"] = {
+        "source": found.name if found.name == IN_MEMORY else Path(found.name).name,
+        "orientation": found.orientation,
+        "orientation_from": found.orientation_from,
+    }
+    return adata
+
+
+def arranged(
+    stored: Stored, orientation: Orientation, choice: tuple[str | None, str | None], scratch: Path, progress: Progress
+) -> Source:
+    """Tell which axis is cells, refuse what cannot be right, and only then turn what is not stored by cells.
+
+    Parameters
+    ----------
+    choice
+        Layer and key: what tells apart two matrices of one file.
+
+    Raises
+    ------
+    InputError
+        The axes cannot be those of cells and genes.
+    JobError
+        The disk refuses.
+    """
+    rows_are, told = _told(stored, orientation)
+    cell_axis: Axis = 0 if rows_are == "cells-by-genes" else 1
+    obs, var = (stored.rows, stored.columns) if cell_axis == 0 else (stored.columns, stored.rows)
+    check_names(obs.index, var.index, stored.name)
+    if told != "request":
+        check_not_transposed(obs.index, var.index, stored.name)
+    facts = {"stamp": stored.stamp, "name": stored.name, "choice": choice, "cells": cell_axis}
+    folder = scratch / f"turned-{digest(facts)[:16]}"
+    values, unit = _by_cells(stored.values, cell_axis, folder / "values", progress, stored.name)
+    counts, other = None, 1
+    if stored.counts is not None:
+        counts, other = _by_cells(stored.counts, cell_axis, folder / "counts", progress, stored.name)
+    return Source(
+        stored.name, obs, var, values, counts, rows_are, told, stored.stamp, max(unit, other), stored.notes
+    )  # fmt: skip
+
+
+def _by_cells(matrix: Matrix, cell_axis: Axis, folder: Path, progress: Progress, name: str) -> tuple[Reader, int]:
+    """A reader of blocks of cells, and how many are best read together."""
+    if (lines := matrix.lines(cell_axis)) is not None:
+        return lines
+    buckets = turn(matrix, cell_axis, folder, progress, name)
+    return buckets, buckets.cells
+
+
+def _told(stored: Stored, orientation: Orientation) -> tuple[Rows, str]:
+    """What the rows are and how we know."""
+    if orientation != "auto":
+        return orientation, "request"
+    if stored.told_by == "format":
+        return stored.rows_are, "format"
+    rows, columns = list(stored.rows.index), list(stored.columns.index)
+    likely_rows = looks_like_genes(rows) - looks_like_barcodes(rows)
+    likely_columns = looks_like_genes(columns) - looks_like_barcodes(columns)
+    if likely_rows == likely_columns:
+        return stored.rows_are, "assumption"
+    return ("genes-by-cells" if likely_rows > likely_columns else "cells-by-genes"), "names"
+
+
+def _listed(source: Any) -> list[Any]:
+    """The sources one by one, patterns spelled out."""
+    many = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
+    given = [
+        one for pattern in many for one in (expanded(str(pattern)) if isinstance(pattern, (str, Path)) else [pattern])
+    ]
+    if not given:
+        raise InputError("the list of sources is empty: give at least one file")
+    twice = [one for one in given if isinstance(one, str) and given.count(one) > 1]
+    if twice:
+        raise InputError(f"{twice[0]} is given more than once: its cells would count twice; give it once")
+    return given
+
+
+def _stored(source: Any, layer: str | None, key: str | None) -> Stored:
+    if isinstance(source, AnnData):
+        if key is not None:
+            raise InputError(f"{IN_MEMORY} has no --key: a layer of it is chosen with --layer")
+        return open_memory(source, layer)
+    if not isinstance(source, str):
+        kind = type(source).__name__
+        raise InputError(f"a source of the kind {kind!r} is unknown: give a path, a URL, an AnnData, or a list of them")
+    return open_stored(source, layer, key)

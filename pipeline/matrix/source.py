@@ -1,0 +1,231 @@
+"""A matrix as it lies on disk, before anyone knows which axis is genes, and how it can be read.
+
+A reader reads lines: rows where the disk keeps rows together, columns where it keeps columns together. What cannot be
+read by cells gives all its entries once, in parts, to be turned (`pipeline.matrix.formats.by_cells`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pairscape.pipeline.matrix.sources import Reader
+
+Axis = Literal[0, 1]
+Rows = Literal["genes-by-cells", "cells-by-genes"]
+Lines = tuple[Reader, int]  # and how many lines are best read together
+
+PART = 2**22  # entries that are turned at a time: 48 MiB
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some entries of a matrix, in any order, no zeros among them.
+
+    Attributes
+    ----------
+    rows, columns : (entry,) integers
+    values : (entry,) float32
+    weight
+        How much of the matrix's `weight` it is.
+    """
+
+    rows: NDArray[Any]
+    columns: NDArray[Any]
+    values: NDArray[np.float32]
+    weight: int
+
+
+class Matrix(Protocol):
+    """Numbers on disk, or in memory, with two axes that nobody has named yet."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    @property
+    def weight(self) -> int:
+        """What reading all of it costs, in units of its own: the sum over its parts."""
+
+    def lines(self, axis: Axis) -> Lines | None:
+        """A reader of its rows (0) or columns (1); None where each block would read most of the file."""
+
+    def parts(self) -> Iterator[Part]:
+        """All entries, once, in parts of bounded size.
+
+        Raises
+        ------
+        InputError
+            The file is damaged.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A source as it lies on disk.
+
+    Attributes
+    ----------
+    name
+        Where, for messages.
+    rows, columns
+        Annotations, indexed by names as text.
+    values, counts
+        As `Source` has them, of the same shape.
+    rows_are
+        What the rows are, unless the user says something else.
+    told_by
+        How that is known. After "names" and "assumption" the names of both axes are looked at.
+    stamp
+        As `Source.stamp`.
+    notes
+        As `Source.notes`.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    columns: pd.DataFrame
+    values: Matrix
+    counts: Matrix | None
+    rows_are: Rows
+    told_by: Literal["format", "assumption"]
+    stamp: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Positioned:
+    """Lines of another reader with some of their entries left out and the others moved.
+
+    Attributes
+    ----------
+    lines
+        The reader.
+    position : (entry of a line,) int32
+        Where each goes; -1 where it is left out.
+    length
+        Of a line afterwards.
+    """
+
+    lines: Reader
+    position: NDArray[np.int32] = field(repr=False)
+    length: int
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """The lines start..stop, as `Reader.rows`."""
+        found = self.lines.rows(start, stop)
+        moved = self.position[found.indices]
+        kept = moved >= 0
+        pointers = np.concatenate([[0], np.cumsum(kept)])[found.indptr]
+        shape = (stop - start, self.length)
+        block = sparse.csr_matrix((found.data[kept], moved[kept], pointers), shape=shape)
+        block.sort_indices()
+        return block
+
+
+@dataclass(frozen=True, eq=False)
+class SomeRows:
+    """A matrix of which only some rows are looked at: genes among antibodies and guides.
+
+    Attributes
+    ----------
+    matrix
+        All rows.
+    position : (row,) int32
+        Where each goes, in the same order; -1 where it is left out.
+    """
+
+    matrix: Matrix
+    position: NDArray[np.int32] = field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows that are left, and columns."""
+        return int((self.position >= 0).sum()), self.matrix.shape[1]
+
+    @property
+    def weight(self) -> int:
+        """As that of all rows: they are all read."""
+        return self.matrix.weight
+
+    def lines(self, axis: Axis) -> Lines | None:
+        """Columns, if the matrix has them; rows would be needed only by a request that no file of 10x meets."""
+        found = self.matrix.lines(1) if axis == 1 else None
+        return None if found is None else (Positioned(found[0], self.position, self.shape[0]), found[1])
+
+    def parts(self) -> Iterator[Part]:
+        """The entries of the rows that are left."""
+        for part in self.matrix.parts():
+            moved = self.position[part.rows]
+            kept = moved >= 0
+            yield Part(moved[kept], part.columns[kept], part.values[kept], part.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A matrix in memory, cells × genes or the other way round, canonical CSR.
+
+    Workers receive small ones with their tasks; a large one goes to disk as whatever has to be turned.
+    """
+
+    matrix: sparse.csr_matrix = field(repr=False)
+
+    LARGEST = 2**16  # entries: half a MiB in each message
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.matrix.shape[0]), int(self.matrix.shape[1])
+
+    @property
+    def weight(self) -> int:
+        """Its entries."""
+        return int(self.matrix.nnz)
+
+    def lines(self, axis: Axis) -> Lines | None:
+        """Itself or its transpose; None for a large one."""
+        if self.matrix.nnz > self.LARGEST:
+            return None
+        if axis == 0:
+            return self, 1
+        turned = sparse.csr_matrix(self.matrix.T)
+        turned.sort_indices()
+        return Held(turned), 1
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """As `Reader.rows`."""
+        return self.matrix[start:stop]
+
+    def parts(self) -> Iterator[Part]:
+        """Some millions of entries at a time."""
+        yield from compressed_parts(self.matrix.indptr, lambda low, high: self._entries(low, high), 0)
+
+    def _entries(self, low: int, high: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        return self.matrix.indices[low:high], self.matrix.data[low:high]
+
+
+def compressed_parts(pointers: NDArray[Any], entries: Any, axis: Axis) -> Iterator[Part]:
+    """The parts of a CSR (axis 0) or CSC (axis 1) matrix.
+
+    Parameters
+    ----------
+    pointers : (line + 1,) integers
+        Where the entries of each line start.
+    entries
+        `entries(low, high)`: the indices and values of a range of entries.
+    """
+    for low in range(0, int(pointers[-1]), PART):
+        high = min(low + PART, int(pointers[-1]))
+        indices, values = entries(low, high)
+        first, last = (int(np.searchsorted(pointers, at, side="right")) - 1 for at in (low, high - 1))
+        bounds = np.clip(pointers[first : last + 2], low, high)
+        lines = np.repeat(np.arange(first, last + 1, dtype=np.int32), np.diff(bounds))
+        with np.errstate(over="ignore"):  # infinite then, which the survey of the values reports
+            numbers = np.asarray(values, np.float32)
+        kept = numbers != 0
+        places = (lines[kept], indices[kept]) if axis == 0 else (indices[kept], lines[kept])
+        yield Part(*places, numbers[kept], high - low)

@@ -1,0 +1,372 @@
+"""The frozen facts that travel from the command line to the plan and from the plan to every worker. Pure."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from pairscape.pipeline.errors import InputError
+
+BinningRule = Literal["max", "range", "quantile", "rank"]
+LabelSource = Literal["given", "replicate"]
+NegativeRule = Literal["random", "matched"]
+Organism = Literal["human", "mouse"]
+Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
+
+HERE = ("local", "threads", "synchronous")  # schedulers of this machine
+QUEUES = ("slurm", "pbs", "lsf", "sge")
+PLATFORMS = (*HERE, *QUEUES, "kubernetes", "gateway")
+
+MIN_MATCHED = 0.5  # share of names below which a wrong species, case or kind of id is likelier than a small matrix
+CHUNK_PAIRS = 256  # images that are compressed together: the unit of reading
+SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of repair
+SHARD_BYTES = SHARD_PAIRS * 32 * 32 * 4  # uncompressed; finer bins put fewer images into a shard, not more bytes
+CODES_CELLS = 16_384  # cells in one shard of the code store
+HASH_CELLS = 16_384  # cells hashed together; part of what a content hash means, so never to be changed
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """Hex sha256 of JSON-able facts, the same on every machine and in every run."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse what is no share.
+
+    Raises
+    ------
+    InputError
+        `value` is not in [0, 1].
+    """
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} is {value}: a share lies between 0 and 1; 0.5 is half of the names, 0 asks for none.")
+
+
+@dataclass(frozen=True)
+class Binning:
+    """How the expression of a gene becomes a bin.
+
+    Parameters
+    ----------
+    scale
+        Rule that places a gene's bin edges; the rules are told apart in `pipeline.codes.binning`.
+    bins
+        Bins per gene, so that an image is bins × bins. Codes are uint8 and 0 means "not expressed": 2 to 255.
+    """
+
+    scale: BinningRule = "max"
+    bins: int = 32
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bins <= 255:
+            raise InputError(f"bins is {self.bins}: codes are one byte with 0 kept for 'not expressed'; give 2 to 255.")
+        if self.scale not in ("max", "range", "quantile", "rank"):
+            raise InputError(f"scale is {self.scale!r}, no known binning rule; give max, range, quantile or rank.")
+
+    @property
+    def shard_pairs(self) -> int:
+        """Images per shard: 8192 at 32 bins and below, fewer at finer bins, always whole chunks."""
+        whole = SHARD_BYTES // (self.bins**2 * 4 * CHUNK_PAIRS)
+        return CHUNK_PAIRS * min(max(whole, 1), SHARD_PAIRS // CHUNK_PAIRS)
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Which gene pairs are candidates, and where their labels come from.
+
+    Parameters
+    ----------
+    pairs
+        File of pairs, one a line: gene_a, gene_b and, if known, the label (0 none, 1 a→b or undirected, 2 b→a).
+    regulators
+        File of regulators (one symbol a line, or a table with a `TF` column): candidates are regulators × targets.
+    targets
+        File of target genes. Absent: every gene of the matrix.
+    network
+        File of known edges regulator → target, or the name of a label source: `collectri`, `dorothea`. A candidate that
+        is an edge gets label 1, any other 0.
+    organism
+        Whose genes a label source by name should name: `human` or `mouse`. Absent: human.
+    all_pairs
+        Every unordered pair of genes.
+    labels
+        `given`: from `pairs` or `network`. `replicate`: co-expression in a held-out half of the cells (see
+        `pipeline.genes.labels`); the images then come from the other half.
+    threshold
+        Replicate labels: |Spearman| in the held-out half from which a pair is positive. Absent: 0.3.
+    fdr
+        Replicate labels: false discovery rate (Benjamini-Hochberg) at which a pair is positive, in place of the
+        threshold. For some hundred cells: with many, any correlation is significant.
+    image_cells
+        Replicate labels: show only so many cells of the image half. Absent: all of it.
+    negatives
+        `random`: the candidates that are no edge, or some of them. `matched`: partners of the positives swapped, so
+        that each gene is as often positive as negative. Whatever is not chosen stays in the store unlabelled.
+    negatives_per_positive
+        How many `random` negatives are kept for each positive. Absent: all candidates that are no edge.
+    gene_map
+        File of two columns, such as symbol and Entrez id: a name in a list that the matrix lacks is looked up there,
+        from either column to the other.
+    ignore_case
+        Match names that differ from those of the matrix only in case, as human and mouse spelling do.
+    min_matched
+        Smallest share of the distinct names of each list (regulators, targets, network, pairs) that are to be genes of
+        the matrix: below it nothing is done, and why is said. 0 goes on with whatever matches.
+    """
+
+    pairs: Path | None = None
+    regulators: Path | None = None
+    targets: Path | None = None
+    network: Path | None = None
+    organism: Organism | None = None
+    all_pairs: bool = False
+    labels: LabelSource = "given"
+    threshold: float | None = None
+    fdr: float | None = None
+    image_cells: int | None = None
+    negatives: NegativeRule = "random"
+    negatives_per_positive: float | None = None
+    gene_map: Path | None = None
+    ignore_case: bool = False
+    min_matched: float = MIN_MATCHED
+
+    def __post_init__(self) -> None:
+        check_share("min matched", self.min_matched)
+        ways = [self.pairs is not None, self.regulators is not None, self.all_pairs]
+        if sum(ways) != 1:
+            raise InputError(
+                f"{sum(ways)} sources of pairs given, one is needed: --pairs FILE, --regulators FILE or --all-pairs."
+            )
+        if self.regulators is None and (self.targets or self.network):
+            raise InputError("--targets and --network describe regulator × target pairs: give --regulators FILE too.")
+        if self.organism not in (None, *get_args(Organism)):
+            raise InputError(f"organism {self.organism!r} is unknown; give human or mouse.")
+        if self.organism is not None and self.network is None:
+            raise InputError(
+                "--organism says whose genes a label source names: give --network collectri or dorothea too."
+            )
+        self._check_replicate()
+        self._check_negatives()
+
+    def _check_replicate(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise InputError(f"threshold is {self.threshold}: |Spearman| lies between 0 and 1; 0.3 is usual.")
+        if self.fdr is not None and not 0 < self.fdr < 1:
+            raise InputError(f"fdr is {self.fdr}: a false discovery rate lies between 0 and 1; 0.05 is usual.")
+        if self.fdr is not None and self.threshold is not None:
+            raise InputError("--fdr and --threshold both say which pairs are positive; give one of them.")
+        if self.image_cells is not None and self.image_cells < 2:
+            raise InputError(f"image cells is {self.image_cells}: a heatmap of fewer than 2 cells shows nothing.")
+        for name, value in (("fdr", self.fdr), ("image-cells", self.image_cells)):
+            if value is not None and self.labels != "replicate":
+                raise InputError(f"--{name} is about replicate labels: give --labels replicate too, or leave it out.")
+
+    def _check_negatives(self) -> None:
+        share = self.negatives_per_positive
+        if share is not None and share <= 0:
+            raise InputError(f"negatives per positive is {share:g}: give more than 0, or leave it out for all of them.")
+        if self.negatives == "matched" and share is not None:
+            raise InputError("--negatives matched gives one negative a positive; leave out --negatives-per-positive.")
+        if self.all_pairs and self.labels == "given" and (self.negatives == "matched" or share is not None):
+            raise InputError("negatives are chosen among labelled pairs and --all-pairs has no labels; give "
+                             "--labels replicate, or a network.")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where the work runs.
+
+    Parameters
+    ----------
+    scheduler
+        `local` (processes on this machine), `threads`, `synchronous`; the address of a running Dask scheduler, such as
+        `tcp://10.0.0.1:8786` or `tls://…`, or the scheduler file (.json) that it wrote; `slurm`, `pbs`, `lsf` or `sge`
+        for jobs of a queue; `kubernetes` or `gateway`. Absent: the client at hand in this Python, else
+        `DASK_SCHEDULER_ADDRESS`, else `local`.
+    workers
+        Number of workers. Absent: one a core; of a queue, Kubernetes or a gateway, as their configuration says, else
+        one. Ignored where a running scheduler is given.
+    memory_limit
+        Memory per worker, such as `4GB`. Absent: an equal share of this machine's memory, or as configured.
+    lifetime
+        Workers of a queue end by themselves after this time, such as `55m`, and are replaced. Absent: a twelfth of the
+        walltime before it is over.
+    tls_ca
+        PEM file for `tls://`: the certificate of the authority. Absent: that of Dask's configuration
+        (distributed.comm.tls), as of the other two.
+    tls_cert
+        PEM file: our certificate.
+    tls_key
+        PEM file: its key.
+    """
+
+    scheduler: str | None = None
+    workers: int | None = None
+    memory_limit: str | None = None
+    lifetime: str | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"workers is {self.workers}: at least one is needed.")
+        name = self.scheduler
+        if name is not None and name not in PLATFORMS and "://" not in name and not name.endswith(".json"):
+            raise InputError(
+                f"scheduler {name!r} is unknown; give {', '.join(PLATFORMS)}, an address such as tcp://10.0.0.1:8786, "
+                "or a scheduler file that ends in .json."
+            )
+        if self.lifetime is not None and name not in QUEUES:
+            raise InputError(
+                f"lifetime is {self.lifetime}, and only jobs of a queue end at a walltime; leave out --lifetime, or "
+                f"give --scheduler {', '.join(QUEUES)}."
+            )
+        given = [self.tls_ca, self.tls_cert, self.tls_key]
+        if any(given) and not all(given):
+            raise InputError("--tls-ca, --tls-cert and --tls-key belong together: one alone proves nothing; give all.")
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """A simulated atlas, as a user asks for it.
+
+    Parameters
+    ----------
+    cells, genes
+        Its shape.
+    density
+        Share of its values that are above zero, as obtained on average: above 1/genes, as every cell expresses a gene,
+        and at most 0.95. Single-cell RNA sequencing has 0.02 to 0.2.
+    types
+        Cell types, each with marker genes of its own; every type has a cell.
+    seed
+        Decides every value: the same seed gives the same atlas on any number of workers.
+    """
+
+    cells: int
+    genes: int
+    density: float
+    types: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("cells", self.cells), ("genes", self.genes)):
+            if not 2 <= value < 2**31:
+                raise InputError(f"{name} is {value}: an atlas has 2 to 2,147,483,647 of them.")
+        if not 0 < self.density <= 0.95:
+            raise InputError(
+                f"density is {self.density:g}: the share of values above zero lies above 0 and, so that counts stay "
+                "small, at 0.95 or below; 0.05 is usual."
+            )
+        if self.density * self.genes <= 1:
+            raise InputError(
+                f"density is {self.density:g} of {self.genes} genes, one gene a cell or less, and every cell expresses "
+                f"one at least; give more than {1 / self.genes:.2g}, or more genes."
+            )
+        if not 1 <= self.types <= self.cells:
+            raise InputError(f"types is {self.types}, and every type has a cell; give 1 to {self.cells}, as the cells.")
+        if not 0 <= self.seed < 2**62:
+            raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2**62 - 1.")
+
+
+@dataclass(frozen=True)
+class Planting:
+    """Which dependences are planted into the cells of a matrix; `pipeline.datasets.planted` says how.
+
+    Parameters
+    ----------
+    kinds
+        Kinds of dependence, joined by commas: linear, saturating, threshold, u-shaped, exclusive, simpson. Each gets an
+        equal share of the pairs.
+    planted_pairs
+        Number of planted pairs. Each takes two genes of its own; beyond half of the genes, copies of genes are used.
+    strength
+        Share of the standard deviation of a target's score that comes from its driver: 0 nothing, 1 all of it.
+    negatives_per_positive
+        Pairs of a driver with another pair's target, for each planted pair, in the list.
+    directed
+        List planted pairs both ways, driver → target as 1, target → driver as 2, to learn the direction.
+    background
+        `independent`: all else is dealt at random, so that a pair is dependent if, and only if, it is planted. `real`:
+        drivers and the genes that are not planted stay in their cells, so that negatives show real co-expression.
+    seed
+        Decides pairs and values.
+    """
+
+    kinds: str
+    planted_pairs: int
+    strength: float = 0.8
+    negatives_per_positive: int = 10
+    directed: bool = False
+    background: Literal["independent", "real"] = "independent"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for kind in self.kind_list:
+            if kind not in get_args(Kind):
+                raise InputError(f"kind {kind!r} is unknown; give {', '.join(get_args(Kind))}, joined by commas.")
+        if not 0 < self.strength < 1:
+            raise InputError(f"strength is {self.strength:g}: above 0, as nothing is planted else, and below 1.")
+        if self.negatives_per_positive < 1:
+            raise InputError(
+                f"negatives per positive is {self.negatives_per_positive}: a list has both; give 1 or more."
+            )
+        if self.planted_pairs <= self.negatives_per_positive:
+            raise InputError(
+                f"planted pairs is {self.planted_pairs}: negatives pair a driver with {self.negatives_per_positive} "
+                "targets of other pairs; give more pairs, or fewer --negatives-per-positive."
+            )
+        if self.background not in ("independent", "real"):
+            raise InputError(f"background {self.background!r} is unknown; give independent or real.")
+
+    @property
+    def kind_list(self) -> list[Kind]:
+        """The kinds one by one."""
+        return [cast(Kind, kind.strip()) for kind in self.kinds.split(",")]
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Everything that decides the bytes of an image store, save the pairs themselves.
+
+    Parameters
+    ----------
+    codes
+        Path of the code store that the workers read.
+    codes_hash
+        Its content hash, which covers the matrix, the cells used and the binning.
+    binning
+        The binning of those codes.
+    n_cells
+        Cells counted in every image.
+    n_pairs
+        Candidate pairs; rows of the store beyond it are padding.
+    pairs_hash
+        Hex sha256 of the ordered pairs and their labels.
+    """
+
+    codes: str
+    codes_hash: str
+    binning: Binning
+    n_cells: int
+    n_pairs: int
+    pairs_hash: str
+
+    @property
+    def plan_hash(self) -> str:
+        """Hex sha256 that names the content: equal hashes mean equal images, wherever and however computed."""
+        facts = asdict(self)
+        del facts["codes"]  # where the codes lie does not change what they say
+        return digest(facts)
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of the store, the last one padded."""
+        return -(-self.n_pairs // self.binning.shard_pairs)
+
+    def shard_rows(self, shard: int) -> range:
+        """The rows of a shard that hold pairs (its padding left out)."""
+        size = self.binning.shard_pairs
+        return range(shard * size, min((shard + 1) * size, self.n_pairs))

@@ -1,0 +1,61 @@
+"""An expression store appears under its name only when it is complete; whatever fails leaves the folder as it was."""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pairscape.pipeline.errors import InputError, JobError
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse, before any work, a name that no store may take.
+
+    Parameters
+    ----------
+    overwrite
+        Whether a Zarr store that lies there may be replaced.
+
+    Raises
+    ------
+    InputError
+        The name does not end in .zarr; it exists and may not be replaced; it exists and is no Zarr store.
+    """
+    if target.suffix != ".zarr":
+        raise InputError(f"{target} does not end in .zarr: an expression store is a folder; name it {target.stem}.zarr")
+    if not target.exists():
+        return
+    if not overwrite:
+        raise InputError(f"{target} exists: give another name, or allow to overwrite it (--overwrite)")
+    if not any((target / name).is_file() for name in ("zarr.json", ".zgroup")):
+        raise InputError(f"{target} is not a Zarr store, so it is not overwritten: give another name")
+
+
+@contextmanager
+def published(target: Path) -> Iterator[Path]:
+    """A free name beside the target to write to; at the end it takes the target's, and what lay there goes last.
+
+    Raises
+    ------
+    JobError
+        The disk refuses.
+    """
+    tag = uuid.uuid4().hex[:8]
+    wip, old = (target.with_name(f".{target.name}.{tag}.{word}") for word in ("partial", "old"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield wip
+        if target.exists():
+            target.rename(old)
+        wip.rename(target)
+    except BaseException as e:  # also when the user interrupts: leave the folder as it was found
+        shutil.rmtree(wip, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
+        if isinstance(e, OSError):
+            raise JobError(
+                f"{target} cannot be written ({e}): free some space, or give a folder you may write to"
+            ) from e
+        raise
+    shutil.rmtree(old, ignore_errors=True)
