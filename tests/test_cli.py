@@ -363,7 +363,7 @@ def test_other_commands_refuse(name, place, capfd):
 def shell(*arguments, folder):
     """The command as a real process."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    command = [sys.executable, "-W", "error", str(ROOT / "pairscape.py"), *map(str, arguments)]
+    command = [sys.executable, "-W", "error", "-m", "pairscape", *map(str, arguments)]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

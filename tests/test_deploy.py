@@ -273,4 +273,4 @@ def test_the_install_steps_work_in_a_clean_environment(tmp_path):
     done = subprocess.run([target / "bin/python", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == [f"{pinned['torch']}+cpu", pinned["zarr"]]
     said = subprocess.run([target / "bin/pairscape", "--version"], capture_output=True, text=True, check=True)
-    assert f'__version__ = "{said.stdout.strip()}"' in (ROOT / "pairscape.py").read_text()
+    assert f'version = "{said.stdout.strip()}"' in (ROOT / "pyproject.toml").read_text()
