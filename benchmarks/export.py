@@ -28,7 +28,7 @@ ONE = """
 import json, sys, time
 from pathlib import Path
 from pairscape.model.edges.export import export_scores
-from pairscape.model.wanted import Wanted
+from pairscape.model.options import Wanted
 def peak():  # of this process: rusage would begin with what the parent had when it forked
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1e3

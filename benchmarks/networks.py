@@ -19,12 +19,10 @@ import torch
 from torch import Tensor
 
 from pairscape.model.networks.classifier import PairClassifier, choose_device
-from pairscape.model.networks.deepdrim import GENE_FEATURES, IMAGES_PER_GENE
 from pairscape.model.networks.pairnet import GENE_LOADINGS
-from pairscape.model.networks.published import NETWORKS
+from pairscape.model.networks.published import GENE_FEATURES, IMAGES_PER_GENE, NETWORKS
 from pairscape.model.options import Rendering, Training
-from pairscape.model.training.losses import cross_entropy
-from pairscape.model.training.optimize import choose_precision, compiled, make_optimizer
+from pairscape.model.training.optimize import choose_precision, compiled, cross_entropy, make_optimizer
 
 CELLS = 1000
 

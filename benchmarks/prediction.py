@@ -24,12 +24,11 @@ from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.clusters import open_client, smallest_memory
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.tasks import Usage, run_tasks
-from pairscape.pipeline.heatmaps.cost import Rates
 from pairscape.pipeline.heatmaps.count import Spent, count_task, held_reader
 from pairscape.pipeline.heatmaps.images import create_images
 from pairscape.pipeline.heatmaps.job import plan_count, resolve_request
 from pairscape.pipeline.heatmaps.memory import Portion
-from pairscape.pipeline.heatmaps.tiles import Task, tiles_of
+from pairscape.pipeline.heatmaps.tiles import Rates, Task, tiles_of
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, Compute, ImageSpec
 

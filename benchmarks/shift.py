@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from pairscape.model.batches.order import Rows
-from pairscape.model.evaluation.guard import find_shift
+from pairscape.model.evaluation.measure import find_shift
 from pairscape.model.evaluation.metrics import auroc
-from pairscape.model.evaluation.observed import Reference
 from pairscape.model.evaluation.reference import load_reference
 from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand, sample_rows
+from pairscape.model.evaluation.shift import Reference
 from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
 from pairscape.model.networks.weights import read_config, read_recipe
 from pairscape.model.training.train import make_folds

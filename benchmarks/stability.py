@@ -32,8 +32,7 @@ from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import GeneReader, count_pairs, warm_up
 from pairscape.pipeline.heatmaps.job import resolve_request
 from pairscape.pipeline.heatmaps.memory import portion
-from pairscape.pipeline.heatmaps.pairwise import runs_of
-from pairscape.pipeline.heatmaps.redealt import count_decoys
+from pairscape.pipeline.heatmaps.pairwise import count_decoys, runs_of
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning
 

@@ -23,9 +23,8 @@ import torch
 import zarr
 from torch.nn.functional import cross_entropy
 
-from pairscape.model.batches.blocks import BlockReader, HeldWindow
 from pairscape.model.batches.order import Window, epoch_windows, images_shown
-from pairscape.model.batches.stream import Batch, PairStream
+from pairscape.model.batches.stream import Batch, BlockReader, HeldWindow, PairStream
 from pairscape.model.networks.classifier import PairClassifier, choose_device
 from pairscape.model.options import Balance, Rendering
 from pairscape.pipeline.compute.tasks import peak_memory

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from pairscape.model.options import Prediction, Recipe, Rendering, Search, Splitting, Training
+from pairscape.model.options import Prediction, Recipe, Rendering, Search, Splitting, Training, Wanted
 from pairscape.model.options import preset as recipe_preset
-from pairscape.model.wanted import Wanted
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import Atlas, Binning, Compute, PairSource, Planting
 
@@ -66,7 +65,7 @@ def demo(
     dict
         What `metrics.json` holds.
     """
-    from pairscape.pipeline.datasets.demo import demo_cells
+    from pairscape.pipeline.datasets.fetch import demo_cells
 
     out = Path(out)
     _clear_demo(out)
@@ -298,8 +297,8 @@ def heatmaps(
     """
     import time
 
+    from pairscape.pipeline.compute.clusters import reported
     from pairscape.pipeline.compute.events import Events
-    from pairscape.pipeline.compute.performance import reported
     from pairscape.pipeline.compute.tasks import Usage
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
@@ -923,7 +922,7 @@ def _picture(output: Path | None, name: str) -> Path:
 
 def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Path | None) -> Path:
     """One pair of a file of scores, or the best new ones, as picture."""
-    from pairscape.model.reports.evidence import draw_evidence, show_scores
+    from pairscape.model.reports.findings import draw_evidence, show_scores
 
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")

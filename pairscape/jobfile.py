@@ -22,8 +22,8 @@ from typing import Any
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import digest
-from pairscape.pipeline.storage.aside import remove_empty
 from pairscape.pipeline.storage.chunks import write_file
+from pairscape.pipeline.storage.write import remove_empty
 
 ON_DASK = ("ingest", "heatmaps", "predict")
 SHARED = {

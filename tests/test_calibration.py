@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.calibration import calibration_curve
 
-from pairscape.model.evaluation.calibration import calibration_record, reliability_curve
-from pairscape.model.evaluation.metrics import calibration_scores, prior_corrected
+from pairscape.model.evaluation.metrics import (
+    calibration_record,
+    calibration_scores,
+    prior_corrected,
+    reliability_curve,
+)
 from pairscape.model.networks.prior import natural_probabilities
 
 SHARE = st.floats(0.01, 0.99)

@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 import pairscape
 from pairscape.model.edges.scores import read_facts, read_scores
 from pairscape.model.networks.classifier import load_classifier
-from pairscape.model.networks.facts import complete_facts
-from pairscape.model.networks.weights import load_weights, save_weights
+from pairscape.model.networks.weights import complete_facts, load_weights, save_weights
 from pairscape.model.prediction.scorer import load_scorer
 from pairscape.model.prediction.trained import Trained
 from pairscape.model.reports.card import candidate_words, label_words

@@ -22,7 +22,7 @@ from scipy import sparse
 
 import pairscape
 from pairscape.model.reports import figures
-from pairscape.pipeline.compute import addresses
+from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import count
 from pairscape.pipeline.heatmaps.images import find_pair, open_images, shard_file
@@ -262,7 +262,7 @@ def test_heatmaps_refuses(name, place, capfd):
 
 
 def test_a_scheduler_that_does_not_answer_is_named(place, capfd, monkeypatch):
-    monkeypatch.setattr(addresses, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.3)
     before = contents(place)
     address = "tcp://127.0.0.1:9"
     outcome = call(capfd, "heatmaps", "good.h5ad", "new.zarr", "--all-pairs", "--scheduler", address)

@@ -13,8 +13,7 @@ from distributed import Client, LocalCluster
 from test_heatmaps import FINE, run, store_hash
 
 from pairscape.pipeline.compute import clusters, workers
-from pairscape.pipeline.compute.addresses import security_of, warn_if_open
-from pairscape.pipeline.compute.clusters import address_of, measuring, open_client
+from pairscape.pipeline.compute.clusters import address_of, measuring, open_client, security_of, warn_if_open
 from pairscape.pipeline.compute.queues import job_options
 from pairscape.pipeline.compute.workers import Probe, bear_witness, differences, sight, versions
 from pairscape.pipeline.errors import InputError

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from pairscape.pipeline.codes import encode
 from pairscape.pipeline.codes import encode as encoding
-from pairscape.pipeline.codes import samples
 from pairscape.pipeline.codes import store as module
 from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
 from pairscape.pipeline.codes.encode import encode_matrix
@@ -111,8 +111,8 @@ def test_only_the_asked_cells_are_encoded(dense, expression_path, small_blocks, 
 
 @pytest.mark.parametrize("scale", ["rank", "quantile"])
 def test_a_sample_of_the_cells_leaves_no_value_outside(scale, dense, expression_path, silent, tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "SAMPLE_CELLS", 40)
-    monkeypatch.setattr(samples, "SAMPLE_RUN", 10)
+    monkeypatch.setattr(encode, "SAMPLE_CELLS", 40)
+    monkeypatch.setattr(encode, "SAMPLE_RUN", 10)
     monkeypatch.setattr(module, "CODES_CELLS", 16)  # a sample of three blocks
     expression, cells = open_expression(expression_path), np.arange(150)
     codes = encode_matrix(expression, tmp_path / "c.zarr", Binning(scale), cells, None, silent)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.cost import (
+from pairscape.pipeline.heatmaps.tiles import (
     EVENT_SECONDS,
     IMAGE_SECONDS,
     Rates,

@@ -17,11 +17,10 @@ from pairscape.model.prediction.fdr import Discovery, q_values
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps import redealt
+from pairscape.pipeline.heatmaps import pairwise
 from pairscape.pipeline.heatmaps.count import GeneReader, count_pairs
 from pairscape.pipeline.heatmaps.memory import Portion, portion
-from pairscape.pipeline.heatmaps.pairwise import runs_of
-from pairscape.pipeline.heatmaps.redealt import count_decoys, deal_places, depth_task, strata_of
+from pairscape.pipeline.heatmaps.pairwise import count_decoys, deal_places, depth_task, runs_of, strata_of
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning
 
@@ -66,7 +65,7 @@ def modules(tmp_path_factory):
 def test_depth_is_the_number_of_genes_a_cell_expresses(codes, dense, monkeypatch):
     expected = (dense > 0).sum(1)
     np.testing.assert_array_equal(depth_task(codes.path, 0), expected)
-    monkeypatch.setattr(redealt, "GENES_AT_ONCE", 32)
+    monkeypatch.setattr(pairwise, "GENES_AT_ONCE", 32)
     np.testing.assert_array_equal(depth_task(codes.path, 0), expected)
 
 
@@ -96,7 +95,7 @@ def test_decoys_are_counted_as_by_histogram2d_and_keep_the_margins(codes, dense,
     a, b = (side.astype(np.int64) for side in np.triu_indices(46, 1))
     (run,) = runs_of(a[::5], b[::5], 1000)
     place, edges = deal_places(strata_of((dense > 0).sum(1), 0), 0, 4), codes.array("edges")
-    monkeypatch.setattr(redealt, "PAIRS_AT_ONCE", 100)
+    monkeypatch.setattr(pairwise, "PAIRS_AT_ONCE", 100)
     reader = GeneReader(codes, Portion(40, 1, 0, 0) if slabs else whole_portion(codes))
     parts = list(count_decoys(reader, run, place))
     counts, both_zero, *genes = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pairscape.model.evaluation.direction import direction_accuracy, direction_auroc, direction_scores, forward_share
+from pairscape.model.evaluation.metrics import direction_accuracy, direction_auroc, direction_scores, forward_share
 
 LABEL = np.array([0, 0, 1, 1, 2, 2])
 PROBABILITY = np.array([[8, 1, 1], [2, 5, 3], [1, 7, 2], [1, 4, 5], [1, 3, 6], [9, 0, 1]]) / 10

@@ -13,7 +13,8 @@ from engines import ROOT, engine, missing, wait_for
 from model_fixtures import run_command
 from test_heatmaps import FINE, run, store_hash
 
-from pairscape.pipeline.compute import addresses, clusters, workers
+from pairscape.pipeline.compute import clusters, workers
+from pairscape.pipeline.compute import clusters as addresses
 from pairscape.pipeline.compute.clusters import address_of, open_client
 from pairscape.pipeline.options import Compute
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairscape.pipeline.compute.events import Events
-from pairscape.pipeline.compute.pace import MEMORY_SECONDS, Pace
+from pairscape.pipeline.compute.progress import MEMORY_SECONDS, Pace
 
 
 def lines(path):

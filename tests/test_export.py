@@ -19,11 +19,11 @@ from model_fixtures import run_command
 from scipy import sparse
 
 from pairscape.model.edges import edges, export, formats
-from pairscape.model.edges.edge_anndata import CORRELATION, SCORE
 from pairscape.model.edges.edges import choose_edges, rank_within
 from pairscape.model.edges.export import FORMATS, export_scores
+from pairscape.model.edges.formats import CORRELATION, SCORE
 from pairscape.model.edges.scores import ALWAYS, read_scores, write_scores
-from pairscape.model.wanted import Wanted
+from pairscape.model.options import Wanted
 
 GENES = [f"G{i}" for i in range(9)]
 FACTS = {

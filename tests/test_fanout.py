@@ -10,7 +10,7 @@ from distributed import get_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscape.pipeline.compute import addresses
+from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.compute.clusters import (
     memory_per_worker,
     open_client,
@@ -243,6 +243,6 @@ def test_no_workers_are_refused(refuses):
 
 
 def test_a_scheduler_that_does_not_answer_is_refused(monkeypatch, refuses):
-    monkeypatch.setattr(addresses, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.5)
     with refuses("tcp://127.0.0.1:9", "no Dask scheduler answers"), open_client(Compute("tcp://127.0.0.1:9")):
         pass

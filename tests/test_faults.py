@@ -17,14 +17,15 @@ from conftest import small_shards, store_expression
 
 import pairscape
 from benchmarks.scheduler import wait
-from pairscape.pipeline.compute import clusters, performance
+from pairscape.pipeline.compute import clusters
+from pairscape.pipeline.compute import clusters as performance
 from pairscape.pipeline.compute import scheduler as lifeline
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.events import Events
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.tasks import HOPELESS, Usage, run_tasks
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.heatmaps import count, counting, images
+from pairscape.pipeline.heatmaps import count, images, job
 from pairscape.pipeline.heatmaps.images import open_images, receipt_file, shard_file
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.matrix.expression import open_expression
@@ -87,7 +88,7 @@ def test_a_poisoned_shard_takes_no_other_with_it(truth, threads, expression_path
             raise ZeroDivisionError("of this tile")
         return COUNT(target, codes, share, task)
 
-    monkeypatch.setattr(counting, "count_task", poisoned)
+    monkeypatch.setattr(job, "count_task", poisoned)
     with Events(tmp_path / "log") as log:
         usage = Usage(events=log)
         with refuses(
@@ -101,7 +102,7 @@ def test_a_poisoned_shard_takes_no_other_with_it(truth, threads, expression_path
     assert events[-1]["shards"] == {"ZeroDivisionError: of this tile": [5]}
     told = {shard for event in events if event["event"] == "task" for shard in event.get("shards", ())}
     assert told == set(range(SHARDS)) - {5}
-    monkeypatch.setattr(counting, "count_task", COUNT)
+    monkeypatch.setattr(job, "count_task", COUNT)
     assert run(expression_path, tmp_path / "i.zarr", threads).computed == 1
     assert same(tmp_path / "i.zarr", truth)
 
@@ -117,11 +118,11 @@ def test_a_disk_that_refuses_ends_the_job_soon(number, truth, threads, expressio
             raise OSError(number, os.strerror(number))
         return COUNT(target, codes, share, task)
 
-    monkeypatch.setattr(counting, "count_task", refused)
+    monkeypatch.setattr(job, "count_task", refused)
     with refuses("of 22 shards are missing", os.strerror(number), "not started", "what is finished", kind=JobError):
         run(expression_path, tmp_path / "i.zarr", threads)
     assert len(attempts) < 3 * 8
-    monkeypatch.setattr(counting, "count_task", COUNT)
+    monkeypatch.setattr(job, "count_task", COUNT)
     assert run(expression_path, tmp_path / "i.zarr", threads).kept > 0
     assert same(tmp_path / "i.zarr", truth)
 
@@ -171,7 +172,7 @@ def test_a_driver_whose_store_was_taken_over_stops(expression_path, tmp_path, mo
         (tmp_path / ".i.zarr.lock").write_text(json.dumps({"name": "other", "pid": 7, "host": "far", "since": "now"}))
         return COUNT(target, codes, share, task)
 
-    monkeypatch.setattr(counting, "count_task", taken_over)
+    monkeypatch.setattr(job, "count_task", taken_over)
     with refuses("taken over by process 7 on far", kind=JobError):
         run(expression_path, tmp_path / "i.zarr")
 

@@ -14,15 +14,21 @@ import pytest
 from model_fixtures import run_command, small_store
 
 from pairscape.model.edges import edges
-from pairscape.model.edges.edges import choose_edges
+from pairscape.model.edges.edges import choose_edges, tally_scores
 from pairscape.model.edges.scores import read_facts, read_scores, write_scores
-from pairscape.model.edges.tally import tally_scores
+from pairscape.model.options import Wanted
 from pairscape.model.reports import findings, network_picture
-from pairscape.model.reports.evidence import SHOWN, count_edges, new_edges, scored_codes, show_scores, title_of
 from pairscape.model.reports.figures import pair_figure
-from pairscape.model.reports.findings import write_findings
+from pairscape.model.reports.findings import (
+    SHOWN,
+    count_edges,
+    new_edges,
+    scored_codes,
+    show_scores,
+    title_of,
+    write_findings,
+)
 from pairscape.model.reports.network_picture import label_places, lay_out, network_figure
-from pairscape.model.wanted import Wanted
 from pairscape.pipeline.codes.store import open_codes
 
 ROOT = Path(__file__).parents[1]

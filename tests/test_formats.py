@@ -26,9 +26,10 @@ from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix import source as stored
 from pairscape.pipeline.matrix.expression import block_digest, matrix_hash
-from pairscape.pipeline.matrix.formats import by_cells, dense, hdf5_zarr, textfile
+from pairscape.pipeline.matrix.formats import by_cells, dense, hdf5_zarr
+from pairscape.pipeline.matrix.formats import text as textfile
 from pairscape.pipeline.matrix.open import open_source
-from pairscape.pipeline.matrix.sources import Source
+from pairscape.pipeline.matrix.source import Source
 
 Write = Callable[[Path, NDArray[np.float32]], Any]
 Turned = Literal["genes", "cells"]

@@ -25,7 +25,8 @@ from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.genes.pairs import Pairs, all_pairs
-from pairscape.pipeline.heatmaps import count, counting, tiles
+from pairscape.pipeline.heatmaps import count, tiles
+from pairscape.pipeline.heatmaps import job as counting
 from pairscape.pipeline.heatmaps import job as heatmaps
 from pairscape.pipeline.heatmaps.count import GeneReader, Spent, count_tile
 from pairscape.pipeline.heatmaps.images import damage, open_images, receipt_file, shard_file

@@ -21,9 +21,9 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from pairscape.model.evaluation.bootstrap import against_baseline
-from pairscape.model.networks import loadings
+from pairscape.model.networks import gene_context
 from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
-from pairscape.model.networks.loadings import (
+from pairscape.model.networks.gene_context import (
     factor_codes,
     gene_loadings,
     lowered,
@@ -140,7 +140,7 @@ def test_under_replicate_labels_the_label_half_is_never_seen(tmp_path):
 def test_many_cells_are_sampled_at_even_distances(images, monkeypatch):
     codes = factor_codes(images)
     whole = codes.read(np.arange(12), slice(0, 60))
-    monkeypatch.setattr(loadings, "MAX_FACTOR_CELLS", 20)
+    monkeypatch.setattr(gene_context, "MAX_FACTOR_CELLS", 20)
     scores = normal_scores(whole[:, np.linspace(0, 59, 20).astype(int)], 16)
     np.testing.assert_array_equal(
         gene_loadings(codes), lowered(principal_loadings(scores, FACTORS), noise_edge(12, 20))
@@ -158,7 +158,7 @@ def test_a_pair_is_given_those_of_its_two_genes(images):
 @pytest.mark.parametrize("kind", ["gone", "others"])
 def test_lost_codes_are_told_before_anything_is_written(images, tmp_path, refuses, monkeypatch, kind):
     store = moved_store(images, tmp_path / "moved")
-    monkeypatch.setattr(loadings, "_kept", {})
+    monkeypatch.setattr(gene_context, "_kept", {})
     if kind == "gone":
         shutil.rmtree(tmp_path / "moved/codes.zarr")
     else:
@@ -215,7 +215,7 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
     monkeypatch.setattr("pairscape.model.evaluation.evaluate.against_baseline", compared)
     train_run(images, tmp_path / "run", RECIPE, 0, Silent())
     (tmp_path / "again").mkdir()
-    loadings._kept.clear()
+    gene_context._kept.clear()
     fit(images, make_folds(images, RECIPE, 0), RECIPE, tmp_path / "again", 0, Silent())
     weights = [load_weights(tmp_path / name / "model.safetensors")[0] for name in ("run", "again")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
@@ -223,7 +223,7 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
     pairs = module_pairs(tmp_path / "pairs.csv", module)
     other = make_store(tmp_path / "other", expression, PairSource(pairs=pairs), Binning("rank", 16))
     evaluate_run(tmp_path / "run", other, tmp_path / "out", Silent())
-    assert set(loadings._kept) == {other.spec.plan_hash}
+    assert set(gene_context._kept) == {other.spec.plan_hash}
     assert_audited(other, tmp_path / "out")
     assert rivals.count("factors_only") == 2  # of training, and of the other store
     classifier, _ = load_classifier(tmp_path / "run")

@@ -19,8 +19,8 @@ from reference import joint_counts
 
 from pairscape.model.networks import gene_context
 from pairscape.model.networks.classifier import PairClassifier, describe_batch, load_classifier, score_rows
-from pairscape.model.networks.deepdrim import IMAGES_PER_GENE, NEIGHBOURS
 from pairscape.model.networks.gene_context import codes_of, nearest_genes, neighbourhoods
+from pairscape.model.networks.published import IMAGES_PER_GENE, NEIGHBOURS
 from pairscape.model.networks.weights import load_weights, write_config
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.model.training.run import evaluate_run, train_run

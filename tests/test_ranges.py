@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, GzipCodec
 
 from pairscape.pipeline.matrix.store import CODEC
-from pairscape.pipeline.storage.ranges import _shard_length, read_range
+from pairscape.pipeline.storage.chunks import _shard_length, read_range
 
 
 def sharded(path, values, shard=24, chunk=8, compressors=None):

@@ -13,7 +13,7 @@ from model_fixtures import small_store as tiny_store
 
 import pairscape
 from pairscape.model.evaluation.evaluate import store_facts
-from pairscape.model.evaluation.spread import mean_of, spread_of
+from pairscape.model.evaluation.metrics import mean_of, spread_of
 from pairscape.model.networks.weights import write_config
 from pairscape.model.options import Recipe, Splitting, Training
 from pairscape.model.reports.terminal import print_closing

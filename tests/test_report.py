@@ -25,9 +25,7 @@ from sklearn.metrics import (
 )
 
 from pairscape.model.evaluation.bootstrap import against_baseline
-from pairscape.model.evaluation.calibration import calibration_record
-from pairscape.model.evaluation.direction import direction_scores
-from pairscape.model.evaluation.metrics import calibration_scores, prior_corrected
+from pairscape.model.evaluation.metrics import calibration_record, calibration_scores, direction_scores, prior_corrected
 from pairscape.model.reports import figures
 from pairscape.model.reports.run_report import (
     comparison,

@@ -11,11 +11,19 @@ from portable_run import PORTABLE, RECIPE, SEED, copy_portable, portable_run, po
 
 import pairscape
 from benchmarks import shift as benchmark
-from pairscape.model.evaluation.guard import find_shift
-from pairscape.model.evaluation.observed import Observed, Reference, earth_mover, frechet
+from pairscape.model.evaluation.measure import find_shift
 from pairscape.model.evaluation.reference import FILE, KIND, load_reference, make_reference, save_reference
 from pairscape.model.evaluation.sample import RANDOM_PAIRS, CountedPairs, codes_at_hand, sample_rows
-from pairscape.model.evaluation.shift import UNCOMPARED, compare, shift_lines, shift_words
+from pairscape.model.evaluation.shift import (
+    UNCOMPARED,
+    Observed,
+    Reference,
+    compare,
+    earth_mover,
+    frechet,
+    shift_lines,
+    shift_words,
+)
 from pairscape.model.networks.classifier import load_classifier
 from pairscape.model.networks.prior import Taught
 from pairscape.model.networks.weights import load_tensors, save_tensors

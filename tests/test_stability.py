@@ -27,8 +27,15 @@ from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import GeneReader, count_pairs
 from pairscape.pipeline.heatmaps.memory import Portion, portion
-from pairscape.pipeline.heatmaps.pairwise import WholeGenes, count_grouped, runs_of, within_memory
-from pairscape.pipeline.heatmaps.resampled import deal_groups, draw_weights, weighted_sums
+from pairscape.pipeline.heatmaps.pairwise import (
+    WholeGenes,
+    count_grouped,
+    deal_groups,
+    draw_weights,
+    runs_of,
+    weighted_sums,
+    within_memory,
+)
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, Compute
 

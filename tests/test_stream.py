@@ -146,7 +146,7 @@ def test_rows_that_fit_into_memory_stay_there_and_come_in_the_same_batches(image
 @pytest.mark.parametrize("workers", [1, 3])
 def test_spawned_workers_change_no_batch(images, stored, workers, monkeypatch):
     monkeypatch.setattr(
-        "pairscape.model.batches.blocks.PART_CHUNKS", 2
+        "pairscape.model.batches.stream.PART_CHUNKS", 2
     )  # several parts a window, so that all workers have some
     stream, alone = make_stream(images, "natural", workers), make_stream(images, "natural")
     for _ in range(2):

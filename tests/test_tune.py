@@ -19,8 +19,7 @@ from optuna.trial import FixedTrial, TrialState
 import pairscape
 from pairscape.model.networks.weights import read_recipe
 from pairscape.model.options import Recipe, Rendering, Search, Splitting, Training
-from pairscape.model.training.search import point_of, propose
-from pairscape.model.training.tune import _open
+from pairscape.model.training.tune import _open, point_of, propose
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from pairscape.pipeline.genes.describe import describe_names
 from pairscape.pipeline.genes.lists import read_gene_map, read_genes
-from pairscape.pipeline.genes.mangled import mangled, originals, serial_originals
-from pairscape.pipeline.genes.species import guess_species
+from pairscape.pipeline.genes.names import guess_species, mangled, originals, serial_originals
 
 HUMAN = ["CTSH", "IL1B", "CLEC4E", "RPL23A", "CD81", "TLR2", "HLA-DRA", "MT-CO1", "SQSTM1", "RP11-34P13.3"]
 MOUSE = ["Ctsh", "Il1b", "Clec4e", "Rpl23a", "Cd81", "Tlr2", "H2-K1", "mt-Co1", "Sqstm1", "2610305D13Rik"]

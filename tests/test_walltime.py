@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscape.pipeline.compute.walltime import walltime_seconds, worker_life
+from pairscape.pipeline.compute.queues import walltime_seconds, worker_life
 
 
 @pytest.mark.parametrize(("text", "queue", "seconds"), [

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pairscape.model.networks.winograd import MOST_TILES, WinogradConv
+from pairscape.model.networks.fast import MOST_TILES, WinogradConv
 
 
 def conv_of(channels, padding, seed=0):

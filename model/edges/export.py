@@ -5,14 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairscape.model.edges.edge_anndata import write_anndata, write_genernib
-from pairscape.model.edges.edge_graph import write_graphml
 from pairscape.model.edges.edges import Edges, choose_edges, names_regulators
-from pairscape.model.edges.formats import BEELINE, CYTOSCAPE, DECOUPLER, SCENIC, SIF, write_parquet, write_text
+from pairscape.model.edges.formats import (
+    BEELINE,
+    CYTOSCAPE,
+    DECOUPLER,
+    SCENIC,
+    SIF,
+    write_anndata,
+    write_genernib,
+    write_graphml,
+    write_parquet,
+    write_text,
+)
 from pairscape.model.edges.scores import read_facts
-from pairscape.model.wanted import Wanted
+from pairscape.model.options import Wanted
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.storage.aside import aside
+from pairscape.pipeline.storage.write import aside
 
 KNOWN = ("correlation", "q_value", "rank_stability")  # what travels with an edge where the format has room for it
 

@@ -22,13 +22,16 @@ from pairscape.model.evaluation.baselines import (
     marginals_only,
 )
 from pairscape.model.evaluation.bootstrap import against_baseline
-from pairscape.model.evaluation.calibration import calibration_record
-from pairscape.model.evaluation.direction import direction_accuracy, direction_auroc, direction_scores, forward_share
 from pairscape.model.evaluation.metrics import (
     all_scores,
     best_threshold,
+    calibration_record,
     confusion,
+    direction_accuracy,
+    direction_auroc,
+    direction_scores,
     early_precision_ratio,
+    forward_share,
     operating_point,
     precision_threshold,
     ranking_scores,
@@ -36,7 +39,7 @@ from pairscape.model.evaluation.metrics import (
 )
 from pairscape.model.networks.classifier import PairClassifier, score_rows
 from pairscape.model.networks.fast import prepare
-from pairscape.model.networks.loadings import store_loadings
+from pairscape.model.networks.gene_context import store_loadings
 from pairscape.model.networks.prior import Taught
 from pairscape.model.networks.render import independence_residual
 from pairscape.model.networks.weights import write_text

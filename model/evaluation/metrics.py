@@ -1,15 +1,20 @@
 """Scores of a classifier at the natural prevalence, and the watch for networks that answer one class. Pure."""
 
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
+    confusion_matrix,
     log_loss,
     matthews_corrcoef,
     precision_recall_curve,
+    recall_score,
     roc_auc_score,
 )
 
@@ -229,3 +234,146 @@ def watch_collapse(label: Labels, probability: Scores, threshold: float) -> Coll
         f"balanced accuracy {accuracy:.3f} is not above 0.5 by more than noise (±{noise:.3f}) and the prediction is "
         f"nearly constant (deviation of the scores {spread:.2g}; called positive: {calls[0]:.1%} of the pairs)",
     )
+
+
+# From what a network was taught to believe to probabilities at the natural prevalence, and how far they hold. Pure.
+#
+# What training shifts is known, so it is taken back in closed form and nothing is fitted: the share of positives in
+# the batches, the weights of the classes in the loss, and the flattening of the focal loss. On the demo (26,335 test
+# pairs, cross-entropy) the correction takes the calibration error from 0.0160 to 0.0006; Platt scaling fitted to the
+# validation pairs on top of it makes that 0.0015, isotonic regression 0.0017, with ties that cost 0.015 of average
+# precision, since validation pairs share genes with the training and test pairs do not.
+
+CURVE_BINS = 10
+
+
+def reliability_curve(label: Labels, probability: Scores) -> dict[str, list[float]]:
+    """Mean probability, share of positives and number of pairs in ten bins of equal width; empty bins are left out."""
+    p = np.clip(np.asarray(probability, np.float64), 0, 1)
+    bins = np.minimum((p * CURVE_BINS).astype(int), CURVE_BINS - 1)
+    pairs = np.bincount(bins, minlength=CURVE_BINS)
+    sums = np.bincount(bins, p, CURVE_BINS), np.bincount(bins, label > 0, CURVE_BINS)
+    predicted, observed = ((total[pairs > 0] / pairs[pairs > 0]).tolist() for total in sums)
+    return {"predicted": predicted, "observed": observed, "pairs": pairs[pairs > 0].tolist()}
+
+
+def calibration_record(label: Labels, as_trained: Scores, corrected: Scores) -> dict[str, Any]:
+    """`metrics.json`'s "calibration": figures and reliability curve before and after the correction."""
+    return {
+        name: calibration_scores(label, probability) | {"curve": reliability_curve(label, probability)}
+        for name, probability in (("as_trained", as_trained), ("prior_corrected", corrected))
+    }
+
+
+# Which way an edge points: figures of three-class networks (0 none, 1 a→b, 2 b→a).
+
+CLASSES = (0, 1, 2)
+
+
+def forward_share(probability: Scores) -> NDArray[np.float64]:
+    """Probability that an edge points from a to b, given that there is one: (P, 3) to (P,); 0.5 is no opinion."""
+    p = np.asarray(probability, np.float64)
+    edge = p[:, 1] + p[:, 2]
+    return np.asarray(np.divide(p[:, 1], edge, out=np.full(edge.shape, 0.5), where=edge > 0))
+
+
+def direction_accuracy(label: Labels, forward: Scores) -> float | None:
+    """Share of the true edges (labels 1 and 2) whose direction is right.
+
+    Parameters
+    ----------
+    label, forward : (P,)
+        A value above 0.5 says a→b, below 0.5 b→a; exactly 0.5 is half right.
+    """
+    edge = label > 0
+    if not edge.any():
+        return None
+    opinion = np.sign(np.asarray(forward, np.float64)[edge] - 0.5)
+    return float((opinion * np.where(label[edge] == 1, 1, -1) + 1).mean() / 2)
+
+
+def direction_auroc(label: Labels, forward: Scores) -> float | None:
+    """How often an edge a→b gets a larger value than an edge b→a; None where only one direction occurs."""
+    edge = label > 0
+    forward_edge = label[edge] == 1
+    if not forward_edge.any() or forward_edge.all():
+        return None
+    return float(roc_auc_score(forward_edge, np.asarray(forward)[edge]))
+
+
+def direction_scores(label: Labels, probability: Scores, threshold: float) -> dict[str, Any]:
+    """`metrics.json`'s "direction" without its audit.
+
+    Parameters
+    ----------
+    label : (P,)
+        0, 1 or 2.
+    probability : (P, 3)
+    threshold
+        Probability of any edge from which one is called; its direction is then the more probable one.
+
+    Returns
+    -------
+    dict
+        `n_edges`; `accuracy` and `auroc` of the direction among true edges; `accuracy_of_found`, the same among those
+        that are called; `recall` of each class and `balanced_accuracy`, their mean; `confusion`, 3 × 3, rows the truth.
+        None where not defined.
+    """
+    forward, found = forward_share(probability), 1 - np.asarray(probability, np.float64)[:, 0] >= threshold
+    called = np.where(found, np.where(forward >= 0.5, 1, 2), 0)
+    recall = [float(r) if (label == c).any() else None for c, r in zip(CLASSES, _recall(label, called), strict=True)]
+    known = [r for r in recall if r is not None]
+    return {
+        "n_edges": int((label > 0).sum()),
+        "accuracy": direction_accuracy(label, forward),
+        "accuracy_of_found": direction_accuracy(label[found], forward[found]),
+        "auroc": direction_auroc(label, forward),
+        "recall": recall,
+        "balanced_accuracy": float(np.mean(known)) if len(known) == len(CLASSES) else None,
+        "confusion": confusion_matrix(label, called, labels=CLASSES).tolist(),
+    }
+
+
+def _recall(label: Labels, called: NDArray[np.integer]) -> NDArray[np.float64]:
+    return np.asarray(recall_score(label, called, labels=CLASSES, average=None, zero_division=0))
+
+
+# Figures of several runs of one recipe in one: mean, range and standard deviation of each.
+
+Figure = Callable[[list[float]], Any]
+
+
+def mean_of(runs: Sequence[Any]) -> Any:
+    """Mean of each figure of nested figures; None where no run has it, and of the others where some have not.
+
+    Parameters
+    ----------
+    runs
+        The same figures of each run: numbers, None, or mappings of such. Whatever else they hold is left out.
+    """
+    return _each(runs, lambda numbers: float(np.mean(numbers)))
+
+
+def spread_of(runs: Sequence[Any]) -> Any:
+    """Of each figure {min, max, standard_deviation}, as `mean_of`; the deviation (n − 1) is None for a single run."""
+    return _each(runs, _spread)
+
+
+def _spread(numbers: list[float]) -> dict[str, float | None]:
+    deviation = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
+    return {"min": min(numbers), "max": max(numbers), "standard_deviation": deviation}
+
+
+def _each(runs: Sequence[Any], figure: Figure) -> Any:
+    tables = [run for run in runs if isinstance(run, Mapping)]
+    if tables:
+        keys = dict.fromkeys(key for table in tables for key, value in table.items() if _is_figure(value))
+        return {key: _each([table.get(key) for table in tables], figure) for key in keys}
+    numbers = [float(value) for value in runs if value is not None and math.isfinite(value)]
+    return figure(numbers) if numbers else None
+
+
+def _is_figure(value: Any) -> bool:
+    if value is None or isinstance(value, Mapping):
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool)

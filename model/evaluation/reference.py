@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from pairscape.model.evaluation.measure import last_layer, measure, measure_groups
-from pairscape.model.evaluation.observed import DISTANCES, QUANTILES, Observed, Reference, units
 from pairscape.model.evaluation.sample import CountedPairs
+from pairscape.model.evaluation.shift import DISTANCES, QUANTILES, Observed, Reference, units
 from pairscape.model.networks.classifier import PairClassifier
 from pairscape.model.networks.prior import Taught
 from pairscape.model.networks.weights import load_tensors, save_tensors

@@ -13,19 +13,20 @@ from torch.utils.checkpoint import checkpoint
 
 from pairscape.model.batches.order import Rows
 from pairscape.model.batches.stream import Batch, prefetched, row_batches
-from pairscape.model.networks.deepdrim import DeepDrim
-from pairscape.model.networks.facts import complete_facts
 from pairscape.model.networks.gene_context import (
+    Loadings,
     Neighbourhoods,
     codes_of,
+    factor_codes,
+    gene_loadings,
     nearest_genes,
     neighbour_images,
     neighbourhoods,
+    store_loadings,
 )
-from pairscape.model.networks.loadings import Loadings, factor_codes, gene_loadings, store_loadings
-from pairscape.model.networks.published import FactorNet, build_network
+from pairscape.model.networks.published import DeepDrim, FactorNet, build_network
 from pairscape.model.networks.render import Render
-from pairscape.model.networks.weights import load_weights
+from pairscape.model.networks.weights import complete_facts, load_weights
 from pairscape.model.options import Rendering
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError

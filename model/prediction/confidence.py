@@ -18,8 +18,7 @@ from pairscape.model.prediction.stability import IMAGES_AT_ONCE, PAIRS_AT_ONCE, 
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.heatmaps.count import KEPT_ENTRY_BYTES
-from pairscape.pipeline.heatmaps.pairwise import HELD_BYTES
-from pairscape.pipeline.heatmaps.resampled import GROUPS
+from pairscape.pipeline.heatmaps.pairwise import GROUPS, HELD_BYTES
 
 if TYPE_CHECKING:
     from distributed import Client

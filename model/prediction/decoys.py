@@ -20,8 +20,7 @@ from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import held_reader
 from pairscape.pipeline.heatmaps.memory import Portion
-from pairscape.pipeline.heatmaps.pairwise import PairRun, runs_of
-from pairscape.pipeline.heatmaps.redealt import count_decoys, deal_places, depth_task, strata_of
+from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_places, depth_task, runs_of, strata_of
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.model.evaluation.association import dependence, spearman
-from pairscape.model.evaluation.direction import forward_share
+from pairscape.model.evaluation.metrics import forward_share
 from pairscape.model.networks.device import one_thread
 from pairscape.model.prediction.decoys import Score
 from pairscape.model.prediction.scorer import Scorer, load_scorer

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from pairscape.model.edges.scores import read_facts, write_scores
 from pairscape.model.evaluation.evaluate import versions
-from pairscape.model.evaluation.guard import find_shift
+from pairscape.model.evaluation.measure import find_shift
 from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand
 from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
 from pairscape.model.networks.classifier import choose_device, describe_genes, gene_codes
 from pairscape.model.networks.device import one_thread
-from pairscape.model.networks.gene_context import require_genes
-from pairscape.model.networks.loadings import require_factor_genes
+from pairscape.model.networks.gene_context import require_factor_genes, require_genes
 from pairscape.model.networks.published import FACTOR_NETWORK
 from pairscape.model.options import Prediction
 from pairscape.model.prediction.candidates import Origin
@@ -53,11 +52,18 @@ from pairscape.pipeline.compute.progress import Progress, Say
 from pairscape.pipeline.compute.tasks import Usage, on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.cost import Rates, pair_events, shard_seconds
 from pairscape.pipeline.heatmaps.images import Images, counted_codes
 from pairscape.pipeline.heatmaps.job import Request
 from pairscape.pipeline.heatmaps.memory import Portion, portion
-from pairscape.pipeline.heatmaps.tiles import Task, block_density, even_runs, tiles_of
+from pairscape.pipeline.heatmaps.tiles import (
+    Rates,
+    Task,
+    block_density,
+    even_runs,
+    pair_events,
+    shard_seconds,
+    tiles_of,
+)
 from pairscape.pipeline.matrix.expression import Expression
 from pairscape.pipeline.options import Compute
 from pairscape.pipeline.storage.paths import local_target

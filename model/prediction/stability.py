@@ -26,8 +26,17 @@ from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import held_reader
 from pairscape.pipeline.heatmaps.memory import Portion
-from pairscape.pipeline.heatmaps.pairwise import PairRun, WholeGenes, count_grouped, runs_of, within_memory
-from pairscape.pipeline.heatmaps.resampled import GROUPS, deal_groups, draw_weights, weighted_sums
+from pairscape.pipeline.heatmaps.pairwise import (
+    GROUPS,
+    PairRun,
+    WholeGenes,
+    count_grouped,
+    deal_groups,
+    draw_weights,
+    runs_of,
+    weighted_sums,
+    within_memory,
+)
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairscape.model.evaluation.observed import Reference
 from pairscape.model.evaluation.reference import load_reference
+from pairscape.model.evaluation.shift import Reference
 from pairscape.model.networks.classifier import load_classifier
-from pairscape.model.networks.facts import is_share
-from pairscape.model.networks.weights import read_metrics, refuse_repeats
+from pairscape.model.networks.weights import is_share, read_metrics, refuse_repeats
 from pairscape.model.prediction.parts import network_hash
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Binning

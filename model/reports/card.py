@@ -8,9 +8,8 @@ from typing import Any
 
 import jinja2
 
-from pairscape.model.networks.facts import complete_facts
 from pairscape.model.networks.published import FACTOR_NETWORK
-from pairscape.model.networks.weights import load_weights, read_config, read_metrics, write_text
+from pairscape.model.networks.weights import complete_facts, load_weights, read_config, read_metrics, write_text
 from pairscape.model.options import Rendering
 from pairscape.model.reports.run_report import (
     audit_rows,

@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 
-from pairscape.model.edges.edge_graph import graph_of
 from pairscape.model.edges.edges import Edges
+from pairscape.model.edges.formats import graph_of
 from pairscape.model.reports.figures import INK, LINE, MUTED, NEGATIVE, PAPER, POSITIVE, styled
 
 WIDTH = 10.6  # inches, as wide as the page

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pairscape.model.batches.fold_file import count_folds
 from pairscape.model.evaluation.evaluate import store_facts
-from pairscape.model.evaluation.spread import mean_of, spread_of
+from pairscape.model.evaluation.metrics import mean_of, spread_of
 from pairscape.model.networks.weights import read_recipe, write_config, write_text
 from pairscape.model.options import Recipe, Splitting
 from pairscape.model.reports.overview import write_overview

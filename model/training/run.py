@@ -9,11 +9,10 @@ import numpy as np
 
 from pairscape.model.batches.folds import Folds, mirror_groups
 from pairscape.model.evaluation.evaluate import Evaluation, evaluate, save_evaluation, store_facts
-from pairscape.model.evaluation.guard import find_shift
-from pairscape.model.evaluation.observed import Reference
+from pairscape.model.evaluation.measure import find_shift
 from pairscape.model.evaluation.reference import load_reference, make_reference, save_reference
 from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand, sample_rows
-from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
+from pairscape.model.evaluation.shift import UNCOMPARED, Reference, shift_lines
 from pairscape.model.networks.classifier import PairClassifier, choose_device, load_classifier, require_genes_known
 from pairscape.model.networks.prior import Taught
 from pairscape.model.networks.weights import read_recipe, refuse_repeats, write_config

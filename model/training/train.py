@@ -29,14 +29,19 @@ from pairscape.model.networks.classifier import (
     turned_labels,
 )
 from pairscape.model.networks.device import seed_everything
-from pairscape.model.networks.facts import NETWORK_VERSION, class_names
-from pairscape.model.networks.gene_context import Neighbourhoods
-from pairscape.model.networks.loadings import Loadings
+from pairscape.model.networks.gene_context import Loadings, Neighbourhoods
 from pairscape.model.networks.prior import Taught, class_weights
-from pairscape.model.networks.weights import load_weights, save_weights
+from pairscape.model.networks.weights import NETWORK_VERSION, class_names, load_weights, save_weights
 from pairscape.model.options import Recipe, Splitting, Training
-from pairscape.model.training.losses import Loss, make_loss
-from pairscape.model.training.optimize import choose_precision, compiled, make_optimizer, moving_average, rate_at
+from pairscape.model.training.optimize import (
+    Loss,
+    choose_precision,
+    compiled,
+    make_loss,
+    make_optimizer,
+    moving_average,
+    rate_at,
+)
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.lists import read_gene_map

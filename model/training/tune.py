@@ -16,15 +16,15 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FixedTrial, TrialState
+from optuna.trial import BaseTrial, FixedTrial, TrialState
 
 from pairscape.model.evaluation.evaluate import store_facts
 from pairscape.model.networks.device import one_thread
+from pairscape.model.networks.published import SMALLEST
 from pairscape.model.networks.weights import read_recipe, write_config
 from pairscape.model.options import Recipe, Search
 from pairscape.model.reports.study import DEFAULT, write_study
 from pairscape.model.training.run import train_run
-from pairscape.model.training.search import point_of, propose
 from pairscape.model.training.train import check_recipe, fit, make_folds
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.compute.progress import Progress, Silent
@@ -174,3 +174,61 @@ def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, progress: 
     if (run / "metrics.json").exists() and read_recipe(run / "config.toml") == (recipe, seed):
         return json.loads((run / "metrics.json").read_text())
     return train_run(images, run, recipe, seed, progress, overwrite=True)
+
+
+# The space of recipes that `tune` searches: rendering, network, learning rate, loss and balance.
+
+CHANNELS = ("log", "residual", "log+residual")
+MOST_SIGMA = 2.0  # bins; wider, and a heatmap of 32 bins is a blot, as the original's were
+RATES = (1e-4, 1e-2)
+RATIOS = (1.0, 20.0)
+
+
+def propose(trial: BaseTrial, base: Recipe, search: Search, bins: int) -> Recipe:
+    """A recipe of the space, as the trial has it.
+
+    Parameters
+    ----------
+    base
+        What is not searched, and a point of the space itself.
+    bins
+        Of the stored images; they are pooled no further than a network can see.
+    """
+    shown, trained = base.rendering, base.training
+    rendering = replace(
+        shown,
+        channels=trial.suggest_categorical("channels", _with(shown.channels, CHANNELS)),
+        pool=trial.suggest_categorical("pool", _with(shown.pool, _pools(bins))),
+        sigma=trial.suggest_float("sigma", 0.0, max(MOST_SIGMA, shown.sigma)),
+    )
+    training = replace(
+        trained,
+        network=trial.suggest_categorical("network", _with(trained.network, search.networks)),
+        loss=trial.suggest_categorical("loss", _with(trained.loss, search.losses)),
+        balance=trial.suggest_categorical("balance", _with(trained.balance, search.balances)),
+        learning_rate=_suggest_log(trial, "learning_rate", RATES, trained.learning_rate),
+    )
+    if training.balance != "natural":  # where the ratio has a meaning
+        training = replace(training, ratio=_suggest_log(trial, "ratio", RATIOS, trained.ratio))
+    return replace(base, rendering=rendering, training=training)
+
+
+def point_of(base: Recipe) -> dict[str, Any]:
+    """The recipe itself as a point of the space, by the names of the parameters."""
+    shown, trained = base.rendering, base.training
+    point = {name: getattr(shown, name) for name in ("channels", "pool", "sigma")}
+    point |= {name: getattr(trained, name) for name in ("network", "loss", "balance", "learning_rate")}
+    return point if trained.balance == "natural" else point | {"ratio": trained.ratio}
+
+
+def _with(own: Any, choices: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The choices, the recipe's own among them."""
+    return tuple(dict.fromkeys((*choices, own)))
+
+
+def _pools(bins: int) -> tuple[int, ...]:
+    return tuple(pool for pool in (1, 2, 4) if bins // pool >= SMALLEST and bins % pool == 0) or (1,)
+
+
+def _suggest_log(trial: BaseTrial, name: str, bounds: tuple[float, float], own: float) -> float:
+    return trial.suggest_float(name, min(bounds[0], own), max(bounds[1], own), log=True)

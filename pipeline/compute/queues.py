@@ -7,17 +7,17 @@ What a job is (queue, account, walltime, cores, network interface) stands in das
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import dask
+from dask.utils import parse_bytes, parse_timedelta
 from distributed import Client, Security, Status
 from tornado.ioloop import PeriodicCallback
 
-from pairscape.pipeline.compute.addresses import warn_if_open
-from pairscape.pipeline.compute.amounts import asked_bytes, asked_seconds
-from pairscape.pipeline.compute.optional import optional
+from pairscape.pipeline.compute.clusters import warn_if_open
 from pairscape.pipeline.compute.progress import Say
-from pairscape.pipeline.compute.walltime import walltime_seconds, worker_life
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute
 
@@ -137,3 +137,173 @@ def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     after = lines[lines.index("stderr:") + 1 :] if "stderr:" in lines else []
     return (after or lines or [type(error).__name__])[0].removeprefix("sbatch: error: ")
+
+
+# How long a job of a queue may last, and how much of that its workers live.
+
+UNITS = {  # what one number alone, and two joined by a colon, mean in seconds
+    "slurm": (60, (60, 1)),
+    "lsf": (60, (3600, 60)),
+    "pbs": (1, (60, 1)),
+    "sge": (1, (60, 1)),
+}
+
+
+def walltime_seconds(text: str, queue: str) -> int:
+    """Seconds that a walltime means, as that queue reads it: `30`, `30:00`, `01:30:00`, `1-12`, `1-12:30`.
+
+    Raises
+    ------
+    InputError
+        A walltime that this queue does not have.
+    """
+    days, dash, rest = str(text).strip().rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdigit() for part in (*parts, *([days] if dash else []))) or len(parts) > 3:
+        raise InputError(f"walltime {text!r} is no time of {queue}; give one such as 01:30:00.")
+    alone, two = UNITS[queue]
+    if dash:
+        units: tuple[int, ...] = (3600, 60, 1)  # 1-12 is a day and twelve hours
+    else:
+        units = {1: (alone,), 2: two, 3: (3600, 60, 1)}[len(parts)]
+    seconds = sum(int(part) * unit for part, unit in zip(parts, units, strict=False))
+    return seconds + (int(days) * 86_400 if dash else 0)
+
+
+def worker_life(walltime: int | None, lifetime: float | None) -> tuple[float, float] | None:
+    """Seconds after which workers end by themselves, and by how much they differ; None: whenever the job ends.
+
+    A worker that ends hands its results over; one that is killed at the walltime loses them. They differ so that not
+    all end at once. Absent a lifetime: 55 of 60 minutes, give or take four.
+
+    Raises
+    ------
+    InputError
+        A lifetime that is not below the walltime.
+    """
+    if walltime is None:
+        return None if lifetime is None else (lifetime, lifetime / 10)
+    if lifetime is None:
+        return walltime * 11 / 12, walltime / 15
+    if not 0 < lifetime < walltime:
+        raise InputError(
+            f"lifetime is {lifetime:g} s and the walltime {walltime} s: workers have to end, and hand over, before "
+            "they are killed; give less, or configure a longer walltime."
+        )
+    return lifetime, min(lifetime / 10, (walltime - lifetime) / 2)
+
+
+# Sizes and times as users write them: 4GB, 55m.
+
+
+def asked_bytes(text: str) -> int:
+    """Bytes of a memory limit.
+
+    Raises
+    ------
+    InputError
+        No number of bytes, or not positive.
+    """
+    try:
+        limit = int(parse_bytes(text))
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"memory limit {text!r} is no size; give one such as 4GB.") from error
+    if limit <= 0:
+        raise InputError(f"memory limit {text!r} is not positive; give one such as 4GB.")
+    return limit
+
+
+def asked_seconds(text: str) -> float:
+    """Seconds of a lifetime.
+
+    Raises
+    ------
+    InputError
+        No time.
+    """
+    try:
+        return float(parse_timedelta(text))
+    except (ValueError, KeyError) as error:
+        raise InputError(f"lifetime {text!r} is no time; give one such as 55m or 2h.") from error
+
+
+# Clusters that a service starts for us: Kubernetes, through the Dask operator, and Dask Gateway.
+#
+# What a worker is (image, namespace, address of the gateway, its options) stands in the configuration of dask-
+# kubernetes and dask-gateway; Pairscape adds how many there are, and their memory.
+
+
+@contextmanager
+def kubernetes_client(compute: Compute, say: Say) -> Iterator[Client]:
+    """A client of a DaskCluster of our own, which is deleted at the end.
+
+    Raises
+    ------
+    InputError
+        dask-kubernetes is missing, or the operator gives no cluster.
+    """
+    package = optional("dask_kubernetes.operator", "kubernetes", "--scheduler kubernetes")
+    arguments = {"n_workers": compute.workers or dask.config.get("kubernetes.count.start", 0) or 1, "quiet": True}
+    if compute.memory_limit is not None:
+        arguments["resources"] = _with_memory(dask.config.get("kubernetes.resources", {}), compute.memory_limit)
+    say(f"asking Kubernetes for {arguments['n_workers']} workers")
+    with _opened(package.KubeCluster, "Kubernetes", **arguments) as cluster, Client(cluster) as client:
+        yield client
+
+
+def _with_memory(configured: dict[str, Any], limit: str) -> dict[str, Any]:
+    """Resources of a pod with this much memory: asked for and not exceeded, so that no node is overbooked."""
+    memory = {"memory": str(asked_bytes(limit))}
+    return {name: {**(configured.get(name) or {}), **memory} for name in ("requests", "limits")}
+
+
+@contextmanager
+def gateway_client(compute: Compute, say: Say) -> Iterator[Client]:
+    """A client of a cluster of Dask Gateway, which is shut down at the end.
+
+    Raises
+    ------
+    InputError
+        dask-gateway is missing, the gateway gives no cluster, or a memory limit is given, which only it can set.
+    """
+    if compute.memory_limit is not None:
+        raise InputError(
+            "--memory-limit is not ours to give behind a gateway; configure gateway.cluster.options as its "
+            "administrator named them, and leave the flag out."
+        )
+    package, workers = optional("dask_gateway", "gateway", "--scheduler gateway"), compute.workers or 1
+    say(f"asking the gateway for {workers} workers")
+    with _opened(package.GatewayCluster, "the gateway") as cluster:
+        cluster.scale(workers)
+        with cluster.get_client() as client:
+            yield client
+
+
+@contextmanager
+def _opened(kind: Any, name: str, **arguments: Any) -> Iterator[Any]:
+    try:
+        cluster = kind(**arguments)
+    except Exception as error:  # each service, and its HTTP library, has errors of its own
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise InputError(f"{name} gives no cluster ({reason}); check its configuration and your rights.") from error
+    with cluster:
+        yield cluster
+
+
+# Packages that only some users need: imported when they are, and named when they are missing.
+
+
+def optional(package: str, extra: str, purpose: str) -> ModuleType:
+    """The package, imported.
+
+    Raises
+    ------
+    InputError
+        It is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise InputError(
+            f"{purpose} needs {package}, which cannot be imported here ({error}); pip install 'pairscape[{extra}]'."
+        ) from error

@@ -7,6 +7,7 @@ them at first, and held to that from then on.
 
 import difflib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +15,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pooch
+import scanpy as sc
+from anndata import AnnData
 
 from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.datasets.offline import VARIABLE, offline_folder
 from pairscape.pipeline.datasets.registry import SHA256, DataSet, RemoteFile
 from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.storage.aside import aside
+from pairscape.pipeline.storage.write import aside
 
 LOCK = "fetched.json"
 CHUNK_BYTES = 2**20
@@ -331,3 +333,36 @@ class _Bar:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+# The cells that come along: enough to see the whole job without a download.
+
+
+def demo_cells() -> AnnData:
+    """700 human blood cells × 765 genes (10x Genomics PBMC 68k, reduced), log-normalised, as scanpy ships them.
+
+    X is scanpy's `.raw`, CSR float32: the same cells' scaled values, its X, have lost which genes are not expressed.
+    """
+    cells = sc.datasets.pbmc68k_reduced().raw.to_adata()
+    return AnnData(cells.X, obs=cells.obs, var=cells.var)
+
+
+# The folder that serves public data without internet access: the one that PAIRSCAPE_DATA names.
+
+VARIABLE = "PAIRSCAPE_DATA"
+
+
+def offline_folder() -> Path | None:
+    """The folder; None where the variable is not set.
+
+    Raises
+    ------
+    InputError
+        It names no folder.
+    """
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise InputError(f"{VARIABLE} is {named!r}, no folder, so nothing can be served from it; correct or unset it.")
+    return Path(named)

@@ -18,11 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pairscape.pipeline.datasets.offline import VARIABLE, offline_folder
+from pairscape.pipeline.datasets.fetch import VARIABLE, offline_folder
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.lists import read_network
 from pairscape.pipeline.options import PairSource
-from pairscape.pipeline.storage.aside import aside, remove_empty
+from pairscape.pipeline.storage.write import aside, remove_empty
 
 FORMAT = "pairscape-network"
 COLUMNS = ["source", "target", "weight"]

@@ -5,9 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pairscape.pipeline.genes.mangled import in_words, mangled
-from pairscape.pipeline.genes.names import ENSEMBL, IdKind, counts_up, kind_of, without_genome
-from pairscape.pipeline.genes.species import Species, guess_species
+from pairscape.pipeline.genes.names import (
+    ENSEMBL,
+    IdKind,
+    Species,
+    counts_up,
+    guess_species,
+    in_words,
+    kind_of,
+    mangled,
+    without_genome,
+)
 
 MIXED = 0.05  # share of names of a second kind from which on a list is mixed
 EXAMPLES = 3

@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 from pairscape.pipeline.genes.describe import WORDS, describe_names
 from pairscape.pipeline.genes.lists import read_rows
-from pairscape.pipeline.genes.mangled import in_words, mangled
-from pairscape.pipeline.genes.names import looks_like_barcodes, without_genome
-from pairscape.pipeline.genes.species import guess_species
+from pairscape.pipeline.genes.names import guess_species, in_words, looks_like_barcodes, mangled, without_genome
 
 EXAMPLES = 3
 OTHERWISE = "check that both are of one species, use the same kind of gene id, and that the genes were not filtered out"

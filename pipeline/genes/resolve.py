@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.genes.mangled import in_words, mangled
 from pairscape.pipeline.genes.mismatch import likeliest_cause
-from pairscape.pipeline.genes.names import ENSEMBL, without_version
+from pairscape.pipeline.genes.names import ENSEMBL, in_words, mangled, without_version
 
 EXAMPLES = 3
 How = Literal["id", "symbol", "version", "map", "case"]

@@ -20,13 +20,16 @@ The oracle is `np.histogram2d` (tests/reference.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.heatmaps.intrinsics import prefetch, trailing_zeros
 
 BLOCK_GENES = 256  # genes b of a tile: 256 × 32 counters of 4 bytes are one first-level cache
 MAX_SLAB_CELLS = 2**23  # of a full block at full density, 2**31 entries: their numbers fit 32 bits
@@ -395,3 +398,37 @@ def _finish(images, rows_a, rows_b, counts_a, zero_a, counts_b, zero_b, n_cells,
         if overdrawn or neither < 0:
             return p
     return -1
+
+
+# Two machine instructions that numba has no name for; both change only the time, never a result.
+
+PREFETCH = "llvm.prefetch.p0"
+READ, KEEP_EVERYWHERE, DATA = 0, 3, 1  # its operands after the address
+
+
+def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for `array[index]` to be in the first-level cache soon. Nothing is read: any index is allowed."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = builder.module.globals.get(PREFETCH) or ir.Function(builder.module, kind, PREFETCH)
+        builder.call(function, [address, *(ir.Constant(word, operand) for operand in (READ, KEEP_EVERYWHERE, DATA))])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
+
+
+def _trailing_zeros(typing_context: Any, word: Any) -> Any:
+    """Zero bits below the lowest set bit of a uint64 that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
+trailing_zeros: Any = intrinsic(_trailing_zeros)

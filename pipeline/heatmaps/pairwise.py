@@ -8,11 +8,13 @@ same as the kernel's, cell by cell; the cells without expression follow from the
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pairscape.pipeline.codes.store import cell_blocks, open_codes
 from pairscape.pipeline.heatmaps.count import KEPT_ENTRY_BYTES, GeneReader
 from pairscape.pipeline.heatmaps.kernel import GeneCells, Margins, finish
 
@@ -168,3 +170,139 @@ def _count(a_start, a_cell, a_code, b_start, b_cell, b_code, rows_a, rows_b, gro
             own = dense[cell]
             if own != 0:
                 images[group[cell], p, b_code[i] - 1, own - 1] += np.uint32(1)
+
+
+# Pairs that are known to be independent given depth: the cells of gene b dealt anew among cells of like depth.
+#
+# Every gene keeps its values, so a decoy has exactly the marginals of the pair that it was made from. Cells that
+# express many genes express most genes more, which alone makes any two genes depend on each other; dealing within
+# strata of cells that express about as many genes leaves this dependence in. What is taken out is all else:
+# regulation, but the types and states of cells too.
+
+STRATA = 10
+LEAST_CELLS = 20  # in a stratum: of fewer, a deal leaves many cells where they were
+GENES_AT_ONCE = 256  # unpacked together: 4 MB of a block of cells
+PAIRS_AT_ONCE = 256  # 1 MB of counts at 32 bins
+
+
+def depth_task(codes_path: str, block: int) -> NDArray[np.int32]:
+    """Genes that each cell of a block of `pipeline.codes.store.cell_blocks` expresses, (n,). Runs on a worker."""
+    codes = open_codes(Path(codes_path))
+    cells = cell_blocks(codes.n_cells)[block]
+    depth = np.zeros(cells.stop - cells.start, np.int32)
+    for start in range(0, codes.n_genes, GENES_AT_ONCE):
+        genes = np.arange(start, min(start + GENES_AT_ONCE, codes.n_genes))
+        depth += np.count_nonzero(codes.read(genes, cells), axis=0).astype(np.int32)
+    return depth
+
+
+def strata_of(depth: NDArray[np.integer], seed: int, strata: int = STRATA) -> NDArray[np.uint8]:
+    """Strata of like depth with as many cells each, up to one: (N,) from 0, the shallowest.
+
+    Parameters
+    ----------
+    depth : (N,)
+        Genes that each cell expresses; ties are broken at random.
+    strata
+        Fewer where a stratum would have fewer than `LEAST_CELLS` cells.
+    """
+    tie = np.random.default_rng([seed, 13]).permutation(depth.size)
+    number = max(min(strata, depth.size // LEAST_CELLS), 1)
+    stratum = np.empty(depth.size, np.uint8)
+    stratum[np.lexsort((tie, depth))] = np.arange(depth.size) * number // depth.size
+    return stratum
+
+
+def deal_places(stratum: NDArray[np.uint8], seed: int, deal: int) -> NDArray[np.int32]:
+    """A new place for the values of every cell, (N,): a permutation within each stratum.
+
+    Parameters
+    ----------
+    deal
+        Its number: another one, another permutation.
+    """
+    rng, place = np.random.default_rng([seed, 14, deal]), np.empty(stratum.size, np.int32)
+    for number in range(int(stratum.max()) + 1):
+        members = np.flatnonzero(stratum == number)
+        place[members] = rng.permutation(members)
+    return place
+
+
+def count_decoys(
+    reader: GeneReader, run: PairRun, place: NDArray[np.int32]
+) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]]:
+    """Joint counts of pairs whose gene b has been dealt anew, some hundred pairs at a time.
+
+    Parameters
+    ----------
+    place : (N,) int32
+        Of `deal_places`.
+
+    Yields
+    ------
+    (P, bins, bins) uint32
+        Row = bin of gene b, column = bin of gene a.
+    (P,) uint32
+        Cells in which neither gene is expressed.
+    (P,), (P,) int64
+        Genes a and b, as genes of the matrix.
+    """
+    together = np.zeros(place.size, np.uint8)
+    for some in within_memory(reader, run, PAIRS_AT_ONCE):
+        pairs = run.gene_a[some], run.gene_b[some]
+        genes = WholeGenes.read(reader, np.concatenate(pairs))
+        counts, both_zero = count_grouped(genes, genes.dealt(place), pairs, together, reader.codes.binning.bins)
+        yield counts[0], both_zero[0], *pairs
+
+
+# Cells drawn again with replacement, a group at a time: joint counts are additive, so a resample is a weighted sum.
+#
+# A bootstrap over cells would count every resample anew. Here the cells are dealt to M groups at random, a pair is
+# counted once in each group, and a resample draws M groups with replacement. The variance of a sum over cells is then,
+# in expectation, (M − 1)/M of what a bootstrap over single cells gives; as a variance from M numbers it has itself a
+# relative standard deviation of √(2/(M − 1)): 18 % at 64 groups, 9 % of the spread, where 100 resamples alone leave 7
+# %.
+
+GROUPS = 64
+EXACT_FLOAT32 = 2**24  # whole numbers up to here are exact in float32
+
+
+def deal_groups(n_cells: int, seed: int, groups: int = GROUPS) -> NDArray[np.uint8]:
+    """Deal cells to groups at random, equally up to one cell.
+
+    Parameters
+    ----------
+    groups
+        At most 256; fewer cells than groups are a group each, which is the bootstrap over single cells.
+
+    Returns
+    -------
+    (N,) uint8
+        Group of each cell.
+    """
+    dealt = np.arange(n_cells) % min(groups, n_cells)
+    return np.random.default_rng([seed, 11]).permutation(dealt).astype(np.uint8)
+
+
+def draw_weights(groups: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each resample holds each group, (N, M); every row sums to M.
+
+    A resample has as many cells as there are up to the difference of the groups, fewer than M of them.
+    """
+    rng = np.random.default_rng([seed, 12])
+    return rng.multinomial(groups, np.full(groups, 1 / groups), resamples)
+
+
+def weighted_sums(weights: NDArray[np.int64], counts: NDArray[np.uint32], n_cells: int) -> NDArray[np.int32]:
+    """Counts of resamples, (N, …), from those of the groups, (M, …); exact.
+
+    Parameters
+    ----------
+    weights : (N, M)
+        Of `draw_weights`.
+    n_cells
+        All cells; a resample holds fewer than M cells more.
+    """
+    kind = np.float32 if n_cells + len(counts) < EXACT_FLOAT32 else np.float64
+    sums = weights.astype(kind) @ counts.reshape(len(counts), -1).astype(kind)
+    return np.asarray(sums.astype(np.int32).reshape(len(weights), *counts.shape[1:]))

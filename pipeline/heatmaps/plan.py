@@ -24,12 +24,11 @@ from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.compute.tasks import Usage, run_tasks
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.cost import Rates, Sample, pair_events, sample_rows
 from pairscape.pipeline.heatmaps.count import Spent, count_task
 from pairscape.pipeline.heatmaps.images import create_images
 from pairscape.pipeline.heatmaps.job import Request, plan_count
 from pairscape.pipeline.heatmaps.memory import portion
-from pairscape.pipeline.heatmaps.tiles import Task, storage_order, tiles_of
+from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, sample_rows, storage_order, tiles_of
 from pairscape.pipeline.matrix.expression import Expression
 from pairscape.pipeline.options import CODES_CELLS, Binning, Compute, ImageSpec
 

@@ -19,10 +19,9 @@ from pairscape.pipeline.compute.tasks import Usage
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.labels import split_cells
 from pairscape.pipeline.heatmaps import images as image_store
-from pairscape.pipeline.heatmaps.cost import Rates
-from pairscape.pipeline.heatmaps.counting import count_shards
 from pairscape.pipeline.heatmaps.images import Images, clear_shards, open_images
-from pairscape.pipeline.heatmaps.job import plan_count
+from pairscape.pipeline.heatmaps.job import count_shards, plan_count
+from pairscape.pipeline.heatmaps.tiles import Rates
 from pairscape.pipeline.heatmaps.verify import Findings, kind_of, verify_store
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Compute

@@ -33,7 +33,7 @@ from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     stamp_of,
 )
 from pairscape.pipeline.options import HASH_CELLS
-from pairscape.pipeline.storage.places import is_url
+from pairscape.pipeline.storage.paths import is_url
 
 SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
 SELECT_BLOCK = 4096  # cells that are read together to pick some of them

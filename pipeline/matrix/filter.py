@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pairscape.pipeline.choices import Preset
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.intake import Intake
-from pairscape.pipeline.matrix.normalize import DEEP_CELL_SHARE
+from pairscape.pipeline.matrix.normalize import DEEP_CELL_SHARE, Normalised, highly_variable
 from pairscape.pipeline.matrix.scan import Cells, Runner, scan_cells
 from pairscape.pipeline.matrix.survey import Facts
-from pairscape.pipeline.matrix.variable import Normalised, highly_variable
+from pairscape.pipeline.options import Preset
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,13 +24,11 @@ import pandas as pd
 from distributed import Client
 from numpy.typing import NDArray
 
-from pairscape.pipeline.choices import Choices, Preset
 from pairscape.pipeline.compute.clusters import open_client, smallest_memory
 from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, _usable
 from pairscape.pipeline.compute.progress import Progress, Say, Silent, unsaid
 from pairscape.pipeline.compute.tasks import Usage
 from pairscape.pipeline.genes.describe import describe_names
-from pairscape.pipeline.matrix.annotate import annotations, record
 from pairscape.pipeline.matrix.filter import Kept, choose_stored, sift
 from pairscape.pipeline.matrix.intake import Intake, take_in
 from pairscape.pipeline.matrix.normalize import are_counts, check_values, choose_preset, value_kind
@@ -43,12 +41,12 @@ from pairscape.pipeline.matrix.store import (
     pieces,
     write_annotations,
 )
-from pairscape.pipeline.matrix.summary import Summary
+from pairscape.pipeline.matrix.summary import Summary, annotations, record
 from pairscape.pipeline.matrix.survey import Facts, Values
 from pairscape.pipeline.matrix.write import Matrix, Writing, is_written, write_piece
-from pairscape.pipeline.options import Compute
+from pairscape.pipeline.options import Choices, Compute, Preset
 from pairscape.pipeline.storage.chunks import clear_unfinished, write_file
-from pairscape.pipeline.storage.places import is_url
+from pairscape.pipeline.storage.paths import is_url
 from pairscape.pipeline.storage.workspace import Workplace, no_workplace, workplace
 from pairscape.pipeline.storage.write import check_target
 

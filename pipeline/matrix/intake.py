@@ -8,15 +8,15 @@ import numpy as np
 from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 
-from pairscape.pipeline.choices import Choices
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import check_names, gene_symbols
 from pairscape.pipeline.matrix.open import open_source
 from pairscape.pipeline.matrix.scan import Cells
 from pairscape.pipeline.matrix.select import choose_cells, choose_genes, mapped_symbols, mitochondrial
-from pairscape.pipeline.matrix.sources import Reader, Source
+from pairscape.pipeline.matrix.source import Reader, Source
 from pairscape.pipeline.matrix.survey import Wanted
+from pairscape.pipeline.options import Choices
 
 BLOCK_ENTRIES = 2**22  # of a block that is scanned: a task has some 100 MB
 SAMPLED_CELLS = 32  # at three places, to tell how dense the matrix is

@@ -1,26 +1,32 @@
 """Open whatever somebody else wrote, tell what its axes are, and make it readable by blocks of cells."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+import h5py
+import pandas as pd
 from anndata import AnnData
 from anndata.utils import make_index_unique
 
-from pairscape.pipeline.choices import Join, Orientation
 from pairscape.pipeline.compute.progress import Progress, Silent
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
 from pairscape.pipeline.matrix.expression import IN_MEMORY, check_names, check_not_transposed, check_values
-from pairscape.pipeline.matrix.formats.anndata import open_memory
+from pairscape.pipeline.matrix.formats.anndata import no_layer, open_annotated, open_memory
 from pairscape.pipeline.matrix.formats.by_cells import turn
+from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, opened
 from pairscape.pipeline.matrix.formats.joined import joined
-from pairscape.pipeline.matrix.open_stored import open_stored
-from pairscape.pipeline.matrix.source import Axis, Matrix, Rows, Stored
-from pairscape.pipeline.matrix.sources import Reader, Source
-from pairscape.pipeline.options import digest
-from pairscape.pipeline.storage.places import expanded
+from pairscape.pipeline.matrix.formats.loom import open_loom
+from pairscape.pipeline.matrix.formats.mtx import holds_mtx, open_mtx
+from pairscape.pipeline.matrix.formats.pandas_hdf5 import frames_in, open_frame
+from pairscape.pipeline.matrix.formats.tenx import genomes_in, open_tenx
+from pairscape.pipeline.matrix.formats.text import TEXT_SUFFIXES, read_table
+from pairscape.pipeline.matrix.formats.xarray_zarr import is_annotated, open_array
+from pairscape.pipeline.matrix.source import Axis, Matrix, Reader, Rows, Source, Stored
+from pairscape.pipeline.options import Join, Orientation, digest
+from pairscape.pipeline.storage.paths import expanded, is_folder, is_url, suffix_of
 
 
 def open_source(
@@ -179,3 +185,95 @@ def _stored(source: Any, layer: str | None, key: str | None) -> Stored:
         kind = type(source).__name__
         raise InputError(f"a source of the kind {kind!r} is unknown: give a path, a URL, an AnnData, or a list of them")
     return open_stored(source, layer, key)
+
+
+# Which format a place has, by its suffix and, where that leaves it open, by its content; and its reader.
+
+Format = Literal["annotated", "loom", "tenx", "mtx", "frame", "array", "text"]
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+BY_SUFFIX: dict[str, Format] = {
+    ".h5ad": "annotated",
+    ".loom": "loom",
+    **{f".mtx{end}": "mtx" for end in ("", ".gz")},
+    **{f"{suffix}{end}": "text" for suffix in TEXT_SUFFIXES for end in ("", ".gz")},
+}
+LAYERED: dict[Format, Callable[[str, str | None], Stored]] = {"annotated": open_annotated, "loom": open_loom}
+KEYED: dict[Format, Callable[[str, str | None], Stored]] = {
+    "tenx": open_tenx,
+    "mtx": open_mtx,
+    "frame": open_frame,
+    "array": open_array,
+}
+
+
+def open_stored(source: str, layer: str | None, key: str | None) -> Stored:
+    """Open one file, folder or URL.
+
+    Raises
+    ------
+    InputError
+        There is none, its kind is unknown or not what its name says, it is damaged, or has no such layer or key.
+    """
+    kind = _kind(source)
+    place = source if is_url(source) else str(Path(source).absolute())
+    if layer is not None and kind not in LAYERED:
+        raise no_layer(layer, [], place)
+    if key is not None and kind not in KEYED:
+        raise InputError(
+            f"{place} has no {key!r}: it holds one matrix, of which --layer may choose a layer; give no --key"
+        )
+    if kind == "text":
+        return open_text(place)
+    return LAYERED[kind](place, layer) if kind in LAYERED else KEYED[kind](place, key)
+
+
+def open_text(place: str) -> Stored:
+    """Delimited text, which tells its orientation by names only: genes × cells where they do not, BEELINE's way."""
+    table = read_table(place)
+    rows, columns = (pd.DataFrame(index=pd.Index(names, dtype=object)) for names in (table.rows, table.columns))
+    return Stored(place, rows, columns, table.numbers, None, "genes-by-cells", "assumption", fingerprint(place))
+
+
+def _kind(source: str) -> Format:
+    suffix, folder = suffix_of(source), is_folder(source)
+    if suffix == ".zarr":
+        if not folder:
+            raise InputError(
+                f"{source} is a file, which its name does not say: a .zarr is a folder, all else is a file"
+            )
+        with opened(source) as root:
+            return "annotated" if is_annotated(root) else "array"
+    if folder and suffix not in BY_SUFFIX and holds_mtx(source):
+        return "mtx"
+    if folder:
+        raise InputError(
+            f"{source} is a folder, and neither named .zarr nor one with a matrix.mtx or matrix.mtx.gz: give one of "
+            "those, or a file"
+        )
+    if suffix in HDF5_SUFFIXES:
+        with opened(source) as root:
+            return _of_hdf5(root, source)
+    if suffix not in BY_SUFFIX:
+        known = ", ".join([*BY_SUFFIX, ".zarr", *HDF5_SUFFIXES[:2]])
+        raise InputError(
+            f"{source} has an unknown kind of name: expected one that ends in {known}, or a folder with mtx"
+        )
+    return BY_SUFFIX[suffix]
+
+
+def _of_hdf5(root: Any, source: str) -> Format:
+    """An .h5 may be anything: its members tell."""
+    if "X" in root:
+        return "annotated"
+    if isinstance(root.get("matrix"), h5py.Dataset):
+        return "loom"
+    if "matrix" in root or genomes_in(root):
+        return "tenx"
+    if frames_in(root):
+        return "frame"
+    held = ", ".join(list(root)[:5]) or "nothing"
+    raise InputError(
+        f"{source} holds {held}: neither a Cell Ranger matrix, a table of pandas, a loom file nor an AnnData; convert "
+        "it to one of these"
+    )

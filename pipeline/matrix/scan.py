@@ -16,7 +16,7 @@ from scipy import sparse
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.compute.tasks import Usage, in_order, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.matrix.sources import Reader
+from pairscape.pipeline.matrix.source import Reader
 from pairscape.pipeline.matrix.survey import (
     CELL,
     Facts,

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pairscape.pipeline.choices import Preset
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.matrix.normalize import normalise
-from pairscape.pipeline.matrix.sources import Reader
+from pairscape.pipeline.matrix.source import Reader
 from pairscape.pipeline.matrix.store import Layout, Piece, inside, piece_pointers, shard_bytes, shard_path
+from pairscape.pipeline.options import Preset
 from pairscape.pipeline.storage.receipts import receipted, write_receipted
 
 Task = tuple[int, Piece]  # which of the matrices, and which shard of it

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.storage.places import binary, is_folder, is_url, remote_fingerprint, suffix_of
-from pairscape.pipeline.storage.ranges import read_range
+from pairscape.pipeline.storage.chunks import read_range
+from pairscape.pipeline.storage.paths import binary, is_folder, is_url, remote_fingerprint, suffix_of
 
 DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
 

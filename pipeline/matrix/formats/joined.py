@@ -13,12 +13,10 @@ from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pairscape.pipeline.choices import Join
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.source import Positioned
-from pairscape.pipeline.matrix.sources import Reader, Source
-from pairscape.pipeline.options import digest
-from pairscape.pipeline.storage.places import name_of
+from pairscape.pipeline.matrix.source import Positioned, Reader, Source
+from pairscape.pipeline.options import Join, digest
+from pairscape.pipeline.storage.paths import name_of
 
 
 @dataclass(frozen=True, eq=False)

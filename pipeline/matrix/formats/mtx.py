@@ -13,9 +13,9 @@ import pandas as pd
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint
 from pairscape.pipeline.matrix.formats.tenx import Features, only_genes
-from pairscape.pipeline.matrix.formats.textfile import text_of
+from pairscape.pipeline.matrix.formats.text import text_of
 from pairscape.pipeline.matrix.source import PART, Axis, Lines, Part, Stored
-from pairscape.pipeline.storage.places import beside, inside, is_folder, listed, name_of
+from pairscape.pipeline.storage.paths import beside, inside, is_folder, listed, name_of
 
 MATRIX = ("matrix.mtx", "matrix.mtx.gz")
 FEATURES = ("features.tsv", "genes.tsv", "genes.txt")

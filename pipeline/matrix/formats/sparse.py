@@ -11,7 +11,7 @@ from scipy import sparse
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.formats.hdf5_zarr import canonical_csr, csr_rows, opened, row_pointers, stamp_of
 from pairscape.pipeline.matrix.source import Axis, Lines, Part, compressed_parts
-from pairscape.pipeline.storage.ranges import read_range
+from pairscape.pipeline.storage.chunks import read_range
 
 
 @dataclass(frozen=True)
