@@ -30,7 +30,7 @@ from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.progress import Silent
-from pairscape.pipeline.heatmaps import count
+from pairscape.pipeline.heatmaps import count, gene_reader
 from pairscape.pipeline.heatmaps.images import CODEC, Images, open_images
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.heatmaps.memory import portion
@@ -46,7 +46,7 @@ def core_seconds(store: str, codes: str, shards: list[int]) -> tuple[float, floa
     images, found = open_images(store), open_codes(Path(codes))
     pairs, binning = images.pairs(), images.spec.binning
     tiles, spent, compressing = tiles_of(pairs.gene_b, binning.shard_pairs), count.Spent(), 0.0
-    reader = count.GeneReader(found, portion(binning, found.n_cells, 1.0, None))
+    reader = gene_reader.GeneReader(found, portion(binning, found.n_cells, 1.0, None))
     count.warm_up()
     keep_freed_memory()
     for shard in shards:

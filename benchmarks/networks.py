@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairscape.model.networks.classifier import PairClassifier, choose_device
+from pairscape.model.networks.classifier import PairClassifier
+from pairscape.model.networks.device import choose_device, choose_precision
 from pairscape.model.networks.pairnet import GENE_LOADINGS
 from pairscape.model.networks.published import GENE_FEATURES, IMAGES_PER_GENE, NETWORKS
 from pairscape.model.options import Rendering, Training
-from pairscape.model.training.optimize import choose_precision, compiled, cross_entropy, make_optimizer
+from pairscape.model.training.optimize import compiled, cross_entropy, make_optimizer
 
 CELLS = 1000
 

@@ -24,13 +24,14 @@ from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.clusters import open_client, smallest_memory
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.tasks import Usage, run_tasks
-from pairscape.pipeline.heatmaps.count import Spent, count_task, held_reader
-from pairscape.pipeline.heatmaps.images import create_images
+from pairscape.pipeline.heatmaps.count import Spent, count_task
+from pairscape.pipeline.heatmaps.gene_reader import held_reader
+from pairscape.pipeline.heatmaps.images import ImageSpec, create_images
 from pairscape.pipeline.heatmaps.job import plan_count, resolve_request
 from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Task, tiles_of
 from pairscape.pipeline.matrix.expression import open_expression
-from pairscape.pipeline.options import Binning, Compute, ImageSpec
+from pairscape.pipeline.options import Binning, Compute
 
 RUN_SHARDS, WORKERS, MEMORY_LIMIT = 9, 2, "3GB"
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from pairscape.model.batches.order import Rows
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation.measure import find_shift
 from pairscape.model.evaluation.metrics import auroc
 from pairscape.model.evaluation.reference import load_reference
@@ -24,7 +25,6 @@ from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand, sampl
 from pairscape.model.evaluation.shift import Reference
 from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
 from pairscape.model.networks.weights import read_config, read_recipe
-from pairscape.model.training.train import make_folds
 from pairscape.pipeline.heatmaps.images import Images, open_images
 
 FEW = (20, 300)  # test pairs

@@ -29,7 +29,8 @@ from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.count import GeneReader, count_pairs, warm_up
+from pairscape.pipeline.heatmaps.count import count_pairs, warm_up
+from pairscape.pipeline.heatmaps.gene_reader import GeneReader
 from pairscape.pipeline.heatmaps.job import resolve_request
 from pairscape.pipeline.heatmaps.memory import portion
 from pairscape.pipeline.heatmaps.pairwise import count_decoys, runs_of

@@ -25,12 +25,13 @@ from torch.nn.functional import cross_entropy
 
 from pairscape.model.batches.order import Window, epoch_windows, images_shown
 from pairscape.model.batches.stream import Batch, BlockReader, HeldWindow, PairStream
-from pairscape.model.networks.classifier import PairClassifier, choose_device
+from pairscape.model.networks.classifier import PairClassifier
+from pairscape.model.networks.device import choose_device
 from pairscape.model.options import Balance, Rendering
 from pairscape.pipeline.compute.tasks import peak_memory
-from pairscape.pipeline.heatmaps.images import Images, open_images, stored_array
+from pairscape.pipeline.heatmaps.images import Images, ImageSpec, open_images, stored_array
 from pairscape.pipeline.heatmaps.read import read_images
-from pairscape.pipeline.options import Binning, ImageSpec
+from pairscape.pipeline.options import Binning
 
 BATCH, RATIO, SINGLE, PARTS = 250, 9.0, 200, 64
 BALANCES: tuple[Balance, ...] = ("down", "over", "natural")

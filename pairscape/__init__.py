@@ -9,27 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pairscape.command_line import (
-        __version__,
-        app,
-        demo,
-        evaluate,
-        export,
-        fetch,
-        heatmaps,
-        ingest,
-        main,
-        plan,
-        plant,
-        predict,
-        report,
-        run,
-        show,
-        simulate,
-        train,
-        tune,
-        verify,
-    )  # fmt: skip
+    from pairscape.command_line import __version__, app, demo, main, run
+    from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
+    from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify  # fmt: skip
 
 __all__ = [
     "__version__", "app", "demo", "evaluate", "export", "fetch", "heatmaps", "ingest", "main", "plan", "plant",

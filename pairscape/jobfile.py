@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.options import digest
-from pairscape.pipeline.storage.chunks import write_file
-from pairscape.pipeline.storage.write import remove_empty
+from pairscape.pipeline.storage.digests import digest
+from pairscape.pipeline.storage.write import remove_empty, write_file
 
 ON_DASK = ("ingest", "heatmaps", "predict")
 SHARED = {

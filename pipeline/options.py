@@ -1,10 +1,10 @@
 """The frozen facts that travel from the command line to the plan and from the plan to every worker. Pure."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
+
+from cyclopts import Parameter
 
 from pairscape.pipeline.errors import InputError
 
@@ -24,11 +24,6 @@ SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of 
 SHARD_BYTES = SHARD_PAIRS * 32 * 32 * 4  # uncompressed; finer bins put fewer images into a shard, not more bytes
 CODES_CELLS = 16_384  # cells in one shard of the code store
 HASH_CELLS = 16_384  # cells hashed together; part of what a content hash means, so never to be changed
-
-
-def digest(facts: dict[str, Any]) -> str:
-    """Hex sha256 of JSON-able facts, the same on every machine and in every run."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def check_share(name: str, value: float) -> None:
@@ -327,51 +322,6 @@ class Planting:
         return [cast(Kind, kind.strip()) for kind in self.kinds.split(",")]
 
 
-@dataclass(frozen=True)
-class ImageSpec:
-    """Everything that decides the bytes of an image store, save the pairs themselves.
-
-    Parameters
-    ----------
-    codes
-        Path of the code store that the workers read.
-    codes_hash
-        Its content hash, which covers the matrix, the cells used and the binning.
-    binning
-        The binning of those codes.
-    n_cells
-        Cells counted in every image.
-    n_pairs
-        Candidate pairs; rows of the store beyond it are padding.
-    pairs_hash
-        Hex sha256 of the ordered pairs and their labels.
-    """
-
-    codes: str
-    codes_hash: str
-    binning: Binning
-    n_cells: int
-    n_pairs: int
-    pairs_hash: str
-
-    @property
-    def plan_hash(self) -> str:
-        """Hex sha256 that names the content: equal hashes mean equal images, wherever and however computed."""
-        facts = asdict(self)
-        del facts["codes"]  # where the codes lie does not change what they say
-        return digest(facts)
-
-    @property
-    def n_shards(self) -> int:
-        """Shards of the store, the last one padded."""
-        return -(-self.n_pairs // self.binning.shard_pairs)
-
-    def shard_rows(self, shard: int) -> range:
-        """The rows of a shard that hold pairs (its padding left out)."""
-        size = self.binning.shard_pairs
-        return range(shard * size, min((shard + 1) * size, self.n_pairs))
-
-
 # What a user may choose of an ingest, checked before anything is read.
 
 Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
@@ -437,3 +387,10 @@ class Choices:
                 )
         if self.highly_variable is not None and self.highly_variable < 2:
             raise InputError(f"highly_variable is {self.highly_variable}: gene pairs need two genes; give 2 or more")
+
+
+Flat = Parameter(name="*")
+
+
+def _required(source: PairSource | None) -> PairSource:
+    return source if source is not None else PairSource()  # which says what is missing

@@ -26,7 +26,7 @@ from pairscape.pipeline.compute.tasks import Usage
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.expression import Expression, open_expression
 from pairscape.pipeline.options import Binning, Compute
-from pairscape.pipeline.storage.chunks import write_file
+from pairscape.pipeline.storage.write import write_file
 
 RULES = ("max", "range", "quantile", "rank")
 

@@ -18,7 +18,8 @@ from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps import pairwise
-from pairscape.pipeline.heatmaps.count import GeneReader, count_pairs
+from pairscape.pipeline.heatmaps.count import count_pairs
+from pairscape.pipeline.heatmaps.gene_reader import GeneReader
 from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.heatmaps.pairwise import count_decoys, deal_places, depth_task, runs_of, strata_of
 from pairscape.pipeline.matrix.expression import open_expression

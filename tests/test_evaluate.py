@@ -11,6 +11,7 @@ import torch
 from model_fixtures import curved_store, make_store, module_expression, write_pairs
 from sklearn.metrics import confusion_matrix
 
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation import evaluate as evaluate_module
 from pairscape.model.evaluation.evaluate import evaluate
 from pairscape.model.evaluation.metrics import all_scores, auroc, balanced_accuracy, calibration_scores
@@ -19,7 +20,6 @@ from pairscape.model.networks.prior import Taught
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.model.reports.run_report import write_report
 from pairscape.model.training.run import train_run
-from pairscape.model.training.train import make_folds
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.options import PairSource
 

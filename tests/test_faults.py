@@ -30,8 +30,8 @@ from pairscape.pipeline.heatmaps.images import open_images, receipt_file, shard_
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, Compute, PairSource
-from pairscape.pipeline.storage import chunks
 from pairscape.pipeline.storage.lock import locked
+from pairscape.pipeline.storage.write import write_file
 
 ROOT, SHARDS = Path(__file__).parents[1], 22
 COUNT = count.count_task
@@ -133,7 +133,7 @@ def test_half_a_file_does_not_keep_the_disk_full(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="No space"):
-        chunks.write_file(tmp_path / "1", b"content")
+        write_file(tmp_path / "1", b"content")
     assert list(tmp_path.iterdir()) == []
 
 

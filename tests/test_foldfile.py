@@ -12,8 +12,8 @@ from model_fixtures import curved_store, make_pairs
 
 from pairscape.model.batches.fold_file import count_folds, given_folds, read_fold_file
 from pairscape.model.batches.folds import TEST, TRAIN, UNUSED, VALIDATION
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.options import Recipe, Splitting
-from pairscape.model.training.train import make_folds
 from pairscape.pipeline.genes.pairs import all_pairs, cross_pairs
 from pairscape.pipeline.genes.resolve import Vocabulary
 

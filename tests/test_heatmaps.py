@@ -28,7 +28,8 @@ from pairscape.pipeline.genes.pairs import Pairs, all_pairs
 from pairscape.pipeline.heatmaps import count, tiles
 from pairscape.pipeline.heatmaps import job as counting
 from pairscape.pipeline.heatmaps import job as heatmaps
-from pairscape.pipeline.heatmaps.count import GeneReader, Spent, count_tile
+from pairscape.pipeline.heatmaps.count import Spent, count_tile
+from pairscape.pipeline.heatmaps.gene_reader import GeneReader
 from pairscape.pipeline.heatmaps.images import damage, open_images, receipt_file, shard_file
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.heatmaps.kernel import GeneBlock

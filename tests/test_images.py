@@ -28,7 +28,8 @@ from pairscape.pipeline.heatmaps.images import (
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, Compute, PairSource
-from pairscape.pipeline.storage.chunks import ChunkCodec, write_file
+from pairscape.pipeline.storage.chunks import ChunkCodec
+from pairscape.pipeline.storage.write import write_file
 
 BINS, N_CELLS, N_PAIRS = 8, 150, 52
 REGULATORS = ["G40", "G1", "G44"]

@@ -10,8 +10,8 @@ from anndata import AnnData
 from model_fixtures import module_expression, run_command
 
 import pairscape
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.options import Recipe, Splitting
-from pairscape.model.training.train import make_folds
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import candidates
 from pairscape.pipeline.heatmaps.images import open_images

@@ -20,6 +20,7 @@ from model_fixtures import (
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation.bootstrap import against_baseline
 from pairscape.model.networks import gene_context
 from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
@@ -36,7 +37,7 @@ from pairscape.model.networks.pairnet import FACTOR_FEATURES, FACTORS, GENE_LOAD
 from pairscape.model.networks.weights import load_weights, write_config
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.model.training.run import evaluate_run, train_run
-from pairscape.model.training.train import fit, make_folds
+from pairscape.model.training.train import fit
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.genes.labels import split_cells
 from pairscape.pipeline.matrix.expression import open_expression

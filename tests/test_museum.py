@@ -12,10 +12,11 @@ from model_fixtures import gene_names, make_store, module_pairs, write_pairs
 from sklearn.metrics import roc_auc_score
 
 from pairscape.model.batches.folds import Folds, mirror_groups
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation.metrics import best_threshold, watch_collapse
 from pairscape.model.networks.classifier import score_rows
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
-from pairscape.model.training.train import fit, make_folds
+from pairscape.model.training.train import fit
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.options import Binning, PairSource
 

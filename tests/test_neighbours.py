@@ -17,6 +17,7 @@ from model_fixtures import (
 )
 from reference import joint_counts
 
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.networks import gene_context
 from pairscape.model.networks.classifier import PairClassifier, describe_batch, load_classifier, score_rows
 from pairscape.model.networks.gene_context import codes_of, nearest_genes, neighbourhoods
@@ -24,7 +25,7 @@ from pairscape.model.networks.published import IMAGES_PER_GENE, NEIGHBOURS
 from pairscape.model.networks.weights import load_weights, write_config
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.model.training.run import evaluate_run, train_run
-from pairscape.model.training.train import fit, make_folds
+from pairscape.model.training.train import fit
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.genes.labels import split_cells
 from pairscape.pipeline.matrix.expression import open_expression

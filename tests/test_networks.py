@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from pairscape.model.networks.pairnet import GENE_LOADINGS
-from pairscape.model.networks.published import IMAGES_PER_GENE, NETWORKS, DeepDrim, FactorNet, build_network
+from pairscape.model.networks.pairnet import GENE_LOADINGS, FactorNet
+from pairscape.model.networks.published import IMAGES_PER_GENE, NETWORKS, DeepDrim, build_network
 from pairscape.model.networks.render import Render
 from pairscape.model.training.optimize import LOSSES, focal, make_loss
 from pairscape.pipeline.errors import InputError

@@ -23,11 +23,10 @@ from pairscape.model.evaluation.association import dependence, spearman
 from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
 from pairscape.model.networks.fast import prepare
 from pairscape.model.networks.pairnet import GENE_LOADINGS
-from pairscape.model.networks.weights import save_weights, write_config
+from pairscape.model.networks.weights import network_hash, save_weights, write_config
 from pairscape.model.options import Prediction, Recipe, Rendering
 from pairscape.model.prediction import parts, predict
 from pairscape.model.prediction.confidence import doubt_bytes
-from pairscape.model.prediction.parts import network_hash
 from pairscape.model.prediction.screen import place_threshold, sample_rows, screen_facts
 from pairscape.model.prediction.trained import Trained, moved_probability
 from pairscape.pipeline.errors import JobError

@@ -12,6 +12,7 @@ from model_fixtures import curved_store, gene_names, run_command
 from model_fixtures import small_store as tiny_store
 
 import pairscape
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation.evaluate import store_facts
 from pairscape.model.evaluation.metrics import mean_of, spread_of
 from pairscape.model.networks.weights import write_config
@@ -20,7 +21,6 @@ from pairscape.model.reports.terminal import print_closing
 from pairscape.model.training import repeat as repeat_module
 from pairscape.model.training.repeat import _finished, plan_repeats, read_seeds, summary, train_repeats
 from pairscape.model.training.run import evaluate_run, train_run
-from pairscape.model.training.train import make_folds
 from pairscape.pipeline.compute.progress import Silent
 
 BRIEF = Training(epochs=1, batch_size=128)

@@ -6,7 +6,8 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscape.pipeline.storage.chunks import ChunkCodec, clear_unfinished, join_chunks, read_chunks, write_file
+from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks
+from pairscape.pipeline.storage.write import clear_unfinished, write_file
 
 CODECS = [
     ChunkCodec("zstd", 1, "bitshuffle", 262_144),

@@ -11,6 +11,7 @@ from portable_run import PORTABLE, RECIPE, SEED, copy_portable, portable_run, po
 
 import pairscape
 from benchmarks import shift as benchmark
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation.measure import find_shift
 from pairscape.model.evaluation.reference import FILE, KIND, load_reference, make_reference, save_reference
 from pairscape.model.evaluation.sample import RANDOM_PAIRS, CountedPairs, codes_at_hand, sample_rows
@@ -30,7 +31,6 @@ from pairscape.model.networks.weights import load_tensors, save_tensors
 from pairscape.model.options import Prediction
 from pairscape.model.prediction.trained import Trained
 from pairscape.model.training.run import _at_random
-from pairscape.model.training.train import make_folds
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.options import Binning, PairSource

@@ -25,7 +25,8 @@ from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.count import GeneReader, count_pairs
+from pairscape.pipeline.heatmaps.count import count_pairs
+from pairscape.pipeline.heatmaps.gene_reader import GeneReader
 from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.heatmaps.pairwise import (
     WholeGenes,

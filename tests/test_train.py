@@ -18,15 +18,17 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import pairscape
 from pairscape.model.batches.folds import Folds, mirror_groups
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation.metrics import prior_corrected
-from pairscape.model.networks.classifier import PairClassifier, choose_device, load_classifier, score_rows
+from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
+from pairscape.model.networks.device import choose_device, choose_precision
 from pairscape.model.networks.weights import load_weights
 from pairscape.model.options import Recipe, Rendering, Splitting, Training, preset
 from pairscape.model.reports.terminal import print_closing
 from pairscape.model.training import optimize
 from pairscape.model.training import train as train_module
 from pairscape.model.training.run import evaluate_run, train_run
-from pairscape.model.training.train import HISTORY, fit, make_folds
+from pairscape.model.training.train import HISTORY, fit
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Binning, PairSource
@@ -584,7 +586,7 @@ def test_an_error_of_ones_own_is_not_taken_for_a_compilers(monkeypatch):
 
 def test_a_gpu_computes_in_bfloat16_and_a_cpu_does_not(monkeypatch, refuses):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    choose = optimize.choose_precision
+    choose = choose_precision
     assert (choose("auto", cpu), choose("float32", gpu), choose("bfloat16", cpu)) == (None, None, torch.bfloat16)
     for known in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, known=known: known)

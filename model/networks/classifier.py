@@ -24,7 +24,8 @@ from pairscape.model.networks.gene_context import (
     neighbourhoods,
     store_loadings,
 )
-from pairscape.model.networks.published import DeepDrim, FactorNet, build_network
+from pairscape.model.networks.pairnet import FactorNet
+from pairscape.model.networks.published import DeepDrim, build_network
 from pairscape.model.networks.render import Render
 from pairscape.model.networks.weights import complete_facts, load_weights
 from pairscape.model.options import Rendering
@@ -139,23 +140,6 @@ class PairClassifier(nn.Module):
 def turned_labels(classes: int) -> list[int]:
     """Label of the transposed image, by label: a→b (1) is b→a (2) there; without direction all stay what they are."""
     return [0, 2, 1] if classes == 3 else list(range(classes))
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` takes a CUDA GPU, else Apple's, else the CPU.
-
-    Raises
-    ------
-    InputError
-        A device this machine has not.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
-    if not available.get(name, False):
-        there = ", ".join(kind for kind, yes in available.items() if yes)
-        raise InputError(f"device {name!r} is not available here; give auto or one of: {there}.")
-    return torch.device(name)
 
 
 def score_rows(

@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pairscape.model.networks.classifier import PairClassifier, turned_labels
-from pairscape.model.networks.published import PairNet, ResidualBlock
+from pairscape.model.networks.pairnet import PairNet, ResidualBlock
 
 # Pairs a batch, so that what the layers make of them stays in the caches: pairnet's maps are small.
 AT_ONCE, AT_ONCE_PAIRNET = 64, 256

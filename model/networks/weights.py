@@ -1,5 +1,6 @@
 """A trained run on disk: weights as safetensors (no pickle), configuration as TOML; written aside, then renamed."""
 
+import hashlib
 import json
 import math
 import os
@@ -313,3 +314,14 @@ def _check_agreement(facts: Mapping[str, Any], path: Path) -> None:
                 f"{path}: {name} has {len(facts[name])} entries for {facts['classes']} classes; the file was changed "
                 "by hand: copy it again, or train again."
             )
+
+
+NETWORK_FILES = ("model.safetensors", "config.toml")  # what decides a score besides the counts and the prior
+
+
+def network_hash(run: Path) -> str:
+    """Hex sha256 of what decides a network's scores."""
+    total = hashlib.sha256()
+    for name in NETWORK_FILES:
+        total.update(hashlib.sha256((run / name).read_bytes()).digest())
+    return total.hexdigest()

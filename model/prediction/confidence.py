@@ -17,7 +17,7 @@ from pairscape.model.prediction.parts import Job, Parts, load_score
 from pairscape.model.prediction.stability import IMAGES_AT_ONCE, PAIRS_AT_ONCE, Resampling, Stability, resample_best
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.heatmaps.count import KEPT_ENTRY_BYTES
+from pairscape.pipeline.heatmaps.gene_reader import KEPT_ENTRY_BYTES
 from pairscape.pipeline.heatmaps.pairwise import GROUPS, HELD_BYTES
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ same bytes whatever task it is computed in, by whatever kind of worker, alone or
 numbers; pairs are read from the job's folder, images never touch the disk.
 """
 
-import hashlib
 import io
 import time
 from collections.abc import Callable, Iterable
@@ -20,13 +19,15 @@ from numpy.typing import NDArray
 from pairscape.model.evaluation.association import dependence, spearman
 from pairscape.model.evaluation.metrics import forward_share
 from pairscape.model.networks.device import one_thread
+from pairscape.model.networks.weights import network_hash
 from pairscape.model.prediction.decoys import Score
 from pairscape.model.prediction.scorer import Scorer, load_scorer
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.count import PAIR, Spent, count_rows, held_reader, warm_up
+from pairscape.pipeline.heatmaps.count import PAIR, Spent, count_rows, warm_up
+from pairscape.pipeline.heatmaps.gene_reader import held_reader
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.read import read_images
@@ -35,7 +36,6 @@ from pairscape.pipeline.storage.receipts import receipted, write_receipted
 
 PART_PAIRS = 2048  # candidates in a part: half a second of the network; what a kill may cost
 COLUMNS = np.dtype([(name, "<f4") for name in ("score", "forward", "dependence", "correlation")])
-NETWORK_FILES = ("model.safetensors", "config.toml")  # what decides a score besides the counts and the prior
 
 Images = tuple[NDArray[np.integer], NDArray[np.integer]]
 """Joint counts, (P, bins, bins), and cells in which neither gene is expressed, (P,)."""
@@ -320,14 +320,6 @@ def load_score(job: Job, *, screened: bool) -> Score:
         return found
 
     return score
-
-
-def network_hash(run: Path) -> str:
-    """Hex sha256 of what decides a network's scores."""
-    total = hashlib.sha256()
-    for name in NETWORK_FILES:
-        total.update(hashlib.sha256((run / name).read_bytes()).digest())
-    return total.hexdigest()
 
 
 def held_scorer(job: Job) -> Scorer:

@@ -22,8 +22,8 @@ from pairscape.model.evaluation.evaluate import versions
 from pairscape.model.evaluation.measure import find_shift
 from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand
 from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
-from pairscape.model.networks.classifier import choose_device, describe_genes, gene_codes
-from pairscape.model.networks.device import one_thread
+from pairscape.model.networks.classifier import describe_genes, gene_codes
+from pairscape.model.networks.device import choose_device, one_thread
 from pairscape.model.networks.gene_context import require_factor_genes, require_genes
 from pairscape.model.networks.published import FACTOR_NETWORK
 from pairscape.model.options import Prediction

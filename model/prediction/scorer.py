@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairscape.model.networks.classifier import PairClassifier, choose_device, load_classifier
+from pairscape.model.networks.classifier import PairClassifier, load_classifier
+from pairscape.model.networks.device import choose_device
 from pairscape.model.networks.fast import Probabilities, prepare
 from pairscape.model.networks.prior import Taught
 

@@ -24,7 +24,7 @@ from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.count import held_reader
+from pairscape.pipeline.heatmaps.gene_reader import held_reader
 from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.pairwise import (
     GROUPS,

@@ -8,8 +8,7 @@ from typing import Any
 from pairscape.model.evaluation.reference import load_reference
 from pairscape.model.evaluation.shift import Reference
 from pairscape.model.networks.classifier import load_classifier
-from pairscape.model.networks.weights import is_share, read_metrics, refuse_repeats
-from pairscape.model.prediction.parts import network_hash
+from pairscape.model.networks.weights import is_share, network_hash, read_metrics, refuse_repeats
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Binning
 

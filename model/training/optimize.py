@@ -55,25 +55,6 @@ def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], N
     return update
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """What the layers are computed in while training; None: float32. `auto` takes bfloat16 on a CUDA GPU that has it.
-
-    On CPUs without matrix units for it, bfloat16 trains 5 to 10 times more slowly, so there it is only taken if asked.
-
-    Raises
-    ------
-    InputError
-        bfloat16 on a CUDA GPU that has it not.
-    """
-    if name == "float32" or (name == "auto" and device.type != "cuda"):
-        return None
-    if device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    if name == "auto":
-        return None
-    raise InputError(f"precision bfloat16 is not known to {torch.cuda.get_device_name(device)}; give auto or float32.")
-
-
 def compiled(classifier: PairClassifier) -> Callable[..., Tensor]:
     """The classifier through torch.compile; with a warning as it is where that fails, which shows at the first batch.
 

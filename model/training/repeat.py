@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscape.model.batches.fold_file import count_folds
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation.evaluate import store_facts
 from pairscape.model.evaluation.metrics import mean_of, spread_of
 from pairscape.model.networks.weights import read_recipe, write_config, write_text
@@ -23,7 +24,7 @@ from pairscape.model.options import Recipe, Splitting
 from pairscape.model.reports.overview import write_overview
 from pairscape.model.reports.run_report import write_report
 from pairscape.model.training.run import Say, nobody, train_run
-from pairscape.model.training.train import check_recipe, make_folds
+from pairscape.model.training.train import check_recipe
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images

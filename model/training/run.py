@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from pairscape.model.batches.folds import Folds, mirror_groups
+from pairscape.model.batches.store_folds import is_directed, make_folds
 from pairscape.model.evaluation.evaluate import Evaluation, evaluate, save_evaluation, store_facts
 from pairscape.model.evaluation.measure import find_shift
 from pairscape.model.evaluation.reference import load_reference, make_reference, save_reference
 from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand, sample_rows
 from pairscape.model.evaluation.shift import UNCOMPARED, Reference, shift_lines
-from pairscape.model.networks.classifier import PairClassifier, choose_device, load_classifier, require_genes_known
+from pairscape.model.networks.classifier import PairClassifier, load_classifier, require_genes_known
+from pairscape.model.networks.device import choose_device
 from pairscape.model.networks.prior import Taught
 from pairscape.model.networks.weights import read_recipe, refuse_repeats, write_config
 from pairscape.model.options import Recipe
 from pairscape.model.reports.card import source_facts, write_card
 from pairscape.model.reports.run_report import write_report
-from pairscape.model.training.train import History, check_recipe, fit, is_directed, make_folds
+from pairscape.model.training.train import History, check_recipe, fit
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images

@@ -18,6 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import BaseTrial, FixedTrial, TrialState
 
+from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation.evaluate import store_facts
 from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.published import SMALLEST
@@ -25,7 +26,7 @@ from pairscape.model.networks.weights import read_recipe, write_config
 from pairscape.model.options import Recipe, Search
 from pairscape.model.reports.study import DEFAULT, write_study
 from pairscape.model.training.run import train_run
-from pairscape.model.training.train import check_recipe, fit, make_folds
+from pairscape.model.training.train import check_recipe, fit
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.compute.progress import Progress, Silent
 from pairscape.pipeline.compute.tasks import run_tasks

@@ -40,10 +40,10 @@ from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.expression import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
 from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, stamp_of
 from pairscape.pipeline.options import CODES_CELLS, Binning
-from pairscape.pipeline.storage.chunks import write_file
 from pairscape.pipeline.storage.digests import Described, keep_layout
 from pairscape.pipeline.storage.lock import locked
 from pairscape.pipeline.storage.paths import holds_store, is_remote, is_url, located, publish_store, remove_tree
+from pairscape.pipeline.storage.write import write_file
 
 
 @dataclass(frozen=True, eq=False)

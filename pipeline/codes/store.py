@@ -20,10 +20,11 @@ from pairscape.pipeline.codes.binning import GeneStatistics
 from pairscape.pipeline.codes.by_gene import ByGene
 from pairscape.pipeline.codes.cache import nearby
 from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.options import CODES_CELLS, Binning, digest
-from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks, write_file
-from pairscape.pipeline.storage.digests import describe
+from pairscape.pipeline.options import CODES_CELLS, Binning
+from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks
+from pairscape.pipeline.storage.digests import describe, digest
 from pairscape.pipeline.storage.paths import content_of, is_remote, located, root_attributes
+from pairscape.pipeline.storage.write import write_file
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
 FREE = ("provenance",)  # where the matrix lies does not change what the codes say

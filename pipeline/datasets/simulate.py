@@ -43,8 +43,7 @@ from pairscape.pipeline.matrix.store import (
     shard_path,
 )
 from pairscape.pipeline.options import Atlas
-from pairscape.pipeline.storage.chunks import write_file
-from pairscape.pipeline.storage.write import check_target, published
+from pairscape.pipeline.storage.write import check_target, published, write_file
 
 BLOCK_CELLS = 8192  # cells of one task of the first pass
 

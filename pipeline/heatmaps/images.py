@@ -25,9 +25,9 @@ from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.genes.resolve import Vocabulary
-from pairscape.pipeline.options import CHUNK_PAIRS, Binning, ImageSpec
-from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, write_file
-from pairscape.pipeline.storage.digests import SPARE, keep_layout, layout_damage
+from pairscape.pipeline.options import CHUNK_PAIRS, Binning
+from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks
+from pairscape.pipeline.storage.digests import SPARE, digest, keep_layout, layout_damage
 from pairscape.pipeline.storage.paths import (
     content_of,
     file_sizes,
@@ -40,6 +40,7 @@ from pairscape.pipeline.storage.paths import (
     root_attributes,
     small_files,
 )
+from pairscape.pipeline.storage.write import write_file
 
 FORMAT, FORMAT_VERSION = "pairscape-images", 1
 PAIR_ROWS = 2**17  # rows of gene_a, gene_b and label in one chunk: a task reads those of its shards
@@ -47,6 +48,51 @@ FREE = ("spec", "codes")  # where the codes lie does not change what the store h
 READERS = 4  # threads that read shards to compare them with their receipts
 SHARDED = ("counts", "both_zero")  # arrays that the workers write, one file a shard each
 CODEC = ChunkCodec("zstd", 1, "shuffle", 2**19)  # measured: benchmarks/codecs.py
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Everything that decides the bytes of an image store, save the pairs themselves.
+
+    Parameters
+    ----------
+    codes
+        Path of the code store that the workers read.
+    codes_hash
+        Its content hash, which covers the matrix, the cells used and the binning.
+    binning
+        The binning of those codes.
+    n_cells
+        Cells counted in every image.
+    n_pairs
+        Candidate pairs; rows of the store beyond it are padding.
+    pairs_hash
+        Hex sha256 of the ordered pairs and their labels.
+    """
+
+    codes: str
+    codes_hash: str
+    binning: Binning
+    n_cells: int
+    n_pairs: int
+    pairs_hash: str
+
+    @property
+    def plan_hash(self) -> str:
+        """Hex sha256 that names the content: equal hashes mean equal images, wherever and however computed."""
+        facts = asdict(self)
+        del facts["codes"]  # where the codes lie does not change what they say
+        return digest(facts)
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of the store, the last one padded."""
+        return -(-self.n_pairs // self.binning.shard_pairs)
+
+    def shard_rows(self, shard: int) -> range:
+        """The rows of a shard that hold pairs (its padding left out)."""
+        size = self.binning.shard_pairs
+        return range(shard * size, min((shard + 1) * size, self.n_pairs))
 
 
 @dataclass(frozen=True)

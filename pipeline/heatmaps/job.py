@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from distributed import Client
@@ -24,6 +24,7 @@ from pairscape.pipeline.genes.pairs import Candidates, Pairs, candidates
 from pairscape.pipeline.heatmaps.count import Spent, count_task
 from pairscape.pipeline.heatmaps.images import (
     Images,
+    ImageSpec,
     clear_shards,
     create_images,
     differing_shards,
@@ -42,10 +43,13 @@ from pairscape.pipeline.heatmaps.tiles import (
     tiles_of,
 )
 from pairscape.pipeline.matrix.expression import Expression
-from pairscape.pipeline.options import Binning, Compute, ImageSpec, PairSource
-from pairscape.pipeline.storage.chunks import clear_unfinished
+from pairscape.pipeline.options import Binning, Compute, PairSource
 from pairscape.pipeline.storage.lock import Lock, locked
 from pairscape.pipeline.storage.paths import holds_store, is_remote, lasting
+from pairscape.pipeline.storage.write import clear_unfinished
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,14 @@ class Request:
     cells: NDArray[np.int64]
     chosen: Candidates
     provenance: dict[str, Any]
+
+    def label_note(self) -> str:
+        """How many candidates there are, how many of them positive, and which cells are counted; one line."""
+        label = self.chosen.pairs.label
+        if (label < 0).all():
+            return f"{label.size:,} candidate pairs, no labels"
+        counted = f"{self.cells.size:,} cells: {self.provenance['cells']}"
+        return f"{label.size:,} candidate pairs, {(label > 0).mean():.2%} of them positive; counted in {counted}"
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ from pairscape.pipeline.compute.tasks import Usage, run_tasks
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import Spent, count_task
-from pairscape.pipeline.heatmaps.images import create_images
+from pairscape.pipeline.heatmaps.images import ImageSpec, create_images
 from pairscape.pipeline.heatmaps.job import Request, plan_count
 from pairscape.pipeline.heatmaps.memory import portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, sample_rows, storage_order, tiles_of
 from pairscape.pipeline.matrix.expression import Expression
-from pairscape.pipeline.options import CODES_CELLS, Binning, Compute, ImageSpec
+from pairscape.pipeline.options import CODES_CELLS, Binning, Compute
 
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
 SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes

@@ -45,10 +45,9 @@ from pairscape.pipeline.matrix.summary import Summary, annotations, record
 from pairscape.pipeline.matrix.survey import Facts, Values
 from pairscape.pipeline.matrix.write import Matrix, Writing, is_written, write_piece
 from pairscape.pipeline.options import Choices, Compute, Preset
-from pairscape.pipeline.storage.chunks import clear_unfinished, write_file
 from pairscape.pipeline.storage.paths import is_url
 from pairscape.pipeline.storage.workspace import Workplace, no_workplace, workplace
-from pairscape.pipeline.storage.write import check_target
+from pairscape.pipeline.storage.write import check_target, clear_unfinished, write_file
 
 Counts = Literal["values", "beside", "unknown"]  # where raw counts are
 

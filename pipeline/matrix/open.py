@@ -25,7 +25,8 @@ from pairscape.pipeline.matrix.formats.tenx import genomes_in, open_tenx
 from pairscape.pipeline.matrix.formats.text import TEXT_SUFFIXES, read_table
 from pairscape.pipeline.matrix.formats.xarray_zarr import is_annotated, open_array
 from pairscape.pipeline.matrix.source import Axis, Matrix, Reader, Rows, Source, Stored
-from pairscape.pipeline.options import Join, Orientation, digest
+from pairscape.pipeline.options import Join, Orientation
+from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.paths import expanded, is_folder, is_url, suffix_of
 
 

@@ -7,8 +7,6 @@ arrays is left to zarr.
 """
 
 import os
-import re
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,12 +20,9 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.storage import LocalStore
 
-from pairscape.pipeline.storage.paths import is_remote, put
-
 ABSENT = 2**64 - 1  # both numbers of the index entry of a chunk that is not stored
 INDEX_ENTRY = 16  # bytes: where a chunk begins, and its length
 CRC_BYTES = 4
-UNFINISHED = re.compile(r"\..+\.\d+")  # what `write_file` leaves when it is killed
 
 
 @dataclass(frozen=True)
@@ -129,39 +124,6 @@ def _read_index(file: BinaryIO, n_chunks: int) -> NDArray[np.uint64]:
         if _crc(footer[:-CRC_BYTES]) == footer[-CRC_BYTES:]:
             return np.frombuffer(footer[:-CRC_BYTES], "<u8").reshape(n_chunks, 2)
     raise ValueError(f"the index of {Path(file.name).name} is damaged")
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut; nothing to write is no file.
-
-    The directory is made where it is missing. What a killed writer leaves is named `.NAME.NUMBER`; the number is drawn,
-    since the workers of many containers have the same process id, and a task may run twice. An object of
-    a storage is put there, which leaves nothing.
-    """
-    if content and is_remote(path):
-        put(path, content)
-        return
-    if not content:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.randbits(63)}")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(path)
-    except OSError:  # the disk is full: what is half written must not keep it so
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def clear_unfinished(folder: Path) -> None:
-    """Remove what killed writers left anywhere below a folder in which nobody writes any more."""
-    for path in folder.rglob(".*"):
-        if UNFINISHED.fullmatch(path.name) and path.is_file():
-            path.unlink()
 
 
 # A range of a long 1-D array on disk, decoded chunk by chunk where zarr-python would run a coroutine for each.

@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pairscape.pipeline.options import digest
-from pairscape.pipeline.storage.chunks import write_file
+from pairscape.pipeline.storage.write import write_file
 
 RECORD, SPARE, ROOT = "receipts/layout.json", "spare", "zarr.json"
 SHARD = re.compile(
@@ -191,3 +190,8 @@ def _holder(metadata: dict[str, Any], free: Free) -> dict[str, Any]:
     for key in free[:-1]:
         holder = holder[key]
     return holder
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """Hex sha256 of JSON-able facts, the same on every machine and in every run."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -419,3 +419,8 @@ def _reaching(url: str) -> Iterator[None]:
     except Exception as e:  # every file system of fsspec has errors of its own
         reason = next(iter(str(e).splitlines()), "") or type(e).__name__
         raise InputError(f"{url} cannot be reached ({reason}): check the URL and the credentials") from e
+
+
+def _path(store: Any) -> Path:
+    """The path of a store, which may be a URL, also of one that is open in xarray."""
+    return located(getattr(store, "encoding", {}).get("source", store))

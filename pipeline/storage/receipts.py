@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.storage.chunks import write_file
 from pairscape.pipeline.storage.paths import content_of
+from pairscape.pipeline.storage.write import write_file
 
 
 def write_receipted(contents: dict[Path, bytes], receipt: Path, facts: dict[str, Any]) -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.storage.chunks import write_file
 from pairscape.pipeline.storage.lock import locked
+from pairscape.pipeline.storage.write import write_file
 
 SCRATCH = "scratch"  # of whoever opens the source: kept, as it is told apart by the source and not by the job
 

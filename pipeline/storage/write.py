@@ -1,6 +1,8 @@
 """An expression store appears under its name only when it is complete; whatever fails leaves the folder as it was."""
 
 import os
+import re
+import secrets
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.storage.paths import is_remote, put
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -88,3 +91,39 @@ def remove_empty(folders: list[Path]) -> None:
     for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+UNFINISHED = re.compile(r"\..+\.\d+")  # what `write_file` leaves when it is killed
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, also after a power cut; nothing to write is no file.
+
+    The directory is made where it is missing. What a killed writer leaves is named `.NAME.NUMBER`; the number is drawn,
+    since the workers of many containers have the same process id, and a task may run twice. An object of
+    a storage is put there, which leaves nothing.
+    """
+    if content and is_remote(path):
+        put(path, content)
+        return
+    if not content:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.randbits(63)}")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+    except OSError:  # the disk is full: what is half written must not keep it so
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed writers left anywhere below a folder in which nobody writes any more."""
+    for path in folder.rglob(".*"):
+        if UNFINISHED.fullmatch(path.name) and path.is_file():
+            path.unlink()

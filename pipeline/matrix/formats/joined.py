@@ -15,7 +15,8 @@ from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.source import Positioned, Reader, Source
-from pairscape.pipeline.options import Join, digest
+from pairscape.pipeline.options import Join
+from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.paths import name_of
 
 

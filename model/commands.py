@@ -1,0 +1,396 @@
+"""Commands from heatmaps to a network of genes."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from pairscape.model.options import Prediction, Recipe, Rendering, Search, Splitting, Training, Wanted
+from pairscape.model.options import preset as recipe_preset
+from pairscape.pipeline.commands import _on_disk
+from pairscape.pipeline.compute.session import _client, _progress, _say
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.options import Compute, Flat, PairSource, _required
+from pairscape.pipeline.storage.paths import _path
+
+
+def show(
+    images: Any,
+    gene_a: str | None = None,
+    gene_b: str | None = None,
+    /,
+    *,
+    k: Annotated[int, Parameter(alias="-k")] = 12,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+) -> Path:
+    """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
+
+    Parameters
+    ----------
+    images
+        Image store, or the file of scores (.parquet) that `predict` made, whose pairs are counted again from its codes.
+    gene_a, gene_b
+        Names as in the store; the pair is found in either order. Absent, of a file of scores: the best pairs that are
+        not known to be edges.
+    k
+        How many of those are drawn.
+    output
+        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
+    """
+    if str(images).endswith(".parquet"):
+        return _show_scores(Path(images), gene_a, gene_b, k, output)
+    from pairscape.model.reports.figures import pair_figure
+    from pairscape.pipeline.heatmaps.images import find_pair, open_images
+
+    if gene_a is None or gene_b is None:
+        raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
+    store = open_images(_path(images))
+    row, turned = find_pair(store, gene_a, gene_b)
+    image = store.counts(slice(row, row + 1))[0]
+    output = _picture(output, f"{gene_a}-{gene_b}.png")
+    label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
+        int(store.array("label")[row])
+    ]
+    picture = image.T if turned else image
+    pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True).savefig(output)
+    _say(False, f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")
+    return output
+
+
+def train(
+    images: Any,
+    run: Any,
+    /,
+    *,
+    preset: Literal["deep-cell"] | None = None,
+    rendering: Annotated[Rendering, Flat] = Rendering(),
+    splitting: Annotated[Splitting, Flat] = Splitting(),
+    training: Annotated[Training, Flat] = Training(),
+    seed: int = 0,
+    seeds: int | str | tuple[int, ...] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train a network on an image store, evaluate it on pairs it never saw, audit it, and write a report.
+
+    With several folds or seeds RUN holds a run folder for each, and the mean and the spread of their figures; the same
+    command goes on where it was interrupted.
+
+    Parameters
+    ----------
+    images
+        Image store with labels.
+    run
+        Folder for weights, figures and the report; of a URL, it is made here and sent there when it is finished.
+    preset
+        `deep-cell`: the original project's published recipe, all of it.
+    seed
+        Decides the folds, the first weights and the order of the images.
+    seeds
+        Train the same recipe on several seeds: how many, counted from `seed` (3), or which (0,1,2).
+    overwrite
+        Replace an earlier run there.
+    quiet
+        No progress bars, no table.
+
+    Returns
+    -------
+    dict
+        What `metrics.json` holds.
+    """
+    from functools import partial
+
+    from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
+    from pairscape.model.training.run import train_run
+    from pairscape.pipeline.heatmaps.images import open_images
+    from pairscape.pipeline.storage.folders import sent_folder
+
+    recipe = Recipe(rendering, splitting, training)
+    if preset is not None:
+        if recipe != Recipe():
+            raise InputError(f"preset {preset} fixes the whole recipe; leave out the other options, or the preset.")
+        recipe = recipe_preset(preset)
+    store, say = open_images(_path(images)), partial(_say, quiet)
+    repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
+    with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, _progress(quiet) as progress:
+        if repeats:
+            metrics = train_repeats(store, folder, recipe, repeats, progress, overwrite=overwrite, say=say)
+        else:
+            metrics = train_run(store, folder, recipe, seed, progress, overwrite=overwrite, say=say)
+    _close(quiet, metrics, _path(run))
+    return metrics
+
+
+def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
+    """Score another labelled image store with a trained run, with the audit and a report.
+
+    Parameters
+    ----------
+    run
+        Folder that `train` made, or its URL.
+    images
+        Image store with labels, of the same bins.
+    out
+        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store.
+    quiet
+        No progress bars, no table.
+
+    Returns
+    -------
+    dict
+        What `metrics.json` holds.
+    """
+    from functools import partial
+
+    from pairscape.model.training.run import evaluate_run
+    from pairscape.pipeline.heatmaps.images import open_images
+    from pairscape.pipeline.storage.folders import fetched_folder, sent_folder
+
+    store = open_images(_path(images))
+    out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
+    with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, _progress(quiet) as progress:
+        metrics = evaluate_run(trained, store, folder, progress, say=partial(_say, quiet))
+    _close(quiet, metrics, _path(out))
+    return metrics
+
+
+def predict(
+    run: Any,
+    /,
+    *paths: Any,
+    images: Any = None,
+    source: Annotated[PairSource | None, Flat] = None,
+    prediction: Annotated[Prediction, Flat] = Prediction(),
+    codes: Path | None = None,
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Score candidate pairs of any matrix with a trained network, without storing an image; resumes by itself.
+
+    Parameters
+    ----------
+    run
+        Folder that `train` made.
+    paths
+        Expression store (or any AnnData .zarr or .h5ad; in Python also an AnnData) and last the file of scores to
+        write, ending in .parquet. With `images`, only the file of scores.
+    images
+        Score the pairs of this image store, in place of a matrix.
+    codes
+        Where the encoded matrix is kept for reuse. Absent: beside the scores.
+    seed
+        Of the sample of candidates that is looked at first, of the split of the cells under `--labels replicate`, and
+        of the draw of negatives.
+    overwrite
+        Replace an existing file of scores, once the new one is complete.
+    quiet
+        No progress bars, no summary.
+
+    Returns
+    -------
+    dict
+        What the file of scores says of itself.
+    """
+    import time
+    from functools import partial
+
+    from pairscape.model.prediction.predict import Setting, ask, predict_matrix, predict_store
+    from pairscape.pipeline.datasets.networks import with_network
+    from pairscape.pipeline.heatmaps.images import open_images
+    from pairscape.pipeline.heatmaps.job import resolve_request
+    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.storage.paths import local_target
+
+    run = local_target(run)
+    expression, out = _matrix_and_scores(paths, images, source)
+    started, say = time.perf_counter(), partial(_say, quiet)
+    asked = ask(run, out, prediction, seed, overwrite=overwrite)
+    if images is not None:
+        store = open_images(_path(images))
+        with _progress(quiet) as progress, _client(compute, quiet, [run, store.path], asked.out) as client:
+            done = predict_store(store, asked, Setting(compute, client, progress, say))
+    else:
+        reads = _on_disk(expression, asked.out)
+        matrix = open_expression(reads)
+        with with_network(_required(source), asked.out) as (source, notes):
+            request = resolve_request(matrix, source, seed)
+            say(*notes, *request.chosen.notes, request.label_note())
+            with _progress(quiet) as progress, _client(compute, quiet, [run, reads], asked.out) as client:
+                done = predict_matrix(matrix, request, codes, asked, Setting(compute, client, progress, say))
+    say(*done.lines(asked.out, time.perf_counter() - started), f"report: {asked.out.with_suffix('.html')}")
+    return done.facts
+
+
+def tune(
+    images: Any,
+    study: Any,
+    /,
+    *,
+    search: Annotated[Search, Flat] = Search(),
+    rendering: Annotated[Rendering, Flat] = Rendering(),
+    splitting: Annotated[Splitting, Flat] = Splitting(),
+    training: Annotated[Training, Flat] = Training(),
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Search sigma, bins, channels, network, learning rate, loss and balance; train and evaluate the best. Resumes.
+
+    Trials run on the workers and are judged on the validation fold; nothing is counted again.
+
+    Parameters
+    ----------
+    images
+        Image store with labels.
+    study
+        Folder for the trials, the table, the report and the best run. If an earlier search there was interrupted, its
+        finished trials are kept; with more `--trials` it goes on.
+    seed
+        Decides the folds, the first weights and what is tried.
+    quiet
+        No progress bars, no summary.
+
+    Returns
+    -------
+    dict
+        What `study.json` holds.
+    """
+    from pairscape.model.training.tune import tune as search_recipes
+    from pairscape.pipeline.heatmaps.images import open_images
+    from pairscape.pipeline.storage.paths import local_target
+
+    study = local_target(study)
+    store, base = open_images(_path(images)), Recipe(rendering, splitting, training)
+    with _progress(quiet) as progress, _client(compute, quiet, [images], study) as client:
+        found = search_recipes(store, study, base, search, seed, client, progress)
+    best, test = found["best"], found["test"]
+    _say(
+        quiet,
+        f"{found['trials']} trials, {found['pruned']} stopped early; average precision on the validation fold "
+        f"{best['score']:.3f} (trial {best['number']}), {found['default']['score']:.3f} with the recipe as given",
+        "best: " + ", ".join(f"{name} {value}" for name, value in best["parameters"].items()),
+        f"its test scores: AUROC {test['auroc']:.3f}, average precision {test['average_precision']:.3f}",
+        f"report: {study / 'report.html'}",
+    )
+    return found
+
+
+def report(run: Any, /) -> Path:
+    """Build the report of a run, and its model card; of several repeats, the overview; of predictions, what was found.
+
+    Parameters
+    ----------
+    run
+        Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
+    """
+    from pairscape.pipeline.storage.paths import local_target
+
+    run = local_target(run)
+    if run.suffix == ".parquet":
+        from pairscape.model.reports.findings import write_findings
+
+        path = write_findings(run, None)
+        _say(False, f"wrote {path}")
+        return path
+    from pairscape.model.reports.card import write_card
+    from pairscape.model.reports.overview import holds_repeats, write_overview
+    from pairscape.model.reports.run_report import write_report
+
+    path = (write_overview if holds_repeats(run) else write_report)(run)
+    card = [write_card(run)] if (run / "model.safetensors").is_file() else []  # a run on another store has none
+    _say(False, *(f"wrote {written}" for written in (path, *card)))
+    return path
+
+
+def export(
+    scores: Path,
+    file: Path,
+    /,
+    *,
+    format: Literal["scenic", "beeline", "decoupler", "cytoscape", "sif", "graphml", "parquet", "anndata", "genernib"]
+    | None = None,
+    wanted: Annotated[Wanted, Flat] = Wanted(),
+    signed: bool = False,
+    expression: Any = None,
+    dataset_id: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Write the edges of a prediction as the file that another tool reads.
+
+    Parameters
+    ----------
+    scores
+        File that `predict` made.
+    file
+        File to write. Its suffix decides the format: .csv and .tsv SCENIC's adjacencies, rankedEdges.csv BEELINE's,
+        .graphml, .sif, .parquet, .h5ad AnnData.
+    format
+        For what the suffix does not tell: `decoupler`, `cytoscape` (a table of edges), `beeline`, `genernib`.
+    signed
+        Weights get the sign of the correlation (`decoupler`, `genernib`).
+    expression
+        Matrix that is copied into the .h5ad and gets the edges in `varp`. Absent: the genes alone.
+    dataset_id
+        geneRNIB's name of the data set. Absent: that of the matrix.
+    overwrite
+        Replace an existing file.
+    quiet
+        Print no summary.
+    """
+    from pairscape.model.edges.export import export_scores
+
+    file = Path(file)
+    name, edges = export_scores(
+        Path(scores), file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
+        overwrite=overwrite,
+    )  # fmt: skip
+    _say(quiet, f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}")
+    return file
+
+
+def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource | None) -> tuple[Any, Any]:
+    """What `predict` reads, None for an image store, and the file that it writes."""
+    if images is None and len(paths) != 2:
+        raise InputError(f"predict takes three paths, RUN EXPRESSION.zarr OUT.parquet, or two with --images "
+                         f"IMAGES.zarr, RUN OUT.parquet; {1 + len(paths)} are given.")  # fmt: skip
+    if images is not None and len(paths) != 1:
+        raise InputError(f"with --images predict takes two paths, RUN OUT.parquet, as the store is in place of a "
+                         f"matrix; {1 + len(paths)} are given.")  # fmt: skip
+    if images is not None and source is not None:
+        raise InputError("an image store brings its own pairs: leave the source of pairs out, or give a matrix.")
+    return (None if images is not None else paths[0]), paths[-1]
+
+
+def _picture(output: Path | None, name: str) -> Path:
+    """Where a picture goes, checked."""
+    output = output or Path(name)
+    if output.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
+    if not output.parent.is_dir():
+        raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
+    return output
+
+
+def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Path | None) -> Path:
+    """One pair of a file of scores, or the best new ones, as picture."""
+    from pairscape.model.reports.findings import draw_evidence, show_scores
+
+    if gene_a is not None and gene_b is None:
+        raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
+    pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
+    output = _picture(output, f"{scores.stem}-best.png" if pair is None else f"{gene_a}-{gene_b}.png")
+    found = show_scores(scores, pair, k)
+    draw_evidence(found).savefig(output)
+    best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
+    _say(False, f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
+    return output
+
+
+def _close(quiet: bool, metrics: dict[str, Any], run: Path) -> None:
+    from pairscape.model.reports.terminal import print_closing
+
+    if not quiet:
+        print_closing(metrics, run)

@@ -1,0 +1,464 @@
+"""Commands from a matrix to heatmaps."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from pairscape.pipeline.compute.session import _client, _progress, _say
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.options import Atlas, Binning, Compute, Flat, PairSource, Planting, _required
+from pairscape.pipeline.storage.paths import _path
+
+if TYPE_CHECKING:
+    from pairscape.pipeline.datasets.fetch import Place
+    from pairscape.pipeline.datasets.registry import DataSet
+
+
+def ingest(
+    *matrices: Any,
+    preset: Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"] = "auto",
+    min_cells: int = 1,
+    min_genes: int = 1,
+    cells: str | None = None,
+    genes: Path | None = None,
+    highly_variable: int | None = None,
+    gene_map: Path | None = None,
+    orientation: Literal["auto", "genes-by-cells", "cells-by-genes"] = "auto",
+    layer: str | None = None,
+    key: str | None = None,
+    join: Literal["inner", "outer"] = "inner",
+    compute: Annotated[Compute | None, Flat] = None,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    events: Path | None = None,
+    quiet: bool = False,
+) -> None:
+    """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
+
+    What was understood of the matrix is shown before the store is written. Where it is not said where the work runs, a
+    small matrix is done in this process, a large one by a local worker a core.
+
+    Parameters
+    ----------
+    matrices
+        One matrix or several to be joined on their genes, and last the store to write, ending in .zarr. A matrix is an
+        h5ad, AnnData-Zarr, Cell Ranger h5 or folder, loom, table of text (.gz), pandas HDF5 or xarray Zarr, by path,
+        pattern in quotes or URL; in Python also an AnnData, or a list of these.
+    preset
+        `scanpy`: raw counts to 10,000 per cell, log1p. `log1p`: only the logarithm. `none`: already normalised.
+        `cnnc`: log10(x + 0.01), as CNNC does with RPKM, stored shifted by 2 so that 0 stays "not expressed".
+        `deep-cell`: the original project's steps (no constant genes, genes in more than 10 % of the cells, 100 per
+        cell, log2(x + 1)). `auto`: `scanpy` for raw counts, else as the values tell, and said.
+    min_cells, min_genes
+        Keep genes expressed in at least so many cells, and cells that express at least so many genes.
+    cells
+        Only cells that meet a condition on columns of obs: "cell_type == 'dendritic'".
+    genes
+        Store only the genes of this list, one name per line.
+    highly_variable
+        Store only so many most variable genes (scanpy, flavour seurat), beside those of --genes if both are given:
+        candidates for pairs. Cells are normalised over all genes before.
+    gene_map
+        File of two columns that gives the matrix's genes symbols, such as Entrez ids and symbols.
+    orientation
+        What the rows of a text file are; `auto` tells from the names.
+    layer
+        Take this layer in place of X; `raw` takes `.raw`.
+    key
+        The table of a file that holds several, such as `rpkm`.
+    join
+        Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
+    dry_run
+        Say what was understood, and write nothing.
+    overwrite
+        Replace an existing store.
+    events
+        As in `heatmaps`.
+    quiet
+        No progress bars, no summary.
+    """
+    from functools import partial
+
+    from pairscape.pipeline.compute.events import Events
+    from pairscape.pipeline.compute.tasks import Usage
+    from pairscape.pipeline.matrix.ingest import ingest as ingest_matrix
+
+    *sources, expression = _matrices(matrices)
+    say = partial(_say, quiet)
+    with Events(events) as log, _progress(quiet) as progress:
+        log.write("start", command="ingest", expression=str(expression), version=version("pairscape"))
+        ingest_matrix(
+            sources[0] if len(sources) == 1 else sources, Path(expression), preset=preset, min_cells=min_cells,
+            min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
+            orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
+            overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()), say=say,
+            usage=Usage(events=log),
+        )  # fmt: skip
+        log.write("end", ok=True)
+    say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
+
+
+def plan(
+    expression: Any,
+    /,
+    *,
+    source: Annotated[PairSource | None, Flat] = None,
+    binning: Annotated[Binning, Flat] = Binning(),
+    codes: Path | None = None,
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """What a heatmap job will cost, before spending: pairs, shards, tasks, bytes on disk, memory per task, time.
+
+    Time and bytes are measured on some thousands of these very images, by as many of the workers as this machine has
+    cores, or by all those of a running scheduler.
+
+    Parameters
+    ----------
+    expression
+        Expression store, or any AnnData .zarr or .h5ad.
+    codes
+        Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
+    seed
+        Of the split of the cells under `--labels replicate`, and of the draw of negatives.
+    quiet
+        No progress bars, no table.
+    """
+    from dataclasses import asdict
+
+    from pairscape.pipeline.compute.clusters import measuring, worker_threads
+    from pairscape.pipeline.datasets.networks import with_network
+    from pairscape.pipeline.heatmaps.job import resolve_request
+    from pairscape.pipeline.heatmaps.plan import plan_heatmaps
+    from pairscape.pipeline.matrix.expression import open_expression
+
+    matrix = open_expression(expression)
+    with with_network(_required(source), None) as (source, notes):
+        request = resolve_request(matrix, source, seed)
+    _say(quiet, *notes, *request.chosen.notes, request.label_note())
+    with _progress(quiet) as progress, _client(measuring(compute), quiet, [expression], _scratch()) as client:
+        workers = compute.workers or worker_threads(client)
+        cost = plan_heatmaps(matrix, request, binning, codes, compute, workers, client, progress)
+    limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
+    _say(
+        quiet,
+        f"pairs            {cost.pairs:,}",
+        f"cells            {cost.cells:,} of {matrix.n_cells:,}, {cost.cells_at_once:,} at once",
+        f"shards           {cost.shards:,} of {binning.shard_pairs:,} images",
+        f"tasks            {cost.tasks:,} for {workers} workers",
+        f"image store      about {cost.store_bytes / 1e6:,.0f} MB on disk",
+        f"memory per task  at most {cost.task_bytes / 1e6:,.0f} MB{limit}",
+        f"time             about {_duration(cost.encode_seconds)} to encode, {_duration(cost.seconds)} to count",
+        f"largest job      any number of cells and pairs, images of up to {cost.most_bins} × {cost.most_bins} bins",
+    )
+    return asdict(cost)
+
+
+def heatmaps(
+    expression: Any,
+    images: Any,
+    /,
+    *,
+    source: Annotated[PairSource | None, Flat] = None,
+    binning: Annotated[Binning, Flat] = Binning(),
+    codes: Any = None,
+    compute: Annotated[Compute, Flat] = Compute(),
+    seed: int = 0,
+    events: Path | None = None,
+    performance_report: Path | None = None,
+    quiet: bool = False,
+) -> None:
+    """Count the joint expression heatmap of every candidate pair into an image store; resumes by itself.
+
+    Parameters
+    ----------
+    expression
+        Expression store, or any AnnData .zarr or .h5ad, by path or URL; in Python also an AnnData.
+    images
+        Image store to write: a folder, or a URL such as s3://bucket/images.zarr. If an earlier run of the same job was
+        interrupted, only what is missing is computed.
+    codes
+        Where the encoded matrix is kept for reuse, path or URL. Absent: beside the images.
+    seed
+        Of the split of the cells under `--labels replicate`, and of the draw of negatives.
+    events
+        File to which what happens is appended as JSON lines: plan, tasks, attempts that failed, workers lost, end.
+    performance_report
+        HTML page of Dask's own measurements to write. It needs bokeh (pip install 'pairscape[dashboard]').
+    quiet
+        No progress bars, no summary.
+    """
+    import time
+
+    from pairscape.pipeline.compute.clusters import reported
+    from pairscape.pipeline.compute.events import Events
+    from pairscape.pipeline.compute.tasks import Usage
+    from pairscape.pipeline.datasets.networks import with_network
+    from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.storage.paths import is_remote, writable
+
+    images, codes, started = writable(images), codes and _path(codes), time.perf_counter()
+    reads, beside = _on_disk(expression, images), None if is_remote(images) else images
+    matrix = open_expression(reads)
+    with Events(events) as log, with_network(_required(source), beside) as (source, notes):
+        log.write(
+            "start", command="heatmaps", expression=str(matrix.path), images=str(images), version=version("pairscape")
+        )
+        request = resolve_request(matrix, source, seed)
+        _say(quiet, *notes, *request.chosen.notes, request.label_note())
+        with (
+            _progress(quiet) as progress,
+            _client(compute, quiet, [reads], images) as client,
+            reported(client, performance_report),
+        ):
+            done = make_heatmaps(
+                matrix, images, codes, request, binning, compute, client, progress, usage=Usage(events=log)
+            )
+        log.write("end", ok=True, **done.facts(time.perf_counter() - started))
+    seconds = time.perf_counter() - started
+    lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells"]
+    _say(quiet, *lines, *done.lines(seconds))
+
+
+def verify(
+    store: Any,
+    /,
+    *,
+    repair: bool = False,
+    codes: Any = None,
+    expression: Any = None,
+    compute: Annotated[Compute, Flat] = Compute("synchronous"),
+    quiet: bool = False,
+) -> None:
+    """Check every byte of a store of images or codes: receipts, checksums, counts. Exit status 1 if any is damaged.
+
+    Parameters
+    ----------
+    store
+        Image store, or code store.
+    repair
+        Make again what is damaged, and nothing else: small files from their copies, shards from the codes, codes from
+        the matrix.
+    codes
+        Codes that the images were counted from, for a repair. Absent: where the images say, or beside them; where they
+        are gone, they are made again.
+    expression
+        Matrix that the codes were made from, for a repair. Absent: where it was.
+    quiet
+        No progress bars, no summary.
+    """
+    from pairscape.pipeline.heatmaps.repair import repair_store
+    from pairscape.pipeline.heatmaps.verify import verify_store
+    from pairscape.pipeline.storage.paths import writable
+
+    path = writable(store) if repair else _path(store)
+    codes, expression = codes and _path(codes), expression and _path(expression)
+    with _progress(quiet) as progress, _client(compute, quiet, [str(path)], path if repair else None) as client:
+        if repair:
+            found = repair_store(path, codes, expression, compute, client, progress)
+        else:
+            found = verify_store(path, client, progress)
+    bad = found.lines()
+    note = "" if found.covered else "; an earlier version made it, without digests of its small files"
+    for line in bad:
+        print(line, file=sys.stderr)
+    if bad and not repair:
+        raise JobError(
+            f"{path} is damaged: {len(found.shards)} of {found.n_shards} shards, {len(found.files)} other files; run "
+            f"`pairscape verify {path} --repair`."
+        )
+    fixed = f", {len(bad)} repaired" if bad else ""
+    _say(quiet, f"{path}: {found.n_shards} shards, {found.holds}{fixed}, all sound{note}")
+
+
+def simulate(
+    expression: Path,
+    /,
+    *,
+    atlas: Annotated[Atlas, Flat],
+    counts: bool = True,
+    compute: Annotated[Compute, Flat] = Compute(),
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """An atlas of any size with planted modules and markers, as expression store: to size a cluster, or to try things.
+
+    Parameters
+    ----------
+    expression
+        Store to write, ending in .zarr.
+    counts
+        Keep the raw counts beside the log expression; without them the store is about half as large.
+    overwrite
+        Replace an existing store.
+    quiet
+        No progress bars, no summary.
+    """
+    import time
+
+    from pairscape.pipeline.datasets.simulate import simulate_atlas
+    from pairscape.pipeline.storage.write import check_target
+
+    expression, started = Path(expression), time.perf_counter()
+    check_target(expression, overwrite=overwrite)  # before a cluster is started
+    with _progress(quiet) as progress, _client(compute, quiet, [], expression) as client:
+        made = simulate_atlas(atlas, expression, client, progress, counts=counts, overwrite=overwrite)
+    _say(quiet, f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
+
+
+def plant(
+    source: Any,
+    expression: Path,
+    /,
+    *,
+    planting: Annotated[Planting, Flat],
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Known truth in real cells: chosen pairs made dependent by dealing values to other cells; each gene keeps its own.
+
+    Writes the store and, beside it, the pairs with labels and kinds as NAME.tsv, which `heatmaps --pairs` reads.
+
+    Parameters
+    ----------
+    source
+        Expression store, or any matrix that `ingest` reads; in Python also an AnnData.
+    expression
+        Store to write, ending in .zarr.
+    overwrite
+        Replace an existing store, and the list beside it.
+    quiet
+        Print no summary.
+    """
+    from pairscape.pipeline.datasets.plant import plant_truth
+
+    made = plant_truth(source, Path(expression), planting, overwrite=overwrite)
+    _say(quiet, f"wrote {expression}: {made.line()}")
+
+
+def fetch(
+    name: str | None = None,
+    /,
+    *,
+    to: Path | None = None,
+    sha256: str | None = None,
+    list_sets: Annotated[bool, Parameter(name="--list", negative="")] = False,
+    quiet: bool = False,
+) -> dict[str, Path]:
+    """A public data set by name, or any file by its https:// address, checked by sha256.
+
+    The folder that the environment variable PAIRSCAPE_DATA names is looked at first: it serves the same files without
+    internet access.
+
+    Parameters
+    ----------
+    name
+        Name of a data set, as `--list` shows them, or an address such as that of an .h5ad of CELLxGENE.
+    to
+        Folder for the files. Absent: the user's cache, and what PAIRSCAPE_DATA serves stays where it is.
+    sha256
+        What a file by address must have. Absent: the one found is told and recorded, and later fetches are held to it.
+    list_sets
+        Show the known data sets and fetch nothing.
+    quiet
+        No progress bars, no summary.
+
+    Returns
+    -------
+    dict
+        The path of each file by its name; of an archive, the unpacked folder.
+    """
+    from pairscape.pipeline.datasets.fetch import Fetched, Place, fetch_set, fetch_url, find_set
+    from pairscape.pipeline.datasets.registry import read_registry
+
+    place, registry = Place.given(to), read_registry()
+    if list_sets:
+        _say(quiet, *_listed(registry, place))
+        return {}
+    if name is None:
+        raise InputError(f"name a data set ({', '.join(registry)}) or an https:// address; --list tells more of them.")
+    address = name.startswith(("https://", "http://"))
+    if sha256 is not None and not address:
+        raise InputError("--sha256 belongs to a file by address: what the files of a data set must be is known.")
+    found = None if address else find_set(name, registry)
+    with _progress(quiet) as progress:
+        fetched: Fetched = (
+            fetch_url(name, sha256, place, progress) if found is None else fetch_set(found, place, progress)
+        )
+    _say(quiet, *fetched.notes, *map(str, fetched.files.values()))
+    if found is not None:
+        _say(quiet, *_about(found, fetched.files))
+    return fetched.files
+
+
+def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
+    """Sources, and last the target; in Python the sources may be a list."""
+    found = [one for given in matrices for one in (given if isinstance(given, list | tuple) else [given])]
+    if len(found) < 2:
+        raise InputError("ingest takes one matrix or several, and last the store to write: MATRIX EXPRESSION.zarr")
+    return found
+
+
+def _on_disk(expression: Any, images: Path) -> Any:
+    """Workers read the matrix themselves, so one in memory is written beside the images first."""
+    from pairscape.pipeline.storage.paths import is_remote
+
+    if isinstance(expression, str | Path):
+        return expression if is_remote(expression) else Path(expression)
+    if is_remote(images):
+        raise InputError(
+            f"{images} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
+            "and give its path or URL."
+        )
+    path = images.with_name(f"{images.stem}.expression.zarr")
+    ingest(expression, path, preset="none", overwrite=True, quiet=True)
+    return path
+
+
+def _listed(registry: "dict[str, DataSet]", place: "Place") -> list[str]:
+    """A few lines for each known data set."""
+    from pairscape.pipeline.datasets.fetch import is_local
+
+    lines = []
+    for found in registry.values():
+        size = "size unknown" if found.bytes is None else _size(found.bytes)
+        there = ", here already" if is_local(found, place) else ""
+        lines += [f"{found.name:<21} {found.title}", f"{'':<21} {found.organism}, {found.contents}, {size}{there}"]
+    return lines
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.0f} kB"
+
+
+def _about(found: "DataSet", files: dict[str, Path]) -> list[str]:
+    """What is to be known of a fetched data set, and the commands that go on with it."""
+    import shlex
+
+    lines = [f"{what:<9} {getattr(found, what)}" for what in ("title", "contents", "labels", "licence", "citation")]
+    lines += [f"note      {found.note}"] if found.note else []
+    for command in found.use:
+        for name, path in files.items():
+            command = command.replace(f"{{{name}}}", shlex.quote(str(path)))
+        lines.append(command)
+    return lines
+
+
+def _scratch() -> str:
+    """A name in the folder for temporary files, where a plan measures: workers elsewhere have to see it too."""
+    import tempfile
+
+    return str(Path(tempfile.gettempdir()) / "pairscape-plan")
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words, to two digits."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
