@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from model_fixtures import curved_expression, gene_names, make_store, write_pairs
 
+from model_fixtures import curved_expression, gene_names, make_store, write_pairs
 from pairscape.model.networks.weights import load_weights, save_weights
 from pairscape.model.options import Recipe, Splitting, Training
 from pairscape.model.training.run import train_run

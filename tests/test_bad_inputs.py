@@ -18,8 +18,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from model_fixtures import run_command
 from scipy import sparse
+
+from model_fixtures import run_command
 
 SYMBOLS = ["ACTB", "GAPDH", "CD4", "CD8A", "MS4A1", "GATA3"]
 BARCODES = [f"ACGT{a}{b}GTACGT-1" for a in "ACGT" for b in "ACGT"]

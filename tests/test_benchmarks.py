@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from model_fixtures import small_store
 
 from benchmarks import (
     bootstrap,
@@ -27,6 +26,7 @@ from benchmarks import (
     stability,
     stream,
 )
+from model_fixtures import small_store
 from pairscape.model.options import Training
 from pairscape.pipeline.options import Atlas, Compute
 

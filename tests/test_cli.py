@@ -16,17 +16,17 @@ import xarray
 import zarr
 from anndata import AnnData
 from anndata.io import write_elem
-from model_fixtures import HERE, as_anndata, gene_names, module_expression, run_command, small_store, write_pairs
-from reference import joint_counts
 from scipy import sparse
 
 import pairscape
+from model_fixtures import HERE, as_anndata, gene_names, module_expression, run_command, small_store, write_pairs
 from pairscape.model.reports import figures
 from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import count
 from pairscape.pipeline.heatmaps.images import find_pair, open_images, shard_file
 from pairscape.pipeline.options import Binning, PairSource
+from reference import joint_counts
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [name for name in pairscape.app if not name.startswith("-")]

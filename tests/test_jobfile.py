@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from model_fixtures import as_anndata, curved_expression, run_command
 
 import pairscape
+from model_fixtures import as_anndata, curved_expression, run_command
 from pairscape.jobfile import read_job
 from pairscape.pipeline.errors import JobError
 

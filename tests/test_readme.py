@@ -8,6 +8,7 @@ import anndata
 import numpy as np
 import pytest
 from distributed import LocalCluster
+
 from model_fixtures import curved_expression, gene_names, run_command
 
 README = Path(__file__).parents[1] / "README.md"
