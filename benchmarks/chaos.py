@@ -34,7 +34,7 @@ from distributed import Scheduler, Worker
 
 import pairscape
 from benchmarks.corruption import Random, contents, small_shards
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps.images import Images, open_images, receipt_file, shard_file
 from pairscape.pipeline.heatmaps.job import make_heatmaps  # noqa: F401 - so that children have it before they start
@@ -224,9 +224,9 @@ def one_run(folder: Path, truth: dict[str, str], rng: Random) -> Counter[str]:
         images = open_images(store, complete=False)
         tally["lost"] += len(images.missing_shards())
         tally["harmed"] += harm_some(store, rng, 4)
-        sound = not verify_store(store, None, Silent()).lines()
+        sound = not verify_store(store, Session()).lines()
         tally["silent"] += sound and contents(store) != truth
-        repair_store(store, None, None, Compute("synchronous"), None, Silent())
+        repair_store(store, None, None, Session())
     tally["identical"] += contents(store) == truth
     tally["leftovers"] += sum(path.is_file() for path in store.rglob(".*"))
     return tally

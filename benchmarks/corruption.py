@@ -23,7 +23,7 @@ import numpy as np
 
 import pairscape
 from pairscape.pipeline import options
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.read import read_images
@@ -165,8 +165,8 @@ def measure(folder: Path, times: int, seed: int = 0, genes: int = GENES) -> dict
                 kind(store, rng)
             tally["done"] += 1
             tally["read_wrong"] += store == images and read_wrong(store, rows, truth)
-            tally["found"] += bool(verify_store(store, None, Silent()).lines())
-            repair_store(store, None, None, HERE, None, Silent())
+            tally["found"] += bool(verify_store(store, Session()).lines())
+            repair_store(store, None, None, Session())
             tally["repaired"] += contents(store) == before[store]
         total = {
             name: sum(tally[name] for tally in kinds.values()) for name in ("done", "found", "repaired", "read_wrong")

@@ -37,7 +37,7 @@ from pairscape.model.prediction.parts import PART_PAIRS, Job, Parts, load_score
 from pairscape.model.prediction.trained import Trained
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.heatmaps.job import resolve_request
@@ -74,7 +74,7 @@ def planted(source: Path, folder: Path, planting: Planting, binning: Binning) ->
     pairscape.plant(source, path, planting=planting, overwrite=True, quiet=True)
     matrix = open_expression(path)
     request = resolve_request(matrix, PairSource(pairs=path.with_suffix(".tsv")), planting.seed)
-    codes = encode_matrix(matrix, folder / "planted.codes.zarr", binning, request.cells, None, Silent())
+    codes = encode_matrix(matrix, folder / "planted.codes.zarr", binning, request.cells, Session())
     return codes, request.chosen.pairs
 
 
@@ -91,9 +91,9 @@ def realised(source: Path, folder: Path, planting: Planting, trained: Trained | 
     share, truth, seed = portion(codes.binning, codes.n_cells, 1.0, None), pairs.label > 0, planting.seed
     load = load_dependence if trained is None else load_network(trained, codes, len(pairs), share, float(truth.mean()))
     score = np.concatenate(list(candidate_scores(codes, pairs, load())))
-    found, facts = estimate_discovery(codes, pairs, [score], load, folder, seed, share, None, Silent())
-    strata, some = save_strata(codes, folder, seed, None, Silent()), pairs.take(sample_candidates(len(pairs), seed))
-    null = q_values(decoy_scores(codes, some, load, strata, seed + OTHER, share, None, Silent()), found.decoys)
+    found, facts = estimate_discovery(codes, pairs, [score], load, folder, seed, share, Session())
+    strata, some = save_strata(codes, folder, seed, Session()), pairs.take(sample_candidates(len(pairs), seed))
+    null = q_values(decoy_scores(codes, some, load, strata, seed + OTHER, share, Session()), found.decoys)
     return {
         "seed": seed, "cells": codes.n_cells, "candidates": len(pairs), "planted": int(truth.sum()),
         "decoys": facts["decoys"],

@@ -28,8 +28,7 @@ from zarr.codecs import BloscCodec
 
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.compute.clusters import open_client, smallest_memory
-from pairscape.pipeline.compute.progress import Silent
-from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, BinningRule, Compute
 
@@ -183,12 +182,12 @@ def run_ours(store: Path, target: Path, scale: BinningRule) -> dict[str, float]:
         client.run(importlib.import_module, "pairscape.pipeline.codes.encode")
         start, before = time.perf_counter(), cpu_seconds(client)
         expression = open_expression(store)
-        options: dict[str, Any] = {"usage": usage, "memory": smallest_memory(client, compute)}
+        session = Session(client, usage=usage, memory=smallest_memory(client, compute))
         cells = np.arange(expression.n_cells)
-        encode_matrix(expression, target, Binning(scale), cells, client, Silent(), **options)
+        encode_matrix(expression, target, Binning(scale), cells, session)
         seconds, cpu = time.perf_counter() - start, cpu_seconds(client) - before
         again = time.perf_counter()
-        encode_matrix(expression, target, Binning(scale), cells, client, Silent(), **options)
+        encode_matrix(expression, target, Binning(scale), cells, session)
         again = time.perf_counter() - again
     return {
         "pairscape_seconds": round(seconds, 2),

@@ -28,8 +28,7 @@ import xarray
 import pairscape
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
-from pairscape.pipeline.compute.clusters import open_client
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.clusters import open_session
 from pairscape.pipeline.heatmaps import count, gene_reader
 from pairscape.pipeline.heatmaps.images import CODEC, Images, open_images
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
@@ -119,12 +118,12 @@ def run_job(atlas: Path, store: Path, codes: Path, source: PairSource, compute: 
     """The job on a cluster that stands: its wall time, and what the workers measured."""
     shutil.rmtree(store, ignore_errors=True)
     matrix = open_expression(atlas)
-    with open_client(compute) as client:
-        if client is not None:
-            client.run(count.warm_up)
+    with open_session(compute) as session:
+        if session.client is not None:
+            session.client.run(count.warm_up)
         started = time.perf_counter()
         request = resolve_request(matrix, source, 0)
-        done = make_heatmaps(matrix, store, codes, request, Binning(), compute, client, Silent())
+        done = make_heatmaps(matrix, store, codes, request, Binning(), session)
         wall = time.perf_counter() - started
     spent = {
         f"{name}_s": round(getattr(done.spent, name), 1) for name in ("reading", "counting", "compressing", "writing")

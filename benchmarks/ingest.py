@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from anndata.io import write_elem
 
-from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.datasets.synthetic import bursts_per_cell, cell_counts, entries_per_cell
 from pairscape.pipeline.matrix.ingest import ingest
 from pairscape.pipeline.matrix.store import CHUNK_ENTRIES, SHARD_ENTRIES
@@ -122,7 +122,8 @@ class Stopwatch:
 def run_ours(source: Path, target: Path, memory_limit: str) -> dict[str, Any]:
     """Seconds and peak memory per worker of our route, the start of the cluster included."""
     usage, watch, start = Usage(), Stopwatch(), time.perf_counter()
-    ingest(source, target, compute=Compute("local", WORKERS, memory_limit), progress=watch, usage=usage)
+    session = Session(progress=watch, usage=usage)
+    ingest(source, target, compute=Compute("local", WORKERS, memory_limit), session=session)
     seconds = time.perf_counter() - start
     return {
         "pairscape_seconds": round(seconds, 2),

@@ -16,8 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pairscape
-from pairscape.pipeline.compute.clusters import open_client
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.clusters import open_session
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Atlas, Binning, Compute, PairSource
@@ -28,9 +27,9 @@ def timed_job(expression: Path, target: Path, compute: Compute) -> dict[str, flo
     """Seconds and images a second of the job, codes included, on a cluster that stands."""
     matrix = open_expression(expression)
     request = resolve_request(matrix, PairSource(all_pairs=True), 0)
-    with open_client(compute) as client:
+    with open_session(compute) as session:
         started = time.perf_counter()
-        done = make_heatmaps(matrix, target, None, request, Binning("rank"), compute, client, Silent())
+        done = make_heatmaps(matrix, target, None, request, Binning("rank"), session)
         seconds = time.perf_counter() - started
     spent = {name: round(getattr(done.spent, name), 2) for name in ("reading", "counting", "compressing", "writing")}
     figures = {"seconds": round(seconds, 2), "images_per_second": round(len(request.chosen.pairs) / seconds)}

@@ -14,7 +14,7 @@ import argparse
 import json
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from benchmarks.scoring import classifier_of, plain
 from pairscape.model.edges.scores import read_scores
 from pairscape.model.networks.weights import save_weights, write_config
 from pairscape.model.options import Prediction, Recipe
-from pairscape.model.prediction.predict import Outcome, Setting, ask, predict_matrix
+from pairscape.model.prediction.predict import Outcome, ask, predict_matrix
 from pairscape.pipeline.codes.store import open_codes
-from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.clusters import open_session
 from pairscape.pipeline.compute.tasks import peak_memory
 from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.heatmaps.job import resolve_request
@@ -92,8 +92,8 @@ def run_job(
     clock, started = Clock(), time.perf_counter()
     asked, matrix = ask(run, out, options, 0, overwrite=True), open_expression(atlas)
     request = resolve_request(matrix, source, 0)
-    with open_client(compute) as client:
-        done = predict_matrix(matrix, request, None, asked, Setting(compute, client, clock, lambda *_: None))
+    with open_session(compute) as session:
+        done = predict_matrix(matrix, request, None, asked, replace(session, progress=clock))
     return done, clock, time.perf_counter() - started
 
 

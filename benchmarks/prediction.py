@@ -12,6 +12,7 @@ import argparse
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ import pairscape
 from benchmarks.heatmaps import folder_of, prepare
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import open_codes
-from pairscape.pipeline.compute.clusters import open_client, smallest_memory
-from pairscape.pipeline.compute.progress import Silent
-from pairscape.pipeline.compute.tasks import Usage, run_tasks
+from pairscape.pipeline.compute.clusters import open_session
+from pairscape.pipeline.compute.session import Usage
+from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.heatmaps.count import Spent, count_task
 from pairscape.pipeline.heatmaps.gene_reader import held_reader
 from pairscape.pipeline.heatmaps.images import ImageSpec, create_images
@@ -58,29 +59,29 @@ def blocks_visited(tasks: list[Task]) -> int:
 def measured(folder: Path, atlas: Path, codes_path: Path, source: Any, share: float) -> dict[str, Any]:
     """Seconds and bytes of the whole job, from a part of it."""
     compute, matrix, binning = Compute("local", WORKERS, MEMORY_LIMIT), open_expression(atlas), Binning()
-    with open_client(compute) as client:
-        encode_matrix(matrix, codes_path, binning, np.arange(matrix.n_cells), client, Silent())
+    with open_session(compute) as session:
+        encode_matrix(matrix, codes_path, binning, np.arange(matrix.n_cells), session)
         started = time.perf_counter()
         request = resolve_request(matrix, source, 0)
         pairs = request.chosen.pairs
-        codes = encode_matrix(matrix, codes_path, binning, request.cells, client, Silent())
+        codes = encode_matrix(matrix, codes_path, binning, request.cells, session)
         spec = ImageSpec(codes.path, codes.content_hash, binning, codes.n_cells, len(pairs), pairs.content_hash())
         store = folder / "part.images.zarr"
         shutil.rmtree(store, ignore_errors=True)
         create_images(store, spec, pairs, codes, {})
-        limit = smallest_memory(client, compute)
-        portion, tasks, _ = plan_count(codes, pairs, range(spec.n_shards), limit, WORKERS, Rates())
+        portion, tasks, _ = plan_count(codes, pairs, range(spec.n_shards), session.memory, WORKERS, Rates())
         planning = time.perf_counter() - started
         tiles = tiles_of(pairs.gene_b, binning.shard_pairs)
         runs = [Task(run, tuple(tiles[s] for s in run)) for run in runs_of_shards(spec.n_shards, share)]
         usage, spent, common = Usage(), Spent(), (str(store), codes.path, portion)
         regulators = np.unique(pairs.gene_a)
+        client = session.client
         workers = list(client.scheduler_info(n_workers=-1)["workers"])
         client.gather(
             [client.submit(read_genes, codes.path, portion, regulators, workers=[w], pure=False) for w in workers]
         )
         started = time.perf_counter()
-        for _, cost in run_tasks(client, count_task, runs, *common, usage=usage):
+        for _, cost in run_tasks(replace(session, usage=usage), count_task, runs, *common):
             spent.add(cost)
         wall = time.perf_counter() - started
     images = sum(len(spec.shard_rows(shard)) for run in runs for shard in run.shards)

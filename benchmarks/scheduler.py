@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from distributed import Client, Scheduler, Worker
 
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.heatmaps.tiles import task_runs
 
@@ -76,7 +77,7 @@ def measure(number: int, seconds: float) -> dict[str, Any]:
     tasks = (planned * np.random.default_rng(0).uniform(1 - SPREAD, 1 + SPREAD, planned.size)).tolist()
     with cluster(number) as client:
         started = time.perf_counter()
-        done = sum(1 for _ in run_tasks(client, wait, tasks))
+        done = sum(1 for _ in run_tasks(Session(client), wait, tasks))
         wall = time.perf_counter() - started
     ideal = sum(tasks) / number
     return {

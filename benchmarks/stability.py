@@ -27,7 +27,7 @@ from pairscape.model.prediction.decoys import RUN_PAIRS, Score, decoy_scores, sa
 from pairscape.model.prediction.stability import Resampling, resample_best
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import open_codes
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import count_pairs, warm_up
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader
@@ -78,7 +78,7 @@ def measure(
     atlas, source = prepare(folder, cells, genes, density, n_pairs)
     matrix, binning = open_expression(atlas), Binning("rank", 32)
     request = resolve_request(matrix, source, 0)
-    codes = encode_matrix(matrix, folder / f"{atlas.stem}.codes.zarr", binning, request.cells, None, Silent())
+    codes = encode_matrix(matrix, folder / f"{atlas.stem}.codes.zarr", binning, request.cells, Session())
     codes, pairs = open_codes(Path(codes.path)), request.chosen.pairs
     share = portion(binning, codes.n_cells, 1.0, None)
     warm_up()
@@ -93,13 +93,13 @@ def measure(
 
     def resample(spent: dict[str, float]) -> Any:
         load = partial(load_network, binning.bins, spent)
-        return resample_best(codes, pairs, scores, load, Resampling(resamples, best), share, None, Silent())
+        return resample_best(codes, pairs, scores, load, Resampling(resamples, best), share, Session())
 
     def make_decoys(spent: dict[str, float]) -> np.ndarray:
         load, rows = partial(load_network, binning.bins, spent), sample_candidates(len(pairs), 0, decoys)
         with TemporaryDirectory() as place:
-            strata = save_strata(codes, Path(place), 0, None, Silent())
-            return decoy_scores(codes, pairs.take(rows), load, strata, 0, share, None, Silent())
+            strata = save_strata(codes, Path(place), 0, Session())
+            return decoy_scores(codes, pairs.take(rows), load, strata, 0, share, Session())
 
     scores, predicted = timed(predict)
     stability, resampled = timed(resample)

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from pairscape.model.options import Prediction, Recipe, Rendering, Search, Splitting, Training, Wanted
 from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.commands import _on_disk
-from pairscape.pipeline.compute.session import _client, _progress, _say
+from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute, Flat, PairSource, _required
 from pairscape.pipeline.storage.paths import _path
@@ -53,7 +53,7 @@ def show(
     ]
     picture = image.T if turned else image
     pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True).savefig(output)
-    _say(False, f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")
+    say_unless(False)(f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")
     return output
 
 
@@ -98,8 +98,6 @@ def train(
     dict
         What `metrics.json` holds.
     """
-    from functools import partial
-
     from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
     from pairscape.model.training.run import train_run
     from pairscape.pipeline.heatmaps.images import open_images
@@ -110,13 +108,13 @@ def train(
         if recipe != Recipe():
             raise InputError(f"preset {preset} fixes the whole recipe; leave out the other options, or the preset.")
         recipe = recipe_preset(preset)
-    store, say = open_images(_path(images)), partial(_say, quiet)
+    store = open_images(_path(images))
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
-    with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, _progress(quiet) as progress:
+    with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, here(quiet) as session:
         if repeats:
-            metrics = train_repeats(store, folder, recipe, repeats, progress, overwrite=overwrite, say=say)
+            metrics = train_repeats(store, folder, recipe, repeats, session, overwrite=overwrite)
         else:
-            metrics = train_run(store, folder, recipe, seed, progress, overwrite=overwrite, say=say)
+            metrics = train_run(store, folder, recipe, seed, session, overwrite=overwrite)
     _close(quiet, metrics, _path(run))
     return metrics
 
@@ -140,16 +138,14 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     dict
         What `metrics.json` holds.
     """
-    from functools import partial
-
     from pairscape.model.training.run import evaluate_run
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.folders import fetched_folder, sent_folder
 
     store = open_images(_path(images))
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
-    with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, _progress(quiet) as progress:
-        metrics = evaluate_run(trained, store, folder, progress, say=partial(_say, quiet))
+    with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, here(quiet) as session:
+        metrics = evaluate_run(trained, store, folder, session)
     _close(quiet, metrics, _path(out))
     return metrics
 
@@ -194,9 +190,9 @@ def predict(
         What the file of scores says of itself.
     """
     import time
-    from functools import partial
 
-    from pairscape.model.prediction.predict import Setting, ask, predict_matrix, predict_store
+    from pairscape.model.prediction.predict import ask, predict_matrix, predict_store
+    from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import resolve_request
@@ -205,20 +201,20 @@ def predict(
 
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
-    started, say = time.perf_counter(), partial(_say, quiet)
+    started, say = time.perf_counter(), say_unless(quiet)
     asked = ask(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
         store = open_images(_path(images))
-        with _progress(quiet) as progress, _client(compute, quiet, [run, store.path], asked.out) as client:
-            done = predict_store(store, asked, Setting(compute, client, progress, say))
+        with open_session(compute, quiet, reads=[run, store.path], writes=asked.out) as session:
+            done = predict_store(store, asked, session)
     else:
         reads = _on_disk(expression, asked.out)
         matrix = open_expression(reads)
         with with_network(_required(source), asked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
             say(*notes, *request.chosen.notes, request.label_note())
-            with _progress(quiet) as progress, _client(compute, quiet, [run, reads], asked.out) as client:
-                done = predict_matrix(matrix, request, codes, asked, Setting(compute, client, progress, say))
+            with open_session(compute, quiet, reads=[run, reads], writes=asked.out) as session:
+                done = predict_matrix(matrix, request, codes, asked, session)
     say(*done.lines(asked.out, time.perf_counter() - started), f"report: {asked.out.with_suffix('.html')}")
     return done.facts
 
@@ -258,16 +254,16 @@ def tune(
         What `study.json` holds.
     """
     from pairscape.model.training.tune import tune as search_recipes
+    from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.paths import local_target
 
     study = local_target(study)
     store, base = open_images(_path(images)), Recipe(rendering, splitting, training)
-    with _progress(quiet) as progress, _client(compute, quiet, [images], study) as client:
-        found = search_recipes(store, study, base, search, seed, client, progress)
+    with open_session(compute, quiet, reads=[images], writes=study) as session:
+        found = search_recipes(store, study, base, search, seed, session)
     best, test = found["best"], found["test"]
-    _say(
-        quiet,
+    say_unless(quiet)(
         f"{found['trials']} trials, {found['pruned']} stopped early; average precision on the validation fold "
         f"{best['score']:.3f} (trial {best['number']}), {found['default']['score']:.3f} with the recipe as given",
         "best: " + ", ".join(f"{name} {value}" for name, value in best["parameters"].items()),
@@ -292,7 +288,7 @@ def report(run: Any, /) -> Path:
         from pairscape.model.reports.findings import write_findings
 
         path = write_findings(run, None)
-        _say(False, f"wrote {path}")
+        say_unless(False)(f"wrote {path}")
         return path
     from pairscape.model.reports.card import write_card
     from pairscape.model.reports.overview import holds_repeats, write_overview
@@ -300,7 +296,7 @@ def report(run: Any, /) -> Path:
 
     path = (write_overview if holds_repeats(run) else write_report)(run)
     card = [write_card(run)] if (run / "model.safetensors").is_file() else []  # a run on another store has none
-    _say(False, *(f"wrote {written}" for written in (path, *card)))
+    say_unless(False)(*(f"wrote {written}" for written in (path, *card)))
     return path
 
 
@@ -347,7 +343,9 @@ def export(
         Path(scores), file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
         overwrite=overwrite,
     )  # fmt: skip
-    _say(quiet, f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}")
+    say_unless(quiet)(
+        f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
+    )
     return file
 
 
@@ -385,7 +383,7 @@ def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, o
     found = show_scores(scores, pair, k)
     draw_evidence(found).savefig(output)
     best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
-    _say(False, f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
+    say_unless(False)(f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
     return output
 
 

@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError
 
 from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
-from pairscape.pipeline.compute.session import _say
+from pairscape.pipeline.compute.session import say_unless
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import Binning, Compute, PairSource
 
@@ -54,7 +54,7 @@ def demo(
     dict
         What `metrics.json` holds.
     """
-    from pairscape.pipeline.datasets.fetch import demo_cells
+    from pairscape.pipeline.datasets.demo import demo_cells
 
     out = Path(out)
     _clear_demo(out)
@@ -97,7 +97,7 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
             app.parse_args(step.words, exit_on_error=False, print_error=False)
         for step, digest in zip(steps, step_digests(steps), strict=True):
             done = is_done(folder, step, digest)
-            _say(quiet, f"pairscape {' '.join(step.words)}{'  (done before)' if done else ''}")
+            say_unless(quiet)(f"pairscape {' '.join(step.words)}{'  (done before)' if done else ''}")
             if done or dry_run:
                 continue
             words = [*resumed(folder, step), *["--quiet"] * quiet]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from pairscape.pipeline.compute.session import _client, _progress, _say
+from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import Atlas, Binning, Compute, Flat, PairSource, Planting, _required
 from pairscape.pipeline.storage.paths import _path
@@ -80,25 +80,20 @@ def ingest(
     quiet
         No progress bars, no summary.
     """
-    from functools import partial
-
     from pairscape.pipeline.compute.events import Events
-    from pairscape.pipeline.compute.tasks import Usage
     from pairscape.pipeline.matrix.ingest import ingest as ingest_matrix
 
     *sources, expression = _matrices(matrices)
-    say = partial(_say, quiet)
-    with Events(events) as log, _progress(quiet) as progress:
+    with Events(events) as log, here(quiet, log) as session:
         log.write("start", command="ingest", expression=str(expression), version=version("pairscape"))
         ingest_matrix(
             sources[0] if len(sources) == 1 else sources, Path(expression), preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
             orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
-            overwrite=overwrite, progress=progress, show=lambda summary: say(*summary.lines()), say=say,
-            usage=Usage(events=log),
+            overwrite=overwrite, session=session,
         )  # fmt: skip
         log.write("end", ok=True)
-    say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
+    session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
 
 
 def plan(
@@ -130,7 +125,7 @@ def plan(
     """
     from dataclasses import asdict
 
-    from pairscape.pipeline.compute.clusters import measuring, worker_threads
+    from pairscape.pipeline.compute.clusters import measuring, open_session, worker_threads
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import resolve_request
     from pairscape.pipeline.heatmaps.plan import plan_heatmaps
@@ -139,13 +134,12 @@ def plan(
     matrix = open_expression(expression)
     with with_network(_required(source), None) as (source, notes):
         request = resolve_request(matrix, source, seed)
-    _say(quiet, *notes, *request.chosen.notes, request.label_note())
-    with _progress(quiet) as progress, _client(measuring(compute), quiet, [expression], _scratch()) as client:
-        workers = compute.workers or worker_threads(client)
-        cost = plan_heatmaps(matrix, request, binning, codes, compute, workers, client, progress)
+    say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
+    with open_session(measuring(compute), quiet, reads=[expression], writes=_scratch()) as session:
+        workers = compute.workers or worker_threads(session.client)
+        cost = plan_heatmaps(matrix, request, binning, codes, workers, session)
     limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
-    _say(
-        quiet,
+    say_unless(quiet)(
         f"pairs            {cost.pairs:,}",
         f"cells            {cost.cells:,} of {matrix.n_cells:,}, {cost.cells_at_once:,} at once",
         f"shards           {cost.shards:,} of {binning.shard_pairs:,} images",
@@ -194,9 +188,8 @@ def heatmaps(
     """
     import time
 
-    from pairscape.pipeline.compute.clusters import reported
+    from pairscape.pipeline.compute.clusters import open_session, reported
     from pairscape.pipeline.compute.events import Events
-    from pairscape.pipeline.compute.tasks import Usage
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
     from pairscape.pipeline.matrix.expression import open_expression
@@ -210,19 +203,16 @@ def heatmaps(
             "start", command="heatmaps", expression=str(matrix.path), images=str(images), version=version("pairscape")
         )
         request = resolve_request(matrix, source, seed)
-        _say(quiet, *notes, *request.chosen.notes, request.label_note())
+        say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
         with (
-            _progress(quiet) as progress,
-            _client(compute, quiet, [reads], images) as client,
-            reported(client, performance_report),
+            open_session(compute, quiet, reads=[reads], writes=images, events=log) as session,
+            reported(session.client, performance_report),
         ):
-            done = make_heatmaps(
-                matrix, images, codes, request, binning, compute, client, progress, usage=Usage(events=log)
-            )
+            done = make_heatmaps(matrix, images, codes, request, binning, session)
         log.write("end", ok=True, **done.facts(time.perf_counter() - started))
     seconds = time.perf_counter() - started
     lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells"]
-    _say(quiet, *lines, *done.lines(seconds))
+    say_unless(quiet)(*lines, *done.lines(seconds))
 
 
 def verify(
@@ -252,17 +242,15 @@ def verify(
     quiet
         No progress bars, no summary.
     """
+    from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.heatmaps.repair import repair_store
     from pairscape.pipeline.heatmaps.verify import verify_store
     from pairscape.pipeline.storage.paths import writable
 
     path = writable(store) if repair else _path(store)
     codes, expression = codes and _path(codes), expression and _path(expression)
-    with _progress(quiet) as progress, _client(compute, quiet, [str(path)], path if repair else None) as client:
-        if repair:
-            found = repair_store(path, codes, expression, compute, client, progress)
-        else:
-            found = verify_store(path, client, progress)
+    with open_session(compute, quiet, reads=[str(path)], writes=path if repair else None) as session:
+        found = repair_store(path, codes, expression, session) if repair else verify_store(path, session)
     bad = found.lines()
     note = "" if found.covered else "; an earlier version made it, without digests of its small files"
     for line in bad:
@@ -273,7 +261,7 @@ def verify(
             f"`pairscape verify {path} --repair`."
         )
     fixed = f", {len(bad)} repaired" if bad else ""
-    _say(quiet, f"{path}: {found.n_shards} shards, {found.holds}{fixed}, all sound{note}")
+    say_unless(quiet)(f"{path}: {found.n_shards} shards, {found.holds}{fixed}, all sound{note}")
 
 
 def simulate(
@@ -301,14 +289,15 @@ def simulate(
     """
     import time
 
+    from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.simulate import simulate_atlas
     from pairscape.pipeline.storage.write import check_target
 
     expression, started = Path(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started
-    with _progress(quiet) as progress, _client(compute, quiet, [], expression) as client:
-        made = simulate_atlas(atlas, expression, client, progress, counts=counts, overwrite=overwrite)
-    _say(quiet, f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
+    with open_session(compute, quiet, writes=expression) as session:
+        made = simulate_atlas(atlas, expression, session, counts=counts, overwrite=overwrite)
+    say_unless(quiet)(f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
 
 
 def plant(
@@ -338,7 +327,7 @@ def plant(
     from pairscape.pipeline.datasets.plant import plant_truth
 
     made = plant_truth(source, Path(expression), planting, overwrite=overwrite)
-    _say(quiet, f"wrote {expression}: {made.line()}")
+    say_unless(quiet)(f"wrote {expression}: {made.line()}")
 
 
 def fetch(
@@ -378,7 +367,7 @@ def fetch(
 
     place, registry = Place.given(to), read_registry()
     if list_sets:
-        _say(quiet, *_listed(registry, place))
+        say_unless(quiet)(*_listed(registry, place))
         return {}
     if name is None:
         raise InputError(f"name a data set ({', '.join(registry)}) or an https:// address; --list tells more of them.")
@@ -386,13 +375,15 @@ def fetch(
     if sha256 is not None and not address:
         raise InputError("--sha256 belongs to a file by address: what the files of a data set must be is known.")
     found = None if address else find_set(name, registry)
-    with _progress(quiet) as progress:
+    with here(quiet) as session:
         fetched: Fetched = (
-            fetch_url(name, sha256, place, progress) if found is None else fetch_set(found, place, progress)
+            fetch_url(name, sha256, place, session.progress)
+            if found is None
+            else fetch_set(found, place, session.progress)
         )
-    _say(quiet, *fetched.notes, *map(str, fetched.files.values()))
+    say_unless(quiet)(*fetched.notes, *map(str, fetched.files.values()))
     if found is not None:
-        _say(quiet, *_about(found, fetched.files))
+        say_unless(quiet)(*_about(found, fetched.files))
     return fetched.files
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, Compute, PairSource
@@ -33,11 +33,11 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def run(path, target, *, source=ALL, binning=Binning("max", 16), codes=None, compute=HERE, client=None, progress=None):
+def run(path, target, *, source=ALL, binning=Binning("max", 16), codes=None, session=None):
     """The heatmap job on an expression store, as the front door calls it."""
     expression = open_expression(path)
     request = resolve_request(expression, source, 0)
-    return make_heatmaps(expression, target, codes, request, binning, compute, client, progress or Silent())
+    return make_heatmaps(expression, target, codes, request, binning, session or Session())
 
 
 FINE = Binning("rank", 130)  # 256 images a shard, so that 1,035 pairs are 5 shards; workers know no patched constants

@@ -11,7 +11,7 @@ from model_fixtures import curved_expression, gene_names, make_store, write_pair
 from pairscape.model.networks.weights import load_weights, save_weights
 from pairscape.model.options import Recipe, Splitting, Training
 from pairscape.model.training.run import train_run
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.options import Binning, PairSource
 
@@ -36,7 +36,7 @@ def portable_store(root: Path) -> Images:
 def portable_run(root: Path) -> Path:
     """A run on that store, not to be changed."""
     folder = root / "portable" / "run"
-    train_run(portable_store(root), folder, RECIPE, SEED, Silent())
+    train_run(portable_store(root), folder, RECIPE, SEED, Session())
     return folder
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,9 @@ from pairscape.model.prediction.fdr import Discovery
 from pairscape.model.prediction.parts import Job, Parts, load_score
 from pairscape.model.prediction.stability import IMAGES_AT_ONCE, PAIRS_AT_ONCE, Resampling, Stability, resample_best
 from pairscape.pipeline.codes.store import Codes
-from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps.gene_reader import KEPT_ENTRY_BYTES
 from pairscape.pipeline.heatmaps.pairwise import GROUPS, HELD_BYTES
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +72,7 @@ def doubts(
     codes: Codes | None,
     options: Prediction,
     seed: int,
-    client: "Client | None",
-    progress: Progress,
+    session: Session,
 ) -> Doubt:
     """What was asked for, of a job whose parts are all there.
 
@@ -94,12 +90,12 @@ def doubts(
     if options.q_values:
         load, folder = partial(load_score, job, screened=True), Path(job.parts.folder)
         discovery, facts["fdr"] = estimate_discovery(
-            codes, origin.pairs, _scores(job.parts), load, folder, seed, share, client, progress
+            codes, origin.pairs, _scores(job.parts), load, folder, seed, share, session
         )
     if options.bootstrap is not None:
         load, resampling = partial(load_score, job, screened=False), Resampling(options.bootstrap, options.best, seed)
         score = np.concatenate(list(_scores(job.parts)))
-        stability = resample_best(codes, origin.pairs, score, load, resampling, share, client, progress)
+        stability = resample_best(codes, origin.pairs, score, load, resampling, share, session)
         facts["stability"] = stability.facts
     return Doubt(discovery, stability, facts)
 

@@ -7,7 +7,7 @@ together beyond what depth and their own values make. Over Dask; whoever compute
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 from pairscape.model.networks.device import one_thread
 from pairscape.model.prediction.fdr import Discovery
 from pairscape.pipeline.codes.store import Codes, cell_blocks, open_codes
-from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.gene_reader import held_reader
 from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_places, depth_task, runs_of, strata_of
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 DECOYS = 20_000
 RUN_PAIRS = 512  # decoys that share a deal, and are a task
@@ -48,8 +45,7 @@ def estimate_discovery(
     folder: Path,
     seed: int,
     portion: Portion,
-    client: "Client | None",
-    progress: Progress,
+    session: Session,
 ) -> tuple[Discovery, dict[str, Any]]:
     """q-values of a prediction as a function of the score, and what its metadata say of them.
 
@@ -67,9 +63,9 @@ def estimate_discovery(
     portion
         How much of the codes a worker holds.
     """
-    strata = save_strata(codes, folder, seed, client, progress)
+    strata = save_strata(codes, folder, seed, session)
     rows = sample_candidates(len(pairs), seed)
-    decoys = decoy_scores(codes, pairs.take(rows), load, strata, seed, portion, client, progress)
+    decoys = decoy_scores(codes, pairs.take(rows), load, strata, seed, portion, session)
     found = Discovery.estimate(parts, decoys)
     return found, discovery_facts(found, decoys, int(_strata(str(strata)).max()) + 1)
 
@@ -81,8 +77,7 @@ def decoy_scores(
     strata: Path,
     seed: int,
     portion: Portion,
-    client: "Client | None",
-    progress: Progress,
+    session: Session,
 ) -> NDArray[np.float32]:
     """Scores of decoys of some candidates, (D,), in their order; NaN where the screen would stop one.
 
@@ -96,25 +91,25 @@ def decoy_scores(
         As in `estimate_discovery`.
     """
     runs = runs_of(pairs.gene_a, pairs.gene_b, RUN_PAIRS)
-    progress.start("decoys", len(pairs))
+    session.progress.start("decoys", len(pairs))
     found: dict[int, NDArray[np.float32]] = {}
-    for run, scores in run_tasks(client, decoy_task, runs, codes.path, portion, str(strata), seed, load):
+    for run, scores in run_tasks(session, decoy_task, runs, codes.path, portion, str(strata), seed, load):
         found[run.number] = scores
-        progress.advance(scores.size)
+        session.progress.advance(scores.size)
     return np.concatenate([found[run.number] for run in runs]) if runs else np.empty(0, np.float32)
 
 
-def save_strata(codes: Codes, folder: Path, seed: int, client: "Client | None", progress: Progress) -> Path:
+def save_strata(codes: Codes, folder: Path, seed: int, session: Session) -> Path:
     """Strata of all cells of a code store, in a file named after what it holds."""
     path = folder.absolute() / f"strata-{codes.content_hash[:16]}-{seed}.npy"
     if path.exists():
         return path
     blocks = cell_blocks(codes.n_cells)
-    progress.start("depth of cells", codes.n_cells)
+    session.progress.start("depth of cells", codes.n_cells)
     depth = np.empty(codes.n_cells, np.int32)
-    for block, part in run_tasks(client, depth_task, range(len(blocks)), codes.path):
+    for block, part in run_tasks(session, depth_task, range(len(blocks)), codes.path):
         depth[blocks[block]] = part
-        progress.advance(part.size)
+        session.progress.advance(part.size)
     aside = path.with_name(f".{path.name}")
     np.save(aside, strata_of(depth, seed))
     aside.replace(path)

@@ -7,10 +7,10 @@ on where it was interrupted.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,10 +46,11 @@ from pairscape.model.prediction.trained import Trained
 from pairscape.model.reports.findings import report_path, write_findings
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
-from pairscape.pipeline.compute.clusters import smallest_memory, worker_threads
+from pairscape.pipeline.compute.clusters import worker_threads
 from pairscape.pipeline.compute.memory import require_scoring_memory
-from pairscape.pipeline.compute.progress import Progress, Say
-from pairscape.pipeline.compute.tasks import Usage, on_every_worker, run_tasks
+from pairscape.pipeline.compute.progress import Say
+from pairscape.pipeline.compute.session import Session, Usage
+from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images, counted_codes
@@ -65,12 +66,8 @@ from pairscape.pipeline.heatmaps.tiles import (
     tiles_of,
 )
 from pairscape.pipeline.matrix.expression import Expression
-from pairscape.pipeline.options import Compute
 from pairscape.pipeline.storage.paths import local_target
 from pairscape.pipeline.storage.workspace import workplace
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 TASK_SECONDS = 5.0  # of a task, if there is work enough
 TASKS_PER_WORKER = 100  # a hundredth of a worker's share each: the time left is right early, and few wait at the end
@@ -79,27 +76,6 @@ DERIVING_SECONDS = 1e-5  # of one image: what the counts tell by themselves, and
 JOINED_PARTS = 512  # parts, a million pairs, in one row group of the file: what is held while they are joined
 TORCH_BYTES = 350_000_000  # an idle worker that has loaded torch and a network, beyond one that has not
 LIVE_MAPS = 160  # floats for each pixel of a batch, at the widest place of the widest network
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """Where a prediction is made, and who is told.
-
-    Attributes
-    ----------
-    client
-        None: in this process.
-    say
-        Takes lines for the user.
-    usage
-        Takes in what the workers measured of themselves.
-    """
-
-    compute: Compute
-    client: "Client | None"
-    progress: Progress
-    say: Callable[..., None]
-    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +175,7 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
 
 
 def predict_matrix(
-    expression: Expression, request: Request, codes: Path | None, asked: Asked, setting: Setting
+    expression: Expression, request: Request, codes: Path | None, asked: Asked, session: Session
 ) -> Outcome:
     """Score pairs of a matrix, counted with the network's own rule of binning.
 
@@ -216,16 +192,14 @@ def predict_matrix(
         Tasks failed, or the disk refuses; what is finished is kept.
     """
     path = (codes or asked.out.with_name(f"{asked.out.stem}.codes.zarr")).absolute()
-    binning, limit = asked.trained.binning, smallest_memory(setting.client, setting.compute)
+    binning, limit = asked.trained.binning, session.memory
     need = _bytes_beside(asked.options, request.cells.size, binning.bins)
     portion(binning, request.cells.size, 1.0, limit, need)  # refuses before the matrix is read
-    encoded = encode_matrix(
-        expression, path, binning, request.cells, setting.client, setting.progress, usage=setting.usage, memory=limit
-    )
-    return _predict(Origin.counted(encoded, request.chosen.pairs, request.provenance), asked, setting)
+    encoded = encode_matrix(expression, path, binning, request.cells, session)
+    return _predict(Origin.counted(encoded, request.chosen.pairs, request.provenance), asked, session)
 
 
-def predict_store(images: Images, asked: Asked, setting: Setting) -> Outcome:
+def predict_store(images: Images, asked: Asked, session: Session) -> Outcome:
     """Score the pairs of an image store.
 
     Raises
@@ -242,7 +216,7 @@ def predict_store(images: Images, asked: Asked, setting: Setting) -> Outcome:
             f"{known.bins} of scale {known.scale}; the pictures would mean something else: make the store with --bins "
             f"{known.bins} --scale {known.scale}, or give the matrix."
         )
-    return _predict(Origin.stored(images), asked, setting)
+    return _predict(Origin.stored(images), asked, session)
 
 
 def network_bytes(bins: int) -> int:
@@ -250,25 +224,25 @@ def network_bytes(bins: int) -> int:
     return TORCH_BYTES + AT_ONCE * bins**2 * 4 * LIVE_MAPS
 
 
-def _predict(origin: Origin, asked: Asked, setting: Setting) -> Outcome:
+def _predict(origin: Origin, asked: Asked, session: Session) -> Outcome:
     prior = asked.prior
-    setting.say(
+    session.say(
         f"{asked.trained.facts['network']} of {asked.trained.run}: {len(origin.pairs):,} candidate pairs, "
         f"{origin.n_cells:,} cells, scores at a share of {prior:.2%} edges among the candidates"
     )
     counted = _counted(origin, asked.options)
     with workplace(asked.out) as place:
-        job = _job(origin, counted, asked, place.path, smallest_memory(setting.client, setting.compute))
+        job = _job(origin, counted, asked, place.path, session.memory)
         with one_thread():
             place.claim(_identity(origin, asked))
             facts = _facts(origin, asked)
             job = _with_described(job, origin)
-            job, rate, more = _look_at_sample(job, origin, asked, setting)
+            job, rate, more = _look_at_sample(job, origin, asked, session)
             facts |= more
         place.keeps = True
         job.parts.save_pairs(origin.pairs)
-        outcome = _score(job, origin, rate, setting)
-        doubt = doubts(job, origin, counted, asked.options, asked.seed, setting.client, setting.progress)
+        outcome = _score(job, origin, rate, session)
+        doubt = doubts(job, origin, counted, asked.options, asked.seed, session)
         facts |= doubt.facts
         directed = ["forward"] if int(asked.trained.facts["classes"]) > 2 else []
         columns = ["gene_a", "gene_b", "label", "score", *directed, "dependence", "correlation", *doubt.columns]
@@ -426,14 +400,14 @@ def _compared(
 
 
 def _look_at_sample(
-    job: Job, origin: Origin, asked: Asked, setting: Setting
+    job: Job, origin: Origin, asked: Asked, session: Session
 ) -> tuple[Job, NDArray[np.float64], dict[str, Any]]:
     """The job with its screen, the seconds that each part should take, and facts about the sample."""
     rows = sample_rows(len(origin.pairs), asked.seed)
-    setting.progress.start("sampling pairs", rows.size)
+    session.progress.start("sampling pairs", rows.size)
     images, facts = origin.read(rows), dict[str, Any]()
     genes = np.stack([origin.pairs.gene_a[rows], origin.pairs.gene_b[rows]], axis=1) if job.describes else None
-    facts |= _compared(job, origin, rows, images, genes, asked, setting.say)
+    facts |= _compared(job, origin, rows, images, genes, asked, session.say)
     fraction = asked.options.screen
     if fraction is None or fraction == 1:
         rate, kept = _seconds_a_pair(job, images, genes), 1.0
@@ -444,8 +418,8 @@ def _look_at_sample(
         job = replace(job, threshold=place_threshold(columns["dependence"], fraction))
         facts["screen"] = screen_facts(fraction, float(job.threshold or 0), columns["dependence"], columns["score"])
         kept = facts["screen"]["kept"]
-        setting.say(screen_line(facts["screen"]))
-    setting.progress.advance(rows.size)
+        session.say(screen_line(facts["screen"]))
+    session.progress.advance(rows.size)
     return job, _part_seconds(job.parts, origin, rate * kept), facts
 
 
@@ -471,7 +445,7 @@ def _part_seconds(parts: Parts, origin: Origin, scoring: float) -> NDArray[np.fl
     return shard_seconds(events, parts.size, rates)
 
 
-def _score(job: Job, origin: Origin, seconds: NDArray[np.float64], setting: Setting) -> Outcome:
+def _score(job: Job, origin: Origin, seconds: NDArray[np.float64], session: Session) -> Outcome:
     """Fan the parts that are still missing out.
 
     Raises
@@ -480,22 +454,22 @@ def _score(job: Job, origin: Origin, seconds: NDArray[np.float64], setting: Sett
         Tasks failed, or parts are missing at the end.
     """
     parts, missing = job.parts, job.parts.missing()
-    tasks = _tasks(job, origin, missing, seconds[missing], worker_threads(setting.client))
+    tasks = _tasks(job, origin, missing, seconds[missing], worker_threads(session.client))
     cost = Cost()
     if missing:
-        setting.progress.start("starting workers", worker_threads(setting.client))
-        for spent in on_every_worker(setting.client, prepare, job):
-            setting.progress.advance(1)
+        session.progress.start("starting workers", worker_threads(session.client))
+        for spent in on_every_worker(session.client, prepare, job):
+            session.progress.advance(1)
             cost.add(spent)
-    setting.progress.start("scoring pairs", parts.n_rows(missing))
-    for task, spent in run_tasks(setting.client, score_task, tasks, job, usage=setting.usage):
-        setting.progress.advance(parts.n_rows(task.shards))
+    session.progress.start("scoring pairs", parts.n_rows(missing))
+    for task, spent in run_tasks(session, score_task, tasks, job):
+        session.progress.advance(parts.n_rows(task.shards))
         cost.add(spent)
     if left := parts.missing():
         raise JobError(
             f"{parts.folder}: {len(left)} of {len(parts)} parts are missing (first: {left[0]}); run the same again."
         )
-    return Outcome({}, len(missing), len(parts) - len(missing), cost, setting.usage)
+    return Outcome({}, len(missing), len(parts) - len(missing), cost, session.usage)
 
 
 def _tasks(job: Job, origin: Origin, parts: list[int], seconds: NDArray[np.float64], workers: int) -> list[Task]:

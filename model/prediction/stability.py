@@ -13,7 +13,7 @@ pairs that are independent look less so, and the mean of a weak pair lies above 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pairscape.model.networks.device import one_thread
 from pairscape.model.prediction.decoys import Score
 from pairscape.pipeline.codes.store import Codes, open_codes
-from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.gene_reader import held_reader
@@ -37,9 +37,6 @@ from pairscape.pipeline.heatmaps.pairwise import (
     weighted_sums,
     within_memory,
 )
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 BEST = 500
 RUN_PAIRS = 64  # a task: at 100 resamples as long as 6,400 candidates
@@ -99,8 +96,7 @@ def resample_best(
     load: Callable[[], Score],
     resampling: Resampling,
     portion: Portion,
-    client: "Client | None",
-    progress: Progress,
+    session: Session,
 ) -> Stability:
     """Resample the cells and score the best pairs again.
 
@@ -115,12 +111,12 @@ def resample_best(
         How much of the codes a worker holds.
     """
     rows = best_rows(score, 2 * resampling.best)
-    progress.start("resamples", rows.size)
+    session.progress.start("resamples", rows.size)
     runs = runs_of(pairs.gene_a[rows], pairs.gene_b[rows], RUN_PAIRS)
     found: dict[int, Real] = {}
-    for run, scores in run_tasks(client, resample_task, runs, codes.path, portion, resampling, load):
+    for run, scores in run_tasks(session, resample_task, runs, codes.path, portion, resampling, load):
         found[run.number] = scores
-        progress.advance(scores.shape[1])
+        session.progress.advance(scores.shape[1])
     empty = np.empty((resampling.resamples, 0))
     scores = np.concatenate([empty, *(found[run.number] for run in runs)], axis=1)
     length = min(resampling.best, -(-rows.size // 2))

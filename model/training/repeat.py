@@ -23,9 +23,10 @@ from pairscape.model.networks.weights import read_recipe, write_config, write_te
 from pairscape.model.options import Recipe, Splitting
 from pairscape.model.reports.overview import write_overview
 from pairscape.model.reports.run_report import write_report
-from pairscape.model.training.run import Say, nobody, train_run
+from pairscape.model.training.run import train_run
 from pairscape.model.training.train import check_recipe
 from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
 
@@ -123,10 +124,9 @@ def train_repeats(
     run: Path,
     recipe: Recipe,
     repeats: Sequence[Repeat],
-    progress: Progress,
+    session: Session,
     *,
     overwrite: bool = False,
-    say: Say = nobody,
 ) -> dict[str, Any]:
     """Train each repeat in a folder of its own in `run`; returns what `metrics.json` of `run` holds.
 
@@ -155,8 +155,8 @@ def train_repeats(
     write_config(run / "config.toml", recipe, store_facts(images), seeds[0], seeds)
     found = []
     for number, (repeat, metrics) in enumerate(zip(repeats, kept, strict=True), 1):
-        say(f"{repeat.name}, {number} of {len(repeats)}{': kept from an earlier run' if metrics else ''}")
-        found.append(metrics or _train(images, run, repeat, progress, overwrite, say))
+        session.say(f"{repeat.name}, {number} of {len(repeats)}{': kept from an earlier run' if metrics else ''}")
+        found.append(metrics or _train(images, run, repeat, session, overwrite))
     return _summarise(run, recipe, repeats, found)
 
 
@@ -213,11 +213,11 @@ def _without_path(recipe: Recipe) -> Recipe:
     return replace(recipe, splitting=replace(recipe.splitting, fold_file=Path("folds")))
 
 
-def _train(images: Images, run: Path, repeat: Repeat, progress: Progress, overwrite: bool, say: Say) -> dict[str, Any]:
+def _train(images: Images, run: Path, repeat: Repeat, session: Session, overwrite: bool) -> dict[str, Any]:
     folder = run / repeat.name
     begun = (folder / "config.toml").exists()  # by a call that was killed, of the same recipe
-    named = _Named(progress, repeat.name)
-    return train_run(images, folder, repeat.recipe, repeat.seed, named, overwrite=overwrite or begun, say=say)
+    named = replace(session, progress=_Named(session.progress, repeat.name))
+    return train_run(images, folder, repeat.recipe, repeat.seed, named, overwrite=overwrite or begun)
 
 
 @dataclass(frozen=True)

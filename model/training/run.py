@@ -1,7 +1,6 @@
 """A run folder from start to end: train, evaluate, audit, report; and a trained run on another store."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,9 @@ from pairscape.model.options import Recipe
 from pairscape.model.reports.card import source_facts, write_card
 from pairscape.model.reports.run_report import write_report
 from pairscape.model.training.train import History, check_recipe, fit
-from pairscape.pipeline.compute.progress import Progress
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
-
-Say = Callable[[str], None]
-
-
-def nobody(_: str) -> None:
-    """Nobody is told."""
 
 
 def train_run(
@@ -38,10 +31,9 @@ def train_run(
     run: Path,
     recipe: Recipe,
     seed: int,
-    progress: Progress,
+    session: Session,
     *,
     overwrite: bool = False,
-    say: Say = nobody,
 ) -> dict[str, Any]:
     """Train on a store and write the whole run folder; returns what `metrics.json` holds.
 
@@ -51,8 +43,6 @@ def train_run(
     ----------
     overwrite
         Replace an earlier run there.
-    say
-        Told what a file of folds left out.
 
     Raises
     ------
@@ -64,12 +54,12 @@ def train_run(
     check_recipe(images, folds, recipe)
     _prepare(run, overwrite)
     for note in folds.notes:
-        say(note)
+        session.say(note)
     write_config(run / "config.toml", recipe, store_facts(images) | {"source": source_facts(images)}, seed)
-    fitted = fit(images, folds, recipe, run, seed, progress)
+    fitted = fit(images, folds, recipe, run, seed, session.progress)
     taught = Taught.by(recipe.training, fitted.shown, folds.classes)
     save_reference(run, _reference(fitted.classifier, images, folds, taught, seed))
-    result = evaluate(fitted.classifier, images, folds, taught, fitted.device, seed, progress)
+    result = evaluate(fitted.classifier, images, folds, taught, fitted.device, seed, session.progress)
     extra: dict[str, Any] = {
         "split": recipe.splitting.split,
         "seconds": {"train": fitted.seconds},
@@ -95,16 +85,13 @@ def _at_random(images: Images, classifier: PairClassifier, seed: int) -> Counted
     return None if codes is None else CountedPairs.at_random(codes, classifier, seed)
 
 
-def evaluate_run(run: Path, images: Images, out: Path, progress: Progress, *, say: Say = nobody) -> dict[str, Any]:
+def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict[str, Any]:
     """Score all labelled pairs of another store with a trained run; returns what `metrics.json` holds.
 
     Thresholds and the audit's trained rows need labels of this store: half of the pairs place them, drawn by the run's
     seed, and the figures are about the other half.
 
-    Parameters
-    ----------
-    say
-        Told before anything is scored how far the pairs are from the training's.
+    The session says before anything is scored how far the pairs are from the training's.
 
     Raises
     ------
@@ -137,8 +124,8 @@ def evaluate_run(run: Path, images: Images, out: Path, progress: Progress, *, sa
         )
         extra["shift"] = found.facts()
     for line in shift_lines(extra.get("shift")) or [UNCOMPARED]:
-        say(line)
-    result = evaluate(classifier, images, folds, Taught.recorded(facts), device, seed, progress)
+        session.say(line)
+    result = evaluate(classifier, images, folds, Taught.recorded(facts), device, seed, session.progress)
     return _finish(out, result, extra, images, folds, seed)
 
 

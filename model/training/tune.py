@@ -28,7 +28,8 @@ from pairscape.model.reports.study import DEFAULT, write_study
 from pairscape.model.training.run import train_run
 from pairscape.model.training.train import check_recipe, fit
 from pairscape.pipeline.compute.allocator import keep_freed_memory
-from pairscape.pipeline.compute.progress import Progress, Silent
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images, open_images
@@ -55,17 +56,15 @@ class Score:
     pruned: bool
 
 
-def tune(
-    images: Images, folder: Path, base: Recipe, search: Search, seed: int, client: Any, progress: Progress
-) -> dict[str, Any]:
+def tune(images: Images, folder: Path, base: Recipe, search: Search, seed: int, session: Session) -> dict[str, Any]:
     """Search, then train and evaluate the best recipe; returns what `study.json` holds.
 
     Parameters
     ----------
     folder
         Of the study; what an earlier call finished there is kept.
-    client
-        A Dask client, or None: one trial after the other, in this process.
+    session
+        Without a client: one trial after the other, in this process.
 
     Raises
     ------
@@ -75,15 +74,15 @@ def tune(
     _check(images, base, search, seed)
     study = _open(folder, images, base, search, seed)
     short = replace(base, training=replace(base.training, epochs=search.trial_epochs))
-    progress.start("trials", search.trials)
-    progress.advance(len(study.get_trials(states=DONE)))
+    session.progress.start("trials", search.trials)
+    session.progress.advance(len(study.get_trials(states=DONE)))
     tasks = _proposals(study, short, search, images)
-    for task, score in run_tasks(client, run_trial, tasks, str(folder.absolute()), str(images.path), search, seed):
+    for task, score in run_tasks(session, run_trial, tasks, str(folder.absolute()), str(images.path), search, seed):
         state = TrialState.PRUNED if score.pruned else TrialState.COMPLETE
         study.tell(task.number, None if score.pruned else score.value, state=state)
-        progress.advance(1)
+        session.progress.advance(1)
     best = propose(FixedTrial(study.best_trial.params), base, search, images.spec.binning.bins)
-    metrics = _train_best(images, folder / "best", best, seed, progress)
+    metrics = _train_best(images, folder / "best", best, seed, session)
     return write_study(folder, study, metrics)
 
 
@@ -170,11 +169,11 @@ def run_trial(folder: str, store: str, search: Search, seed: int, task: Task) ->
     return Score(max(scores), stopped)
 
 
-def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, progress: Progress) -> dict[str, Any]:
+def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:
     """The best recipe trained in full and evaluated on the test fold, unless an earlier call did."""
     if (run / "metrics.json").exists() and read_recipe(run / "config.toml") == (recipe, seed):
         return json.loads((run / "metrics.json").read_text())
-    return train_run(images, run, recipe, seed, progress, overwrite=True)
+    return train_run(images, run, recipe, seed, session, overwrite=True)
 
 
 # The space of recipes that `tune` searches: rendering, network, learning rate, loss and balance.

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from distributed import Client
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.binning import GeneStatistics, bin_edges, gene_statistics
@@ -34,8 +33,8 @@ from pairscape.pipeline.codes.store import (
     write_block,
 )
 from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, _usable
-from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.compute.tasks import Usage, in_order, run_tasks
+from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.compute.tasks import in_order, run_on_source, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.expression import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
 from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, stamp_of
@@ -62,18 +61,11 @@ class _Job:
     matrix: str
     aside: Path
     cells: NDArray[np.int64]
-    client: Client | None
-    progress: Progress
-    usage: Usage | None
+    session: Session
 
     def run(self, function: Callable[..., Any], tasks: list[Any]) -> Iterator[tuple[Any, Any]]:
-        """Results of tasks that read the matrix and the store that is being made; a bad matrix is the user's matter."""
-        try:
-            yield from run_tasks(self.client, function, tasks, self.matrix, str(self.aside), usage=self.usage)
-        except JobError as error:
-            if isinstance(error.__cause__, InputError):
-                raise error.__cause__ from None
-            raise
+        """Results of tasks that read the matrix and the store that is being made."""
+        return run_on_source(self.session, function, tasks, self.matrix, str(self.aside))
 
 
 def encode_matrix(
@@ -81,12 +73,9 @@ def encode_matrix(
     target: Path,
     binning: Binning,
     cells: NDArray[np.int64],
-    client: Client | None,
-    progress: Progress,
+    session: Session,
     *,
     check: Callable[[str], None] | None = None,
-    usage: Usage | None = None,
-    memory: int | None = None,
 ) -> Codes:
     """Codes of some cells of a matrix on disk; made once, and reused if `target` already holds exactly these.
 
@@ -101,16 +90,12 @@ def encode_matrix(
     check
         Called with the content hash of the wanted codes as soon as it is known (again after the survey), before
         anything at `target` changes; what it raises ends the job.
-    usage
-        Takes in what the workers measured of themselves.
-    memory
-        Bytes of the smallest worker. Absent: no limit.
 
     Raises
     ------
     InputError
-        `target` is something else than a code store; a task would not fit into `memory`; values of the matrix are NaN,
-        infinite or negative.
+        `target` is something else than a code store; a task would not fit into a worker's memory; values of the matrix
+        are NaN, infinite or negative.
     JobError
         Tasks failed, the matrix changed meanwhile, or another driver makes codes at `target`.
     """
@@ -121,8 +106,8 @@ def encode_matrix(
         check(wanted := codes_hash(trusted, cells, binning))
         if found.content_hash == wanted:
             return found
-    require_encode_memory(_task_bytes(expression, cells, binning), memory)
-    job = _Job(expression, matrix, target.with_name(f".{target.name}.wip"), cells, client, progress, usage)
+    require_encode_memory(_task_bytes(expression, cells, binning), session.memory)
+    job = _Job(expression, matrix, target.with_name(f".{target.name}.wip"), cells, session)
     with locked(target):
         return _make_codes(job, target, binning, stamp, check)
 
@@ -196,14 +181,14 @@ def _survey(job: _Job) -> tuple[str, GeneStatistics]:
     """Content hash of the matrix, and statistics of the counted cells, merged in order: sums of floats depend on it."""
     blocks = hash_blocks(job.expression.n_cells)
     bounds = np.searchsorted(job.cells, [[block.start, block.stop] for block in blocks]).tolist()
-    job.progress.start("gene statistics", job.expression.n_cells)
+    job.session.progress.start("gene statistics", job.expression.n_cells)
     results = job.run(_survey_block, [(number, *counted) for number, counted in enumerate(bounds)])
     digests, merged = list[str](), None
     for digest, statistics in in_order(((task[0], result) for task, result in results)):
         block = blocks[len(digests)]
         digests.append(digest)
         merged = statistics if merged is None else merged.merge(statistics)
-        job.progress.advance(block.stop - block.start)
+        job.session.progress.advance(block.stop - block.start)
     assert merged is not None  # a matrix has at least two cells
     return matrix_hash(job.expression.n_cells, job.expression.genes, digests), merged
 
@@ -222,10 +207,10 @@ def _edges(job: _Job, binning: Binning, statistics: GeneStatistics) -> NDArray[n
 def _encode(job: _Job) -> Described:
     """Encode all blocks; returns the size and sha256 of their files, where they are not empty."""
     blocks, described = cell_blocks(job.cells.size), dict[int, list[Any]]()
-    job.progress.start("encoding cells", job.cells.size)
+    job.session.progress.start("encoding cells", job.cells.size)
     for number, facts in job.run(_encode_block, list(range(len(blocks)))):
         described[number] = facts
-        job.progress.advance(blocks[number].stop - blocks[number].start)
+        job.session.progress.advance(blocks[number].stop - blocks[number].start)
     return {block_file(number): described[number] for number in sorted(described) if described[number][0]}
 
 
@@ -274,9 +259,7 @@ def _by_gene(matrix: str, cells: NDArray[np.int64], places: bool = True) -> ByGe
 # ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def encode_blocks(
-    matrix: Path, codes: Path, blocks: list[int], client: Client | None, usage: Usage | None
-) -> dict[int, list[Any]]:
+def encode_blocks(matrix: Path, codes: Path, blocks: list[int], session: Session) -> dict[int, list[Any]]:
     """Encode some blocks of a store again, in place; returns what was written, as `pipeline.codes.store.write_block`.
 
     Raises
@@ -284,7 +267,7 @@ def encode_blocks(
     JobError
         Tasks failed.
     """
-    return dict(run_tasks(client, _encode_block, blocks, str(matrix), str(codes), usage=usage))
+    return dict(run_tasks(session, _encode_block, blocks, str(matrix), str(codes)))
 
 
 SORTED_BYTES = 6  # an entry in the lists by gene: float32 value, uint16 cell

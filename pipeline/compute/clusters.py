@@ -1,23 +1,23 @@
 """Where the work runs: one door to every kind of Dask scheduler. Whoever opens a cluster here closes it here."""
 
-import ipaddress
 import json
 import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import dask
 from distributed import Client, LocalCluster, Security, default_client, performance_report
 
 from pairscape.pipeline.compute import machine
-from pairscape.pipeline.compute.progress import Say, unsaid
+from pairscape.pipeline.compute.events import Events
+from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import asked_bytes, gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
+from pairscape.pipeline.compute.session import Session, here
 from pairscape.pipeline.compute.workers import agreeing
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import HERE, QUEUES, Compute
@@ -32,9 +32,37 @@ CALM = {  # as Dask comes, its watching of itself takes 6 % of a core from every
 
 
 @contextmanager
+def open_session(
+    compute: Compute,
+    quiet: bool = True,
+    *,
+    reads: Sequence[Any] = (),
+    writes: str | Path | None = None,
+    events: Events | None = None,
+) -> Iterator[Session]:
+    """A session with the client of `open_client`, and bars and lines unless it is to be quiet.
+
+    Parameters
+    ----------
+    reads
+        What the tasks read; matrices in memory among it are left out.
+    events
+        Log of what happens to the tasks.
+
+    Raises
+    ------
+    InputError, JobError
+        As `open_client`.
+    """
+    places = [path for path in reads if isinstance(path, str | Path)]
+    with here(quiet, events) as session, open_client(compute, session.say, reads=places, writes=writes) as client:
+        yield replace(session, client=client, memory=smallest_memory(client, compute))
+
+
+@contextmanager
 def open_client(
     compute: Compute,
-    say: Say = unsaid,
+    say: Say = silent,
     *,
     reads: Sequence[str | Path] = (),
     writes: str | Path | None = None,
@@ -277,25 +305,6 @@ def security_of(compute: Compute) -> Security | None:
         tls_scheduler_cert=certificate, tls_scheduler_key=key,
         tls_worker_cert=certificate, tls_worker_key=key,
     )  # fmt: skip
-
-
-def warn_if_open(address: str) -> None:
-    """Say that a scheduler of ours is reached from elsewhere, without a certificate: it executes what it is sent."""
-    parts = urlsplit(address)
-    if parts.scheme in ("tls", "inproc") or _is_loopback(parts.hostname or ""):
-        return
-    warnings.warn(
-        f"the scheduler listens at {address}, beyond this machine, and executes code for whoever reaches it; give "
-        "--tls-ca, --tls-cert and --tls-key, or be sure that the network is yours (deploy/README.md)",
-        stacklevel=2,
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 # Dask's own report of a job: task stream, bandwidth, load of workers and scheduler, as one HTML page.

@@ -25,8 +25,8 @@ from rich.text import Text
 Say = Callable[..., None]  # takes lines that a user should read; `--quiet` keeps them back
 
 
-def unsaid(*lines: str) -> None:
-    """Say nothing."""
+def silent(*lines: str) -> None:
+    """Print nothing."""
 
 
 class Progress(Protocol):

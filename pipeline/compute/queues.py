@@ -4,19 +4,21 @@ What a job is (queue, account, walltime, cores, network interface) stands in das
 `jobqueue.slurm` and so on; Pairscape adds how many workers, their memory and their lifetime.
 """
 
+import ipaddress
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import dask
 from dask.utils import parse_bytes, parse_timedelta
 from distributed import Client, Security, Status
 from tornado.ioloop import PeriodicCallback
 
-from pairscape.pipeline.compute.clusters import warn_if_open
 from pairscape.pipeline.compute.progress import Say
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute
@@ -307,3 +309,22 @@ def optional(package: str, extra: str, purpose: str) -> ModuleType:
         raise InputError(
             f"{purpose} needs {package}, which cannot be imported here ({error}); pip install 'pairscape[{extra}]'."
         ) from error
+
+
+def warn_if_open(address: str) -> None:
+    """Say that a scheduler of ours is reached from elsewhere, without a certificate: it executes what it is sent."""
+    parts = urlsplit(address)
+    if parts.scheme in ("tls", "inproc") or _is_loopback(parts.hostname or ""):
+        return
+    warnings.warn(
+        f"the scheduler listens at {address}, beyond this machine, and executes code for whoever reaches it; give "
+        "--tls-ca, --tls-cert and --tls-key, or be sure that the network is yours (deploy/README.md)",
+        stacklevel=2,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

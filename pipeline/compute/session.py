@@ -1,41 +1,113 @@
-"""What a job runs in: its client, its progress bars, its words."""
+"""The session of a job: the client its tasks go to, the bars and lines a user sees, and what the workers measured.
+
+`pipeline.compute.clusters.open_session` makes one with a cluster, `here` one without. This module imports no Dask, so
+that a trainer starts without it.
+"""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pairscape.pipeline.options import Compute
+from pairscape.pipeline.compute.events import Events
+from pairscape.pipeline.compute.progress import Bars, Progress, Say, Silent, silent
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from pairscape.pipeline.compute.progress import Progress
+
+@dataclass
+class Usage:
+    """Counts of a job's tasks, and what the workers measured of themselves while they ran them.
+
+    Attributes
+    ----------
+    peak_bytes
+        Largest resident memory of each worker process, by host and process id.
+    busy_seconds
+        Time inside tasks, summed over the workers.
+    tasks, retries, lost_workers
+        Tasks that succeeded; attempts that failed and were repeated; workers that left unexpectedly.
+    events
+        Log that each of these is written to.
+    """
+
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+    busy_seconds: float = 0.0
+    tasks: int = 0
+    retries: int = 0
+    lost_workers: int = 0
+    events: Events = field(default_factory=Events, repr=False, compare=False)
+
+    @property
+    def peak(self) -> int:
+        """Largest resident memory of any worker in bytes, 0 before any task."""
+        return max(self.peak_bytes.values(), default=0)
+
+    def add(self, worker: str, peak: int, seconds: float) -> None:
+        """Count one task more."""
+        self.tasks += 1
+        self.peak_bytes[worker] = max(peak, self.peak_bytes.get(worker, 0))
+        self.busy_seconds += seconds
+
+    def attempt_failed(self, facts: dict[str, Any]) -> None:
+        """Count an attempt that failed, as its worker reports it."""
+        self.retries += 1
+        self.events.write("attempt failed", **facts)
+
+    def workers_changed(self, facts: dict[str, Any]) -> None:
+        """Count a worker that left, as the scheduler reports it, and log those that come and go."""
+        if facts.get("action") == "add-worker":
+            self.events.write("worker joined", worker=facts["worker"])
+        elif facts.get("action") == "remove-worker":
+            expected = bool(facts.get("expected"))
+            self.lost_workers += not expected
+            held = len(facts.get("processing-tasks", ()))
+            self.events.write("worker left" if expected else "worker lost", worker=facts["worker"], tasks=held)
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """Where a job runs, and how its user is kept informed.
+
+    Attributes
+    ----------
+    client
+        Dask client that tasks go to; None: they run in this process.
+    progress
+        Bars of the stages.
+    say
+        Prints lines for the user.
+    usage
+        Collects what the tasks took.
+    memory
+        Bytes that one thread of the smallest worker may use; None: no limit.
+    """
+
+    client: "Client | None" = None
+    progress: Progress = field(default_factory=Silent)
+    say: Say = silent
+    usage: Usage = field(default_factory=Usage)
+    memory: int | None = None
+
+
+def say_unless(quiet: bool) -> Say:
+    """A function that prints lines to standard output at once, or does nothing."""
+    return silent if quiet else _print_lines
+
+
+def _print_lines(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)
 
 
 @contextmanager
-def _progress(quiet: bool) -> "Iterator[Progress]":
-    from pairscape.pipeline.compute.progress import Bars, Silent
+def here(quiet: bool, events: Events | None = None) -> Iterator[Session]:
+    """A session in this process, with bars and lines unless it is to be quiet.
 
-    if quiet:
-        yield Silent()
-    else:
-        with Bars() as bars:
-            yield bars
-
-
-@contextmanager
-def _client(compute: Compute, quiet: bool, reads: list[Any], writes: str | Path | None) -> "Iterator[Client | None]":
-    """The client that the work goes to; of what is read, matrices in memory are no one else's business."""
-    from functools import partial
-
-    from pairscape.pipeline.compute.clusters import open_client
-
-    places = [path for path in reads if isinstance(path, str | Path)]
-    with open_client(compute, partial(_say, quiet), reads=places, writes=writes) as client:
-        yield client
-
-
-def _say(quiet: bool, *lines: str) -> None:
-    if not quiet:
-        print(*lines, sep="\n", flush=True)
+    Parameters
+    ----------
+    events
+        Log of what happens to the tasks.
+    """
+    with nullcontext(Silent()) if quiet else Bars() as progress:
+        yield Session(progress=progress, say=say_unless(quiet), usage=Usage(events=events or Events()))

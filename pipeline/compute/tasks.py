@@ -24,9 +24,9 @@ from uuid import uuid4
 from distributed import Client, Future, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
-from pairscape.pipeline.compute.events import Events
 from pairscape.pipeline.compute.scheduler import SILENT_SECONDS, Lifeline, lost, told
-from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.errors import InputError, JobError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,60 +43,6 @@ class Measured(NamedTuple):
     worker: str
     peak: int
     seconds: float
-
-
-@dataclass
-class Usage:
-    """What became of a job's tasks, and what the workers measured of themselves while they ran them.
-
-    Attributes
-    ----------
-    peak_bytes
-        Largest resident memory that each worker process has had so far, by host and process.
-    busy_seconds
-        Time inside tasks, of all workers together.
-    tasks
-        That ended well.
-    retries
-        Attempts that ended with an error and were followed by another.
-    lost_workers
-        That went without having been told to.
-    events
-        Where all of it is noted when it happens.
-    """
-
-    peak_bytes: dict[str, int] = field(default_factory=dict)
-    busy_seconds: float = 0.0
-    tasks: int = 0
-    retries: int = 0
-    lost_workers: int = 0
-    events: Events = field(default_factory=Events, repr=False, compare=False)
-
-    @property
-    def peak(self) -> int:
-        """The largest of them, 0 before any task."""
-        return max(self.peak_bytes.values(), default=0)
-
-    def add(self, worker: str, peak: int, seconds: float) -> None:
-        """One task more."""
-        self.tasks += 1
-        self.peak_bytes[worker] = max(peak, self.peak_bytes.get(worker, 0))
-        self.busy_seconds += seconds
-
-    def attempt_failed(self, told: dict[str, Any]) -> None:
-        """An attempt of a task ended with an error; whether there will be another, the scheduler knows."""
-        self.retries += 1
-        self.events.write("attempt failed", **told)
-
-    def workers_changed(self, told: dict[str, Any]) -> None:
-        """The scheduler says that a worker came or went."""
-        if told.get("action") == "add-worker":
-            self.events.write("worker joined", worker=told["worker"])
-        elif told.get("action") == "remove-worker":
-            expected = bool(told.get("expected"))
-            self.lost_workers += not expected
-            held = len(told.get("processing-tasks", ()))
-            self.events.write("worker left" if expected else "worker lost", worker=told["worker"], tasks=held)
 
 
 class FailedTasksError(JobError):
@@ -136,11 +82,10 @@ def reason(error: BaseException) -> str:
 
 
 def run_tasks(
-    client: Client | None,
+    session: Session,
     function: Callable[..., R],
     tasks: Iterable[T],
     *common: Any,
-    usage: Usage | None = None,
     describe: Callable[[T, R], dict[str, Any]] | None = None,
 ) -> Iterator[tuple[T, R]]:
     """Results of `function(*common, task)` for every task, as they come.
@@ -150,12 +95,10 @@ def run_tasks(
 
     Parameters
     ----------
-    client
-        None: in this process, in order.
+    session
+        Without a client the tasks run in this process, in order.
     common
         Small arguments that all tasks share.
-    usage
-        Takes in what the workers measured of themselves.
     describe
         What the log of events says of a task and its result. Absent: nothing but who did it and how long it took.
 
@@ -166,7 +109,7 @@ def run_tasks(
     JobError
         The scheduler is gone.
     """
-    usage = usage if usage is not None else Usage()
+    client, usage = session.client, session.usage
 
     def noted(task: T, result: R, measured: Measured) -> tuple[T, R]:
         usage.add(*measured)
@@ -194,6 +137,26 @@ def run_tasks(
     usage.retries = max(usage.retries - len(run.failures), 0)
     if run.failures:
         raise FailedTasksError(run.failures, run.hopeless) from run.failures[0][1]
+
+
+def run_on_source(
+    session: Session, function: Callable[..., R], tasks: Iterable[T], *common: Any
+) -> Iterator[tuple[T, R]]:
+    """The same for tasks that read a user's matrix.
+
+    Raises
+    ------
+    InputError
+        A task found a fault in the matrix.
+    FailedTasksError, JobError
+        As `run_tasks`.
+    """
+    try:
+        yield from run_tasks(session, function, tasks, *common)
+    except JobError as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
 
 
 def on_every_worker(client: Client | None, function: Callable[..., R], *arguments: Any) -> Iterator[R]:

@@ -15,8 +15,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pooch
-import scanpy as sc
-from anndata import AnnData
 
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.datasets.registry import SHA256, DataSet, RemoteFile
@@ -336,15 +334,6 @@ class _Bar:
 
 
 # The cells that come along: enough to see the whole job without a download.
-
-
-def demo_cells() -> AnnData:
-    """700 human blood cells × 765 genes (10x Genomics PBMC 68k, reduced), log-normalised, as scanpy ships them.
-
-    X is scanpy's `.raw`, CSR float32: the same cells' scaled values, its X, have lost which genes are not expressed.
-    """
-    cells = sc.datasets.pbmc68k_reduced().raw.to_adata()
-    return AnnData(cells.X, obs=cells.obs, var=cells.var)
 
 
 # The folder that serves public data without internet access: the one that PAIRSCAPE_DATA names.

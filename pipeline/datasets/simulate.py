@@ -15,11 +15,10 @@ import pandas as pd
 import zarr
 from anndata import AnnData
 from anndata.io import write_elem
-from distributed import Client
 from numpy.typing import NDArray
 
-from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.compute.tasks import Usage, run_tasks
+from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.datasets.synthetic import (
     bursts_per_cell,
     cell_counts,
@@ -77,12 +76,10 @@ class Outcome:
 def simulate_atlas(
     atlas: Atlas,
     target: Path,
-    client: Client | None,
-    progress: Progress,
+    session: Session,
     *,
     counts: bool = True,
     overwrite: bool = False,
-    usage: Usage | None = None,
 ) -> Outcome:
     """Write a simulated atlas as expression store; it appears under its name only when it is complete.
 
@@ -94,8 +91,6 @@ def simulate_atlas(
         Keep the raw counts as layers["counts"] too.
     overwrite
         Replace the Zarr store at target, once the new one is complete.
-    usage
-        Takes in what the workers measured of themselves.
 
     Raises
     ------
@@ -108,20 +103,20 @@ def simulate_atlas(
     check_target(target, overwrite=overwrite)
     with published(target) as store:
         bursts = bursts_per_cell(atlas)
-        indptr = _count_entries(atlas, bursts, client, progress, usage)
+        indptr = _count_entries(atlas, bursts, session)
         layout = _lay_out(store, atlas, indptr, counts=counts)
-        progress.start("writing entries", int(indptr[-1]))
+        session.progress.start("writing entries", int(indptr[-1]))
         tasks = pieces(indptr, layout.shard)
-        for _, written in _finished(client, write_piece, tasks, str(store), atlas, bursts, layout, usage=usage):
-            progress.advance(written)
+        for _, written in _finished(session, write_piece, tasks, str(store), atlas, bursts, layout):
+            session.progress.advance(written)
         size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
     return Outcome(atlas.cells, atlas.genes, int(indptr[-1]), size)
 
 
-def _finished(client: Client | None, function: Any, tasks: Any, *common: Any, usage: Usage | None) -> Iterator[Any]:
+def _finished(session: Session, function: Any, tasks: Any, *common: Any) -> Iterator[Any]:
     """As `run_tasks`, whose message promises that what is finished is kept: here it is not."""
     try:
-        yield from run_tasks(client, function, tasks, *common, usage=usage)
+        yield from run_tasks(session, function, tasks, *common)
     except JobError as error:
         cause = error.__cause__ or error
         reason = next(iter(str(cause).splitlines()), "")
@@ -131,16 +126,14 @@ def _finished(client: Client | None, function: Any, tasks: Any, *common: Any, us
         ) from cause
 
 
-def _count_entries(
-    atlas: Atlas, bursts: float, client: Client | None, progress: Progress, usage: Usage | None
-) -> NDArray[np.int64]:
+def _count_entries(atlas: Atlas, bursts: float, session: Session) -> NDArray[np.int64]:
     """Where each cell's entries begin in the matrix: (cells + 1,)."""
     indptr = np.zeros(atlas.cells + 1, np.int64)
     blocks = [(start, min(start + BLOCK_CELLS, atlas.cells)) for start in range(0, atlas.cells, BLOCK_CELLS)]
-    progress.start("counting entries", atlas.cells)
-    for (start, stop), entries in _finished(client, count_block, blocks, atlas, bursts, usage=usage):
+    session.progress.start("counting entries", atlas.cells)
+    for (start, stop), entries in _finished(session, count_block, blocks, atlas, bursts):
         indptr[start + 1 : stop + 1] = entries
-        progress.advance(stop - start)
+        session.progress.advance(stop - start)
     return np.cumsum(indptr, out=indptr)
 
 

@@ -5,17 +5,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from distributed import Client
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes, provenance_of
-from pairscape.pipeline.compute.clusters import smallest_memory, worker_threads
-from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.compute.tasks import FailedTasksError, Usage, reason, run_tasks
+from pairscape.pipeline.compute.clusters import worker_threads
+from pairscape.pipeline.compute.session import Session, Usage
+from pairscape.pipeline.compute.tasks import FailedTasksError, reason, run_tasks
 from pairscape.pipeline.datasets.networks import network_facts
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.labels import replicate_labels, split_cells
@@ -43,13 +42,10 @@ from pairscape.pipeline.heatmaps.tiles import (
     tiles_of,
 )
 from pairscape.pipeline.matrix.expression import Expression
-from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.options import Binning, PairSource
 from pairscape.pipeline.storage.lock import Lock, locked
 from pairscape.pipeline.storage.paths import holds_store, is_remote, lasting
 from pairscape.pipeline.storage.write import clear_unfinished
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,10 +171,7 @@ def make_heatmaps(
     codes_path: Path | None,
     request: Request,
     binning: Binning,
-    compute: Compute,
-    client: Client | None,
-    progress: Progress,
-    usage: Usage | None = None,
+    session: Session,
 ) -> Outcome:
     """Count every requested pair into an image store; what an earlier run finished is kept.
 
@@ -186,8 +179,6 @@ def make_heatmaps(
     ----------
     codes_path
         Where the codes are kept. Absent: beside the images, named after their content.
-    usage
-        Takes in what the workers measured of themselves, and notes what happens.
 
     Raises
     ------
@@ -196,9 +187,9 @@ def make_heatmaps(
     JobError
         Shards are missing at the end, another driver writes to `target`, or the scheduler is gone.
     """
-    target, usage = target.absolute(), usage if usage is not None else Usage()  # workers have other working folders
+    target = target.absolute()  # workers have other working folders
     codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
-    spec, limit = _spec_of(str(codes_path), "", binning, request), smallest_memory(client, compute)
+    spec, limit = _spec_of(str(codes_path), "", binning, request), session.memory
     portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
     if holds_store(target):  # other pairs, bins or numbers of cells are refused before the matrix is read
         require_layout(target)  # a damaged one would pass for another job
@@ -208,20 +199,19 @@ def make_heatmaps(
         _refuse_another_job(target, replace(spec, codes_hash=content_hash))
 
     with lasting(target), locked(target) as lock:
-        codes = encode_matrix(
-            expression, codes_path, binning, request.cells, client, progress, check=check, usage=usage, memory=limit
-        )
+        codes = encode_matrix(expression, codes_path, binning, request.cells, session, check=check)
         spec = replace(spec, codes_hash=codes.content_hash)
         images, missing = _laid_out(target, spec, request, codes, expression.symbols)
         kept = spec.n_shards - len(missing)
-        share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, worker_threads(client), Rates())
-        usage.events.write(
+        threads = worker_threads(session.client)
+        share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, threads, Rates())
+        session.usage.events.write(
             "plan", pairs=spec.n_pairs, cells=spec.n_cells, shards=spec.n_shards, kept=kept, tasks=len(tasks),
-            threads=worker_threads(client), task_bytes=share.task_bytes, plan_hash=spec.plan_hash,
+            threads=threads, task_bytes=share.task_bytes, plan_hash=spec.plan_hash,
         )  # fmt: skip
-        progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
-        spent = count_shards(images, codes, share, tasks, client, progress, usage, lock)
-    return Outcome(images, len(missing), kept, spent, usage)
+        session.progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
+        spent = count_shards(images, codes, share, tasks, session, lock)
+    return Outcome(images, len(missing), kept, spent, session.usage)
 
 
 def _laid_out(
@@ -287,9 +277,7 @@ def count_shards(
     codes: Codes,
     share: Portion,
     tasks: list[Task],
-    client: Client | None,
-    progress: Progress,
-    usage: Usage,
+    session: Session,
     lock: Lock,
 ) -> Spent:
     """Count the shards of some tasks; returns what it cost.
@@ -312,10 +300,10 @@ def count_shards(
     while tasks:
         try:
             for task, cost in run_tasks(
-                client, count_task, tasks, str(images.path), codes.path, share, usage=usage, describe=_description
+                session, count_task, tasks, str(images.path), codes.path, share, describe=_description
             ):
                 lock.require()
-                progress.advance(sum(len(images.spec.shard_rows(shard)) for shard in task.shards))
+                session.progress.advance(sum(len(images.spec.shard_rows(shard)) for shard in task.shards))
                 spent.add(cost)
             tasks = []
         except FailedTasksError as failed:
@@ -326,7 +314,7 @@ def count_shards(
     if not is_remote(images.path):
         clear_unfinished(images.path)  # what killed workers left
     if missing := images.missing_shards():
-        raise _incomplete(images, missing, reasons, usage)
+        raise _incomplete(images, missing, reasons, session.usage)
     return spent
 
 

@@ -12,16 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from distributed import Client
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
 from pairscape.pipeline.codes.by_gene import by_gene
 from pairscape.pipeline.codes.encode import encoded_before
 from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, add_edges, create_codes, open_codes, write_block
-from pairscape.pipeline.compute.clusters import smallest_memory, worker_threads
-from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.compute.tasks import Usage, run_tasks
+from pairscape.pipeline.compute.clusters import worker_threads
+from pairscape.pipeline.compute.session import Session, Usage
+from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import Spent, count_task
@@ -30,7 +29,7 @@ from pairscape.pipeline.heatmaps.job import Request, plan_count
 from pairscape.pipeline.heatmaps.memory import portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, sample_rows, storage_order, tiles_of
 from pairscape.pipeline.matrix.expression import Expression
-from pairscape.pipeline.options import CODES_CELLS, Binning, Compute
+from pairscape.pipeline.options import CODES_CELLS, Binning
 
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
 SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes
@@ -81,10 +80,8 @@ def plan_heatmaps(
     request: Request,
     binning: Binning,
     codes: Path | None,
-    compute: Compute,
     workers: int,
-    client: Client | None,
-    progress: Progress,
+    session: Session,
 ) -> Plan:
     """Plan a heatmap job and measure what its parts take here.
 
@@ -93,22 +90,22 @@ def plan_heatmaps(
     codes
         Code store, if the matrix was encoded before. Absent, or of something else: a sample of the cells is encoded.
     workers
-        Threads that will do the work; those of `client` measure for them.
+        Threads that will do the work; those of the session measure for them.
 
     Raises
     ------
     InputError
         A worker has too little memory.
     """
-    pairs, cells, limit = request.chosen.pairs, request.cells, smallest_memory(client, compute)
+    pairs, cells, limit = request.chosen.pairs, request.cells, session.memory
     portion(binning, cells.size, 1.0, limit)
     found = encoded_before(expression, codes, binning, cells) if codes is not None else None
     with TemporaryDirectory() as folder:
         scratch = Path(folder)
         if found is not None:
-            encode_seconds, rates = 0.0, Rates.measured(_measure(found, pairs, limit, client, scratch, progress))
+            encode_seconds, rates = 0.0, Rates.measured(_measure(found, pairs, session, scratch))
         else:
-            found, encode_seconds, rates = _scaled_up(expression, request, binning, limit, client, scratch, progress)
+            found, encode_seconds, rates = _scaled_up(expression, request, binning, session, scratch)
         full = replace(found, n_cells=cells.size)
         shards = range(-(-len(pairs) // binning.shard_pairs))
         share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates)
@@ -129,9 +126,7 @@ def plan_heatmaps(
     )
 
 
-def _measure(
-    codes: Codes, pairs: Pairs, limit: int | None, client: Client | None, scratch: Path, progress: Progress
-) -> Sample:
+def _measure(codes: Codes, pairs: Pairs, session: Session, scratch: Path) -> Sample:
     """The job itself, on a sample of the pairs, all workers at once: cold, for the reading, and warm, for the rest."""
     events = pair_events(pairs, 1 - codes.array("dropout"), codes.n_cells)
     rows = np.concatenate([np.r_[run] for run in sample_rows(events, SAMPLES, SAMPLE_PAIRS)])
@@ -139,15 +134,17 @@ def _measure(
     spec = ImageSpec(codes.path, codes.content_hash, codes.binning, codes.n_cells, len(some), some.content_hash())
     target = scratch / f"{codes.n_cells}.images.zarr"
     create_images(target, spec, some, codes, {})
-    share, _, _ = plan_count(codes, some, range(spec.n_shards), limit, worker_threads(client), Rates())
+    threads = worker_threads(session.client)
+    share, _, _ = plan_count(codes, some, range(spec.n_shards), session.memory, threads, Rates())
     tiles = tiles_of(some.gene_b, codes.binning.shard_pairs)
-    shares = np.array_split(np.arange(spec.n_shards), min(worker_threads(client), spec.n_shards))
+    shares = np.array_split(np.arange(spec.n_shards), min(threads, spec.n_shards))
     tasks = [Task(tuple(shards.tolist()), tuple(tiles[shard] for shard in shards)) for shards in shares]
-    progress.start("measuring", 2 * len(some))
+    session.progress.start("measuring", 2 * len(some))
     spent, usage = (Spent(), Spent()), (Usage(), Usage())
     for turn in (0, 1):
-        for task, cost in run_tasks(client, count_task, tasks, str(target), codes.path, share, usage=usage[turn]):
-            progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
+        measured = replace(session, usage=usage[turn])
+        for task, cost in run_tasks(measured, count_task, tasks, str(target), codes.path, share):
+            session.progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
             spent[turn].add(cost)
     cold, warm = spent
     return Sample(
@@ -165,10 +162,8 @@ def _scaled_up(
     expression: Expression,
     request: Request,
     binning: Binning,
-    limit: int | None,
-    client: Client | None,
+    session: Session,
     scratch: Path,
-    progress: Progress,
 ) -> tuple[Codes, float, Rates]:
     """Codes of some of the cells; from them the seconds of one worker to encode all, and the rates for all."""
     cells, pairs = request.cells, request.chosen.pairs
@@ -176,12 +171,12 @@ def _scaled_up(
     started = time.perf_counter()
     codes = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
     seconds = PASSES * (time.perf_counter() - started) * cells.size / sizes[0]
-    rates = Rates.measured(sample := _measure(codes, pairs, limit, client, scratch, progress))
+    rates = Rates.measured(sample := _measure(codes, pairs, session, scratch))
     growth = cells.size / sizes[0]
     rates = replace(rates, chunk=rates.chunk * growth)
     if growth > 1:  # an image's bytes grow with a power of the cells, about the fourth root
         fewer = _sampled_codes(expression, scratch / "fewer.codes.zarr", binning, cells, sizes[1])
-        less = _measure(fewer, pairs, limit, client, scratch, progress)
+        less = _measure(fewer, pairs, session, scratch)
         power = math.log(max(sample.n_bytes / less.n_bytes, 1)) / math.log(sizes[0] / sizes[1])
         rates = replace(rates, image_bytes=rates.image_bytes * growth**power)
     return codes, seconds, rates

@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from distributed import Client
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes import store as code_store
 from pairscape.pipeline.codes.encode import encode_blocks, encode_matrix
 from pairscape.pipeline.codes.store import Codes, block_file, open_codes, provenance_of
-from pairscape.pipeline.compute.clusters import smallest_memory, worker_threads
-from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.compute.clusters import worker_threads
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.labels import split_cells
 from pairscape.pipeline.heatmaps import images as image_store
@@ -24,7 +22,6 @@ from pairscape.pipeline.heatmaps.job import count_shards, plan_count
 from pairscape.pipeline.heatmaps.tiles import Rates
 from pairscape.pipeline.heatmaps.verify import Findings, kind_of, verify_store
 from pairscape.pipeline.matrix.expression import open_expression
-from pairscape.pipeline.options import Compute
 from pairscape.pipeline.storage.digests import described_shards, has_layout, restore_layout
 from pairscape.pipeline.storage.lock import Lock, locked
 from pairscape.pipeline.storage.paths import holds_store, lasting, located
@@ -34,10 +31,7 @@ def repair_store(
     path: Path,
     codes: Path | None,
     expression: Path | None,
-    compute: Compute,
-    client: Client | None,
-    progress: Progress,
-    usage: Usage | None = None,
+    session: Session,
 ) -> Findings:
     """Find what is damaged and make it again; returns what was found, and is whole now.
 
@@ -57,16 +51,16 @@ def repair_store(
     JobError
         Something cannot be repaired, another driver writes to the store, or the disk or storage refuses.
     """
-    path, usage = path.absolute(), usage if usage is not None else Usage()
+    path = path.absolute()
     with lasting(path), locked(path) as lock:
-        before = _restored(path, progress, client, usage, _beside(path) if codes is None else codes.absolute())
+        before = _restored(path, session, _beside(path) if codes is None else codes.absolute())
         if before.shards and before.kind == "images":
             images = open_images(path, complete=False)
-            source = _codes_of(images, codes, expression, compute, client, progress, usage)
-            _count_again(images, source, sorted(before.shards), compute, client, progress, usage, lock)
+            source = _codes_of(images, codes, expression, session)
+            _count_again(images, source, sorted(before.shards), session, lock)
         elif before.shards:
-            _encode_again(open_codes(path), expression, sorted(before.shards), client, usage)
-        after = verify_store(path, client, progress, usage)
+            _encode_again(open_codes(path), expression, sorted(before.shards), session)
+        after = verify_store(path, session)
     if left := after.lines():
         raise JobError(f"{path} could not be repaired: {left[0]}; delete it, and make it again.")
     return replace(before, n_shards=after.n_shards, holds=after.holds)
@@ -76,9 +70,9 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.codes.zarr")
 
 
-def _restored(path: Path, progress: Progress, client: Client | None, usage: Usage, codes: Path) -> Findings:
+def _restored(path: Path, session: Session, codes: Path) -> Findings:
     """Findings, with the small files restored that are among them."""
-    before = verify_store(path, client, progress, usage)
+    before = verify_store(path, session)
     if not before.files:
         return before
     free, value = (image_store.FREE, str(codes)) if kind_of(path) == "images" else (code_store.FREE, {})
@@ -86,13 +80,10 @@ def _restored(path: Path, progress: Progress, client: Client | None, usage: Usag
         raise JobError(
             f"{path}: {lost[0]} and its copy are damaged, so it cannot be repaired; delete the store and make it again."
         )
-    return replace(verify_store(path, client, progress, usage), files=before.files)
+    return replace(verify_store(path, session), files=before.files)
 
 
-def _codes_of(
-    images: Images, codes: Path | None, expression: Path | None, compute: Compute, client: Client | None,
-    progress: Progress, usage: Usage,
-) -> Codes:  # fmt: skip
+def _codes_of(images: Images, codes: Path | None, expression: Path | None, session: Session) -> Codes:
     """The codes that the images were counted from, checked; made again where they are gone.
 
     Raises
@@ -103,7 +94,7 @@ def _codes_of(
     places = [codes] if codes is not None else [located(images.spec.codes), _beside(images.path)]
     for place in places:
         if kept := _same_codes(place, images.spec.codes_hash):
-            if has_layout(place) and (wrong := verify_store(place, client, progress, usage).lines()):
+            if has_layout(place) and (wrong := verify_store(place, session).lines()):
                 raise JobError(
                     f"the codes {place} are damaged too ({wrong[0]}); run `pairscape verify {place} --repair` first."
                 )
@@ -123,11 +114,8 @@ def _codes_of(
             )
 
     source = open_expression(matrix)
-    memory = smallest_memory(client, compute)
     cells = _counted_cells(images, source.n_cells)
-    return encode_matrix(
-        source, free[0], images.spec.binning, cells, client, progress, check=check, usage=usage, memory=memory
-    )
+    return encode_matrix(source, free[0], images.spec.binning, cells, session, check=check)
 
 
 def _same_codes(place: Path, content_hash: str) -> Codes | None:
@@ -162,20 +150,15 @@ def _counted_cells(images: Images, n_cells: int) -> NDArray[np.int64]:
     return split_cells(n_cells, images.provenance["seed"], None if asked is None else int(asked))[1]
 
 
-def _count_again(
-    images: Images, codes: Codes, shards: list[int], compute: Compute, client: Client | None, progress: Progress,
-    usage: Usage, lock: Lock,
-) -> None:  # fmt: skip
+def _count_again(images: Images, codes: Codes, shards: list[int], session: Session, lock: Lock) -> None:
     clear_shards(images, shards)
-    limit, threads = smallest_memory(client, compute), worker_threads(client)
-    share, tasks, _ = plan_count(codes, images.pairs(), shards, limit, threads, Rates())
-    progress.start("repairing", sum(len(images.spec.shard_rows(shard)) for shard in shards))
-    count_shards(images, codes, share, tasks, client, progress, usage, lock)
+    threads = worker_threads(session.client)
+    share, tasks, _ = plan_count(codes, images.pairs(), shards, session.memory, threads, Rates())
+    session.progress.start("repairing", sum(len(images.spec.shard_rows(shard)) for shard in shards))
+    count_shards(images, codes, share, tasks, session, lock)
 
 
-def _encode_again(
-    codes: Codes, expression: Path | None, blocks: list[int], client: Client | None, usage: Usage
-) -> None:
+def _encode_again(codes: Codes, expression: Path | None, blocks: list[int], session: Session) -> None:
     """Blocks of codes from the matrix.
 
     Raises
@@ -191,7 +174,7 @@ def _encode_again(
             f"{path} is damaged, and {why}; give the matrix (--expression PATH), or delete the store: `pairscape "
             "heatmaps` makes it again."
         )
-    for block, made in encode_blocks(matrix.absolute(), path, blocks, client, usage).items():
+    for block, made in encode_blocks(matrix.absolute(), path, blocks, session).items():
         if made != wanted.get(block_file(block), [0, made[1]]):
             (path / block_file(block)).unlink()
             raise InputError(

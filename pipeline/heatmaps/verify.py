@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from distributed import Client
 
 from pairscape.pipeline.codes import store as code_store
 from pairscape.pipeline.codes.store import Codes, block_cells, block_file, cell_blocks, open_codes
-from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.compute.tasks import Usage, run_tasks
+from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import images as image_store
 from pairscape.pipeline.heatmaps.images import damage, open_images
@@ -74,13 +73,8 @@ def kind_of(path: Path) -> Kind:
     raise InputError(f"{path} is not a Pairscape image store, nor one of codes; give what `pairscape heatmaps` made.")
 
 
-def verify_store(path: Path, client: Client | None, progress: Progress, usage: Usage | None = None) -> Findings:
+def verify_store(path: Path, session: Session) -> Findings:
     """Look at every byte of a store of images or codes.
-
-    Parameters
-    ----------
-    client
-        Who reads. Absent: this process.
 
     Raises
     ------
@@ -96,10 +90,10 @@ def verify_store(path: Path, client: Client | None, progress: Progress, usage: U
     if any(name.endswith("zarr.json") for name in files):  # what they say of the shards may be wrong
         return Findings(kind, files, covered=covered)
     check, n_shards, common, holds = _image_check(path) if kind == "images" else _code_check(path)
-    progress.start("verifying", n_shards)
+    session.progress.start("verifying", n_shards)
     found = dict[int, str]()
-    for shards, wrong in run_tasks(client, check, _groups(n_shards), str(path), common, usage=usage):
-        progress.advance(len(shards))
+    for shards, wrong in run_tasks(session, check, _groups(n_shards), str(path), common):
+        session.progress.advance(len(shards))
         found |= wrong
     return Findings(kind, files, found, n_shards, holds, covered)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.intake import Intake
 from pairscape.pipeline.matrix.normalize import DEEP_CELL_SHARE, Normalised, highly_variable
-from pairscape.pipeline.matrix.scan import Cells, Runner, scan_cells
+from pairscape.pipeline.matrix.scan import Cells, scan_cells
 from pairscape.pipeline.matrix.survey import Facts
 from pairscape.pipeline.options import Preset
 
@@ -31,7 +32,7 @@ class Kept:
     facts: list[Facts]
 
 
-def sift(job: Intake, survey: list[Facts], folder: Path, runner: Runner) -> Kept:
+def sift(job: Intake, survey: list[Facts], folder: Path, session: Session) -> Kept:
     """Cells and genes that satisfy both minima among themselves; the largest such set, so it needs no order.
 
     Parameters
@@ -53,7 +54,7 @@ def sift(job: Intake, survey: list[Facts], folder: Path, runner: Runner) -> Kept
         if not facts[0].genes["kept"][wanted.counted & ~genes].any():  # what goes now is in no cell that stays
             break
         wanted, scans = replace(wanted, counted=genes), scans + 1
-        facts = scan_cells(job.readers, wanted, job.cells, folder / f"scan{scans}", "filtering", runner)
+        facts = scan_cells(job.readers, wanted, job.cells, folder / f"scan{scans}", "filtering", session)
     cells = job.cells.chosen.copy()
     cells[cells] = facts[0].cells["counted"] >= job.choices.min_genes
     kept = Kept(cells, genes, facts)
@@ -83,7 +84,7 @@ def _nothing_left(job: Intake, kept: Kept) -> str:
     )
 
 
-def choose_stored(job: Intake, kept: Kept, preset: Preset, runner: Runner) -> NDArray[np.bool_]:
+def choose_stored(job: Intake, kept: Kept, preset: Preset, session: Session) -> NDArray[np.bool_]:
     """(gene,) which of the kept genes are stored.
 
     Raises
@@ -95,9 +96,9 @@ def choose_stored(job: Intake, kept: Kept, preset: Preset, runner: Runner) -> ND
     if n is not None:
         genes = np.flatnonzero(kept.genes)
         source, cells = Normalised(job.source.values, genes, preset), Cells(kept.cells, job.cells.block)
-        runner.progress.start("variable genes", 0)
+        session.progress.start("variable genes", 0)
         variable = np.zeros(kept.genes.size, bool)
-        variable[genes[highly_variable(source, cells, n, here=runner.client is None)]] = True
+        variable[genes[highly_variable(source, cells, n, here=session.client is None)]] = True
         stored = variable if job.choices.genes is None else stored | variable
     if stored.sum() < 2:
         raise InputError(

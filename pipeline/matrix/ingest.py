@@ -17,22 +17,22 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from distributed import Client
 from numpy.typing import NDArray
 
 from pairscape.pipeline.compute.clusters import open_client, smallest_memory
 from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, _usable
-from pairscape.pipeline.compute.progress import Progress, Say, Silent, unsaid
-from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.compute.tasks import run_on_source
 from pairscape.pipeline.genes.describe import describe_names
 from pairscape.pipeline.matrix.filter import Kept, choose_stored, sift
 from pairscape.pipeline.matrix.intake import Intake, take_in
 from pairscape.pipeline.matrix.normalize import are_counts, check_values, choose_preset, value_kind
-from pairscape.pipeline.matrix.scan import Cells, Runner, scan_cells
+from pairscape.pipeline.matrix.scan import Cells, scan_cells
 from pairscape.pipeline.matrix.store import (
     CHUNK_ENTRIES,
     SHARD_ENTRIES,
@@ -50,6 +50,9 @@ from pairscape.pipeline.storage.workspace import Workplace, no_workplace, workpl
 from pairscape.pipeline.storage.write import check_target, clear_unfinished, write_file
 
 Counts = Literal["values", "beside", "unknown"]  # where raw counts are
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 SMALL_ENTRIES = 2 * SHARD_ENTRIES  # a matrix of no more is done in this process before a cluster would have started
 
@@ -87,10 +90,7 @@ def ingest(
     overwrite: bool = False,
     dry_run: bool = False,
     compute: Compute | None = None,
-    progress: Progress | None = None,
-    show: Callable[[Summary], None] | None = None,
-    say: Say = unsaid,
-    usage: Usage | None = None,
+    session: Session | None = None,
     **choices: Any,
 ) -> Summary:
     """Write a matrix as expression store: AnnData-on-Zarr 3, CSR log expression, layers["counts"] when known.
@@ -111,12 +111,9 @@ def ingest(
         Only tell what was understood; nothing is written.
     compute
         Where the work runs. Absent: in this process where the matrix is small, else one local worker a core.
-    show
-        Called with the summary before the store is written.
-    say
-        Takes what `pipeline.compute.clusters.open_client` tells of where the work runs.
-    usage
-        Takes in what the workers measured of themselves.
+    session
+        Its bars and lines are used, and the summary is said before the store is written; its client is not. Absent:
+        nothing is said.
     choices
         Fields of `pipeline.choices.Choices`.
 
@@ -131,20 +128,19 @@ def ingest(
     """
     chosen, target = Choices(**choices), Path(target).absolute()  # workers have other working folders
     check_target(target, overwrite=overwrite)
-    progress = progress or Silent()
+    session = session or Session()
     with no_workplace() if dry_run else workplace(target) as place:
-        job = take_in(source, chosen, place.scratch, progress)
-        opened = partial(open_client, say=say, reads=_files(source), writes=None if dry_run else target)
-        with _runner(job, compute, opened, progress, usage if usage is not None else Usage()) as runner:
+        job = take_in(source, chosen, place.scratch, session.progress)
+        opened = partial(open_client, say=session.say, reads=_files(source), writes=None if dry_run else target)
+        with _session(job, compute, opened, session) as session:
             place.claim(_identity(job))
-            plan = _plan(job, place, runner)
-            if show is not None:
-                show(plan.summary)
+            plan = _plan(job, place, session)
+            session.say(*plan.summary.lines())
             if dry_run:
                 return plan.summary
             _begin_store(plan, place)
             place.keeps = True
-            _write(plan, place, runner)
+            _write(plan, place, session)
         place.publish(target)
     return plan.summary
 
@@ -165,13 +161,12 @@ def _identity(job: Intake) -> dict[str, Any]:
 
 
 @contextmanager
-def _runner(
+def _session(
     job: Intake,
     compute: Compute | None,
-    opened: Callable[[Compute], AbstractContextManager[Client | None]],
-    progress: Progress,
-    usage: Usage,
-) -> Iterator[Runner]:
+    opened: Callable[[Compute], AbstractContextManager["Client | None"]],
+    session: Session,
+) -> Iterator[Session]:
     """The cluster that was asked for; where none was, a small matrix needs none, nor a bar.
 
     Raises
@@ -182,25 +177,25 @@ def _runner(
     need = ingest_bytes(len(job.source.var), max(job.block_entries, min(job.entries, SHARD_ENTRIES)))
     if compute is None and job.entries <= SMALL_ENTRIES:
         require_ingest_memory(need, smallest_memory(None, Compute("synchronous")))
-        yield Runner(None, Silent(), usage)
+        yield replace(session, progress=Silent())
         return
     with opened(compute or Compute()) as client:
         require_ingest_memory(need, smallest_memory(client, compute or Compute()))
-        yield Runner(client, progress, usage)
+        yield replace(session, client=client)
 
 
 # ── what was understood ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _plan(job: Intake, place: Workplace, runner: Runner) -> _Plan:
-    survey = scan_cells(job.readers, job.wanted, job.cells, place.path / "scan0", "reading cells", runner)
+def _plan(job: Intake, place: Workplace, session: Session) -> _Plan:
+    survey = scan_cells(job.readers, job.wanted, job.cells, place.path / "scan0", "reading cells", session)
     values = survey[0].values
     check_values(values, job.source.var.index, job.source.name)
-    kept = sift(job, survey, place.path, runner)
+    kept = sift(job, survey, place.path, session)
     preset, note = choose_preset(job.choices.preset, values, job.source.name)
     counts, counts_note = _counts(job, survey)
-    stored = choose_stored(job, kept, preset, runner)
-    kept = _recount(job, kept, stored, counts == "beside", place, runner)
+    stored = choose_stored(job, kept, preset, session)
+    kept = _recount(job, kept, stored, counts == "beside", place, session)
     writing, pointers = _lay_out(job, kept, preset, counts, str(place.path))
     notes = [note for note in (note, counts_note) if note]
     summary = _summary(job, kept, stored, pointers[0], values, preset, counts, notes)
@@ -220,7 +215,7 @@ def _counts(job: Intake, survey: list[Facts]) -> tuple[Counts, str]:
 
 
 def _recount(
-    job: Intake, kept: Kept, stored: NDArray[np.bool_], beside: bool, place: Workplace, runner: Runner
+    job: Intake, kept: Kept, stored: NDArray[np.bool_], beside: bool, place: Workplace, session: Session
 ) -> Kept:
     """The same with facts of the stored genes, by another scan where the last one was of others."""
     counted = (stored == (kept.genes & job.wanted.stored)).all()
@@ -228,7 +223,7 @@ def _recount(
     if counted and not (beside and kept.facts[1].genes["expressed"][~kept.genes].any()):
         return kept
     wanted = replace(job.wanted, counted=kept.genes, stored=stored)
-    facts = scan_cells(job.readers, wanted, job.cells, place.path / "entries", "counting entries", runner)
+    facts = scan_cells(job.readers, wanted, job.cells, place.path / "entries", "counting entries", session)
     return replace(kept, facts=facts)
 
 
@@ -309,19 +304,19 @@ def _begin_store(plan: _Plan, place: Workplace) -> None:
     write_file(done, json.dumps(list(shape)).encode())
 
 
-def _write(plan: _Plan, place: Workplace, runner: Runner) -> None:
+def _write(plan: _Plan, place: Workplace, session: Session) -> None:
     """Every shard that has no receipt yet."""
-    runner.progress.start("writing entries", sum(int(pointers[-1]) for pointers in plan.pointers))
+    session.progress.start("writing entries", sum(int(pointers[-1]) for pointers in plan.pointers))
     tasks = []
     for number, (matrix, pointers) in enumerate(zip(plan.writing.matrices, plan.pointers, strict=True)):
         for piece in pieces(pointers, matrix.layout.shard):
             if is_written(plan.writing, (number, piece)):
                 first = piece.shard * matrix.layout.shard
-                runner.progress.advance(min(first + matrix.layout.shard, int(pointers[-1])) - first)
+                session.progress.advance(min(first + matrix.layout.shard, int(pointers[-1])) - first)
             else:
                 tasks.append((number, piece))
-    for _, written in runner.run(write_piece, tasks, plan.writing):
-        runner.progress.advance(written)
+    for _, written in run_on_source(session, write_piece, tasks, plan.writing):
+        session.progress.advance(written)
     clear_unfinished(place.store)
 
 

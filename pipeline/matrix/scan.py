@@ -1,7 +1,6 @@
 """A pass over the cells of a source: blocks scanned by workers, merged in order, kept on disk as far as it has come."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,12 @@ from zipfile import BadZipFile
 from zlib import crc32
 
 import numpy as np
-from distributed import Client
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.compute.tasks import Usage, in_order, run_tasks
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.compute.tasks import in_order, run_on_source
+from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.source import Reader
 from pairscape.pipeline.matrix.survey import (
     CELL,
@@ -54,34 +52,8 @@ class Cells:
         return [(start, stop) for start, stop in bounds if self.chosen[start:stop].any()]
 
 
-@dataclass(frozen=True, eq=False)
-class Runner:
-    """How the tasks of a job run.
-
-    Attributes
-    ----------
-    client
-        Absent: in this process.
-    usage
-        Takes in what the workers measured of themselves.
-    """
-
-    client: Client | None
-    progress: Progress
-    usage: Usage
-
-    def run(self, function: Any, tasks: Any, *common: Any) -> Iterator[tuple[Any, Any]]:
-        """Results of tasks as they come; a source that cannot be read is the user's matter."""
-        try:
-            yield from run_tasks(self.client, function, tasks, *common, usage=self.usage)
-        except JobError as error:
-            if isinstance(error.__cause__, InputError):
-                raise error.__cause__ from None
-            raise
-
-
 def scan_cells(
-    readers: tuple[Reader, ...], wanted: Wanted, cells: Cells, folder: Path, stage: str, runner: Runner
+    readers: tuple[Reader, ...], wanted: Wanted, cells: Cells, folder: Path, stage: str, session: Session
 ) -> list[Facts]:
     """Facts of each matrix, over the chosen cells; goes on from what `folder` holds of the same pass.
 
@@ -96,15 +68,15 @@ def scan_cells(
     """
     blocks, kept = cells.blocks(), _Checkpoint(folder)
     done, merged = kept.load(len(readers), wanted.counted.size)
-    runner.progress.start(stage, int(cells.chosen.sum()))
-    runner.progress.advance(sum(int(cells.chosen[a:b].sum()) for a, b in blocks[:done]))
+    session.progress.start(stage, int(cells.chosen.sum()))
+    session.progress.advance(sum(int(cells.chosen[a:b].sum()) for a, b in blocks[:done]))
     tasks = [(number, _task(cells, block)) for number, block in enumerate(blocks[done:])]
-    results = ((task[0], facts) for task, facts in runner.run(scan_block, tasks, readers, wanted))
+    results = ((task[0], facts) for task, facts in run_on_source(session, scan_block, tasks, readers, wanted))
     for facts in in_order(results):
         done += 1
         merged = [_append(before, after) for before, after in zip(merged, facts, strict=True)]
         kept.save(done, merged)
-        runner.progress.advance(facts[0].cells.size)
+        session.progress.advance(facts[0].cells.size)
     return [Facts(np.concatenate(m.cells), m.genes, m.values) for m in merged]
 
 

@@ -26,7 +26,7 @@ from pairscape.model.evaluation.baselines import (
 )
 from pairscape.model.evaluation.metrics import auroc, direction_accuracy
 from pairscape.model.options import Splitting
-from pairscape.pipeline.datasets.fetch import demo_cells
+from pairscape.pipeline.datasets.demo import demo_cells
 from pairscape.pipeline.genes.pairs import all_pairs
 from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.options import Binning, PairSource

@@ -21,6 +21,7 @@ from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.model.reports.run_report import write_report
 from pairscape.model.training.run import train_run
 from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.options import PairSource
 
 
@@ -115,7 +116,7 @@ def test_three_classes_end_to_end(pointed, monkeypatch):
 @pytest.fixture(scope="module")
 def pointed_run(pointed, root):
     recipe = Recipe(splitting=Splitting("pair"), training=Training(epochs=1, batch_size=64))
-    train_run(pointed, root / "pointed-run", recipe, 0, Silent())
+    train_run(pointed, root / "pointed-run", recipe, 0, Session())
     return root / "pointed-run"
 
 
@@ -164,7 +165,7 @@ def test_trained_probabilities_keep_the_prevalence_under_every_balance_and_loss(
     """Their mean is the prevalence, which is what "calibrated in the large" means; uncorrected ones are far off."""
     images = curved_store(root)
     recipe = Recipe(splitting=Splitting("pair"), training=replace(training, epochs=8, patience=8, batch_size=96))
-    metrics = train_run(images, tmp_path / "run", recipe, 0, Silent())
+    metrics = train_run(images, tmp_path / "run", recipe, 0, Session())
     table = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
     assert 1 / 2 < table["score"].mean() / metrics["prevalence"] < 2  # of 48 positives
     calibration = metrics["calibration"]

@@ -39,6 +39,7 @@ from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.model.training.run import evaluate_run, train_run
 from pairscape.model.training.train import fit
 from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.labels import split_cells
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, PairSource
@@ -165,7 +166,7 @@ def test_lost_codes_are_told_before_anything_is_written(images, tmp_path, refuse
     else:
         store = replace(store, spec=replace(store.spec, codes_hash="0" * 64))
     with refuses("codes.zarr no longer holds the codes", "pairnet-factors reads what all genes share", "--network"):
-        train_run(store, tmp_path / "run", RECIPE, 0, Silent())
+        train_run(store, tmp_path / "run", RECIPE, 0, Session())
     assert not (tmp_path / "run").exists()
 
 
@@ -214,7 +215,7 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
         return against_baseline(label, network, baselines, *others)
 
     monkeypatch.setattr("pairscape.model.evaluation.evaluate.against_baseline", compared)
-    train_run(images, tmp_path / "run", RECIPE, 0, Silent())
+    train_run(images, tmp_path / "run", RECIPE, 0, Session())
     (tmp_path / "again").mkdir()
     gene_context._kept.clear()
     fit(images, make_folds(images, RECIPE, 0), RECIPE, tmp_path / "again", 0, Silent())
@@ -223,7 +224,7 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
     expression, module = module_expression(50, 4, 4, seed=9)
     pairs = module_pairs(tmp_path / "pairs.csv", module)
     other = make_store(tmp_path / "other", expression, PairSource(pairs=pairs), Binning("rank", 16))
-    evaluate_run(tmp_path / "run", other, tmp_path / "out", Silent())
+    evaluate_run(tmp_path / "run", other, tmp_path / "out", Session())
     assert set(gene_context._kept) == {other.spec.plan_hash}
     assert_audited(other, tmp_path / "out")
     assert rivals.count("factors_only") == 2  # of training, and of the other store
@@ -252,5 +253,5 @@ def test_another_store_without_codes_is_refused_before_anything_is_written(image
     store = moved_store(images, tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved/codes.zarr")
     with refuses("no longer holds the codes"):
-        evaluate_run(tmp_path / "run", store, tmp_path / "out", Silent())
+        evaluate_run(tmp_path / "run", store, tmp_path / "out", Session())
     assert not (tmp_path / "out").exists()

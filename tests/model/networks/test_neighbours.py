@@ -26,6 +26,7 @@ from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.model.training.run import evaluate_run, train_run
 from pairscape.model.training.train import fit
 from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.labels import split_cells
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, PairSource
@@ -130,7 +131,7 @@ def test_lost_codes_are_told_before_anything_is_written(images, tmp_path, refuse
     else:
         store = replace(store, spec=replace(store.spec, codes_hash="0" * 64))
     with refuses("codes.zarr no longer holds the codes", "run the same `pairscape heatmaps` again", "--network"):
-        train_run(store, tmp_path / "run", DEEPDRIM, 0, Silent())
+        train_run(store, tmp_path / "run", DEEPDRIM, 0, Session())
     assert not (tmp_path / "run").exists()
 
 
@@ -191,7 +192,7 @@ def test_what_the_neighbours_show_reaches_the_score(images):
 
 def test_deepdrim_trains_and_predicts_on_another_store_with_neighbours_of_its_own(images, tmp_path):
     folds = make_folds(images, DEEPDRIM, 0)
-    train_run(images, tmp_path / "run", DEEPDRIM, 0, Silent())
+    train_run(images, tmp_path / "run", DEEPDRIM, 0, Session())
     (tmp_path / "again").mkdir()
     fit(images, folds, DEEPDRIM, tmp_path / "again", 0, Silent())
     weights = [load_weights(tmp_path / name / "model.safetensors")[0] for name in ("run", "again")]
@@ -199,7 +200,7 @@ def test_deepdrim_trains_and_predicts_on_another_store_with_neighbours_of_its_ow
     expression, module = module_expression(50, 4, 4, seed=9)
     pairs = module_pairs(tmp_path / "pairs.csv", module)
     other = make_store(tmp_path / "other", expression, PairSource(pairs=pairs), Binning("rank", 16))
-    evaluate_run(tmp_path / "run", other, tmp_path / "out", Silent())
+    evaluate_run(tmp_path / "run", other, tmp_path / "out", Session())
     assert set(gene_context._kept) == {other.spec.plan_hash}
     classifier, _ = load_classifier(tmp_path / "run")
     assert classifier.needs_neighbours
@@ -212,5 +213,5 @@ def test_another_store_without_codes_is_refused_before_anything_is_written(image
     store = moved_store(images, tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved/codes.zarr")
     with refuses("no longer holds the codes"):
-        evaluate_run(tmp_path / "run", store, tmp_path / "out", Silent())
+        evaluate_run(tmp_path / "run", store, tmp_path / "out", Session())
     assert not (tmp_path / "out").exists()

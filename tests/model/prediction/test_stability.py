@@ -22,7 +22,7 @@ from pairscape.model.prediction.stability import (
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.clusters import open_client
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader
@@ -53,7 +53,7 @@ def codes(expression_path, tmp_path_factory):
 
 def encoded(expression_path, path):
     matrix = open_expression(expression_path)
-    return encode_matrix(matrix, path, Binning("rank", BINS), np.arange(matrix.n_cells), None, Silent())
+    return encode_matrix(matrix, path, Binning("rank", BINS), np.arange(matrix.n_cells), Session())
 
 
 def whole_portion(codes):
@@ -163,7 +163,7 @@ def test_strong_pairs_stay_and_chance_ones_come_and_go(tmp_path):
     counts, _ = count_pairs(codes, a.astype(np.int64), b.astype(np.int64))
     score, stages = trend(counts), Stages()
     resampling = Resampling(40, best=60)  # of which 36 depend on each other
-    found = resample_best(codes, pairs, score, TREND, resampling, whole_portion(codes), None, stages)
+    found = resample_best(codes, pairs, score, TREND, resampling, whole_portion(codes), Session(progress=stages))
     assert together.sum() == 36
     assert stages.seen == {"resamples": [120, 120]}
     np.testing.assert_array_equal(found.rows, np.sort(np.argsort(-score, kind="stable")[:120]))
@@ -194,9 +194,9 @@ def test_the_same_whoever_resamples_and_makes_decoys(codes, tmp_path, monkeypatc
         folder = tmp_path / compute.scheduler
         folder.mkdir()
         with open_client(compute) as client:
-            best = resample_best(codes, pairs, score, partial(load, "sums"), resampling, share, client, Silent())
-            strata = save_strata(codes, folder, 0, client, Silent())
-            chance = decoy_scores(codes, pairs, partial(load, "sums"), strata, 0, share, client, Silent())
+            best = resample_best(codes, pairs, score, partial(load, "sums"), resampling, share, Session(client))
+            strata = save_strata(codes, folder, 0, Session(client))
+            chance = decoy_scores(codes, pairs, partial(load, "sums"), strata, 0, share, Session(client))
         numbers = [getattr(best, name).tobytes() for name in ("rows", "mean", "sd", "rank_stability")]
         found.append((numbers, best.facts, chance.tobytes(), strata.name, strata.read_bytes()))
     assert found[0] == found[1] == found[2]
@@ -205,7 +205,7 @@ def test_the_same_whoever_resamples_and_makes_decoys(codes, tmp_path, monkeypatc
 def test_another_seed_draws_other_cells(codes):
     pairs, score, share = some_pairs_of_a_store(), np.linspace(0, 1, N_PAIRS), whole_portion(codes)
     one, again, other = (
-        resample_best(codes, pairs, score, TREND, Resampling(3, best=20, seed=seed), share, None, Silent())
+        resample_best(codes, pairs, score, TREND, Resampling(3, best=20, seed=seed), share, Session())
         for seed in (7, 7, 8)
     )
     assert one.mean.tobytes() == again.mean.tobytes()
@@ -240,6 +240,6 @@ def test_ties_share_the_places_that_are_left():
 
 def test_nothing_was_scored(codes):
     pairs, score = some_pairs_of_a_store(4), np.full(4, np.nan)
-    found = resample_best(codes, pairs, score, TREND, Resampling(2), whole_portion(codes), None, Silent())
+    found = resample_best(codes, pairs, score, TREND, Resampling(2), whole_portion(codes), Session())
     assert (found.rows.size, found.facts["pairs"], found.facts["list"]) == (0, 0, 0)
     assert "none was resampled" in found.facts["sentence"]

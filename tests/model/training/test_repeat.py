@@ -22,6 +22,7 @@ from pairscape.model.training import repeat as repeat_module
 from pairscape.model.training.repeat import _finished, plan_repeats, read_seeds, summary, train_repeats
 from pairscape.model.training.run import evaluate_run, train_run
 from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 
 BRIEF = Training(epochs=1, batch_size=128)
 FOLDS = Recipe(splitting=Splitting(folds=3), training=BRIEF)
@@ -91,7 +92,7 @@ def test_every_fold_is_a_run_of_its_own(images, folds_run, tmp_path):
     assert (config["splitting"]["folds"], config["splitting"]["fold"]) == (3, 1)
     assert "fold" not in tomllib.loads((folds_run / "config.toml").read_text())["splitting"]
     alone = Recipe(splitting=Splitting(folds=3, fold=1), training=BRIEF)
-    assert without_time(train_run(images, tmp_path / "run", alone, 0, Silent())) == without_time(
+    assert without_time(train_run(images, tmp_path / "run", alone, 0, Session())) == without_time(
         read_metrics(folds_run / "fold-1")
     )
 
@@ -256,7 +257,7 @@ def test_all_folds_are_checked_before_one_is_trained(tmp_path_factory, tmp_path,
 
 def test_a_run_of_repeats_is_not_one_network(images, folds_run, refuses, tmp_path):
     with refuses("holds 3 repeats", "fold-0"):
-        evaluate_run(folds_run, images, tmp_path / "out", Silent())
+        evaluate_run(folds_run, images, tmp_path / "out", Session())
 
 
 # ---------------------------------------------------------------- what to repeat

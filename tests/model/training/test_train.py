@@ -30,6 +30,7 @@ from pairscape.model.training import train as train_module
 from pairscape.model.training.run import evaluate_run, train_run
 from pairscape.model.training.train import HISTORY, fit
 from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Binning, PairSource
 
@@ -106,14 +107,14 @@ def test_a_network_learns_dependence_that_correlation_does_not_see(metrics, run)
 
 def test_an_untrained_network_knows_nothing(images, tmp_path):
     recipe = Recipe(training=Training(epochs=1, batch_size=128, learning_rate=1e-12))
-    metrics = train_run(images, tmp_path / "run", recipe, 0, Silent())
+    metrics = train_run(images, tmp_path / "run", recipe, 0, Session())
     assert metrics["test"]["auroc"] < 0.75
 
 
 def test_one_seed_gives_the_same_weights_and_figures_and_another_does_not(images, tmp_path):
     recipe, told = Recipe(training=Training(epochs=3, batch_size=128)), {}
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
-        told[name] = train_run(images, tmp_path / name, recipe, seed, Silent())
+        told[name] = train_run(images, tmp_path / name, recipe, seed, Session())
         del told[name]["seconds"]
     assert told["first"] == told["again"]
     assert told["first"]["test"] != told["other"]["test"]
@@ -322,11 +323,11 @@ def test_the_report_is_written_and_names_the_headline(run, metrics):
 def test_a_run_is_not_written_over_unless_asked(images, run, tmp_path):
     before = (run / "metrics.json").read_bytes()
     with pytest.raises(InputError, match="not empty"):
-        train_run(images, run, Recipe(), 0, Silent())
+        train_run(images, run, Recipe(), 0, Session())
     assert (run / "metrics.json").read_bytes() == before
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
-        train_run(images, tmp_path, Recipe(), 0, Silent(), overwrite=True)
+        train_run(images, tmp_path, Recipe(), 0, Session(), overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
@@ -375,7 +376,7 @@ def test_the_originals_recipe_collapses_and_says_so(images, tmp_path):
 
 def test_a_network_that_blows_up_is_reported_not_crashed(images, tmp_path, capsys):
     training = Training(optimizer="sgd", learning_rate=1e25, schedule="constant", epochs=2)
-    told = train_run(images, tmp_path / "run", Recipe(training=training), 0, Silent())
+    told = train_run(images, tmp_path / "run", Recipe(training=training), 0, Session())
     assert told["collapsed"]
     assert "epoch 1 of 2" in told["failure"]
     assert "lower the learning rate (now 1e+25)" in told["failure"]
@@ -448,7 +449,7 @@ def relabelled(images, label):
 def test_labels_of_one_class_are_refused_before_anything_is_written(images, tmp_path, label, words):
     store = relabelled(images, np.full(images.spec.n_pairs, label))
     with pytest.raises(InputError, match=words):
-        train_run(store, tmp_path / "run", Recipe(), 0, Silent())
+        train_run(store, tmp_path / "run", Recipe(), 0, Session())
     assert not (tmp_path / "run").exists()
 
 
@@ -456,7 +457,7 @@ def test_a_fold_without_positives_is_named(images, tmp_path):
     label = np.zeros_like(images.array("label"))
     label[0] = 1  # one positive pair cannot lie in three folds
     with pytest.raises(InputError, match=r"the \w+ fold .* has 0 positive .*larger shares"):
-        train_run(relabelled(images, label), tmp_path / "run", Recipe(), 0, Silent())
+        train_run(relabelled(images, label), tmp_path / "run", Recipe(), 0, Session())
 
 
 # ---------------------------------------------------------------- another store
@@ -464,7 +465,7 @@ def test_a_fold_without_positives_is_named(images, tmp_path):
 
 def test_a_run_is_worth_as_much_on_cells_and_genes_it_never_saw(run, root, tmp_path):
     other = curved_store(root, seed=1)
-    told = evaluate_run(run, other, tmp_path / "out", Silent())
+    told = evaluate_run(run, other, tmp_path / "out", Session())
     assert told["test"]["auroc"] > 0.9
     assert told["split"] == "another store"
     assert told["store"]["plan_hash"] == other.spec.plan_hash
@@ -489,13 +490,13 @@ def test_evaluating_leaves_the_run_as_it_was(root, run, tmp_path):
 def test_pictures_of_other_bins_are_refused(root, run, tmp_path):
     other = curved_store(root, bins=20)
     with pytest.raises(InputError, match=r"has 20 bins and .* was trained on 16.*--bins 16"):
-        evaluate_run(run, other, tmp_path / "out", Silent())
+        evaluate_run(run, other, tmp_path / "out", Session())
     assert not (tmp_path / "out").exists()
 
 
 def test_a_store_with_one_class_cannot_be_evaluated_on(run, images, tmp_path):
     with pytest.raises(InputError, match="too few labelled pairs of both classes"):
-        evaluate_run(run, relabelled(images, np.zeros(images.spec.n_pairs)), tmp_path / "out", Silent())
+        evaluate_run(run, relabelled(images, np.zeros(images.spec.n_pairs)), tmp_path / "out", Session())
     assert not (tmp_path / "out").exists()
 
 
@@ -508,7 +509,7 @@ def test_mirrors_share_a_half_when_another_store_is_evaluated_on(root, run, monk
     )
     images = directed_store(root)
     with pytest.raises(ZeroDivisionError):
-        evaluate_run(run, images, tmp_path / "out", Silent())
+        evaluate_run(run, images, tmp_path / "out", Session())
     (folds,) = found
     assert isinstance(folds, Folds)
     group = mirror_groups(folds.pairs, images.array("gene").size)

@@ -22,7 +22,7 @@ from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import cell_blocks, codes_hash, open_codes, provenance_of
 from pairscape.pipeline.compute.clusters import open_client
-from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.expression import Expression, open_expression
 from pairscape.pipeline.options import Binning, Compute
@@ -57,7 +57,7 @@ def contents(folder):
 @pytest.mark.parametrize("scale", RULES)
 def test_round_trip(scale, dense, expression_path, small_blocks, stages, tmp_path):
     expression, cells = open_expression(expression_path), np.arange(150)
-    codes = encode_matrix(expression, tmp_path / "c.zarr", Binning(scale, 16), cells, None, stages)
+    codes = encode_matrix(expression, tmp_path / "c.zarr", Binning(scale, 16), cells, Session(progress=stages))
     rows = expression.select(cells)
     edges = bin_edges(
         Binning(scale, 16), gene_statistics(rows.data, rows.indices, 46, 150), [x[x > 0] for x in dense.T]
@@ -74,7 +74,7 @@ def test_round_trip(scale, dense, expression_path, small_blocks, stages, tmp_pat
 
 def test_the_store_describes_itself(dense, expression_path, silent, tmp_path):
     cells = np.arange(0, 150, 2)
-    encode_matrix(open_expression(expression_path), tmp_path / "c.zarr", Binning(), cells, None, silent)
+    encode_matrix(open_expression(expression_path), tmp_path / "c.zarr", Binning(), cells, Session())
     store = zarr.open_group(str(tmp_path / "c.zarr"), mode="r")
     assert (store.attrs["format"], store.attrs["format_version"]) == ("pairscape-codes", 1)
     assert store.attrs["provenance"]["matrix"] == str(expression_path)
@@ -91,7 +91,9 @@ def test_the_store_describes_itself(dense, expression_path, silent, tmp_path):
 def ranked(tmp_path_factory, expression_path):
     """Codes of all cells, of 46 genes in two chunks of genes."""
     path = tmp_path_factory.mktemp("codes") / "c.zarr"
-    return encode_matrix(open_expression(expression_path), path, Binning("rank"), np.arange(150), None, Stages())
+    return encode_matrix(
+        open_expression(expression_path), path, Binning("rank"), np.arange(150), Session(progress=Stages())
+    )
 
 
 @given(st.sets(st.integers(0, 45), min_size=1), st.tuples(st.integers(0, 150), st.integers(0, 150)))
@@ -103,7 +105,7 @@ def test_any_genes_over_any_cells(ranked, genes, ends):
 
 def test_only_the_asked_cells_are_encoded(dense, expression_path, small_blocks, silent, tmp_path):
     cells = np.sort(np.random.default_rng(0).permutation(150)[:61])
-    codes = encode_matrix(open_expression(expression_path), tmp_path / "c.zarr", Binning("max", 8), cells, None, silent)
+    codes = encode_matrix(open_expression(expression_path), tmp_path / "c.zarr", Binning("max", 8), cells, Session())
     edges = codes.array("edges")
     np.testing.assert_array_equal(edges[:, -1], np.where((dense[cells] > 0).any(axis=0), dense[cells].max(axis=0), 1))
     np.testing.assert_array_equal(codes.read(np.arange(46), slice(0, 61)), expected_codes(dense[cells], edges))
@@ -115,7 +117,7 @@ def test_a_sample_of_the_cells_leaves_no_value_outside(scale, dense, expression_
     monkeypatch.setattr(encode, "SAMPLE_RUN", 10)
     monkeypatch.setattr(module, "CODES_CELLS", 16)  # a sample of three blocks
     expression, cells = open_expression(expression_path), np.arange(150)
-    codes = encode_matrix(expression, tmp_path / "c.zarr", Binning(scale), cells, None, silent)
+    codes = encode_matrix(expression, tmp_path / "c.zarr", Binning(scale), cells, Session())
     edges = codes.array("edges")
     np.testing.assert_array_equal(edges[:, -1], dense.max(axis=0))
     assert (np.diff(edges) >= 0).all()
@@ -124,9 +126,9 @@ def test_a_sample_of_the_cells_leaves_no_value_outside(scale, dense, expression_
 
 def test_the_same_codes_are_not_made_twice(expression_path, stages, silent, tmp_path):
     target = tmp_path / "c.zarr"
-    first = encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, silent)
+    first = encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), Session())
     before = made(target)
-    again = encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, stages)
+    again = encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), Session(progress=stages))
     assert again == first
     assert made(target) == before
     assert stages.seen == {}
@@ -134,10 +136,10 @@ def test_the_same_codes_are_not_made_twice(expression_path, stages, silent, tmp_
 
 def test_the_same_matrix_elsewhere_has_the_same_codes(dense, expression_path, stages, silent, tmp_path):
     target = tmp_path / "c.zarr"
-    encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, silent)
+    encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), Session())
     before = contents(target / "codes")
     elsewhere = open_expression(store_expression(tmp_path / "elsewhere.zarr", dense))
-    encode_matrix(elsewhere, target, Binning(), np.arange(150), None, stages)
+    encode_matrix(elsewhere, target, Binning(), np.arange(150), Session(progress=stages))
     assert stages.seen == {"gene statistics": [150, 150]}
     assert contents(target / "codes") == before
     assert provenance_of(open_codes(target))["matrix"] == str(tmp_path / "elsewhere.zarr")
@@ -146,20 +148,23 @@ def test_the_same_matrix_elsewhere_has_the_same_codes(dense, expression_path, st
 
 def test_a_matrix_whose_files_are_what_they_were_is_not_read(expression_path, stages, silent, tmp_path, monkeypatch):
     target = tmp_path / "c.zarr"
-    first = encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, silent)
+    first = encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), Session())
     monkeypatch.setattr(Expression, "rows", None)  # would fail if it were called
-    assert encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, stages) == first
+    assert (
+        encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), Session(progress=stages))
+        == first
+    )
     assert stages.seen == {}
 
 
 def test_a_touched_matrix_is_surveyed_once(dense, silent, tmp_path):
     source, target = store_expression(tmp_path / "e.zarr", dense), tmp_path / "c.zarr"
-    encode_matrix(open_expression(source), target, Binning(), np.arange(150), None, silent)
+    encode_matrix(open_expression(source), target, Binning(), np.arange(150), Session())
     before = contents(target / "codes")
     os.utime(source / "X" / "data" / "zarr.json", ns=(1, 1))
     for surveyed in (True, False):
         stages = Stages()
-        encode_matrix(open_expression(source), target, Binning(), np.arange(150), None, stages)
+        encode_matrix(open_expression(source), target, Binning(), np.arange(150), Session(progress=stages))
         assert set(stages.seen) == ({"gene statistics"} if surveyed else set())
         assert contents(target / "codes") == before
 
@@ -168,7 +173,7 @@ def test_a_touched_matrix_is_surveyed_once(dense, silent, tmp_path):
 def test_who_refuses_the_wanted_codes_keeps_the_old_ones(known, dense, silent, tmp_path):
     """Whether their hash is known from the fingerprint, or only after the survey."""
     source, target = store_expression(tmp_path / "e.zarr", dense), tmp_path / "c.zarr"
-    old = encode_matrix(open_expression(source), target, Binning(), np.arange(150), None, silent)
+    old = encode_matrix(open_expression(source), target, Binning(), np.arange(150), Session())
     if not known:
         os.utime(source / "X" / "data" / "zarr.json", ns=(1, 1))
     before, seen = contents(target), []
@@ -178,7 +183,7 @@ def test_who_refuses_the_wanted_codes_keeps_the_old_ones(known, dense, silent, t
         raise InputError("another job")
 
     with pytest.raises(InputError, match="another job"):
-        encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), None, silent, check=refuse)
+        encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), Session(), check=refuse)
     expected = codes_hash(open_expression(source).content_hash(), np.arange(150), Binning("rank"))
     assert seen == [expected] != [old.content_hash]
     assert contents(target) == before
@@ -191,7 +196,7 @@ def test_shards_are_those_of_zarr_to_the_byte(n_cells, small_blocks, silent, tmp
     dense = simulated(n_cells)
     dense[22:44, :32] = 0
     source = store_expression(tmp_path / "e.zarr", dense)
-    ours = encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(n_cells), None, silent)
+    ours = encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(n_cells), Session())
     layout = zarr.open_array(f"{ours.path}/codes", mode="r")
     theirs = zarr.create_array(
         str(tmp_path / "z"), shape=layout.shape, chunks=layout.chunks, shards=layout.shards, dtype="uint8",
@@ -212,7 +217,7 @@ def many(tmp_path_factory):
     folder = tmp_path_factory.mktemp("many")
     source = store_expression(folder / "e.zarr", simulated(MANY, 40))
     half = np.sort(np.random.default_rng(0).permutation(MANY)[: MANY // 2])
-    encode_matrix(open_expression(source), folder / "c.zarr", Binning("quantile"), half, None, Stages())
+    encode_matrix(open_expression(source), folder / "c.zarr", Binning("quantile"), half, Session(progress=Stages()))
     return source, half, contents(folder / "c.zarr")
 
 
@@ -223,9 +228,8 @@ def test_every_scheduler_writes_the_same_bytes(scheduler, many, stages, tmp_path
     usage = Usage()
     with open_client(Compute(scheduler, workers=2)) as client:
         expression = open_expression(source)
-        encode_matrix(
-            expression, tmp_path / "c.zarr", Binning("quantile"), half, client, stages, usage=usage, memory=2 * 10**9
-        )
+        session = Session(client, stages, usage=usage, memory=2 * 10**9)
+        encode_matrix(expression, tmp_path / "c.zarr", Binning("quantile"), half, session)
     assert {path.name for path in tmp_path.iterdir()} == {"c.zarr"}
     assert list(contents(tmp_path / "c.zarr").values()) == list(truth.values())
     assert stages.seen == {"gene statistics": [MANY, MANY], "encoding cells": [MANY // 2, MANY // 2]}
@@ -257,7 +261,7 @@ def test_matrices_of_others_give_the_same_codes(kind, dense, expression_path, sm
     cells, made = np.arange(0, 150, 3), []
     for number, source in enumerate((ours, foreign(kind, dense, tmp_path / "m.h5ad"))):
         target = tmp_path / f"{number}.zarr"
-        made.append(encode_matrix(open_expression(source), target, Binning("rank"), cells, None, silent))
+        made.append(encode_matrix(open_expression(source), target, Binning("rank"), cells, Session()))
     assert made[0].content_hash == made[1].content_hash
     assert list(contents(tmp_path / "0.zarr" / "codes").values()) == list(
         contents(tmp_path / "1.zarr" / "codes").values()
@@ -268,18 +272,18 @@ def test_matrices_of_others_give_the_same_codes(kind, dense, expression_path, sm
 def test_a_worker_without_the_memory_is_refused_before_anything_is_made(expression_path, silent, refuses, tmp_path):
     with refuses("encoding a block", "each worker has 0.1 GB", "--memory-limit"):
         encode_matrix(
-            open_expression(expression_path), tmp_path / "c.zarr", Binning(), np.arange(150), None, silent, memory=10**8
+            open_expression(expression_path), tmp_path / "c.zarr", Binning(), np.arange(150), Session(memory=10**8)
         )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_run_leaves_the_old_codes_and_its_own_beginning(dense, silent, refuses, tmp_path, monkeypatch):
     source, target = store_expression(tmp_path / "e.zarr", dense), tmp_path / "c.zarr"
-    encode_matrix(open_expression(source), target, Binning(), np.arange(150), None, silent)
+    encode_matrix(open_expression(source), target, Binning(), np.arange(150), Session())
     before = contents(target)
     monkeypatch.setattr(module, "write_file", lambda path, content: write_file(path, content[:-1]))
     with refuses("does not hold the bytes", kind=JobError):
-        encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), None, silent)
+        encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), Session())
     assert contents(target) == before
     assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", ".c.zarr.wip", "e.zarr"}
 
@@ -291,7 +295,7 @@ def test_a_bad_value_is_the_users_matter_on_any_scheduler(scheduler, dense, sile
     bad[77, 7] = -1
     source = foreign("csr", bad, tmp_path / "m.h5ad")
     with open_client(Compute(scheduler, workers=1)) as client, refuses("m.h5ad", "gene G7", "negative value -1"):
-        encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(150), client, silent)
+        encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(150), Session(client))
     assert {path.name for path in tmp_path.iterdir()} == {"m.h5ad"}
 
 
@@ -304,7 +308,7 @@ def test_a_matrix_that_changes_meanwhile_is_told(dense, silent, refuses, tmp_pat
 
     monkeypatch.setattr(encoding, "add_edges", disturbed)
     with refuses("e.zarr changed while it was encoded", "run it again", kind=JobError):
-        encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(150), None, silent)
+        encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(150), Session())
     assert not (tmp_path / "c.zarr").exists()
 
 
@@ -313,7 +317,7 @@ def test_other_codes_are_made_anew_and_read_anew(change, dense, silent, tmp_path
     """Also in the same process, which has read the old ones: nothing of them may be left in a cache."""
     source, target, cells, binning = tmp_path / "e.zarr", tmp_path / "c.zarr", np.arange(150), Binning("max")
     expression = open_expression(store_expression(source, dense))
-    old = encode_matrix(expression, target, binning, cells, None, silent)
+    old = encode_matrix(expression, target, binning, cells, Session())
     old.read(np.arange(46), slice(0, 100))
     old.array("edges")
     if change == "matrix":
@@ -325,7 +329,7 @@ def test_other_codes_are_made_anew_and_read_anew(change, dense, silent, tmp_path
     else:
         binning = Binning("rank")
     expression = open_expression(store_expression(source, dense))
-    new = encode_matrix(expression, target, binning, cells, None, silent)
+    new = encode_matrix(expression, target, binning, cells, Session())
     assert new.content_hash != old.content_hash
     edges = zarr.open_group(new.path, mode="r")["edges"][:]
     np.testing.assert_array_equal(new.array("edges"), edges)
@@ -335,17 +339,17 @@ def test_other_codes_are_made_anew_and_read_anew(change, dense, silent, tmp_path
 
 def test_what_a_killed_run_left_is_replaced(expression_path, silent, tmp_path):
     target = tmp_path / "c.zarr"
-    encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, silent)
+    encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), Session())
     target.rename(tmp_path / ".c.zarr.wip")
     shutil.rmtree(tmp_path / ".c.zarr.wip" / "edges")
-    encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, silent)
+    encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), Session())
     assert [p.name for p in tmp_path.iterdir()] == ["c.zarr"]
 
 
 @pytest.mark.parametrize(("field", "value"), [("format_version", 2), ("format", "other")])
 def test_another_format_is_refused(field, value, expression_path, silent, refuses, tmp_path):
     target = tmp_path / "c.zarr"
-    encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), None, silent)
+    encode_matrix(open_expression(expression_path), target, Binning(), np.arange(150), Session())
     metadata = json.loads((target / "zarr.json").read_text())
     metadata["attributes"][field] = value
     (target / "zarr.json").write_text(json.dumps(metadata))
@@ -358,7 +362,7 @@ def test_what_is_no_code_store_is_refused_and_left_alone(expression_path, silent
     target = Path(shutil.copytree(expression_path, tmp_path / "e.zarr"))
     before = made(target)
     with refuses("e.zarr", "not a Pairscape code store"):
-        encode_matrix(open_expression(target), target, Binning(), np.arange(150), None, silent)
+        encode_matrix(open_expression(target), target, Binning(), np.arange(150), Session())
     assert made(target) == before
     with refuses("absent"):
         open_codes(tmp_path / "absent")

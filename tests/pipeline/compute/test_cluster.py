@@ -13,8 +13,9 @@ from distributed import Client, LocalCluster
 
 from heatmap_jobs import FINE, run, store_hash
 from pairscape.pipeline.compute import clusters, workers
-from pairscape.pipeline.compute.clusters import address_of, measuring, open_client, security_of, warn_if_open
-from pairscape.pipeline.compute.queues import job_options
+from pairscape.pipeline.compute.clusters import address_of, measuring, open_client, security_of
+from pairscape.pipeline.compute.queues import job_options, warn_if_open
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.workers import Probe, bear_witness, differences, sight, versions
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute
@@ -249,7 +250,7 @@ def test_a_client_of_the_users_own_does_the_job(expression_path, tmp_path):
     run(expression_path, tmp_path / "truth.zarr", binning=FINE)
     with LocalCluster(1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as theirs, Client(theirs) as own:
         with open_client(Compute(), reads=[expression_path], writes=tmp_path / "i.zarr") as client:
-            run(expression_path, tmp_path / "i.zarr", binning=FINE, client=client)
+            run(expression_path, tmp_path / "i.zarr", binning=FINE, session=Session(client))
         assert own.status == "running"
     assert store_hash(tmp_path / "i.zarr") == store_hash(tmp_path / "truth.zarr")
 

@@ -16,6 +16,7 @@ from model_fixtures import run_command
 from pairscape.pipeline.compute import clusters, workers
 from pairscape.pipeline.compute import clusters as addresses
 from pairscape.pipeline.compute.clusters import address_of, open_client
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.options import Compute
 
 pytestmark = pytest.mark.cluster
@@ -160,7 +161,7 @@ def test_a_late_worker_that_cannot_is_left_out(plain, truth, expression_path, tm
         ):
             wait_for(lambda: [line for line in said if line.startswith("left out: worker")], "word of the worker")
             wait_for(lambda: len(client.nthreads()) == 1, "worker alone")
-            run(expression_path, target, binning=FINE, client=client)
+            run(expression_path, target, binning=FINE, session=Session(client))
     assert store_hash(target) == truth
 
 

@@ -22,8 +22,8 @@ from pairscape.pipeline.compute import clusters as performance
 from pairscape.pipeline.compute import scheduler as lifeline
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.events import Events
-from pairscape.pipeline.compute.progress import Silent
-from pairscape.pipeline.compute.tasks import HOPELESS, Usage, run_tasks
+from pairscape.pipeline.compute.session import Session, Usage
+from pairscape.pipeline.compute.tasks import HOPELESS, run_tasks
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps import count, images, job
 from pairscape.pipeline.heatmaps.images import open_images, receipt_file, shard_file
@@ -50,9 +50,9 @@ def threads():
 
 
 def run(path, target, client=None, usage=None):
-    expression, compute = open_expression(path), Compute("synchronous")
+    expression, session = open_expression(path), Session(client, usage=usage or Usage())
     request = resolve_request(expression, PairSource(all_pairs=True), 0)
-    return make_heatmaps(expression, target, None, request, Binning("max", 16), compute, client, Silent(), usage=usage)
+    return make_heatmaps(expression, target, None, request, Binning("max", 16), session)
 
 
 def contents(store):
@@ -154,7 +154,7 @@ def test_when_most_tasks_fail_the_rest_is_not_started(threads, refuses):
         raise ValueError("always")
 
     with refuses("tasks failed", "ValueError: always", "the rest was not started", kind=JobError):
-        list(run_tasks(threads, failing, range(500)))
+        list(run_tasks(Session(threads), failing, range(500)))
     assert len(set(begun)) <= HOPELESS + 8
 
 
@@ -230,7 +230,7 @@ def slow(seconds, task):
 
 
 def test_a_slow_worker_holds_up_only_its_own_task(threads):
-    done = [task for task, _ in run_tasks(threads, slow, range(30), 0.5)]
+    done = [task for task, _ in run_tasks(Session(threads), slow, range(30), 0.5)]
     assert sorted(done) == list(range(30))
     assert done.index(0) > 20
 
@@ -251,7 +251,7 @@ def test_a_task_that_kills_its_worker_is_named_and_its_neighbours_are_not(tmp_pa
         open_client(Compute("local", 1)) as client,
         refuses("1 tasks failed, the first, 3, with KilledWorker", "memory", kind=JobError),
     ):
-        for task, _ in run_tasks(client, die, range(5), tmp_path / "died", usage=usage):
+        for task, _ in run_tasks(Session(client, usage=usage), die, range(5), tmp_path / "died"):
             done.append(task)
     assert sorted(done) == [0, 1, 2, 4]
     assert usage.lost_workers >= 2
@@ -282,7 +282,7 @@ def test_a_scheduler_that_is_gone_ends_the_job(blow, remote, monkeypatch, refuse
     with open_client(Compute(address)) as client:
         client.wait_for_workers(1, timeout=60)
         with refuses(f"scheduler at {address} is gone", "what is finished is kept", kind=JobError):
-            for _ in run_tasks(client, wait, [0.01] * 5000):
+            for _ in run_tasks(Session(client), wait, [0.01] * 5000):
                 if began is None:
                     began = time.monotonic()
                     scheduler.send_signal(blow)
@@ -322,7 +322,7 @@ def test_a_result_that_is_lost_on_the_way_is_made_again(threads, monkeypatch):
         return found
 
     monkeypatch.setattr(threads, "gather", losing)
-    assert sorted(task for task, _ in run_tasks(threads, slow, range(1, 20), 0)) == list(range(1, 20))
+    assert sorted(task for task, _ in run_tasks(Session(threads), slow, range(1, 20), 0)) == list(range(1, 20))
     assert len(lost) == 3
 
 

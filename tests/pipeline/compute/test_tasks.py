@@ -18,7 +18,8 @@ from pairscape.pipeline.compute.clusters import (
     worker_count,
     worker_threads,
 )
-from pairscape.pipeline.compute.tasks import RETRIES, Usage, in_order, on_every_worker, run_tasks
+from pairscape.pipeline.compute.session import Session, Usage
+from pairscape.pipeline.compute.tasks import RETRIES, in_order, on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import Compute
 
@@ -98,23 +99,23 @@ def die_once(marker, task):
 
 
 def test_every_task_has_its_result(client):
-    assert sorted(run_tasks(client, power, range(40), 100, 2)) == [(task, 100 + task**2) for task in range(40)]
+    assert sorted(run_tasks(Session(client), power, range(40), 100, 2)) == [(task, 100 + task**2) for task in range(40)]
 
 
 def test_workers_measure_themselves(client):
     usage = Usage()
-    list(run_tasks(client, power, range(6), 0, 1, usage=usage))
+    list(run_tasks(Session(client, usage=usage), power, range(6), 0, 1))
     assert 1 <= len(usage.peak_bytes) <= 2
     assert 10e6 < usage.peak < 100e9
     assert 0 < usage.busy_seconds < 60
 
 
 def test_no_task_is_no_work(client):
-    assert list(run_tasks(client, power, [], 1, 2)) == []
+    assert list(run_tasks(Session(client), power, [], 1, 2)) == []
 
 
 def test_synchronous_takes_the_tasks_in_order_and_shows_its_own_traceback():
-    results = run_tasks(None, poisoned, [1, 2, 3, 4])
+    results = run_tasks(Session(), poisoned, [1, 2, 3, 4])
     assert [next(results), next(results)] == [(1, 1), (2, 2)]
     with pytest.raises(OSError, match="no space left for 3"):
         next(results)
@@ -132,7 +133,7 @@ def test_the_window_bounds_the_tasks_in_flight(threads):
             yield task
 
     in_flight = []
-    for answered, _ in enumerate(run_tasks(threads, power, tasks(), 0, 1)):
+    for answered, _ in enumerate(run_tasks(Session(threads), power, tasks(), 0, 1)):
         in_flight.append(drawn - answered)
     assert drawn == 60
     assert max(in_flight) == 2 * worker_threads(threads) == 4
@@ -141,7 +142,7 @@ def test_the_window_bounds_the_tasks_in_flight(threads):
 def test_a_failing_task_stops_no_other_and_is_named_at_the_end(threads, refuses):
     done = []
     with refuses("4 tasks failed", "OSError: no space left for", "what is finished is kept", kind=JobError):
-        for task, _ in run_tasks(threads, poisoned, range(1, 13)):
+        for task, _ in run_tasks(Session(threads), poisoned, range(1, 13)):
             done.append(task)
     assert sorted(done) == [1, 2, 4, 5, 7, 8, 10, 11]
     assert {task: ATTEMPTS[task] for task in (3, 6, 9, 12)} == dict.fromkeys([3, 6, 9, 12], 1 + RETRIES)
@@ -149,26 +150,26 @@ def test_a_failing_task_stops_no_other_and_is_named_at_the_end(threads, refuses)
 
 def test_the_first_failure_is_named_by_task_and_cause(threads):
     with pytest.raises(JobError, match=r"1 tasks failed, the first, 3, with OSError: no space left for 3;") as error:
-        list(run_tasks(threads, poisoned, [3, 4]))
+        list(run_tasks(Session(threads), poisoned, [3, 4]))
     assert isinstance(error.value.__cause__, OSError)
 
 
 def test_a_failure_that_passes_is_none(threads):
-    assert sorted(run_tasks(threads, passing, [1, 2])) == [(1, 1), (2, 2)]
+    assert sorted(run_tasks(Session(threads), passing, [1, 2])) == [(1, 1), (2, 2)]
     assert ATTEMPTS == {1: 1 + RETRIES, 2: 1 + RETRIES}
 
 
 def test_the_same_tasks_run_anew_in_the_next_job(threads):
     """Results of an earlier job must not answer for this one: what it wrote may be gone."""
     for _ in range(2):
-        list(run_tasks(threads, poisoned, [1]))
+        list(run_tasks(Session(threads), poisoned, [1]))
     assert ATTEMPTS == {1: 2}
 
 
 def test_a_job_given_up_leaves_nothing_running(threads):
-    for _ in run_tasks(threads, power, range(100), 0, 1):
+    for _ in run_tasks(Session(threads), power, range(100), 0, 1):
         break
-    assert sorted(run_tasks(threads, power, range(3), 0, 1)) == [(0, 0), (1, 1), (2, 2)]
+    assert sorted(run_tasks(Session(threads), power, range(3), 0, 1)) == [(0, 0), (1, 1), (2, 2)]
     deadline = time.monotonic() + 5  # futures are released a moment later, in the client's own thread
     while threads.futures and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -185,23 +186,23 @@ def test_a_worker_that_cannot_start_is_told(threads):
 
 
 def test_two_jobs_of_one_client_do_not_mix_their_results(threads):
-    first = run_tasks(threads, power, range(3), 0, 1)
+    first = run_tasks(Session(threads), power, range(3), 0, 1)
     results = [next(first)]
-    assert sorted(run_tasks(threads, power, range(3, 6), 100, 1)) == [(3, 103), (4, 104), (5, 105)]
+    assert sorted(run_tasks(Session(threads), power, range(3, 6), 100, 1)) == [(3, 103), (4, 104), (5, 105)]
     assert sorted([*results, *first]) == [(0, 0), (1, 1), (2, 2)]
 
 
 def test_the_logs_are_as_loud_as_before(threads, caplog):
     caplog.set_level(logging.INFO, logger="distributed")
     with pytest.raises(JobError):
-        list(run_tasks(threads, poisoned, [3]))
+        list(run_tasks(Session(threads), poisoned, [3]))
     assert logging.getLogger("distributed").level == logging.INFO
 
 
 @pytest.mark.cluster
 def test_a_task_survives_the_death_of_its_worker(tmp_path):
     with open_client(Compute("local", workers=1)) as client:
-        results = list(run_tasks(client, die_once, range(4), tmp_path / "died"))
+        results = list(run_tasks(Session(client), die_once, range(4), tmp_path / "died"))
     assert (tmp_path / "died").exists()
     assert sorted(task for task, _ in results) == [0, 1, 2, 3]
 
@@ -209,7 +210,7 @@ def test_a_task_survives_the_death_of_its_worker(tmp_path):
 def test_two_jobs_on_one_machine_do_not_meet(threads):
     """No port is taken that both would want: a warning here is an error."""
     with open_client(Compute("threads", workers=1)) as second:
-        assert list(run_tasks(second, power, [2], 0, 3)) == [(2, 8)]
+        assert list(run_tasks(Session(second), power, [2], 0, 3)) == [(2, 8)]
 
 
 def test_a_task_may_use_the_share_of_its_thread(threads):

@@ -11,8 +11,7 @@ import zarr
 
 from model_fixtures import run_command
 from pairscape.pipeline.compute.clusters import open_client
-from pairscape.pipeline.compute.progress import Silent
-from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.datasets import simulate as module
 from pairscape.pipeline.datasets.simulate import Layout, Piece, simulate_atlas, write_piece
 from pairscape.pipeline.datasets.synthetic import cell_counts
@@ -45,7 +44,7 @@ def small(monkeypatch):
 def plain(tmp_path_factory):
     """The atlas in one shard, as made in this process."""
     path = tmp_path_factory.mktemp("atlas") / "atlas.zarr"
-    simulate_atlas(ATLAS, path, None, Silent())
+    simulate_atlas(ATLAS, path, Session())
     return path
 
 
@@ -87,7 +86,7 @@ def test_the_encoding_is_anndatas(plain):
 
 
 def test_cuts_go_through_cells_and_change_nothing(small, plain, tmp_path, silent):
-    done = simulate_atlas(ATLAS, tmp_path / "a.zarr", None, silent)
+    done = simulate_atlas(ATLAS, tmp_path / "a.zarr", Session())
     assert len(list((tmp_path / "a.zarr" / "X" / "data" / "c").iterdir())) > 10
     indptr = zarr.open_array(tmp_path / "a.zarr", path="X/indptr", mode="r")[:]
     assert not set(range(256, done.entries, 256)) <= set(indptr.tolist())
@@ -100,7 +99,7 @@ def test_cuts_go_through_cells_and_change_nothing(small, plain, tmp_path, silent
 
 def test_progress_and_the_outcome(small, tmp_path, stages):
     usage = Usage()
-    done = simulate_atlas(ATLAS, tmp_path / "new" / "a.zarr", None, stages, usage=usage)
+    done = simulate_atlas(ATLAS, tmp_path / "new" / "a.zarr", Session(progress=stages, usage=usage))
     entries = anndata.read_zarr(tmp_path / "new" / "a.zarr").X.nnz
     assert (done.cells, done.genes, done.entries) == (250, 120, entries)
     assert stages.seen == {"counting entries": [250, 250], "writing entries": [entries, entries]}
@@ -111,37 +110,37 @@ def test_progress_and_the_outcome(small, tmp_path, stages):
 
 def test_threads_write_the_same_bytes(plain, tmp_path, silent):
     with open_client(Compute("threads", workers=2)) as client:
-        simulate_atlas(ATLAS, tmp_path / "a.zarr", client, silent)
+        simulate_atlas(ATLAS, tmp_path / "a.zarr", Session(client))
     assert files(tmp_path / "a.zarr") == files(plain)
 
 
 @pytest.mark.cluster
 def test_processes_write_the_same_bytes(small, tmp_path, silent):
     """Many shards, also where the worker has not heard of our small ones: the layout travels with the tasks."""
-    simulate_atlas(ATLAS, tmp_path / "here.zarr", None, silent)
+    simulate_atlas(ATLAS, tmp_path / "here.zarr", Session())
     with open_client(Compute("local", workers=2)) as client:
-        simulate_atlas(ATLAS, tmp_path / "there.zarr", client, silent)
+        simulate_atlas(ATLAS, tmp_path / "there.zarr", Session(client))
     assert files(tmp_path / "there.zarr") == files(tmp_path / "here.zarr")
 
 
 def test_without_counts(plain, tmp_path, silent):
-    simulate_atlas(ATLAS, tmp_path / "a.zarr", None, silent, counts=False)
+    simulate_atlas(ATLAS, tmp_path / "a.zarr", Session(), counts=False)
     assert list(anndata.read_zarr(tmp_path / "a.zarr").layers) == []
     assert open_expression(tmp_path / "a.zarr").content_hash() == open_expression(plain).content_hash()
 
 
 def test_a_last_shard_that_is_exactly_full(tmp_path, monkeypatch, silent):
-    entries = simulate_atlas(ATLAS, tmp_path / "first.zarr", None, silent).entries
+    entries = simulate_atlas(ATLAS, tmp_path / "first.zarr", Session()).entries
     monkeypatch.setattr(module, "CHUNK_ENTRIES", entries)
     monkeypatch.setattr(module, "SHARD_ENTRIES", entries)
-    simulate_atlas(ATLAS, tmp_path / "a.zarr", None, silent)
+    simulate_atlas(ATLAS, tmp_path / "a.zarr", Session())
     assert [p.name for p in (tmp_path / "a.zarr" / "X" / "data" / "c").iterdir()] == ["0"]
     assert open_expression(tmp_path / "a.zarr").rows(249, 250).nnz > 0
 
 
 def test_the_smallest_atlas(tmp_path, silent):
     """Silent genes are left in: the shape is what was asked for."""
-    simulate_atlas(Atlas(2, 2, 0.9, types=2), tmp_path / "a.zarr", None, silent)
+    simulate_atlas(Atlas(2, 2, 0.9, types=2), tmp_path / "a.zarr", Session())
     assert open_expression(tmp_path / "a.zarr").rows(0, 2).shape == (2, 2)
 
 
@@ -171,17 +170,17 @@ def broken(error, after):
 def test_nothing_is_left_of_a_failure(error, raised, small, tmp_path, monkeypatch, silent):
     monkeypatch.setattr(module, "cell_counts", broken(error, 3))
     with pytest.raises(raised):
-        simulate_atlas(ATLAS, tmp_path / "a.zarr", None, silent)
+        simulate_atlas(ATLAS, tmp_path / "a.zarr", Session())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_task_is_one_line_and_leaves_the_old_store(small, tmp_path, monkeypatch, silent, refuses):
-    simulate_atlas(ATLAS, tmp_path / "a.zarr", None, silent)
+    simulate_atlas(ATLAS, tmp_path / "a.zarr", Session())
     before = files(tmp_path / "a.zarr")
     monkeypatch.setattr(module, "cell_counts", broken(OSError("disk full\nreally"), 3))
     expected = refuses("nothing of it is kept", "OSError: disk full;", kind=JobError)
     with open_client(Compute("threads", workers=2)) as client, expected:
-        simulate_atlas(ATLAS, tmp_path / "a.zarr", client, silent, overwrite=True)
+        simulate_atlas(ATLAS, tmp_path / "a.zarr", Session(client), overwrite=True)
     assert files(tmp_path / "a.zarr") == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
@@ -195,7 +194,7 @@ def test_a_worker_that_draws_other_cells_is_found_out(plain, refuses):
 def test_an_existing_target_is_refused(plain, silent, refuses):
     before = files(plain)
     with refuses("exists", "--overwrite"):
-        simulate_atlas(ATLAS, plain, None, silent)
+        simulate_atlas(ATLAS, plain, Session())
     assert files(plain) == before
 
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from conftest import simulated, small_shards, store_expression
-from heatmap_jobs import ALL, FINE, HERE, contents, run, store_hash
+from heatmap_jobs import ALL, FINE, contents, run, store_hash
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.compute.clusters import open_client
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.genes.pairs import Pairs, all_pairs
-from pairscape.pipeline.heatmaps import count, tiles
+from pairscape.pipeline.heatmaps import count, gene_reader, tiles
 from pairscape.pipeline.heatmaps import job as counting
 from pairscape.pipeline.heatmaps import job as heatmaps
 from pairscape.pipeline.heatmaps.count import Spent, count_tile
@@ -67,7 +67,7 @@ def shards_of_48(monkeypatch):
 @pytest.mark.parametrize("scale", RULES)
 @pytest.mark.parametrize("bins", [2, 32])
 def test_images_are_those_of_numpy(scale, bins, dense, expression_path, shards_of_48, stages, tmp_path):
-    done = run(expression_path, tmp_path / "i.zarr", binning=Binning(scale, bins), progress=stages)
+    done = run(expression_path, tmp_path / "i.zarr", binning=Binning(scale, bins), session=Session(progress=stages))
     assert_exact(tmp_path / "i.zarr", dense)
     assert (done.computed, done.kept) == (22, 0)  # 1,035 pairs, 48 a shard
     assert stages.seen["heatmaps"] == [1035, 1035]
@@ -82,7 +82,7 @@ def test_range_is_histogram2d_literally(shards_of_48, tmp_path):
     dense[:, 7] = 1.5
     expression = open_expression(store_expression(tmp_path / "e.zarr", dense))
     request = replace(resolve_request(expression, ALL, 0), cells=np.arange(1, 60))
-    make_heatmaps(expression, tmp_path / "i.zarr", None, request, Binning("range"), HERE, None, Silent())
+    make_heatmaps(expression, tmp_path / "i.zarr", None, request, Binning("range"), Session())
     images, counted = open_images(tmp_path / "i.zarr"), dense[1:]
     pairs, counts = images.pairs(), images.counts(slice(0, 66))
     for row, (a, b) in enumerate(zip(pairs.gene_a, pairs.gene_b, strict=True)):
@@ -105,7 +105,7 @@ def encoded(tmp_path_factory, expression_path):
     made = {}
     for scale, bins in ((scale, bins) for scale in RULES for bins in (2, 32, 255)):
         path = folder / f"{scale}-{bins}.zarr"
-        made[scale, bins] = encode_matrix(expression, path, Binning(scale, bins), np.arange(150), None, Silent())
+        made[scale, bins] = encode_matrix(expression, path, Binning(scale, bins), np.arange(150), Session())
     return made
 
 
@@ -122,7 +122,7 @@ def test_any_tiling_of_any_pairs_gives_the_images_of_numpy(listed, cells, genes,
     counts, both_zero = np.full((len(pairs), bins, bins), 9, np.uint32), np.zeros(len(pairs), np.uint32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "BLOCK_GENES", genes)
-        patch.setattr(count, "READ_CELLS", data.draw(st.sampled_from([13, 2**20])))
+        patch.setattr(gene_reader, "READ_CELLS", data.draw(st.sampled_from([13, 2**20])))
         patch.setattr(count, "GENES_AT_ONCE", data.draw(st.sampled_from([1, 3, 64])))
         reader = GeneReader(codes, Portion(cells, 1, data.draw(st.sampled_from([0, 300, 10**6])), 0))
         for tile in (tile for shard in tiles_of(pairs.gene_b, data.draw(st.integers(1, 90))) for tile in shard):
@@ -168,7 +168,7 @@ def test_a_gene_is_read_once_a_worker(kept, chunks, expression_path, shards_of_4
     """All pairs of 46 genes in two chunks, whatever the number of tiles; a chunk is unpacked again for its other genes
     where not all of them can be kept."""
     monkeypatch.setattr(heatmaps, "portion", lambda *_: Portion(150, 1, kept, 0))
-    monkeypatch.setattr(count, "KEPT_ENTRY_BYTES", 50 if kept == 30_000 else 5)
+    monkeypatch.setattr(gene_reader, "KEPT_ENTRY_BYTES", 50 if kept == 30_000 else 5)
     assert run(expression_path, tmp_path / "i.zarr").spent.chunks_read == chunks
 
 
@@ -253,7 +253,7 @@ def test_every_scheduler_writes_the_same_bytes(scheduler, workers, truth, expres
     with open_client(compute) as client:
         monkeypatch.chdir(tmp_path)
         paths = expression_path, Path("i.zarr")
-        done = run(*paths, binning=FINE, codes=Path("c.zarr"), compute=compute, client=client)
+        done = run(*paths, binning=FINE, codes=Path("c.zarr"), session=Session(client))
     assert (done.computed, done.kept) == (5, 0)
     assert store_hash(tmp_path / "i.zarr") == truth
 
@@ -297,7 +297,7 @@ def test_a_finished_job_is_not_done_again(small_truth, expression_path, shards_o
     shutil.copytree(small_truth, tmp_path, dirs_exist_ok=True)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     monkeypatch.setattr(counting, "count_task", None)  # would fail if it were called
-    done = run(expression_path, tmp_path / "i.zarr", progress=stages)
+    done = run(expression_path, tmp_path / "i.zarr", session=Session(progress=stages))
     assert (done.computed, done.kept, done.spent) == (0, 22, Spent())
     assert stages.seen == {"heatmaps": [0, 0]}
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
@@ -348,7 +348,7 @@ def test_codes_are_shared_between_stores(small_truth, expression_path, shards_of
     codes = shutil.copytree(small_truth / "i.codes.zarr", tmp_path / "c.zarr")
     (tmp_path / "tf.txt").write_text("G3\nG40\n")
     source = PairSource(regulators=tmp_path / "tf.txt")
-    run(expression_path, tmp_path / "j.zarr", source=source, codes=codes, progress=stages)
+    run(expression_path, tmp_path / "j.zarr", source=source, codes=codes, session=Session(progress=stages))
     assert set(stages.seen) == {"heatmaps"}
     assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", "tf.txt", "j.zarr"}
 
@@ -378,7 +378,7 @@ def test_images_that_would_not_sum_to_the_cells_are_never_written(expression_pat
 def test_a_worker_without_the_memory_is_refused(expression_path, tmp_path, refuses):
     """Before anything is spent: not even the codes are made."""
     with refuses("a task needs", "--memory-limit"):
-        run(expression_path, tmp_path / "i.zarr", compute=Compute("synchronous", memory_limit="100MB"))
+        run(expression_path, tmp_path / "i.zarr", session=Session(memory=100_000_000))
     assert list(tmp_path.iterdir()) == []
 
 

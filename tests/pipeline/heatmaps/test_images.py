@@ -12,7 +12,7 @@ import zarr
 from conftest import small_shards
 from damages import DAMAGES, content, write_shard
 from pairscape.pipeline.codes.store import open_codes
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps import images as store
 from pairscape.pipeline.heatmaps.images import (
@@ -26,7 +26,7 @@ from pairscape.pipeline.heatmaps.images import (
 )
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.matrix.expression import open_expression
-from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.options import Binning, PairSource
 from pairscape.pipeline.storage.chunks import ChunkCodec
 from pairscape.pipeline.storage.write import write_file
 
@@ -53,8 +53,7 @@ def finished(tmp_path_factory, expression_path):
     with pytest.MonkeyPatch.context() as patch:
         small_shards(patch, 16)
         request = resolve_request(expression, source, 0)
-        compute = Compute("synchronous")
-        make_heatmaps(expression, folder / "i.zarr", None, request, Binning("max", BINS), compute, None, Silent())
+        make_heatmaps(expression, folder / "i.zarr", None, request, Binning("max", BINS), Session())
     return folder
 
 

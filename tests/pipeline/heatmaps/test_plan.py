@@ -1,13 +1,11 @@
 """The plan: what it counts is what the job does, what it measures is the job's own work, and nothing is left behind."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from conftest import simulated, small_shards, store_expression
-from pairscape.pipeline.compute.clusters import measuring, open_client
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.clusters import measuring, open_session
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps import plan as planning
 from pairscape.pipeline.heatmaps.job import make_heatmaps, plan_count, resolve_request
 from pairscape.pipeline.heatmaps.memory import portion
@@ -15,19 +13,19 @@ from pairscape.pipeline.heatmaps.plan import plan_heatmaps
 from pairscape.pipeline.matrix.expression import Expression, open_expression
 from pairscape.pipeline.options import Binning, Compute, PairSource
 
-ALL, HERE, BINNING = PairSource(all_pairs=True), Compute("synchronous"), Binning("max", 16)
+ALL, BINNING = PairSource(all_pairs=True), Binning("max", 16)
 
 
-def planned(path, codes=None, workers=1, compute=HERE, client=None, progress=None, source=ALL):
+def planned(path, codes=None, workers=1, source=ALL, session=None):
     expression = open_expression(path)
     request = resolve_request(expression, source, 0)
-    return plan_heatmaps(expression, request, BINNING, codes, compute, workers, client, progress or Silent())
+    return plan_heatmaps(expression, request, BINNING, codes, workers, session or Session())
 
 
 def done(path, target, codes):
     expression = open_expression(path)
     request = resolve_request(expression, ALL, 0)
-    return make_heatmaps(expression, target, codes, request, BINNING, HERE, None, Silent())
+    return make_heatmaps(expression, target, codes, request, BINNING, Session())
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def large(tmp_path):
 
 def test_what_is_planned_is_what_is_done(large, tmp_path, monkeypatch, stages):
     monkeypatch.setattr(planning, "SAMPLES", 8)
-    cost = planned(large, progress=stages)
+    cost = planned(large, session=Session(progress=stages))
     outcome = done(large, tmp_path / "i.zarr", tmp_path / "c.zarr")
     spec = outcome.images.spec
     assert (cost.pairs, cost.cells, cost.shards, cost.cells_at_once) == (spec.n_pairs, 300, spec.n_shards, 300)
@@ -71,10 +69,10 @@ def test_codes_that_are_there_are_used_and_no_cell_is_read(large, tmp_path, monk
     expression = open_expression(large)
     request = resolve_request(expression, ALL, 0)
     monkeypatch.setattr(Expression, "rows", explode)
-    cost = plan_heatmaps(expression, request, BINNING, tmp_path / "c.zarr", HERE, 1, None, Silent())
+    cost = plan_heatmaps(expression, request, BINNING, tmp_path / "c.zarr", 1, Session())
     assert cost.encode_seconds == 0
     with pytest.raises(AssertionError, match="was read"):  # other bins are other codes
-        plan_heatmaps(expression, request, Binning("max", 17), tmp_path / "c.zarr", HERE, 1, None, Silent())
+        plan_heatmaps(expression, request, Binning("max", 17), tmp_path / "c.zarr", 1, Session())
 
 
 def test_a_sample_of_the_cells_stands_for_all(tmp_path, monkeypatch):
@@ -92,7 +90,7 @@ def test_a_sample_of_the_cells_stands_for_all(tmp_path, monkeypatch):
 def test_every_rule_can_be_planned(scale, expression_path):
     expression = open_expression(expression_path)
     request = resolve_request(expression, ALL, 0)
-    assert plan_heatmaps(expression, request, Binning(scale, 8), None, HERE, 1, None, Silent()).seconds > 0
+    assert plan_heatmaps(expression, request, Binning(scale, 8), None, 1, Session()).seconds > 0
 
 
 def test_nothing_is_left_behind(expression_path, tmp_path, monkeypatch):
@@ -106,11 +104,11 @@ def test_nothing_is_left_behind(expression_path, tmp_path, monkeypatch):
 
 def test_a_worker_without_the_memory_is_refused(expression_path, refuses):
     with refuses("a task needs", "--memory-limit"):
-        planned(expression_path, compute=Compute("synchronous", memory_limit="100MB"))
+        planned(expression_path, session=Session(memory=100_000_000))
 
 
 def test_the_largest_images_follow_from_the_limit(expression_path, refuses):
-    small, large = (planned(expression_path, compute=replace(HERE, memory_limit=size)) for size in ("0.7GB", "8GB"))
+    small, large = (planned(expression_path, session=Session(memory=size)) for size in (700_000_000, 8_000_000_000))
     assert small.most_bins < large.most_bins == 255
     portion(Binning(bins=small.most_bins), 150, 1.0, 700_000_000)
     with refuses("a task needs"):
@@ -120,8 +118,8 @@ def test_the_largest_images_follow_from_the_limit(expression_path, refuses):
 @pytest.mark.cluster
 def test_real_workers_measure(expression_path):
     compute = Compute("local", workers=2, memory_limit="2GB")
-    with open_client(compute) as client:
-        cost = planned(expression_path, workers=64, compute=compute, client=client)
+    with open_session(compute) as session:
+        cost = planned(expression_path, workers=64, session=session)
     assert cost.worker_bytes == 2_000_000_000
     assert cost.task_bytes < 2_000_000_000
     assert cost.seconds > 0

@@ -11,7 +11,7 @@ import pairscape
 from conftest import simulated, small_shards, store_expression
 from damages import DAMAGES
 from pairscape.pipeline.codes.store import open_codes
-from pairscape.pipeline.compute.progress import Silent
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps.images import open_images, shard_file
 from pairscape.pipeline.heatmaps.repair import repair_store
@@ -58,11 +58,11 @@ def contents(store):
 
 
 def look(store):
-    return verify_store(store, None, Silent()).lines()
+    return verify_store(store, Session()).lines()
 
 
 def repair(store, codes=None, expression=None):
-    return repair_store(store, codes, expression, HERE, None, Silent())
+    return repair_store(store, codes, expression, Session())
 
 
 def flip(path, at=0.5):
@@ -227,10 +227,10 @@ def test_a_store_of_an_earlier_version_is_checked_as_far_as_it_can_be(folder):
     for name in ("i.zarr", "i.codes.zarr"):
         shutil.rmtree(folder / name / "spare")
         (folder / name / RECORD).unlink()
-        found = verify_store(folder / name, None, Silent())
+        found = verify_store(folder / name, Session())
         assert (found.lines(), found.covered) == ([], False)
     flip(folder / "i.codes.zarr" / "codes" / "c" / "0" / "0", 0.2)
-    assert list(verify_store(folder / "i.codes.zarr", None, Silent()).shards) == [0]
+    assert list(verify_store(folder / "i.codes.zarr", Session()).shards) == [0]
     open_images(folder / "i.zarr")
 
 

@@ -23,7 +23,7 @@ from anndata.io import write_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pairscape.pipeline.datasets.fetch import demo_cells
+from pairscape.pipeline.datasets.demo import demo_cells
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import open_expression, reopen_expression
 from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint

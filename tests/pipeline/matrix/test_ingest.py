@@ -18,7 +18,7 @@ import scanpy as sc
 import zarr
 from scipy import sparse
 
-from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix import ingest as module
 from pairscape.pipeline.matrix import intake, write
@@ -90,8 +90,9 @@ def reference(cells: ad.AnnData, min_cells: int = 1, min_genes: int = 1) -> ad.A
 
 
 def test_the_store(tmp_path: Path) -> None:
-    shown: list[Any] = []
-    summary = ingest(adata(), tmp_path / "new" / "e.zarr", show=shown.append)
+    said: list[str] = []
+    session = Session(say=lambda *lines: said.extend(lines))
+    summary = ingest(adata(), tmp_path / "new" / "e.zarr", session=session)
     store = ad.read_zarr(tmp_path / "new" / "e.zarr")
     assert zarr.open_group(str(tmp_path / "new" / "e.zarr"), mode="r").metadata.zarr_format == 3
     np.testing.assert_array_equal(store.layers["counts"].toarray(), COUNTS[:3, :3])
@@ -101,7 +102,7 @@ def test_the_store(tmp_path: Path) -> None:
     assert list(store.obs["batch"]) == list("aab")
     assert store.uns["pairscape"]["preset"] == "scanpy"
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["e.zarr"]
-    assert shown == [summary]
+    assert said == summary.lines()
     assert (summary.cells, summary.genes, summary.dropped_cells, summary.dropped_genes) == (3, 3, 1, 1)
     assert (summary.value_kind, summary.id_kind, summary.counts_kept) == ("raw counts", "ensembl", True)
     assert (summary.density, summary.filled) == (pytest.approx(6 / 9), pytest.approx(6 / 16))
@@ -290,16 +291,17 @@ def test_threads_write_the_same_bytes(h5ad: Path, small: None, tmp_path: Path) -
 
 def test_progress_and_usage(h5ad: Path, small: None, tmp_path: Path, stages: Any) -> None:
     usage = Usage()
-    ingest(h5ad, tmp_path / "e.zarr", compute=HERE, progress=stages, usage=usage)
+    ingest(h5ad, tmp_path / "e.zarr", compute=HERE, session=Session(progress=stages, usage=usage))
     entries = ad.read_zarr(tmp_path / "e.zarr").X.nnz
     assert stages.seen == {"reading cells": [230, 230], "writing entries": [entries, entries]}
     assert usage.peak > 0
 
 
 def test_a_dry_run_tells_and_writes_nothing(h5ad: Path, tmp_path: Path) -> None:
-    shown: list[Any] = []
-    summary = ingest(h5ad, tmp_path / "new" / "e.zarr", dry_run=True, show=shown.append)
-    assert shown == [summary]
+    said: list[str] = []
+    session = Session(say=lambda *lines: said.extend(lines))
+    summary = ingest(h5ad, tmp_path / "new" / "e.zarr", dry_run=True, session=session)
+    assert said == summary.lines()
     assert (summary.cells, summary.genes) == reference(some_counts()).shape
     assert list(tmp_path.iterdir()) == []
 

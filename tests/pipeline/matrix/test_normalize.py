@@ -10,7 +10,7 @@ import scanpy as sc
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pairscape.pipeline.datasets.fetch import demo_cells
+from pairscape.pipeline.datasets.demo import demo_cells
 from pairscape.pipeline.matrix.ingest import ingest
 from pairscape.pipeline.matrix.normalize import check_values, choose_preset, normalise, value_kind
 from pairscape.pipeline.matrix.survey import Values, Wanted, scan

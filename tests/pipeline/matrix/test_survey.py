@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from pairscape.pipeline.compute.progress import Silent
-from pairscape.pipeline.compute.tasks import Usage
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.matrix import scan as passes
-from pairscape.pipeline.matrix.scan import Cells, Runner, scan_cells
+from pairscape.pipeline.matrix.scan import Cells, scan_cells
 from pairscape.pipeline.matrix.survey import Wanted, no_facts, scan, values_as_array, values_from_array
 
 
@@ -80,7 +79,7 @@ class Rows:
 
 def run(folder, reader, chosen=None):
     cells = Cells(np.ones(60, bool) if chosen is None else chosen, 10)
-    return scan_cells((reader,), wanted(), cells, folder, "reading", Runner(None, Silent(), Usage()))[0]
+    return scan_cells((reader,), wanted(), cells, folder, "reading", Session())[0]
 
 
 def test_a_pass_goes_on_where_it_was(tmp_path, monkeypatch):
