@@ -185,8 +185,8 @@ class Compute:
     memory_limit
         Memory per worker, such as `4GB`. Absent: an equal share of this machine's memory, or as configured.
     lifetime
-        Workers of a queue end by themselves after this time, such as `55m`, and are replaced. Absent: a twelfth of the
-        walltime before it is over.
+        Workers of a queue end by themselves after this time, such as `55m`, and are replaced. Absent: as
+        dask-jobqueue's configuration says (`worker-extra-args`), else at the walltime, when their tasks are repeated.
     tls_ca
         PEM file for `tls://`: the certificate of the authority. Absent: that of Dask's configuration
         (distributed.comm.tls), as of the other two.

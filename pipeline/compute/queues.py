@@ -61,7 +61,7 @@ def job_options(compute: Compute, configured: Any) -> dict[str, Any]:
     Raises
     ------
     InputError
-        Neither a memory limit is given nor the memory of a job configured; a lifetime beyond the walltime.
+        Neither a memory limit is given nor the memory of a job configured; the lifetime is no time.
     """
     queue = str(compute.scheduler)
     processes = configured("processes") or configured("cores") or 1
@@ -74,7 +74,7 @@ def job_options(compute: Compute, configured: Any) -> dict[str, Any]:
         "cores": configured("cores") or processes,
         "processes": processes,
         "memory": configured("memory"),
-        "worker_extra_args": [*(configured("worker-extra-args") or []), *_life_arguments(compute, configured)],
+        "worker_extra_args": [*(configured("worker-extra-args") or []), *_life_arguments(compute)],
         "scheduler_options": {"dashboard_address": "127.0.0.1:0"} | (configured("scheduler-options") or {}),
     }
     if compute.memory_limit is not None:
@@ -82,13 +82,12 @@ def job_options(compute: Compute, configured: Any) -> dict[str, Any]:
     return options
 
 
-def _life_arguments(compute: Compute, configured: Any) -> list[str]:
-    if "--lifetime" in (configured("worker-extra-args") or []):
+def _life_arguments(compute: Compute) -> list[str]:
+    """Arguments that end workers after the time asked for; they win over configured ones, which come first."""
+    if compute.lifetime is None:
         return []
-    wanted = None if compute.lifetime is None else asked_seconds(compute.lifetime)
-    walltime = configured("walltime")
-    life = worker_life(walltime and walltime_seconds(str(walltime), str(compute.scheduler)), wanted)
-    return [] if life is None else ["--lifetime", f"{life[0]:.0f}s", "--lifetime-stagger", f"{life[1]:.0f}s"]
+    seconds = asked_seconds(compute.lifetime)
+    return ["--lifetime", f"{seconds:.0f}s", "--lifetime-stagger", f"{seconds / 10:.0f}s"]
 
 
 def _configured(queue: str, name: str) -> Any:
@@ -139,63 +138,6 @@ def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     after = lines[lines.index("stderr:") + 1 :] if "stderr:" in lines else []
     return (after or lines or [type(error).__name__])[0].removeprefix("sbatch: error: ")
-
-
-# How long a job of a queue may last, and how much of that its workers live.
-
-UNITS = {  # what one number alone, and two joined by a colon, mean in seconds
-    "slurm": (60, (60, 1)),
-    "lsf": (60, (3600, 60)),
-    "pbs": (1, (60, 1)),
-    "sge": (1, (60, 1)),
-}
-
-
-def walltime_seconds(text: str, queue: str) -> int:
-    """Seconds that a walltime means, as that queue reads it: `30`, `30:00`, `01:30:00`, `1-12`, `1-12:30`.
-
-    Raises
-    ------
-    InputError
-        A walltime that this queue does not have.
-    """
-    days, dash, rest = str(text).strip().rpartition("-")
-    parts = rest.split(":")
-    if not all(part.isdigit() for part in (*parts, *([days] if dash else []))) or len(parts) > 3:
-        raise InputError(f"walltime {text!r} is no time of {queue}; give one such as 01:30:00.")
-    alone, two = UNITS[queue]
-    if dash:
-        units: tuple[int, ...] = (3600, 60, 1)  # 1-12 is a day and twelve hours
-    else:
-        units = {1: (alone,), 2: two, 3: (3600, 60, 1)}[len(parts)]
-    seconds = sum(int(part) * unit for part, unit in zip(parts, units, strict=False))
-    return seconds + (int(days) * 86_400 if dash else 0)
-
-
-def worker_life(walltime: int | None, lifetime: float | None) -> tuple[float, float] | None:
-    """Seconds after which workers end by themselves, and by how much they differ; None: whenever the job ends.
-
-    A worker that ends hands its results over; one that is killed at the walltime loses them. They differ so that not
-    all end at once. Absent a lifetime: 55 of 60 minutes, give or take four.
-
-    Raises
-    ------
-    InputError
-        A lifetime that is not below the walltime.
-    """
-    if walltime is None:
-        return None if lifetime is None else (lifetime, lifetime / 10)
-    if lifetime is None:
-        return walltime * 11 / 12, walltime / 15
-    if not 0 < lifetime < walltime:
-        raise InputError(
-            f"lifetime is {lifetime:g} s and the walltime {walltime} s: workers have to end, and hand over, before "
-            "they are killed; give less, or configure a longer walltime."
-        )
-    return lifetime, min(lifetime / 10, (walltime - lifetime) / 2)
-
-
-# Sizes and times as users write them: 4GB, 55m.
 
 
 def asked_bytes(text: str) -> int:
@@ -290,9 +232,6 @@ def _opened(kind: Any, name: str, **arguments: Any) -> Iterator[Any]:
         raise InputError(f"{name} gives no cluster ({reason}); check its configuration and your rights.") from error
     with cluster:
         yield cluster
-
-
-# Packages that only some users need: imported when they are, and named when they are missing.
 
 
 def optional(package: str, extra: str, purpose: str) -> ModuleType:

@@ -20,7 +20,7 @@ The oracle is `np.histogram2d` (tests/reference.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -41,8 +41,57 @@ Codes = NDArray[np.uint8]
 Counts = NDArray[np.uint32]
 Index = NDArray[np.int64]
 
+# Two machine instructions that numba has no name for; they change the time, never a result.
+PREFETCH = "llvm.prefetch.p0"
+READ, KEEP_EVERYWHERE, DATA = 0, 3, 1  # its operands after the address
+
+
+def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for `array[index]` to be in the first-level cache soon. Nothing is read: any index is allowed."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = builder.module.globals.get(PREFETCH) or ir.Function(builder.module, kind, PREFETCH)
+        builder.call(function, [address, *(ir.Constant(word, operand) for operand in (READ, KEEP_EVERYWHERE, DATA))])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
+
+
+def _trailing_zeros(typing_context: Any, word: Any) -> Any:
+    """Zero bits below the lowest set bit of a uint64 that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
+trailing_zeros: Any = intrinsic(_trailing_zeros)
+
+
 # An entry of gene b looked up in gene a's codes costs about twice an entry of the walk (measured).
 ALONE_COST = 2.0
+
+
+class Entries(NamedTuple):
+    """What compiled code takes of `GeneCells`."""
+
+    start: Index
+    cell: NDArray[np.int32]
+    code: Codes
+
+
+class Tile(NamedTuple):
+    """Where the pairs of each gene a begin, (A + 1,); the row of each pair's gene b, (P,); the images, (P, K, K)."""
+
+    first: Index
+    member: Index
+    images: Counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +114,11 @@ class GeneCells:
     cell: NDArray[np.int32]
     code: Codes
     n_cells: int
+
+    @property
+    def entries(self) -> Entries:
+        """The arrays, as compiled code takes them."""
+        return Entries(self.start, self.cell, self.code)
 
     @property
     def nbytes(self) -> int:
@@ -180,7 +234,7 @@ class GeneBlock:
                 f"a block holds {BLOCK_GENES} genes and {MAX_SLAB_CELLS} cells, not {n_genes} and {genes.n_cells}"
             )
         start, offset = np.zeros(genes.n_cells + 1, np.uint32), np.empty(genes.cell.size, np.uint16)
-        _lay_out(genes.start, genes.cell, genes.code, bins, LAYOUT_CELLS, start, offset)
+        _lay_out(genes.entries, bins, LAYOUT_CELLS, start, offset)
         return cls(genes, start, offset, bins)
 
     def count(self, genes_a: GeneCells, first: Index, member: Index, images: Counts, *, add: bool) -> None:
@@ -199,16 +253,14 @@ class GeneBlock:
         add
             Whether the counts are added to those in `images` (of earlier slabs), or replace whatever is there.
         """
-        b = self.genes
-        _count(
-            genes_a.start, genes_a.cell, genes_a.code, b.start, b.cell, b.code, self.start, self.offset,
-            first, member, ALONE_COST, self.bins, add, images,
-        )  # fmt: skip
+        tile = Tile(first, member, images)
+        _count(genes_a.entries, self.genes.entries, (self.start, self.offset), tile, ALONE_COST, add)
 
 
 @numba.njit(nogil=True, cache=True)
-def _lay_out(gene_start, cell, code, bins, run, start, offset):  # type: ignore[no-untyped-def]
+def _lay_out(genes, bins, run, start, offset):  # type: ignore[no-untyped-def]
     """Run after run of cells: each gene's entries of the run are counted, then placed."""
+    gene_start, cell, code = genes
     n_cells, n_genes = start.size - 1, gene_start.size - 1
     done, cursor = gene_start[:n_genes].copy(), np.zeros(run, np.uint32)
     for begin in range(0, n_cells, run):
@@ -233,29 +285,32 @@ def _lay_out(gene_start, cell, code, bins, run, start, offset):  # type: ignore[
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(a_start, a_cell, a_code, b_start, b_cell, b_code, start, offset, first, member, alone_cost, bins, add, images):  # type: ignore[no-untyped-def]  # fmt: skip  # noqa: E501
+def _count(genes_a, genes_b, layout, tile, alone_cost, add):  # type: ignore[no-untyped-def]
+    """Count each gene a with the genes b of its pairs, by whichever way costs less."""
+    (start, offset), bins = layout, tile.images.shape[1]
     n_cells = start.size - 1
-    table = np.zeros((bins, (b_start.size - 1) * bins), np.uint32)
-    longest = np.diff(a_start).max() if a_start.size > 1 else 0
+    table = np.zeros((bins, (genes_b.start.size - 1) * bins), np.uint32)
+    longest = np.diff(genes_a.start).max() if genes_a.start.size > 1 else 0
     bucket, cells, dense = np.zeros(bins + 1, np.int64), np.empty(longest, np.int32), np.zeros(n_cells, np.uint8)
     entries = offset.size / max(n_cells, 1)
     lines = 2 + int(entries) // LINE  # a cell's entries rarely begin where a line does
-    for a in range(a_start.size - 1):
-        begin, end = first[a], first[a + 1]
+    for a in range(genes_a.start.size - 1):
+        begin, end = tile.first[a], tile.first[a + 1]
         if begin == end:
             continue
-        own_cell, own_code = a_cell[a_start[a] : a_start[a + 1]], a_code[a_start[a] : a_start[a + 1]]
+        own = slice(genes_a.start[a], genes_a.start[a + 1])
+        cell, code = genes_a.cell[own], genes_a.code[own]
         alone = 0
         for p in range(begin, end):
-            alone += b_start[member[p] + 1] - b_start[member[p]]
-        if alone * alone_cost <= own_cell.size * entries:
+            alone += genes_b.start[tile.member[p] + 1] - genes_b.start[tile.member[p]]
+        if alone * alone_cost <= cell.size * entries:
             if not add:
-                images[begin:end] = 0
-            _count_alone(own_cell, own_code, b_start, b_cell, b_code, dense, member, begin, end, images)
+                tile.images[begin:end] = 0
+            _count_alone((cell, code), genes_b, dense, tile, begin, end)
         else:
-            _sort_cells(own_cell, own_code, bucket, cells)
+            _sort_cells(cell, code, bucket, cells)
             _count_walk(start, offset, bucket, cells, lines, table)
-            _take_images(table, member, begin, end, add, images)
+            _take_images(table, tile, begin, end, add)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -293,10 +348,10 @@ def _count_walk(start, offset, bucket, cells, lines, table):  # type: ignore[no-
 
 
 @numba.njit(nogil=True, cache=True)
-def _take_images(table, member, begin, end, add, images):  # type: ignore[no-untyped-def]
+def _take_images(table, tile, begin, end, add):  # type: ignore[no-untyped-def]
     bins = table.shape[0]
     for p in range(begin, end):
-        left, image = member[p] * bins, images[p]
+        left, image = tile.member[p] * bins, tile.images[p]
         for ka in range(bins):
             counters = table[ka, left : left + bins]
             if add:
@@ -308,11 +363,13 @@ def _take_images(table, member, begin, end, add, images):  # type: ignore[no-unt
 
 
 @numba.njit(nogil=True, cache=True)
-def _count_alone(cell, code, b_start, b_cell, b_code, dense, member, begin, end, images):  # type: ignore[no-untyped-def]
+def _count_alone(gene_a, genes_b, dense, tile, begin, end):  # type: ignore[no-untyped-def]
+    """Count the pairs begin..end of one gene a along the cells of each gene b; `dense` is 0 before and after."""
+    (cell, code), (b_start, b_cell, b_code) = gene_a, genes_b
     for i in range(cell.size):
         dense[cell[i]] = code[i]
     for p in range(begin, end):
-        b, image = member[p], images[p]
+        b, image = tile.member[p], tile.images[p]
         for i in range(b_start[b], b_start[b + 1]):
             own = dense[b_cell[i]]
             if own != 0:
@@ -358,8 +415,10 @@ def finish(images: Counts, rows_a: Index, rows_b: Index, a: Margins, b: Margins,
         Counts that cannot be, such as more cells that express both genes than one; the image would not sum.
     """
     both_zero = np.empty(images.shape[0], np.uint32)
-    counts_a, counts_b = (margins.counts.astype(np.uint32) for margins in (a, b))
-    wrong = _finish(images, rows_a, rows_b, counts_a, a.zero_bin, counts_b, b.zero_bin, np.uint32(n_cells), both_zero)
+    genes_a, genes_b = (
+        (rows, margins.counts.astype(np.uint32), margins.zero_bin) for rows, margins in ((rows_a, a), (rows_b, b))
+    )
+    wrong = _finish(images, genes_a, genes_b, np.uint32(n_cells), both_zero)
     if wrong >= 0:
         raise JobError(
             f"image {wrong} of {len(images)}: its counts and those of its genes contradict each other, so it would not "
@@ -369,12 +428,13 @@ def finish(images: Counts, rows_a: Index, rows_b: Index, a: Margins, b: Margins,
 
 
 @numba.njit(nogil=True, cache=True)
-def _finish(images, rows_a, rows_b, counts_a, zero_a, counts_b, zero_b, n_cells, both_zero):  # type: ignore[no-untyped-def]
+def _finish(images, genes_a, genes_b, n_cells, both_zero):  # type: ignore[no-untyped-def]
     """In uint32, which the machine adds eight at a time: returns the first image for which that was wrong, or -1.
 
     An image then sums to `n_cells` modulo 2**32 whatever was counted; it does so exactly if no difference is negative.
     One of gene a that is, about 2**32, takes `neither` below 0 with it.
     """
+    (rows_a, counts_a, zero_a), (rows_b, counts_b, zero_b) = genes_a, genes_b
     bins = images.shape[1]
     only_a = np.empty(bins, np.uint32)
     for p in range(images.shape[0]):
@@ -398,37 +458,3 @@ def _finish(images, rows_a, rows_b, counts_a, zero_a, counts_b, zero_b, n_cells,
         if overdrawn or neither < 0:
             return p
     return -1
-
-
-# Two machine instructions that numba has no name for; both change only the time, never a result.
-
-PREFETCH = "llvm.prefetch.p0"
-READ, KEEP_EVERYWHERE, DATA = 0, 3, 1  # its operands after the address
-
-
-def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask for `array[index]` to be in the first-level cache soon. Nothing is read: any index is allowed."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        function = builder.module.globals.get(PREFETCH) or ir.Function(builder.module, kind, PREFETCH)
-        builder.call(function, [address, *(ir.Constant(word, operand) for operand in (READ, KEEP_EVERYWHERE, DATA))])
-        return context.get_dummy_value()
-
-    return types.void(array, index), generate
-
-
-def _trailing_zeros(typing_context: Any, word: Any) -> Any:
-    """Zero bits below the lowest set bit of a uint64 that is not 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint64(types.uint64), generate
-
-
-prefetch: Any = intrinsic(_prefetch)
-trailing_zeros: Any = intrinsic(_trailing_zeros)

@@ -128,9 +128,7 @@ def count_grouped(
     rows_a, rows_b = a.rows(pairs[0]), b.rows(pairs[1])
     cells = np.bincount(group)
     images = np.zeros((cells.size, rows_a.size, bins, bins), np.uint32)
-    ca, cb = a.cells, b.cells
-    dense = np.zeros(group.size, np.uint8)
-    _count(ca.start, ca.cell, ca.code, cb.start, cb.cell, cb.code, rows_a, rows_b, group, dense, images)
+    _count(a.cells.entries, b.cells.entries, (rows_a, rows_b), group, images)
     margins_a, margins_b = (_margins(genes.cells, group, cells.size, bins) for genes in (a, b))
     both_zero = [
         finish(image, rows_a, rows_b, Margins(of_a, a.zero_bin), Margins(of_b, b.zero_bin), int(n))
@@ -154,8 +152,10 @@ def _add_margins(start, cell, code, group, margins):
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(a_start, a_cell, a_code, b_start, b_cell, b_code, rows_a, rows_b, group, dense, images):  # fmt: skip
-    """`dense` holds the codes of one gene a at a time, and zeros before and after."""
+def _count(genes_a, genes_b, rows, group, images):
+    """Count each pair along the cells of gene b; `dense` holds the codes of one gene a at a time."""
+    (a_start, a_cell, a_code), (b_start, b_cell, b_code), (rows_a, rows_b) = genes_a, genes_b, rows
+    dense = np.zeros(group.size, np.uint8)
     for p in range(rows_a.size):
         a, b = rows_a[p], rows_b[p]
         if p == 0 or a != rows_a[p - 1]:

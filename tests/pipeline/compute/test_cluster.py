@@ -35,7 +35,6 @@ from pairscape.pipeline.options import Compute
      ["no.pem does not exist", "PEM"]),
     ({"scheduler": "slurm"}, ["job of slurm needs to know its memory", "--memory-limit 4GB", "jobqueue.slurm.memory"]),
     ({"scheduler": "slurm", "memory_limit": "lots"}, ["'lots' is no size"]),
-    ({"scheduler": "slurm", "memory_limit": "1GB", "lifetime": "2h"}, ["lifetime is 7200 s", "walltime 1800 s"]),
     ({"scheduler": "slurm", "memory_limit": "1GB", "lifetime": "soon"}, ["'soon' is no time", "55m"]),
     ({"scheduler": "gateway", "memory_limit": "1GB"}, ["--memory-limit", "gateway.cluster.options"]),
     ({"scheduler": "gateway"}, ["the gateway gives no cluster", "No dask-gateway address"]),
@@ -177,12 +176,13 @@ def test_a_plan_submits_no_jobs():
     ({"cores": 8}, Compute("pbs", 4, "2GB"), (8, 8, "16000000000 B", [])),  # a worker of one thread for each core
     ({"cores": 8, "processes": 2, "memory": "10GB"}, Compute("sge"), (8, 2, "10GB", [])),
     ({"cores": 8, "processes": 2, "memory": "10GB"}, Compute("lsf", 4, "2GB"), (8, 2, "4000000000 B", [])),
-    ({"walltime": "01:00:00"}, Compute("slurm", 1, "1GB"),
-     (1, 1, "1000000000 B", ["--lifetime", "3300s", "--lifetime-stagger", "240s"])),
+    ({"walltime": "01:00:00"}, Compute("slurm", 1, "1GB"), (1, 1, "1000000000 B", [])),
     ({"walltime": "01:00:00"}, Compute("slurm", 1, "1GB", "40m"),
      (1, 1, "1000000000 B", ["--lifetime", "2400s", "--lifetime-stagger", "240s"])),
-    ({"walltime": "01:00:00", "worker-extra-args": ["--lifetime", "1m"]}, Compute("slurm", 1, "1GB"),
+    ({"worker-extra-args": ["--lifetime", "1m"]}, Compute("slurm", 1, "1GB"),
      (1, 1, "1000000000 B", ["--lifetime", "1m"])),
+    ({"worker-extra-args": ["--lifetime", "1m"]}, Compute("slurm", 1, "1GB", "40m"),
+     (1, 1, "1000000000 B", ["--lifetime", "1m", "--lifetime", "2400s", "--lifetime-stagger", "240s"])),
 ])  # fmt: skip
 def test_jobs_are_as_configured_and_asked(configured, compute, expected):
     options = job_options(compute, configured.get)
