@@ -15,7 +15,7 @@ from scipy import sparse
 from pairscape.pipeline import options
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.heatmaps import images
+from pairscape.pipeline.heatmaps import images, shards
 from pairscape.pipeline.matrix.ingest import ingest
 
 Dense = NDArray[np.float32]
@@ -49,6 +49,7 @@ def small_shards(patch: pytest.MonkeyPatch, pairs: int) -> None:
     """Image stores with so many images a shard and 8 a chunk, in this process only: many shards at little cost."""
     patch.setattr(options, "CHUNK_PAIRS", 8)
     patch.setattr(images, "CHUNK_PAIRS", 8)
+    patch.setattr(shards, "CHUNK_PAIRS", 8)
     patch.setattr(options, "SHARD_PAIRS", pairs)
 
 

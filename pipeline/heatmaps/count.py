@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader, held_reader
-from pairscape.pipeline.heatmaps.images import Images, encode_shard, open_images, publish_shard
+from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
 from pairscape.pipeline.heatmaps.memory import GENES_AT_ONCE, Portion, portion
+from pairscape.pipeline.heatmaps.shards import encode_shard, publish_shard
 from pairscape.pipeline.heatmaps.tiles import Task, Tile, block_density, blocks_of, tiles_of
 from pairscape.pipeline.storage.paths import located
 

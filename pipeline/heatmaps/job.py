@@ -21,16 +21,9 @@ from pairscape.pipeline.genes.labels import replicate_labels, split_cells
 from pairscape.pipeline.genes.negatives import choose_negatives
 from pairscape.pipeline.genes.pairs import Candidates, Pairs, candidates
 from pairscape.pipeline.heatmaps.count import Spent, count_task
-from pairscape.pipeline.heatmaps.images import (
-    Images,
-    ImageSpec,
-    clear_shards,
-    create_images,
-    differing_shards,
-    open_images,
-    require_layout,
-)
+from pairscape.pipeline.heatmaps.images import Images, ImageSpec, create_images, open_images, require_layout
 from pairscape.pipeline.heatmaps.memory import Portion, portion
+from pairscape.pipeline.heatmaps.shards import clear_shards, differing_shards
 from pairscape.pipeline.heatmaps.tiles import (
     Rates,
     Task,

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from pairscape.pipeline.heatmaps.images import CODEC, Images, damaged, shard_file, stored_array
+from pairscape.pipeline.heatmaps.images import Images, damaged, stored_array
+from pairscape.pipeline.heatmaps.shards import CODEC, shard_file
 from pairscape.pipeline.storage.chunks import read_chunks
 from pairscape.pipeline.storage.paths import is_remote
 

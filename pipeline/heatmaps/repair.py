@@ -17,8 +17,9 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.labels import split_cells
 from pairscape.pipeline.heatmaps import images as image_store
-from pairscape.pipeline.heatmaps.images import Images, clear_shards, open_images
+from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.job import count_shards, plan_count
+from pairscape.pipeline.heatmaps.shards import clear_shards
 from pairscape.pipeline.heatmaps.tiles import Rates
 from pairscape.pipeline.heatmaps.verify import Findings, kind_of, verify_store
 from pairscape.pipeline.matrix.expression import open_expression

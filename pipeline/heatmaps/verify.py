@@ -14,7 +14,8 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import images as image_store
-from pairscape.pipeline.heatmaps.images import damage, open_images
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.heatmaps.shards import damage
 from pairscape.pipeline.storage.digests import Described, describe, described_shards, has_layout, layout_damage
 from pairscape.pipeline.storage.paths import content_of, located
 

@@ -14,7 +14,8 @@ from pairscape.pipeline.codes import cache as nearby_module
 from pairscape.pipeline.codes.cache import nearby
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.heatmaps.images import clear_shards, open_images
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.heatmaps.shards import clear_shards
 from pairscape.pipeline.options import Binning, Compute, PairSource
 from pairscape.pipeline.storage import paths
 from pairscape.pipeline.storage.paths import MARK, holds_store, located, publish_store, put, put_new, writable
