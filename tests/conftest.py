@@ -1,8 +1,13 @@
 """What any test may use: a small matrix as expression store, silence, and the way this project refuses."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+# One thread a process, set before any of these libraries is loaded: two that share the cores of a machine wait for each
+# other most of their time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
