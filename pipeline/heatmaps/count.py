@@ -1,4 +1,4 @@
-"""A worker's task: read its genes, count its tiles, write its shards; any number of times, the same bytes.
+"""The task of a worker: read its genes, count its tiles, write its shards. Any number of runs give the same bytes.
 
 Each worker keeps the expressed cells of the genes it has read, as far as its share of memory allows, and the layout of
 the block of genes b at hand; so a gene is read once a worker, not once a tile. While a second thread writes a shard and
@@ -31,7 +31,7 @@ PAIR = ("gene_a", "gene_b")
 
 @dataclass
 class Spent:
-    """What a task cost.
+    """Seconds and bytes of a task.
 
     Attributes
     ----------

@@ -259,8 +259,7 @@ def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
         )
 
 
-# The shards of an image store, counted by workers: whatever happens there, at the end every shard has its receipt, or
-# the job says which have none, and why.
+# ── counting: at the end every shard has its receipt, or the job names those without and the reasons ─────────────────
 
 MOST_RANGES = 20  # of missing shards that a message names; the log of events has all
 

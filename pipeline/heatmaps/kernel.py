@@ -78,7 +78,7 @@ trailing_zeros: Any = intrinsic(_trailing_zeros)
 ALONE_COST = 2.0
 
 
-class Entries(NamedTuple):
+class _Entries(NamedTuple):
     """What compiled code takes of `GeneCells`."""
 
     start: Index
@@ -86,7 +86,7 @@ class Entries(NamedTuple):
     code: Codes
 
 
-class Tile(NamedTuple):
+class _PairRows(NamedTuple):
     """Where the pairs of each gene a begin, (A + 1,); the row of each pair's gene b, (P,); the images, (P, K, K)."""
 
     first: Index
@@ -116,9 +116,9 @@ class GeneCells:
     n_cells: int
 
     @property
-    def entries(self) -> Entries:
+    def entries(self) -> _Entries:
         """The arrays, as compiled code takes them."""
-        return Entries(self.start, self.cell, self.code)
+        return _Entries(self.start, self.cell, self.code)
 
     @property
     def nbytes(self) -> int:
@@ -253,7 +253,7 @@ class GeneBlock:
         add
             Whether the counts are added to those in `images` (of earlier slabs), or replace whatever is there.
         """
-        tile = Tile(first, member, images)
+        tile = _PairRows(first, member, images)
         _count(genes_a.entries, self.genes.entries, (self.start, self.offset), tile, ALONE_COST, add)
 
 

@@ -1,4 +1,4 @@
-"""What a heatmap job will cost, before it is spent: planned like the job, and measured on a few of its very images.
+"""Foretell what a heatmap job costs: planned like the job, and measured on a few of its images.
 
 Some thousands of pairs, spread over all of them by how many cells express both genes, are counted and written to a
 scratch store by the workers at hand, exactly as the job would do it. A matrix that is not encoded yet is encoded for a
@@ -38,7 +38,7 @@ PASSES = 2  # over the matrix, to encode it
 
 @dataclass(frozen=True)
 class Plan:
-    """What a heatmap job will cost.
+    """Cost of a heatmap job.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Images of any rows of a store, chunk by chunk, as the trainer wants them: few bytes, no detour.
+"""Read images of any rows of a store, chunk by chunk, for the trainer.
 
 A shard on this machine is read directly (`pipeline.storage.chunks`), about ten times as fast as through zarr-python;
 anything else, a store that someone re-encoded or one in object storage, through zarr and whatever codec pipeline it is

@@ -1,6 +1,6 @@
-"""Damaged stores made whole again: small files from their copies, shards from the codes, codes from the matrix.
+"""Repair a damaged store: small files from their copies, shards from the codes, codes from the matrix.
 
-Only what is damaged is computed, and it ends as the very bytes that were lost.
+Only what is damaged is computed again, to the very bytes that were lost.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The plan: pairs → their order in the store → shards → tasks. Pure.
+"""Plan of a heatmap job: pairs → their order in the store → shards → tasks, and what they cost. Pure.
 
 Pairs are stored in the order (block of gene b, gene a, gene b). So a shard's pairs share one block of at most 256 genes
 b, or a few at its ends; such a run of rows is a *tile*, whose genes b are laid out once and walked for every gene a.
@@ -151,12 +151,11 @@ def block_density(pairs: Pairs, density: NDArray[np.floating]) -> float:
     return float((np.add.reduceat(density[genes], starts) / sizes).max())
 
 
-# What a heatmap job costs, from a few measured rates: seconds on one worker, bytes on disk. Pure.
+# ── cost: seconds on one worker, bytes on disk, from measured rates ──────────────────────────────────────────────────
 #
-# Counting costs so much for each image, whatever is in it, and so much for each *event*, a cell that expresses both
-# genes of a pair. How many events to expect follows from the genes' densities; what they take, the calibration
-# measures (`pipeline.heatmaps.plan`) on tiles of the matrix at hand. The constants only weigh the two kinds of work
-# against each other.
+# Counting costs a fixed time an image and a time an *event*, a cell that expresses both genes of a pair. The expected
+# number of events follows from the genes' densities; `pipeline.heatmaps.plan` measures the rates on tiles of the matrix at
+# hand. The constants only weigh the two kinds of work against each other.
 
 IMAGE_SECONDS = 2.5e-6  # counting: an image's own work (benchmarks/RESULTS.md)
 EVENT_SECONDS = 1.2e-9  # counting: of one co-expressed cell
@@ -165,7 +164,7 @@ WRITE_SECONDS = 6e-6  # compressing, writing and reading back one image of 32 bi
 
 @dataclass(frozen=True)
 class Sample:
-    """What was measured on some images.
+    """Measurements on some images.
 
     Attributes
     ----------
@@ -192,7 +191,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine needs, measured.
+    """Rates of a machine, measured.
 
     Attributes
     ----------
@@ -235,7 +234,7 @@ def counting_seconds(images: NDArray[np.float64], events: NDArray[np.float64]) -
 
 
 def shard_seconds(events: NDArray[np.float32], shard_pairs: int, rates: Rates) -> NDArray[np.float64]:
-    """What each shard is expected to take on one worker, reading left out: (S,) float64.
+    """Expected seconds of each shard on one worker, without reading: (S,) float64.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is wrong with a store, file by file: shards against their receipts, small files against their digests."""
+"""Verify a store file by file: shards against their receipts, small files against their digests."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
