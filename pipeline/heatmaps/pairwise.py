@@ -174,9 +174,10 @@ def _count(genes_a, genes_b, rows, group, images):
 
 # ── decoys: pairs that are independent given depth ───────────────────────────────────────────────────────────────────
 #
-# The values of gene b are permuted among cells of like depth. Every gene keeps its values, so a decoy has exactly the marginals of its pair. Cells that express many genes express
-# most genes more, which alone makes any two genes dependent; permuting within strata of cells that express about as
-# many genes keeps this dependence, and removes all other: regulation, and the types and states of cells.
+# The values of gene b are permuted among cells of like depth. Every gene keeps its values, so a decoy has exactly the
+# marginals of its pair. Cells that express many genes express most genes more, which alone makes any two genes
+# dependent; permuting within strata of cells that express about as many genes keeps this dependence, and removes all
+# other: regulation, and the types and states of cells.
 
 STRATA = 10
 LEAST_CELLS = 20  # in a stratum: of fewer, a deal leaves many cells where they were
@@ -256,10 +257,11 @@ def count_decoys(
 
 # ── resamples: a bootstrap over groups of cells ──────────────────────────────────────────────────────────────────────
 #
-# Joint counts are additive over cells. So the cells are dealt to M groups at random, a pair is counted once in each group,
-# and a resample is a weighted sum: M groups drawn with replacement. The variance of a sum over cells is then, in
-# expectation, (M − 1)/M of what a bootstrap over single cells gives; as a variance from M numbers it has itself a relative
-# standard deviation of √(2/(M − 1)): 18 % at 64 groups, 9 % of the spread, where 100 resamples alone leave 7 %.
+# Joint counts are additive over cells. So the cells are dealt to M groups at random, a pair is counted once in each
+# group, and a resample is a weighted sum: M groups drawn with replacement. The variance of a sum over cells is then, in
+# expectation, (M − 1)/M of what a bootstrap over single cells gives; as a variance from M numbers it has itself a
+# relative standard deviation of √(2/(M − 1)): 18 % at 64 groups, 9 % of the spread, where 100 resamples alone leave 7
+# %.
 
 GROUPS = 64
 EXACT_FLOAT32 = 2**24  # whole numbers up to here are exact in float32

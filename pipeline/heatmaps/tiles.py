@@ -154,8 +154,8 @@ def block_density(pairs: Pairs, density: NDArray[np.floating]) -> float:
 # ── cost: seconds on one worker, bytes on disk, from measured rates ──────────────────────────────────────────────────
 #
 # Counting costs a fixed time an image and a time an *event*, a cell that expresses both genes of a pair. The expected
-# number of events follows from the genes' densities; `pipeline.heatmaps.plan` measures the rates on tiles of the matrix at
-# hand. The constants only weigh the two kinds of work against each other.
+# number of events follows from the genes' densities; `pipeline.heatmaps.plan` measures the rates on tiles of the matrix
+# at hand. The constants only weigh the two kinds of work against each other.
 
 IMAGE_SECONDS = 2.5e-6  # counting: an image's own work (benchmarks/RESULTS.md)
 EVENT_SECONDS = 1.2e-9  # counting: of one co-expressed cell
