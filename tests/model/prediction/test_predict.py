@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import anndata as ad
@@ -29,6 +28,7 @@ from pairscape.model.prediction import parts, predict
 from pairscape.model.prediction.confidence import doubt_bytes
 from pairscape.model.prediction.screen import place_threshold, sample_rows, screen_facts
 from pairscape.model.prediction.trained import Trained, moved_probability
+from pairscape.pipeline.compute import session
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.memory import Portion
@@ -103,11 +103,6 @@ def of_store(folder, out, **options):
     return pairscape.predict(
         folder / "run", out, images=folder / "images.zarr", compute=HERE, **{"quiet": True, **options}
     )
-
-
-@contextmanager
-def nothing(progress):
-    yield progress
 
 
 def frame(path):
@@ -317,6 +312,7 @@ KILLED = """
 import os, signal
 from pathlib import Path
 import pairscape
+from pairscape.pipeline.compute import session
 from pairscape.model.prediction import predict
 from pairscape.pipeline.storage import receipts
 from pairscape.pipeline.options import Compute, PairSource
@@ -419,7 +415,7 @@ def test_an_earlier_file_stays_until_the_new_one_is_complete(folder, fused, tmp_
 
 
 def test_progress_counts_pairs(folder, tmp_path, monkeypatch, stages):
-    monkeypatch.setattr(pairscape, "_progress", lambda _: nothing(stages))
+    monkeypatch.setattr(session, "Silent", lambda: stages)
     score(folder, tmp_path / "s.parquet")
     assert stages.seen["sampling pairs"] == [276, 276]
     assert stages.seen["scoring pairs"] == [276, 276]
