@@ -23,12 +23,20 @@ from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps import images, shards
 from pairscape.pipeline.matrix.ingest import ingest
 
+# Files that take longest, first: a process that is given one last would work alone at the end.
+LONGEST = ("test_readme", "test_benchmarks", "test_museum", "test_ingest", "test_read", "test_tune", "test_numerics")
+
 Dense = NDArray[np.float32]
 Refuses = Callable[..., AbstractContextManager[None]]
 
 # The first example of a property may compile a kernel, and this machine may be busy: no deadline for a single example.
 settings.register_profile("pairscape", deadline=None, max_examples=60)
 settings.load_profile("pairscape")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files by how long they take; the order of tests within a file stays."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def simulated(n_cells: int = 150, n_genes: int = 46, seed: int = 0) -> Dense:
