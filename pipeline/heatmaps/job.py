@@ -69,7 +69,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class HeatmapOutcome:
     """How a heatmap job ended.
 
     Attributes
@@ -165,7 +165,7 @@ def make_heatmaps(
     request: Request,
     binning: Binning,
     session: Session,
-) -> Outcome:
+) -> HeatmapOutcome:
     """Count every requested pair into an image store; what an earlier run finished is kept.
 
     Parameters
@@ -204,7 +204,7 @@ def make_heatmaps(
         )  # fmt: skip
         session.progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
         spent = count_shards(images, codes, share, tasks, session, lock)
-    return Outcome(images, len(missing), kept, spent, session.usage)
+    return HeatmapOutcome(images, len(missing), kept, spent, session.usage)
 
 
 def _laid_out(

@@ -27,7 +27,7 @@ from pairscape.pipeline.heatmaps.count import Spent, count_task
 from pairscape.pipeline.heatmaps.images import ImageSpec, create_images
 from pairscape.pipeline.heatmaps.job import Request, plan_count
 from pairscape.pipeline.heatmaps.memory import portion
-from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, sample_rows, storage_order, tiles_of
+from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, spread_runs, storage_order, tiles_of
 from pairscape.pipeline.matrix.expression import Expression
 from pairscape.pipeline.options import CODES_CELLS, Binning
 
@@ -129,7 +129,7 @@ def plan_heatmaps(
 def _measure(codes: Codes, pairs: Pairs, session: Session, scratch: Path) -> Sample:
     """The job itself, on a sample of the pairs, all workers at once: cold, for the reading, and warm, for the rest."""
     events = pair_events(pairs, 1 - codes.array("dropout"), codes.n_cells)
-    rows = np.concatenate([np.r_[run] for run in sample_rows(events, SAMPLES, SAMPLE_PAIRS)])
+    rows = np.concatenate([np.r_[run] for run in spread_runs(events, SAMPLES, SAMPLE_PAIRS)])
     some = storage_order(pairs.take(rows))  # of fewer genes, so in other blocks
     spec = ImageSpec(codes.path, codes.content_hash, codes.binning, codes.n_cells, len(some), some.content_hash())
     target = scratch / f"{codes.n_cells}.images.zarr"

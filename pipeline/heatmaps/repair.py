@@ -21,7 +21,7 @@ from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.job import count_shards, plan_count
 from pairscape.pipeline.heatmaps.shards import clear_shards
 from pairscape.pipeline.heatmaps.tiles import Rates
-from pairscape.pipeline.heatmaps.verify import Findings, kind_of, verify_store
+from pairscape.pipeline.heatmaps.verify import StoreDamage, store_kind, verify_store
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.storage.digests import described_shards, has_layout, restore_layout
 from pairscape.pipeline.storage.lock import Lock, locked
@@ -33,7 +33,7 @@ def repair_store(
     codes: Path | None,
     expression: Path | None,
     session: Session,
-) -> Findings:
+) -> StoreDamage:
     """Find what is damaged and make it again; returns what was found, and is whole now.
 
     Parameters
@@ -71,12 +71,12 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.codes.zarr")
 
 
-def _restored(path: Path, session: Session, codes: Path) -> Findings:
-    """Findings, with the small files restored that are among them."""
+def _restored(path: Path, session: Session, codes: Path) -> StoreDamage:
+    """StoreDamage, with the small files restored that are among them."""
     before = verify_store(path, session)
     if not before.files:
         return before
-    free, value = (image_store.FREE, str(codes)) if kind_of(path) == "images" else (code_store.FREE, {})
+    free, value = (image_store.FREE, str(codes)) if store_kind(path) == "images" else (code_store.FREE, {})
     if lost := restore_layout(path, free, value):
         raise JobError(
             f"{path}: {lost[0]} and its copy are damaged, so it cannot be repaired; delete the store and make it again."
