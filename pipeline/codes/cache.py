@@ -12,10 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.storage.paths import file_sizes, is_remote, located, root_attributes
+from pairscape.pipeline.storage.paths import fetch_file, file_sizes, is_remote, located, root_attributes
 
 _held: dict[str, tuple[Path, int]] = {}  # content hash → its copy, and the lock that this process keeps on it
 
@@ -86,8 +85,7 @@ def _fetch(url: str, content_hash: str, place: Path) -> None:
         for name, size in file_sizes(remote / "codes").items():
             file = part / "codes" / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            source = cast(Any, remote / "codes" / name)
-            source.fs.get_file(source.path, str(file))
+            fetch_file(remote / "codes" / name, file)
             if file.stat().st_size != size:
                 raise JobError(f"{url}: {name} changed while it was fetched; run the same command again.")
         if root_attributes(remote).get("content_hash") != content_hash:

@@ -37,11 +37,18 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import in_order, run_on_source, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.expression import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
-from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, stamp_of
 from pairscape.pipeline.options import CODES_CELLS, Binning
 from pairscape.pipeline.storage.digests import Described, keep_layout
 from pairscape.pipeline.storage.lock import locked
-from pairscape.pipeline.storage.paths import holds_store, is_remote, is_url, located, publish_store, remove_tree
+from pairscape.pipeline.storage.paths import (
+    fingerprint,
+    holds_store,
+    is_remote,
+    located,
+    publish_store,
+    remove_tree,
+    stamp_of,
+)
 from pairscape.pipeline.storage.write import write_file
 
 
@@ -155,7 +162,7 @@ def encoded_before(expression: Expression, target: Path, binning: Binning, cells
 def _place(expression: Expression) -> str:
     """Where the matrix lies: an absolute path without links, or a URL."""
     place = str(expression.path)
-    return place if is_url(place) else str(Path(place).resolve())
+    return place if is_remote(place) else str(Path(place).resolve())
 
 
 def _accept(content_hash: str) -> None:

@@ -12,6 +12,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pooch
@@ -19,6 +20,7 @@ import pooch
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.datasets.registry import SHA256, DataSet, RemoteFile
 from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.storage.paths import local_target
 from pairscape.pipeline.storage.write import aside
 
 LOCK = "fetched.json"
@@ -45,7 +47,7 @@ class Place:
     copy: bool = False
 
     @classmethod
-    def given(cls, to: Path | None) -> "Place":
+    def given(cls, to: Any) -> "Place":
         """The place a user asks for; absent, the user's cache, and files of `PAIRSCAPE_DATA` stay where they are.
 
         Raises
@@ -53,7 +55,7 @@ class Place:
         InputError
             `PAIRSCAPE_DATA` names no folder.
         """
-        folder = Path(pooch.os_cache("pairscape")) if to is None else Path(to)
+        folder = Path(pooch.os_cache("pairscape")) if to is None else local_target(to)
         return cls(folder, offline_folder(), copy=to is not None)
 
 
