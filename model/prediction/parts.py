@@ -33,6 +33,7 @@ from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.read import read_images
 from pairscape.pipeline.heatmaps.tiles import Task
 from pairscape.pipeline.storage.receipts import receipted, write_receipted
+from pairscape.pipeline.storage.write import replaced
 
 PART_PAIRS = 2048  # candidates in a part: half a second of the network; what a kill may cost
 COLUMNS = np.dtype([(name, "<f4") for name in ("score", "forward", "dependence", "correlation")])
@@ -87,9 +88,8 @@ class Parts:
     def save_described(self, gene: NDArray[np.int64], described: NDArray[np.float32]) -> None:
         """Leave what the network makes of genes, (G, F), where tasks find it; whole or not at all."""
         np.save(self._pair_file("described_gene"), gene)
-        aside = self._pair_file(".described")
-        np.save(aside, described)
-        aside.replace(self._pair_file("described"))
+        with replaced(self._pair_file("described")) as part, part.open("wb") as file:
+            np.save(file, described)
 
     @property
     def has_described(self) -> bool:

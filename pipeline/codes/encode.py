@@ -40,16 +40,8 @@ from pairscape.pipeline.matrix.expression import Expression, block_digest, hash_
 from pairscape.pipeline.options import CODES_CELLS, Binning
 from pairscape.pipeline.storage.digests import Described, keep_layout
 from pairscape.pipeline.storage.lock import locked
-from pairscape.pipeline.storage.paths import (
-    fingerprint,
-    holds_store,
-    is_remote,
-    located,
-    publish_store,
-    remove_tree,
-    stamp_of,
-)
-from pairscape.pipeline.storage.write import write_file
+from pairscape.pipeline.storage.paths import fingerprint, holds_store, is_remote, located, remove_tree, stamp_of
+from pairscape.pipeline.storage.write import publish_store, write_file
 
 
 @dataclass(frozen=True, eq=False)

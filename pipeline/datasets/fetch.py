@@ -21,7 +21,7 @@ from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.datasets.registry import SHA256, DataSet, RemoteFile
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.storage.paths import local_target
-from pairscape.pipeline.storage.write import aside
+from pairscape.pipeline.storage.write import replaced, write_file
 
 LOCK = "fetched.json"
 CHUNK_BYTES = 2**20
@@ -204,7 +204,7 @@ def _checked(path: Path, file: RemoteFile) -> str:
 
 def _copy(served: Path, target: Path) -> None:
     try:
-        with aside(target) as part:
+        with replaced(target) as part:
             shutil.copyfile(served, part)
     except OSError as error:
         raise _refused(target, error) from error
@@ -216,7 +216,7 @@ def _download(file: RemoteFile, relative: Path, target: Path, progress: Progress
     failures = []
     for url in file.urls:
         try:
-            with aside(target) as part:
+            with replaced(target) as part:
                 found = _bring(url, part, expected, _Bar(file.name, progress))
         except (_OtherSumError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # of the disk; errors of the network have none
@@ -272,8 +272,7 @@ def _recorded(target: Path, url: str, found: str) -> str:
     """Hold a file without a known sum to the one just found; said in words."""
     facts = {"url": url, "sha256": found, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     held = {**_read_lock(target.parent), target.name: facts}
-    with aside(target.with_name(LOCK)) as part:
-        part.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
+    write_file(target.with_name(LOCK), f"{json.dumps(held, indent=2)}\n".encode())
     return f"taken on trust, as no sum was given, and recorded in {LOCK}: sha256 {found}"
 
 
@@ -296,7 +295,7 @@ def _unpacked(archive: Path, wanted: str, folder: Path) -> Path:
     target = folder / archive.name.split(".")[0]
     if not target.is_dir():
         try:
-            with aside(target) as part:
+            with replaced(target) as part:
                 shutil.unpack_archive(archive, part, filter="data")
         except OSError as error:
             raise _refused(target, error) from error

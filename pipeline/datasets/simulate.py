@@ -42,7 +42,7 @@ from pairscape.pipeline.matrix.store import (
     shard_path,
 )
 from pairscape.pipeline.options import Atlas
-from pairscape.pipeline.storage.write import check_target, published, write_file
+from pairscape.pipeline.storage.write import check_target, replaced, write_file, writing
 
 BLOCK_CELLS = 8192  # cells of one task of the first pass
 
@@ -101,7 +101,7 @@ def simulate_atlas(
     """
     target = target.absolute()  # workers have other working folders
     check_target(target, overwrite=overwrite)
-    with published(target) as store:
+    with writing(target), replaced(target) as store:
         bursts = bursts_per_cell(atlas)
         indptr = _count_entries(atlas, bursts, session)
         layout = _lay_out(store, atlas, indptr, counts=counts)

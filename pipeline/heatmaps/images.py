@@ -30,11 +30,11 @@ from pairscape.pipeline.storage.paths import (
     holds_store,
     is_remote,
     located,
-    publish_store,
     reaching,
     root_attributes,
     small_files,
 )
+from pairscape.pipeline.storage.write import publish_store
 
 FORMAT, FORMAT_VERSION = "pairscape-images", 1
 PAIR_ROWS = 2**17  # rows of gene_a, gene_b and label in one chunk: a task reads those of its shards

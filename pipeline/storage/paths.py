@@ -365,6 +365,12 @@ def remove_files(folder: Path, names: list[str]) -> None:
     _remove(folder, [name for name in names if name in there])
 
 
+def copy_objects(source: Path, target: Path, names: list[str]) -> None:
+    """Have the storage copy some objects below a URL to another one of its own."""
+    (system, old), (_, new) = _system(source), _system(target)
+    system.copy([f"{old}/{name}" for name in names], [f"{new}/{name}" for name in names])
+
+
 def _remove(folder: Path, names: list[str]) -> None:
     if names:
         system, path = _system(folder)
@@ -409,41 +415,3 @@ def root_attributes(path: Path) -> dict[str, Any]:
     with reaching(path):
         content = content_of(path / ROOT)
     return dict(json.loads(content or b"")["attributes"])
-
-
-def publish_store(made: Path, target: Path, *, replace: bool = False) -> None:
-    """Give a store its name, and with it its place.
-
-    On a disk it is renamed. In object storage it is copied there by the storage itself, object by object, its root
-    last.
-
-    Parameters
-    ----------
-    replace
-        Whether a store that lies there goes.
-
-    Raises
-    ------
-    JobError
-        Another job has put a store there meanwhile.
-    """
-    if not is_remote(target):
-        if replace:
-            shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
-        return
-    if not replace and holds_store(target):
-        raise JobError(f"{target} was made by another job meanwhile; run the same command again.")
-    put(target / MARK, b"")
-    old = list(file_sizes(target))
-    _remove(target, [name for name in old if name == ROOT])
-    _remove(target, [name for name in old if name not in (ROOT, MARK)])
-    (system, source), (_, place) = _system(made), _system(target)
-    names = [name for name in file_sizes(made) if name != ROOT]
-    system.copy([f"{source}/{name}" for name in names], [f"{place}/{name}" for name in names])
-    try:
-        put_new(target / ROOT, content_of(made / ROOT) or b"")
-    except FileExistsError as error:
-        raise JobError(f"{target} was made by another job meanwhile; run the same command again.") from error
-    _remove(target, [MARK])
-    remove_tree(made)
