@@ -23,7 +23,8 @@ from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import CODES_CELLS, Binning
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks
 from pairscape.pipeline.storage.digests import describe, digest
-from pairscape.pipeline.storage.paths import content_of, is_remote, located, root_attributes
+from pairscape.pipeline.storage.paths import is_remote, located, root_attributes
+from pairscape.pipeline.storage.receipts import write_checked
 from pairscape.pipeline.storage.write import write_file
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
@@ -192,9 +193,7 @@ def write_block(path: str, entries: ByGene, number: int) -> list[Any]:
     width = zarr.open_array(path, path="codes", mode="r").chunks[1]
     content = join_chunks(_encoded_chunks(entries, edges, width))
     file = located(path) / "codes" / "c" / "0" / str(number)
-    write_file(file, content)
-    if content and content_of(file) != content:
-        raise JobError(f"{file} does not hold the bytes that were written to it; check the disk, then run again.")
+    write_checked(file, content)
     return describe(content)
 
 

@@ -26,6 +26,7 @@ from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.expression import Expression, open_expression
 from pairscape.pipeline.options import Binning, Compute
+from pairscape.pipeline.storage import receipts
 from pairscape.pipeline.storage.write import write_file
 
 RULES = ("max", "range", "quantile", "rank")
@@ -281,8 +282,8 @@ def test_a_failed_run_leaves_the_old_codes_and_its_own_beginning(dense, silent, 
     source, target = store_expression(tmp_path / "e.zarr", dense), tmp_path / "c.zarr"
     encode_matrix(open_expression(source), target, Binning(), np.arange(150), Session())
     before = contents(target)
-    monkeypatch.setattr(module, "write_file", lambda path, content: write_file(path, content[:-1]))
-    with refuses("does not hold the bytes", kind=JobError):
+    monkeypatch.setattr(receipts, "write_file", lambda path, content: write_file(path, content[:-1]))
+    with refuses("differs from what was written", kind=JobError):
         encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), Session())
     assert contents(target) == before
     assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", ".c.zarr.wip", "e.zarr"}

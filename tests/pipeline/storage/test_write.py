@@ -1,6 +1,7 @@
 """What is written is there whole or not at all, and whatever fails leaves the folder as it was found."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,12 @@ def make(path, content):
 
 def held(folder):
     return {str(p.relative_to(folder)): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def make_and_fail(path, content, blow):
+    make(path, content)
+    if blow != "rename":
+        raise blow
 
 
 KINDS = [None, "old", {"a": "old", "b": "old"}]
@@ -47,9 +54,7 @@ def test_the_new_takes_the_place_or_the_old_stays(old, new, blow, tmp_path, monk
         if blow == "rename":
             monkeypatch.setattr(type(tmp_path), "replace", refuse)
         with pytest.raises(OSError if blow == "rename" else blow), replaced(tmp_path / "t") as part:
-            make(part, new)
-            if blow != "rename":
-                raise blow
+            make_and_fail(part, new, blow)
         assert held(tmp_path) == before
 
 
@@ -60,10 +65,8 @@ def test_folders_that_were_made_for_it_go_again(tmp_path):
 
 
 def test_what_is_written_reaches_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    synced, sync = [], os.fsync
-    monkeypatch.setattr(
-        os, "fsync", lambda number: (synced.append(os.readlink(f"/proc/self/fd/{number}")), sync(number))
-    )
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
     with replaced(tmp_path / "t") as part:
         make(part, {"a": "1", "b": "2"})
     assert {path.name for path in synced} == {"a", "b"}
