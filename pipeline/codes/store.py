@@ -7,7 +7,7 @@ Layout (Zarr v3): `codes` uint8 (gene, cell), 0 = not expressed, k = bin k − 1
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class Codes:
         Rule and number of bins.
     n_genes, n_cells
         Shape of the codes.
+    provenance
+        Which matrix they were made from: its place, content hash and fingerprint.
     """
 
     path: str
@@ -60,6 +62,7 @@ class Codes:
     binning: Binning
     n_genes: int
     n_cells: int
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the small arrays, whole: `edges`, `cell`, `gene`, `mean`, `variance`, `dropout`."""
@@ -234,17 +237,14 @@ def open_codes(path: Path) -> Codes:
             "delete it, it will be made again."
         )
     shape = _array(str(path), attrs["content_hash"], "codes").shape
-    return Codes(str(path), attrs["content_hash"], Binning(attrs["scale"], attrs["bins"]), shape[0], shape[1])
+    binning = Binning(attrs["scale"], attrs["bins"])
+    return Codes(str(path), attrs["content_hash"], binning, shape[0], shape[1], dict(attrs["provenance"]))
 
 
-def provenance_of(codes: Codes) -> dict[str, Any]:
-    """Which matrix the codes were made from, in the words of `add_edges`."""
-    return dict(root_attributes(located(codes.path))["provenance"])
-
-
-def set_provenance(codes: Codes, provenance: dict[str, Any]) -> None:
+def set_provenance(codes: Codes, provenance: dict[str, Any]) -> Codes:
     """Note another place of the same matrix; replaced in one step, so that a reader never finds half of it."""
     file = located(codes.path) / "zarr.json"
     metadata = json.loads(file.read_text())
     metadata["attributes"]["provenance"] = provenance
     write_file(file, json.dumps(metadata, indent=2).encode())
+    return replace(codes, provenance=provenance)
