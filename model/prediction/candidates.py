@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairscape.pipeline.codes.store import Codes, provenance_of
+from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.heatmaps.images import Images
@@ -82,7 +82,7 @@ class Origin:
         """What a file of scores says of them: `matrix`, `codes` or `images`, and `pairs`."""
         pairs = {"n_pairs": len(self.pairs), **self.provenance}
         if isinstance(self.source, Codes):
-            known = provenance_of(self.source)
+            known = self.source.provenance
             matrix = {"path": known.get("matrix"), "hash": known.get("matrix_hash"), "n_cells": self.n_cells}
             codes = {"path": self.source.path, "content_hash": self.source.content_hash}
             return {"matrix": matrix, "codes": codes, "pairs": pairs}

@@ -25,6 +25,7 @@ from pairscape.model.reports.run_report import data_address, number, percent, pr
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.count import count_pairs
+from pairscape.pipeline.storage.write import write_file
 
 # What lies behind a prediction: the heatmaps of chosen pairs, counted again from the codes that were scored.
 
@@ -220,9 +221,8 @@ def write_findings(path: Path, codes: Codes | None) -> Path:
         As `model.edges.scores.read_facts`.
     """
     page = render_findings(find(path, codes))
-    unfinished = path.with_name(f".{path.stem}.html.partial")
-    unfinished.write_text(page, encoding="utf-8")
-    return unfinished.replace(report_path(path))
+    write_file(report_path(path), page.encode())
+    return report_path(path)
 
 
 def find(path: Path, codes: Codes | None) -> Findings:

@@ -20,6 +20,7 @@ from pairscape.model.reports.run_report import (
     whole,
 )
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.storage.write import write_file
 
 METRICS = {"average_precision": "Average precision", "auroc": "AUROC", "balanced_accuracy": "Balanced accuracy"}
 CHANCE = {"average_precision": 0.0, "auroc": 0.5, "balanced_accuracy": 0.5}  # where a strip of dots begins
@@ -45,9 +46,8 @@ def write_overview(run: Path) -> Path:
     if not holds_repeats(run):
         raise InputError(f"{run} has no metrics.json of several repeats: an overview is made from it; train again.")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    unfinished = run / "report.html.partial"
-    unfinished.write_text(render_overview(run.resolve().name, metrics), encoding="utf-8")
-    return unfinished.replace(run / "report.html")
+    write_file(run / "report.html", render_overview(run.resolve().name, metrics).encode())
+    return run / "report.html"
 
 
 def render_overview(name: str, metrics: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.reports import figures
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.storage.write import write_file
 
 LEVEL = 0.005  # a smaller difference is called level where a run recorded no interval
 PAIRS_PER_GROUP = 6
@@ -114,10 +115,8 @@ def write_report(run: Path) -> Path:
         When the folder or one of its files is missing, cannot be read, or lacks a column or key.
     """
     run = Path(run)
-    page = render_report(read_run(run))
-    unfinished = run / "report.html.partial"
-    unfinished.write_text(page, encoding="utf-8")
-    return unfinished.replace(run / "report.html")
+    write_file(run / "report.html", render_report(read_run(run)).encode())
+    return run / "report.html"
 
 
 # ---------------------------------------------------------------- reading the run folder

@@ -21,7 +21,7 @@ from distributed import Client, Security, Status
 from tornado.ioloop import PeriodicCallback
 
 from pairscape.pipeline.compute.progress import Say
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, first_line
 from pairscape.pipeline.options import Compute
 
 CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
@@ -226,8 +226,9 @@ def _opened(kind: Any, name: str, **arguments: Any) -> Iterator[Any]:
     try:
         cluster = kind(**arguments)
     except Exception as error:  # each service, and its HTTP library, has errors of its own
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise InputError(f"{name} gives no cluster ({reason}); check its configuration and your rights.") from error
+        raise InputError(
+            f"{name} gives no cluster ({first_line(error)}); check its configuration and your rights."
+        ) from error
     with cluster:
         yield cluster
 

@@ -24,8 +24,8 @@ from distributed import Client
 
 import pairscape
 from pairscape.pipeline.compute.progress import Say
-from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.storage.paths import is_remote
+from pairscape.pipeline.errors import InputError, first_line
+from pairscape.pipeline.storage.paths import is_remote, spelled
 
 SEEN_SECONDS = 5.0  # a network file system may hide a new file for so long
 WATCH_SECONDS = 2.0
@@ -71,7 +71,7 @@ def checked_workers(
     InputError
         Which worker cannot do the job, and why.
     """
-    places, own = [absolute(path) for path in reads], versions()
+    places, own = [spelled(path) for path in reads], versions()
     with _probe(writes) as probe:
         seen = _ask(client, list(client.nthreads()), places, probe)
         for worker, reason in seen.items():
@@ -114,8 +114,9 @@ def _ask(client: Client, workers: list[str], places: list[str], probe: Probe | N
 
 def _fault(worker: str, answer: Any, here: Mapping[str, str], probe: Probe | None) -> str:
     if isinstance(answer, BaseException):
-        reason = next(iter(str(answer).splitlines()), "") or type(answer).__name__
-        return f"cannot take part ({reason}); install version {versions()['pairscape']} where the workers run."
+        return (
+            f"cannot take part ({first_line(answer)}); install version {versions()['pairscape']} where the workers run."
+        )
     written = "" if probe is None or answer["error"] else _collect(probe.answer(answer["worker"]))
     if differing := differences(versions(), answer["versions"]):
         return (
@@ -158,7 +159,7 @@ def describe_worker(places: Sequence[str], probe: tuple[str, str] | None) -> dic
             said["read"] = _read(probe[0], probe[1])
             _write(Probe(*probe).answer(worker), worker)
         except OSError as error:  # any other is told as it is
-            said["error"] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            said["error"] = f"{type(error).__name__}: {first_line(error)}"
     return said
 
 
@@ -210,18 +211,13 @@ def describe_place(place: str) -> str:
 # ── probes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def absolute(place: str | Path) -> str:
-    """A path that means the same in every working folder; URLs as they are."""
-    return str(place) if is_remote(place) else str(Path(place).absolute())
-
-
 @contextmanager
 def _probe(target: str | Path | None) -> Iterator[Probe | None]:
     """A probe beside the target, removed at the end; where its folder does not exist yet, in the one that does."""
     if target is None:
         yield None
         return
-    folder, _, name = absolute(target).rstrip("/").rpartition("/")
+    folder, _, name = spelled(target).rstrip("/").rpartition("/")
     while not is_remote(folder) and not Path(folder).is_dir() and folder:
         folder = folder.rpartition("/")[0]
     probe = Probe(f"{folder}/.{name}.probe", uuid4().hex)

@@ -22,7 +22,7 @@ from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.genes.resolve import Vocabulary
-from pairscape.pipeline.heatmaps.shards import CODEC, SHARDED, _is_complete, has_receipt
+from pairscape.pipeline.heatmaps.shards import CODEC, SHARDED, has_receipt, is_listed
 from pairscape.pipeline.options import CHUNK_PAIRS, Binning
 from pairscape.pipeline.storage.digests import SPARE, digest, keep_layout, layout_damage
 from pairscape.pipeline.storage.paths import (
@@ -30,11 +30,11 @@ from pairscape.pipeline.storage.paths import (
     holds_store,
     is_remote,
     located,
-    publish_store,
     reaching,
     root_attributes,
     small_files,
 )
+from pairscape.pipeline.storage.write import publish_store
 
 FORMAT, FORMAT_VERSION = "pairscape-images", 1
 PAIR_ROWS = 2**17  # rows of gene_a, gene_b and label in one chunk: a task reads those of its shards
@@ -153,7 +153,7 @@ class Images:
         if not is_remote(self.path):
             return [shard for shard in shards if not has_receipt(self, shard)]
         receipts, sizes = small_files(self.path / "receipts"), {name: file_sizes(self.path / name) for name in SHARDED}
-        return [shard for shard in shards if not _is_complete(self, shard, receipts.get(f"{shard}.json"), sizes)]
+        return [shard for shard in shards if not is_listed(self, shard, receipts, sizes)]
 
 
 def damaged(images: Images, shard: int, error: Exception) -> JobError:

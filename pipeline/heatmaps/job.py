@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairscape.pipeline.codes.encode import encode_matrix
-from pairscape.pipeline.codes.store import Codes, provenance_of
+from pairscape.pipeline.codes.encode import encoding
+from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.clusters import worker_threads
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import FailedTasksError, reason, run_tasks
@@ -187,13 +187,11 @@ def make_heatmaps(
     if holds_store(target):  # other pairs, bins or numbers of cells are refused before the matrix is read
         require_layout(target)  # a damaged one would pass for another job
         _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
-
-    def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
-        _refuse_another_job(target, replace(spec, codes_hash=content_hash))
-
     with lasting(target), locked(target) as lock:
-        codes = encode_matrix(expression, codes_path, binning, request.cells, session, check=check)
-        spec = replace(spec, codes_hash=codes.content_hash)
+        with encoding(expression, codes_path, binning, request.cells, session) as wanted:
+            spec = replace(spec, codes_hash=wanted.content_hash)
+            _refuse_another_job(target, spec)  # before the codes of another job on these images are replaced by ours
+            codes = wanted.finish()
         images, missing = _laid_out(target, spec, request, codes, expression.symbols)
         kept = spec.n_shards - len(missing)
         threads = worker_threads(session.client)
@@ -212,7 +210,7 @@ def _laid_out(
 ) -> tuple[Images, list[int]]:
     """The store, made where it is missing, and its shards to compute, of which nothing is left."""
     if not holds_store(target):
-        made_from = provenance_of(codes)  # for a repair, when the codes are gone
+        made_from = codes.provenance  # for a repair, when the codes are gone
         matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"]}
         provenance = request.provenance | {"matrix": matrix}
         create_images(target, spec, request.chosen.pairs, codes, provenance, symbols)

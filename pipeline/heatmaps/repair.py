@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes import store as code_store
-from pairscape.pipeline.codes.encode import encode_blocks, encode_matrix
-from pairscape.pipeline.codes.store import Codes, block_file, open_codes, provenance_of
+from pairscape.pipeline.codes.encode import encode_blocks, encoding
+from pairscape.pipeline.codes.store import Codes, block_file, open_codes
 from pairscape.pipeline.compute.clusters import worker_threads
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
@@ -106,17 +106,15 @@ def _codes_of(images: Images, codes: Path | None, expression: Path | None, sessi
             f"{places[0]} holds other codes than {images.path} was counted from; give them a new path: --codes PATH."
         )
     matrix = expression or _recorded_matrix(images)
-
-    def check(content_hash: str) -> None:
-        if content_hash != images.spec.codes_hash:
+    source = open_expression(matrix)
+    cells = _counted_cells(images, source.n_cells)
+    with encoding(source, free[0], images.spec.binning, cells, session) as wanted:
+        if wanted.content_hash != images.spec.codes_hash:
             raise InputError(
                 f"{matrix} is not the matrix that {images.path} was counted from, or has changed since; give the one "
                 "that it was (--expression PATH), or its codes (--codes PATH)."
             )
-
-    source = open_expression(matrix)
-    cells = _counted_cells(images, source.n_cells)
-    return encode_matrix(source, free[0], images.spec.binning, cells, session, check=check)
+        return wanted.finish()
 
 
 def _same_codes(place: Path, content_hash: str) -> Codes | None:
@@ -168,7 +166,7 @@ def _encode_again(codes: Codes, expression: Path | None, blocks: list[int], sess
         The matrix is gone, or gives other codes now; the store is as damaged as before.
     """
     path, wanted = located(codes.path), described_shards(located(codes.path))
-    matrix = expression or _still_there(provenance_of(codes).get("matrix", ""))
+    matrix = expression or _still_there(codes.provenance.get("matrix", ""))
     if not wanted or matrix is None:
         why = "the matrix that it was made from is gone" if wanted else "it has no digests to repair it by"
         raise InputError(

@@ -1,11 +1,9 @@
 """Shards of an image store: their files, compressed and written, their receipts, and what is wrong with them."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +12,7 @@ from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.options import CHUNK_PAIRS
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks
 from pairscape.pipeline.storage.paths import content_of, is_remote, remove_files
-from pairscape.pipeline.storage.write import write_file
+from pairscape.pipeline.storage.receipts import Receipt, write_receipted
 
 if TYPE_CHECKING:
     from pairscape.pipeline.heatmaps.images import Images
@@ -71,14 +69,7 @@ def publish_shard(images: "Images", shard: int, content: dict[str, bytes]) -> in
     JobError
         What was read back differs from what was written.
     """
-    for name in SHARDED:
-        file = shard_file(images, name, shard)
-        write_file(file, content[name])
-        if content[name] and content_of(file) != content[name]:
-            raise JobError(f"{file}: read back it differs from what was written; check the disk.")
-    described = {name: _description(content[name] or None) for name in SHARDED}
-    write_file(receipt_file(images, shard), _rendered(images, shard, described))
-    return sum(len(part) for part in content.values())
+    return write_receipted(_receipt(images, shard), content)
 
 
 def _chunks(images: "Images", shard: int, counts: NDArray[np.uint32]) -> Iterator[bytes | None]:
@@ -105,81 +96,38 @@ def _says(content: bytes | None, chunk: NDArray[np.uint32]) -> bool:
     return np.array_equal(decoded, chunk)
 
 
-def _facts(images: "Images", shard: int) -> dict[str, Any]:
-    """What the receipt of a shard has to say, whatever its bytes are."""
+def _receipt(images: "Images", shard: int) -> Receipt:
     rows, spec = images.spec.shard_rows(shard), images.spec
-    return {
+    facts = {
         "plan_hash": spec.plan_hash,
         "shard": shard,
         "rows": [rows.start, rows.stop],
         "total": len(rows) * spec.n_cells,
     }
-
-
-def _rendered(images: "Images", shard: int, described: dict[str, Any]) -> bytes:
-    """The receipt of a shard, to the byte."""
-    return json.dumps({**_facts(images, shard), **{name: described[name] for name in SHARDED}}).encode()
-
-
-def _description(content: bytes | None) -> dict[str, Any]:
-    """Size and checksum of a file; None: there is none, since it would hold only zeros."""
-    if content is None:
-        return {"bytes": 0, "sha256": None}
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    return _description(content_of(path))
-
-
-def _read_receipt(images: "Images", shard: int) -> dict[str, Any] | None:
-    try:
-        content = content_of(receipt_file(images, shard))
-    except OSError:  # unreadable: the shard counts as missing
-        return None
-    return _valid_receipt(images, shard, content) if content is not None else None
-
-
-def _valid_receipt(images: "Images", shard: int, content: bytes) -> dict[str, Any] | None:
-    """What a receipt says; None if it is half of one, or of another plan."""
-    try:
-        receipt = json.loads(content)
-    except ValueError:
-        return None
-    if not isinstance(receipt, dict) or any(receipt.get(k) != v for k, v in _facts(images, shard).items()):
-        return None
-    described = all(isinstance(receipt.get(name), dict) and "bytes" in receipt[name] for name in SHARDED)
-    return receipt if described else None
+    return Receipt(receipt_file(images, shard), facts, {name: shard_file(images, name, shard) for name in SHARDED})
 
 
 def has_receipt(images: "Images", shard: int) -> bool:
     """Whether a shard has a receipt of this plan and files of the size that it names."""
-    receipt = _read_receipt(images, shard)
-    if receipt is None:
-        return False
-    files = {name: shard_file(images, name, shard) for name in SHARDED}
-    return all(
-        (files[name].stat().st_size if files[name].exists() else 0) == receipt[name]["bytes"] for name in SHARDED
-    )
+    return _receipt(images, shard).is_valid()
 
 
-def _is_complete(images: "Images", shard: int, content: bytes | None, sizes: dict[str, dict[str, int]]) -> bool:
-    """The same from what was listed of a remote store."""
-    receipt = _valid_receipt(images, shard, content) if content is not None else None
-    return receipt is not None and all(
-        sizes[name].get(_file_within(name, shard), 0) == receipt[name]["bytes"] for name in SHARDED
-    )
+def is_listed(images: "Images", shard: int, receipts: dict[str, bytes], sizes: dict[str, dict[str, int]]) -> bool:
+    """The same from what was listed of a remote store: receipts, and sizes of the files of each array."""
+    receipt = _receipt(images, shard)
+    said = receipt.read(receipts.get(receipt.path.name, b""))
+    found = {name: sizes[name].get(_file_within(name, shard), 0) for name in SHARDED}
+    return said is not None and receipt.has_sizes(said, found)
 
 
 def damage(images: "Images", shard: int) -> str | None:
     """What is wrong with a shard, in words; None if its receipt, its bytes and its counts all agree."""
-    receipt = _read_receipt(images, shard)
-    if receipt is None:
+    receipt = _receipt(images, shard)
+    if (said := receipt.read()) is None:
         return "no valid receipt"
-    for name in SHARDED:
-        if _describe(shard_file(images, name, shard)) != receipt[name]:
-            return f"{name} is not the file the receipt describes"
-    if receipt_file(images, shard).read_bytes() != _rendered(images, shard, receipt):
+    if name := receipt.differing(said):
+        return f"{name} is not the file the receipt describes"
+    if content_of(receipt.path) != receipt.rendered(said):
         return "the receipt was edited"
     rows = images.spec.shard_rows(shard)
     sums = images.counts(slice(rows.start, rows.stop)).sum(axis=(1, 2), dtype=np.int64)
@@ -193,8 +141,8 @@ def differing_shards(images: "Images") -> list[int]:
     """
 
     def differs(shard: int) -> bool:
-        receipt = _read_receipt(images, shard)
-        return receipt is None or any(_describe(shard_file(images, name, shard)) != receipt[name] for name in SHARDED)
+        receipt = _receipt(images, shard)
+        return (said := receipt.read()) is None or receipt.differing(said) is not None
 
     with ThreadPoolExecutor(READERS) as readers:  # sha256 leaves Python's lock to others
         found = list(readers.map(differs, range(images.spec.n_shards)))

@@ -31,6 +31,7 @@ from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.heatmaps.shards import receipt_file, shard_file
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.storage import receipts
 from pairscape.pipeline.storage.lock import locked
 from pairscape.pipeline.storage.write import write_file
 
@@ -142,7 +143,7 @@ def test_without_workers_a_refusing_disk_is_a_line_too(expression_path, tmp_path
     def refused(*_):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "i.zarr"))
 
-    monkeypatch.setattr(shards, "write_file", refused)
+    monkeypatch.setattr(receipts, "write_file", refused)
     with refuses("cannot be finished", "No space left", "run the same command", kind=JobError):
         run(expression_path, tmp_path / "i.zarr")
 
