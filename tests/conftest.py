@@ -1,6 +1,7 @@
 """What any test may use: a small matrix as expression store, silence, and the way this project refuses."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -32,6 +33,12 @@ Refuses = Callable[..., AbstractContextManager[None]]
 # The first example of a property may compile a kernel, and this machine may be busy: no deadline for a single example.
 settings.register_profile("pairscape", deadline=None, max_examples=60)
 settings.load_profile("pairscape")
+
+
+def pytest_runtest_setup() -> None:
+    """Keep torch at one thread: loompy, when it is imported, starts threads of numba, which sets torch's too."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
