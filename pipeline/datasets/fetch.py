@@ -158,15 +158,7 @@ def _is_here(relative: Path, place: Place) -> bool:
 
 
 def _obtain(file: RemoteFile, relative: Path, target: Path, place: Place, progress: Progress) -> tuple[Path, str]:
-    """Path of a checked file, and in words what that rests on.
-
-    Parameters
-    ----------
-    relative
-        Where it lies below `PAIRSCAPE_DATA`.
-    target
-        Where it lies, or will, outside of it.
-    """
+    """Path of a checked file, and in words what that rests on."""
     served = None if place.offline is None else place.offline / relative
     if served is not None and served.is_file():
         note = f"from {VARIABLE}, {_checked(served, file)}"

@@ -99,7 +99,7 @@ class Expression:
         blocks = hash_blocks(self.n_cells)
         return matrix_hash(self.n_cells, self.genes, (block_digest(self.rows(b.start, b.stop)) for b in blocks))
 
-    def layout(self) -> "Layout":
+    def layout(self) -> "DiskLayout":
         """How the matrix lies on disk, for planning the memory of tasks; no more of it is read than tells so.
 
         Only of a matrix on disk.
@@ -111,12 +111,12 @@ class Expression:
             if kind == "dense":
                 rows = np.linspace(0, self.n_cells - 1, min(SAMPLED_ROWS, self.n_cells)).astype(int)
                 filled = sum(np.count_nonzero(x[int(row)]) for row in rows) / rows.size
-                return Layout(np.arange(self.n_cells + 1) * int(np.ceil(filled)), 8, 0)
+                return DiskLayout(np.arange(self.n_cells + 1) * int(np.ceil(filled)), 8, 0)
             stored = x["data"].dtype.itemsize + x["indices"].dtype.itemsize
             if kind == "csr":
-                return Layout(row_pointers(path, stamp_of(path)), stored, 0)
+                return DiskLayout(row_pointers(path, stamp_of(path)), stored, 0)
             entries = int(x["data"].shape[0])
-            return Layout(np.linspace(0, entries, self.n_cells + 1).astype(np.int64), 8, entries * (stored + 8))
+            return DiskLayout(np.linspace(0, entries, self.n_cells + 1).astype(np.int64), 8, entries * (stored + 8))
 
     def obs(self) -> pd.DataFrame:
         """Annotations of the cells, one row each."""
@@ -138,7 +138,7 @@ class Expression:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class DiskLayout:
     """How a matrix lies on disk, as far as it decides what a task needs in memory.
 
     Parameters

@@ -12,10 +12,10 @@ from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import check_names, gene_symbols
 from pairscape.pipeline.matrix.open import open_source
-from pairscape.pipeline.matrix.scan import Cells
+from pairscape.pipeline.matrix.scan import ChosenCells
 from pairscape.pipeline.matrix.select import choose_cells, choose_genes, mapped_symbols, mitochondrial
 from pairscape.pipeline.matrix.source import Reader, Source
-from pairscape.pipeline.matrix.survey import Wanted
+from pairscape.pipeline.matrix.survey import GeneMasks
 from pairscape.pipeline.options import Choices
 
 BLOCK_ENTRIES = 2**22  # of a block that is scanned: a task has some 100 MB
@@ -47,9 +47,9 @@ class Intake:
     source: Source
     choices: Choices
     symbols: tuple[str, ...] | None
-    cells: Cells
+    cells: ChosenCells
     listed: NDArray[np.bool_]
-    wanted: Wanted
+    wanted: GeneMasks
     density: float
     notes: tuple[str, ...]
 
@@ -106,7 +106,7 @@ def take_in(source: Any, choices: Choices, scratch: Path, progress: Progress) ->
         opened,
         choices,
         symbols,
-        Cells(chosen, _block_cells(opened, density)),
+        ChosenCells(chosen, _block_cells(opened, density)),
         listed,
         _wanted(opened, choices, symbols, listed),
         density,
@@ -123,11 +123,11 @@ def _uniquely_named(source: Source) -> tuple[Source, list[str]]:
     return replace(source, obs=source.obs.set_axis(make_index_unique(names), axis=0)), [note]
 
 
-def _wanted(source: Source, choices: Choices, symbols: tuple[str, ...] | None, listed: NDArray[np.bool_]) -> Wanted:
+def _wanted(source: Source, choices: Choices, symbols: tuple[str, ...] | None, listed: NDArray[np.bool_]) -> GeneMasks:
     every = np.ones(len(source.var), bool)
     # Which genes are stored beside the most variable ones is known only after these are.
     stored = listed if choices.highly_variable is None else every
-    return Wanted(every, stored, mitochondrial(source.var.index, symbols), choices.min_genes)
+    return GeneMasks(every, stored, mitochondrial(source.var.index, symbols), choices.min_genes)
 
 
 def sampled_density(source: Source) -> float:

@@ -51,13 +51,7 @@ def choose_cells(obs: pd.DataFrame, condition: str | None) -> NDArray[np.bool_]:
 
 
 def _columns_named(condition: str, obs: pd.DataFrame) -> list[str]:
-    """Columns that a condition compares.
-
-    Raises
-    ------
-    InputError
-        It does anything else than to compare columns.
-    """
+    """Columns that a condition compares."""
     quoted = {f"_quoted_{number}": name for number, name in enumerate(QUOTED.findall(condition))}
     plain = condition
     for stand_in, name in quoted.items():

@@ -77,7 +77,7 @@ PART = 2**22  # entries that are turned at a time: 48 MiB
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Entries:
     """Some entries of a matrix, in any order, no zeros among them.
 
     Attributes
@@ -108,7 +108,7 @@ class Matrix(Protocol):
     def lines(self, axis: Axis) -> Lines | None:
         """A reader of its rows (0) or columns (1); None where each block would read most of the file."""
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """All entries, once, in parts of bounded size.
 
         Raises
@@ -211,12 +211,12 @@ class SomeRows:
         found = self.matrix.lines(1) if axis == 1 else None
         return None if found is None else (Positioned(found[0], self.position, self.shape[0]), found[1])
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """The entries of the rows that are left."""
         for part in self.matrix.parts():
             moved = self.position[part.rows]
             kept = moved >= 0
-            yield Part(moved[kept], part.columns[kept], part.values[kept], part.weight)
+            yield Entries(moved[kept], part.columns[kept], part.values[kept], part.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +254,7 @@ class Held:
         """As `Reader.rows`."""
         return self.matrix[start:stop]
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """Some millions of entries at a time."""
         yield from compressed_parts(self.matrix.indptr, lambda low, high: self._entries(low, high), 0)
 
@@ -262,7 +262,7 @@ class Held:
         return self.matrix.indices[low:high], self.matrix.data[low:high]
 
 
-def compressed_parts(pointers: NDArray[Any], entries: Any, axis: Axis) -> Iterator[Part]:
+def compressed_parts(pointers: NDArray[Any], entries: Any, axis: Axis) -> Iterator[Entries]:
     """The parts of a CSR (axis 0) or CSC (axis 1) matrix.
 
     Parameters
@@ -282,4 +282,4 @@ def compressed_parts(pointers: NDArray[Any], entries: Any, axis: Axis) -> Iterat
             numbers = np.asarray(values, np.float32)
         kept = numbers != 0
         places = (lines[kept], indices[kept]) if axis == 0 else (indices[kept], lines[kept])
-        yield Part(*places, numbers[kept], high - low)
+        yield Entries(*places, numbers[kept], high - low)

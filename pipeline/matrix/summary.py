@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pairscape.pipeline.genes.describe import Understanding
-from pairscape.pipeline.matrix.filter import Kept
+from pairscape.pipeline.matrix.filter import Filtered
 from pairscape.pipeline.matrix.intake import Intake
 from pairscape.pipeline.matrix.normalize import STEPS, ValueKind
 from pairscape.pipeline.matrix.survey import Facts, Values
@@ -105,7 +105,7 @@ def record(job: Intake, summary: Summary) -> dict[str, Any]:
     return {"pairscape": did | {name: value for name, value in asked.items() if value is not None}}
 
 
-def annotations(job: Intake, facts: Facts, kept: Kept, counts: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+def annotations(job: Intake, facts: Facts, kept: Filtered, counts: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Annotations of the kept cells and of all genes, with scanpy's figures of quality from before the filters.
 
     Columns of the source stay as they are.
