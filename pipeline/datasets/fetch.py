@@ -122,7 +122,7 @@ def fetch_url(url: str, sha256: str | None, place: Place, progress: Progress) ->
     InputError
         The address names no file, the sum is none, or a file of that name is there from another address.
     JobError
-        As `fetch_set`.
+        The address does not answer, the download has another sum, or the disk refuses.
     """
     host, name = _address(url)
     if sha256 is not None and not SHA256.fullmatch(sha256 := sha256.lower()):
@@ -326,16 +326,11 @@ class _Bar:
         """Nothing is open."""
 
 
-# The cells that come along: enough to see the whole job without a download.
-
-
-# The folder that serves public data without internet access: the one that PAIRSCAPE_DATA names.
-
 VARIABLE = "PAIRSCAPE_DATA"
 
 
 def offline_folder() -> Path | None:
-    """The folder; None where the variable is not set.
+    """The folder that PAIRSCAPE_DATA names, which serves public data without internet; None where it is not set.
 
     Raises
     ------

@@ -57,7 +57,7 @@ def plant_truth(
     Raises
     ------
     InputError
-        As `pipeline.matrix.open.read_any` and `pipeline.storage.write.check_target`; the list is there already;
+        The matrix cannot be read or the target not be written; the list is there already;
         too few cells, or genes that enough cells express.
     """
     check_target(target, overwrite=overwrite)

@@ -95,7 +95,7 @@ def simulate_atlas(
     Raises
     ------
     InputError
-        As `pipeline.storage.write.check_target`.
+        The target may not be written.
     JobError
         The disk refuses, or a task fails for good.
     """
@@ -114,7 +114,7 @@ def simulate_atlas(
 
 
 def _finished(session: Session, function: Any, tasks: Any, *common: Any) -> Iterator[Any]:
-    """As `run_tasks`, whose message promises that what is finished is kept: here it is not."""
+    """Results of tasks; unlike other jobs, a failed one keeps nothing, and says so."""
     try:
         yield from run_tasks(session, function, tasks, *common)
     except JobError as error:

@@ -199,8 +199,8 @@ def read_pairs(path: Path) -> NamedPairs:
     Raises
     ------
     InputError
-        As `read_genes`; fewer than two columns, or several that could be meant; a row without two names; a label
-        outside −1, 0, 1, 2; no pair at all.
+        The file cannot be read as a table; fewer than two columns, or several that could be meant; a row without two
+        names; a label outside −1, 0, 1, 2; no pair at all.
     """
     table, *ends = _read_ends(path)
     if table.rows.empty:
@@ -239,8 +239,8 @@ def read_network(path: Path) -> NamedPairs:
     Raises
     ------
     InputError
-        As `read_pairs`; the file holds labels, so that some of its rows are no edges; its first row looks like a header
-        that names no known column.
+        The file is no list of pairs; it holds labels, so that some of its rows are no edges; its first row looks like a
+        header that names no known column.
     """
     table, *ends = _read_ends(path)
     _refuse_labels(table, path)
@@ -286,7 +286,7 @@ def read_gene_map(path: Path) -> list[tuple[str, str]]:
     Raises
     ------
     InputError
-        As `read_genes`; not two columns.
+        The file cannot be read as a table, or has not two columns.
     """
     table = _read(path)
     if table.shape[1] != 2:

@@ -1,4 +1,4 @@
-"""Which cells and genes of a matrix are kept, and which genes of those are stored."""
+"""Filters of an ingest: facts of the first scan → cells and genes that are kept, and genes that are stored."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -104,7 +104,7 @@ def ingest(
     Parameters
     ----------
     source
-        A path, an AnnData, or a list of several, as `pipeline.matrix.open.open_source`.
+        A path, an AnnData, or a list of several.
     target
         A path that ends in .zarr; folders above it are made.
     overwrite
@@ -117,13 +117,13 @@ def ingest(
         Its bars and lines are used, and the summary is said before the store is written; its client is not. Absent:
         nothing is said.
     choices
-        Fields of `pipeline.choices.Choices`.
+        Fields of `pairscape.pipeline.options.Choices`.
 
     Raises
     ------
     InputError
-        As `open_source`, `Choices`, `pipeline.matrix.select`, `pipeline.matrix.normalize` and
-        `pipeline.storage.write.check_target`; an annotation cannot be stored; less than two cells or genes are left; a
+        The source cannot be opened or is no expression; a choice or the preset does not fit it; the target may not be
+        written; an annotation cannot be stored; less than two cells or genes are left; a
         task would not fit into a worker's memory.
     JobError
         The disk refuses, or tasks failed; what is finished is kept.
@@ -337,7 +337,8 @@ def _write(plan: _Plan, place: Workplace, session: Session) -> None:
     clear_unfinished(place.store)
 
 
-# Ingesting
+# ── memory of a task ─────────────────────────────────────────────────────────────────────────────────────────────────
+
 SOURCE_BYTES = 16 + 2 * CSR_BYTES  # an entry as it lies in the source, as float32 CSR, and mended
 
 NORMALISED_BYTES = 3 * CSR_BYTES  # an entry as it is read, as scanpy's copy, and as it is cut to the genes stored

@@ -137,7 +137,7 @@ def normalise(rows: sparse.csr_matrix, preset: Preset) -> sparse.csr_matrix:
     return sparse.csr_matrix(cells.X)
 
 
-# The most variable genes, by scanpy, over blocks of cells that are never in memory together.
+# ── the most variable genes, by scanpy, over blocks of cells ─────────────────────────────────────────────────────────
 
 BASE: dict[Preset, float] = {"deep-cell": 2.0, "cnnc": 10.0}  # of the logarithm; others are natural
 

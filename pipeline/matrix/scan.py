@@ -118,7 +118,7 @@ def pick(rows: sparse.csr_matrix, chosen: NDArray[np.bool_] | None) -> sparse.cs
 
 @dataclass(frozen=True, eq=False)
 class _Merged:
-    """As `Facts`, but the cells of each block apart: a million of them are joined once."""
+    """Facts with the cells of each block apart, so that a million of them are joined once."""
 
     cells: list[NDArray[Any]]
     genes: NDArray[Any]

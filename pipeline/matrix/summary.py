@@ -1,4 +1,4 @@
-"""What was understood of a matrix, in the words of the user, before any of it is written."""
+"""The summary of an ingest for its user, and the annotations that its store gets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +84,7 @@ class Summary:
         ]
 
 
-# What a store says beside its matrices: annotations with figures of quality, and how it was made.
+# ── annotations of the store: figures of quality, and how it was made ────────────────────────────────────────────────
 
 
 def record(job: Intake, summary: Summary) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Buckets:
     n_genes: int
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        """As `pipeline.matrix.sources.Reader.rows`."""
+        """The lines start to stop as canonical CSR, see `Reader.rows`."""
         blocks = range(start // self.cells, -(-stop // self.cells))
         parts = [self._block(block, start, stop) for block in blocks]
         if not parts:

@@ -23,8 +23,10 @@ class Dense:
 
     Attributes
     ----------
-    place, element, changed
-        As `pipeline.matrix.formats.sparse.Compressed`.
+    place, element
+        Absolute path or URL of the file, and the array within it.
+    changed
+        When the file was written last, in ns; 0 of a URL.
     shape, chunks
         Rows and columns, of the matrix and of what is read at once.
     """
@@ -63,7 +65,7 @@ class DenseLines:
     axis: Axis
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        """As `pipeline.matrix.sources.Reader.rows`."""
+        """The lines start to stop as canonical CSR, see `Reader.rows`."""
         array = self.array
         if stamp_of(array.place)[1] != array.changed:
             raise InputError(f"{array.place} has changed since it was opened: open it again")

@@ -47,7 +47,7 @@ class Compressed:
         return (self, 1) if axis == self.axis else None
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        """As `pipeline.matrix.sources.Reader.rows`."""
+        """The lines start to stop as canonical CSR, see `Reader.rows`."""
         width, pointers = self.shape[1 - self.axis], self._pointers()
         with opened(self.place) as root:
             found = csr_rows(root[self.element], pointers, start, stop, width)

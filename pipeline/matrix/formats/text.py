@@ -186,7 +186,7 @@ def _split(line: str, delimiter: str) -> tuple[str, str]:
     return name, rest
 
 
-# Text files as others write them: gzipped or not, with or without a byte-order mark, any end of line.
+# ── text files: gzipped or not, with or without a byte-order mark, any end of line ───────────────────────────────────
 
 BLOCK = 2**24  # characters that are held at a time
 GZIP_MAGIC = b"\x1f\x8b"
