@@ -193,11 +193,11 @@ def _session(
     """The cluster that was asked for; where none was, a small matrix needs none, nor a bar."""
     need = ingest_bytes(len(job.source.var), max(job.block_entries, min(job.entries, SHARD_ENTRIES)))
     if compute is None and job.entries <= SMALL_ENTRIES:
-        require_ingest_memory(need, smallest_memory(None, Compute("synchronous")))
+        _usable(INGESTING, need, smallest_memory(None, Compute("synchronous")))
         yield replace(session, progress=Silent())
         return
     with opened(compute or Compute()) as client:
-        require_ingest_memory(need, smallest_memory(client, compute or Compute()))
+        _usable(INGESTING, need, smallest_memory(client, compute or Compute()))
         yield replace(session, client=client)
 
 
@@ -339,6 +339,7 @@ def _write(plan: _Plan, place: Workplace, session: Session) -> None:
 
 # ── memory of a task ─────────────────────────────────────────────────────────────────────────────────────────────────
 
+INGESTING = "ingesting a block of cells"
 SOURCE_BYTES = 16 + 2 * CSR_BYTES  # an entry as it lies in the source, as float32 CSR, and mended
 
 NORMALISED_BYTES = 3 * CSR_BYTES  # an entry as it is read, as scanpy's copy, and as it is cut to the genes stored
@@ -355,21 +356,3 @@ def ingest_bytes(n_genes: int, entries: int) -> int:
         Of the fullest block of cells, or of a shard.
     """
     return entries * (SOURCE_BYTES + NORMALISED_BYTES + STORED_BYTES) + 512 * n_genes
-
-
-def require_ingest_memory(need: int, limit: int | None) -> None:
-    """Refuse an ingest whose tasks would not fit into a worker.
-
-    Parameters
-    ----------
-    need
-        Bytes of a task, as `ingest_bytes`.
-    limit
-        Bytes of the smallest worker; None: no limit.
-
-    Raises
-    ------
-    InputError
-        Naming the limit to raise and to what.
-    """
-    _usable("ingesting a block of cells", need, limit)
