@@ -75,7 +75,8 @@ class GeneStatistics:
 
 
 @numba.njit(nogil=True, cache=True)
-def _accumulate(values, genes, n_expressed, minimum, maximum, total, squares):  # type: ignore[no-untyped-def]
+def _accumulate(values, genes, statistics):  # type: ignore[no-untyped-def]
+    n_expressed, minimum, maximum, total, squares = statistics
     for i in range(values.size):
         x, g = values[i], genes[i]
         n_expressed[g] += 1
@@ -97,7 +98,7 @@ def gene_statistics(values: FloatArray, genes: NDArray[np.integer], n_genes: int
     """
     n_expressed, total, squares = np.zeros(n_genes, np.int64), np.zeros(n_genes), np.zeros(n_genes)
     minimum, maximum = np.full(n_genes, np.inf, np.float32), np.zeros(n_genes, np.float32)
-    _accumulate(values, genes, n_expressed, minimum, maximum, total, squares)
+    _accumulate(values, genes, (n_expressed, minimum, maximum, total, squares))
     return GeneStatistics(n_cells, n_expressed, minimum, maximum, total, squares)
 
 

@@ -1,8 +1,9 @@
-"""A copy on this host's disk of a code store behind a URL: chunks are picked by their place in a file, again and again.
+"""A copy on this host's disk of a code store behind a URL, since chunks are picked by their place in a file many times.
 
 It is fetched once a host, by whichever process needs it first, into the folder for temporary files (TMPDIR), and stays
 for the next job on the same codes; copies of other codes that no process holds any more go when one is fetched. Every
-chunk ends in a checksum, which is compared whenever it is read.
+chunk ends in a checksum, which is compared whenever it is read. (fsspec's filecache has neither the lock between
+processes, nor the check of the content, nor the removal of what no process uses.)
 """
 
 import fcntl

@@ -296,7 +296,7 @@ def _by_gene(matrix: str, cells: NDArray[np.int64], places: bool = True) -> ByGe
 
 
 def encode_blocks(matrix: Path, codes: Path, blocks: list[int], session: Session) -> dict[int, list[Any]]:
-    """Encode some blocks of a store again, in place; returns what was written, as `pipeline.codes.store.write_block`.
+    """Encode some blocks of a store again, in place; returns size and sha256 of each file by block.
 
     Raises
     ------
@@ -346,10 +346,9 @@ def require_encode_memory(need: int, limit: int | None) -> None:
     _usable(f"encoding a block of {CODES_CELLS:,} cells", need, limit)
 
 
-# Which cells place the edges of `rank` and `quantile`, and their values gene by gene, on disk while edges are made.
-#
-# Workers turn blocks of sampled cells to lists by gene; a gene's values are then gathered from all blocks when its
-# turn comes, so that nobody holds the sample as a whole (65,536 cells × 1,000 genes each are 262 MB).
+# ── the sample of cells whose quantiles place the edges of `rank` and `quantile` ─────────────────────────────────────
+# Workers turn blocks of sampled cells to lists by gene, on disk; a gene's values are gathered from all blocks when its
+# turn comes, so that no process holds the whole sample (65,536 cells × 1,000 genes each are 262 MB).
 
 SAMPLE_CELLS = 65_536  # cells whose quantiles place the edges: all of them, up to this many
 SAMPLE_RUN = 256  # a larger matrix is sampled in evenly spaced runs of neighbouring cells, which is quick to read

@@ -46,7 +46,7 @@ class Codes:
     Attributes
     ----------
     path
-        Where it lies; a URL is read through a copy on this host's disk, see `pipeline.codes.cache`.
+        Where it lies; a URL is read through a copy on this host's disk, see `pairscape.pipeline.codes.cache`.
     content_hash
         What it holds, see `codes_hash`.
     binning

@@ -122,7 +122,7 @@ def fetch_url(url: str, sha256: str | None, place: Place, progress: Progress) ->
     InputError
         The address names no file, the sum is none, or a file of that name is there from another address.
     JobError
-        As `fetch_set`.
+        The address does not answer, the download has another sum, or the disk refuses.
     """
     host, name = _address(url)
     if sha256 is not None and not SHA256.fullmatch(sha256 := sha256.lower()):
@@ -158,15 +158,7 @@ def _is_here(relative: Path, place: Place) -> bool:
 
 
 def _obtain(file: RemoteFile, relative: Path, target: Path, place: Place, progress: Progress) -> tuple[Path, str]:
-    """Path of a checked file, and in words what that rests on.
-
-    Parameters
-    ----------
-    relative
-        Where it lies below `PAIRSCAPE_DATA`.
-    target
-        Where it lies, or will, outside of it.
-    """
+    """Path of a checked file, and in words what that rests on."""
     served = None if place.offline is None else place.offline / relative
     if served is not None and served.is_file():
         note = f"from {VARIABLE}, {_checked(served, file)}"
@@ -334,16 +326,11 @@ class _Bar:
         """Nothing is open."""
 
 
-# The cells that come along: enough to see the whole job without a download.
-
-
-# The folder that serves public data without internet access: the one that PAIRSCAPE_DATA names.
-
 VARIABLE = "PAIRSCAPE_DATA"
 
 
 def offline_folder() -> Path | None:
-    """The folder; None where the variable is not set.
+    """The folder that PAIRSCAPE_DATA names, which serves public data without internet; None where it is not set.
 
     Raises
     ------

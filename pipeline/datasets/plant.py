@@ -17,7 +17,7 @@ from pairscape.pipeline.storage.write import check_target, replaced, writing
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PlantedStore:
     """What was planted.
 
     Attributes
@@ -46,7 +46,9 @@ class Outcome:
         )
 
 
-def plant_truth(source: str | Path | AnnData, target: Path, planting: Planting, *, overwrite: bool = False) -> Outcome:
+def plant_truth(
+    source: str | Path | AnnData, target: Path, planting: Planting, *, overwrite: bool = False
+) -> PlantedStore:
     """Write a matrix with planted pairs as expression store, and the pairs as `NAME.tsv` beside `NAME.zarr`.
 
     The store has `obs["planted_type"]` and `uns["pairscape"]["planted"]`. Counts are not kept: what is planted are the
@@ -55,7 +57,7 @@ def plant_truth(source: str | Path | AnnData, target: Path, planting: Planting, 
     Raises
     ------
     InputError
-        As `pipeline.matrix.open.read_any` and `pipeline.storage.write.check_target`; the list is there already;
+        The matrix cannot be read or the target not be written; the list is there already;
         too few cells, or genes that enough cells express.
     """
     check_target(target, overwrite=overwrite)
@@ -77,7 +79,7 @@ def plant_truth(source: str | Path | AnnData, target: Path, planting: Planting, 
         table.to_csv(pairs, sep="\t", index=False)
     positives = int((table["label"] > 0).sum())
     copies = planted.n_vars - cells.n_vars
-    return Outcome(planted.n_obs, planted.n_vars, copies, positives, len(table) - positives, pairs)
+    return PlantedStore(planted.n_obs, planted.n_vars, copies, positives, len(table) - positives, pairs)
 
 
 def _replanted(cells: AnnData, deal: Deal, planting: Planting, rng: np.random.Generator) -> AnnData:

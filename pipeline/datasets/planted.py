@@ -192,10 +192,7 @@ def _response(driver: Values, kind: Kind, centre: float, types: NDArray[np.bool_
 
 
 def _centre(driver: Values, dealt: Callable[[float], Values], independent: Values) -> float:
-    """The c in [0, 1] at which the target's covariance with the driver is that of independent values.
-
-    The lower it is, the more they rise together.
-    """
+    """The c in [0, 1] at which the target's covariance with the driver is that of independent values."""
     deviation = driver.astype(np.float64) - driver.mean()
     goal, low, high = deviation @ independent, 0.0, 1.0
     for _ in range(CENTRE_STEPS):

@@ -31,8 +31,8 @@ from pairscape.pipeline.errors import JobError, first_line
 from pairscape.pipeline.matrix.store import (
     CHUNK_ENTRIES,
     SHARD_ENTRIES,
-    Layout,
     Piece,
+    ShardLayout,
     create_matrices,
     inside,
     lay_out,
@@ -48,7 +48,7 @@ BLOCK_CELLS = 8192  # cells of one task of the first pass
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SimulatedAtlas:
     """What was simulated.
 
     Attributes
@@ -80,7 +80,7 @@ def simulate_atlas(
     *,
     counts: bool = True,
     overwrite: bool = False,
-) -> Outcome:
+) -> SimulatedAtlas:
     """Write a simulated atlas as expression store; it appears under its name only when it is complete.
 
     Memory is bounded: a task holds one shard, this process 12 bytes a cell and the cells' names.
@@ -95,7 +95,7 @@ def simulate_atlas(
     Raises
     ------
     InputError
-        As `pipeline.storage.write.check_target`.
+        The target may not be written.
     JobError
         The disk refuses, or a task fails for good.
     """
@@ -110,11 +110,11 @@ def simulate_atlas(
         for _, written in _finished(session, write_piece, tasks, str(store), atlas, bursts, layout):
             session.progress.advance(written)
         size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
-    return Outcome(atlas.cells, atlas.genes, int(indptr[-1]), size)
+    return SimulatedAtlas(atlas.cells, atlas.genes, int(indptr[-1]), size)
 
 
 def _finished(session: Session, function: Any, tasks: Any, *common: Any) -> Iterator[Any]:
-    """As `run_tasks`, whose message promises that what is finished is kept: here it is not."""
+    """Results of tasks; unlike other jobs, a failed one keeps nothing, and says so."""
     try:
         yield from run_tasks(session, function, tasks, *common)
     except JobError as error:
@@ -141,7 +141,7 @@ def count_block(atlas: Atlas, bursts: float, block: tuple[int, int]) -> NDArray[
     return entries_per_cell(atlas, bursts, *block)
 
 
-def _lay_out(store: Path, atlas: Atlas, indptr: NDArray[np.int64], *, counts: bool) -> Layout:
+def _lay_out(store: Path, atlas: Atlas, indptr: NDArray[np.int64], *, counts: bool) -> ShardLayout:
     """Everything but the entries."""
     root = zarr.open_group(str(store), mode="w-", zarr_format=3)
     write_elem(root, "/", _annotations(atlas, counts=counts), dataset_kwargs={"shards": None})
@@ -176,7 +176,7 @@ def _numbered(name: str, n: int) -> pd.Index:
     return pd.Index([f"{name}{i:0{len(str(n - 1))}}" for i in range(n)], dtype=object)
 
 
-def write_piece(store: str, atlas: Atlas, bursts: float, layout: Layout, piece: Piece) -> int:
+def write_piece(store: str, atlas: Atlas, bursts: float, layout: ShardLayout, piece: Piece) -> int:
     """Write one shard of every big array; returns its entries. Runs on a worker, any number of times.
 
     Raises
@@ -198,7 +198,7 @@ def write_piece(store: str, atlas: Atlas, bursts: float, layout: Layout, piece: 
 
 
 def _write_shard(
-    store: str, layout: Layout, shard: int, part: str, values: NDArray[Any], matrices: tuple[str, ...]
+    store: str, layout: ShardLayout, shard: int, part: str, values: NDArray[Any], matrices: tuple[str, ...]
 ) -> None:
     """Compress once, write for each matrix."""
     content = shard_bytes(values, layout) if matrices else b""

@@ -1,4 +1,4 @@
-"""Cells that never lived: counts of an atlas of any size, each cell drawn from the seed and its own number alone. Pure.
+"""Simulated counts of an atlas of any size: each cell is drawn from the seed and its own number alone. Pure.
 
 A cell's molecules come in bursts. Bursts arrive as a Poisson process whose rate is the cell's depth; a burst hits one
 gene and adds a logarithmic number of molecules. A Poisson number of logarithmic bursts is negative binomial
@@ -91,7 +91,7 @@ class Tables(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class CellTraits:
     """What is decided of a cell before its counts.
 
     Attributes
@@ -207,19 +207,20 @@ def _molecules(stream, burst, single):  # type: ignore[no-untyped-def]
 # ── cells ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_cells(atlas: Atlas, numbers: NDArray[np.int64]) -> Cells:
+def draw_cells(atlas: Atlas, numbers: NDArray[np.int64]) -> CellTraits:
     """Type, depth and active modules of some cells of an atlas, (N,) int64; the first cells have a type each."""
     n, genes = numbers.size, tables(atlas)
     shares = 1 / (1 + 0.3 * np.arange(atlas.types))  # from common to rare
-    cells = Cells(np.empty(n, np.int32), np.empty(n), np.empty((n, ACTIVE), np.int32))
+    cells = CellTraits(np.empty(n, np.int32), np.empty(n), np.empty((n, ACTIVE), np.int32))
     modules = genes.start.size - 1 - atlas.types
     limits = np.cumsum(shares / shares.sum())
-    _draw_cells(np.uint64(atlas.seed), numbers, limits, modules, cells.kind, cells.depth, cells.active)
+    _draw_cells(np.uint64(atlas.seed), numbers, limits, modules, (cells.kind, cells.depth, cells.active))
     return cells
 
 
 @numba.njit(nogil=True, cache=True)
-def _draw_cells(seed, numbers, limits, modules, kind, depth, active):  # type: ignore[no-untyped-def]
+def _draw_cells(seed, numbers, limits, modules, traits):  # type: ignore[no-untyped-def]
+    kind, depth, active = traits
     stream, types = np.empty(1, np.uint64), limits.size
     for i in range(numbers.size):
         _begin(stream, seed, numbers[i], FACTS)
@@ -244,7 +245,7 @@ def bursts_per_cell(atlas: Atlas) -> float:
     cells = draw_cells(atlas, np.linspace(0, atlas.cells - 1, size).astype(np.int64))
     if size < atlas.cells:
         quantile = (np.arange(size) + 0.5) / size
-        cells = Cells(cells.kind, np.exp(DEPTH_SIGMA * ndtri(quantile) - DEPTH_SIGMA**2 / 2), cells.active)
+        cells = CellTraits(cells.kind, np.exp(DEPTH_SIGMA * ndtri(quantile) - DEPTH_SIGMA**2 / 2), cells.active)
 
     def excess(log_bursts: float) -> float:
         return float(expected_entries(atlas, cells, np.exp(log_bursts)).mean()) / atlas.genes - atlas.density
@@ -255,7 +256,7 @@ def bursts_per_cell(atlas: Atlas) -> float:
     return float(np.exp(brentq(excess, low, high, xtol=1e-4)))
 
 
-def expected_entries(atlas: Atlas, cells: Cells, bursts: float) -> Real:
+def expected_entries(atlas: Atlas, cells: CellTraits, bursts: float) -> Real:
     """Genes that each of these cells is expected to express, (N,) float64.
 
     Parameters
@@ -296,7 +297,7 @@ def _add_program(genes, program, share, rate):  # type: ignore[no-untyped-def]
 def entries_per_cell(atlas: Atlas, bursts: float, start: int, stop: int) -> Index:
     """Genes that the cells start..stop express, (N,) int32; the numbers of molecules are not drawn for that."""
     cells, entries = draw_cells(atlas, np.arange(start, stop)), np.empty(stop - start, np.int32)
-    _count(tables(atlas), np.uint64(atlas.seed), start, cells.kind, bursts * cells.depth, cells.active, entries)
+    _count(tables(atlas), np.uint64(atlas.seed), start, (cells.kind, bursts * cells.depth, cells.active), entries)
     return entries
 
 
@@ -326,33 +327,35 @@ def cell_counts(
     """
     cells = draw_cells(atlas, np.arange(start, start + indptr.size - 1))
     found, molecules = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-    facts = cells.kind, bursts * cells.depth, cells.active
-    wrong = _fill(tables(atlas), np.uint64(atlas.seed), start, *facts, indptr, found, molecules)
+    traits = cells.kind, bursts * cells.depth, cells.active
+    wrong = _fill(tables(atlas), np.uint64(atlas.seed), start, traits, indptr, (found, molecules))
     if wrong >= 0:
         raise ValueError(f"cell {wrong} expresses another number of genes than it was counted to")
     return found, molecules
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(genes, seed, start, kind, bursts, active, entries):  # type: ignore[no-untyped-def]
+def _count(genes, seed, start, traits, entries):  # type: ignore[no-untyped-def]
+    kind, bursts, active = traits
     stream = np.empty(1, np.uint64)
     hits, seen, found = _scratch(genes.share.size)
     for i in range(kind.size):
         _begin(stream, seed, start + i, BURSTS)
-        _throw_cell(genes, stream, kind[i], bursts[i], active[i], hits, seen)
+        _throw_cell(genes, stream, (kind[i], bursts[i], active[i]), hits, seen)
         entries[i] = _collect(seen, found)
         for e in range(entries[i]):
             hits[found[e]] = 0
 
 
 @numba.njit(nogil=True, cache=True)
-def _fill(genes, seed, start, kind, bursts, active, indptr, found, molecules):  # type: ignore[no-untyped-def]
+def _fill(genes, seed, start, traits, indptr, entries):  # type: ignore[no-untyped-def]
     """Returns the first cell that does not fit into `indptr`, -1 if all do."""
+    (kind, bursts, active), (found, molecules) = traits, entries
     stream = np.empty(1, np.uint64)
     hits, seen, here = _scratch(genes.share.size)
     for i in range(kind.size):
         _begin(stream, seed, start + i, BURSTS)
-        _throw_cell(genes, stream, kind[i], bursts[i], active[i], hits, seen)
+        _throw_cell(genes, stream, (kind[i], bursts[i], active[i]), hits, seen)
         n = _collect(seen, here)
         if n != indptr[i + 1] - indptr[i]:
             return start + i
@@ -373,7 +376,8 @@ def _scratch(size):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _throw_cell(genes, stream, kind, bursts, active, hits, seen):  # type: ignore[no-untyped-def]
+def _throw_cell(genes, stream, cell, hits, seen):  # type: ignore[no-untyped-def]
+    kind, bursts, active = cell
     thrown = _throw_base(genes, stream, _poisson(stream, BASE * bursts), hits, seen)
     thrown += _throw_program(genes, stream, kind, MARKERS * bursts, hits, seen)
     for slot in range(ACTIVE):

@@ -59,7 +59,7 @@ class NamedPairs:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class TextTable:
     """A text table, every value a string.
 
     Attributes
@@ -116,11 +116,11 @@ def _read(path: Path) -> pd.DataFrame:
     return table[(table != "").any(axis=1)]  # a line of blanks is no row
 
 
-def _with_header(table: pd.DataFrame, first: list[str], path: Path) -> Table:
+def _with_header(table: pd.DataFrame, first: list[str], path: Path) -> TextTable:
     """The first row made the header."""
     if twice := [name for name in first if name in KNOWN_NAMES and first.count(name) > 1]:
         raise InputError(f"{path} has {twice[0]!r} twice in its header, and which is meant cannot be told; rename one.")
-    return Table(table.iloc[1:].set_axis(first, axis=1), header=True)
+    return TextTable(table.iloc[1:].set_axis(first, axis=1), header=True)
 
 
 def read_genes(path: Path) -> list[str]:
@@ -145,7 +145,7 @@ def read_genes(path: Path) -> list[str]:
     return list(dict.fromkeys(name for name in found.rows[named[0]] if name))
 
 
-def _read_ends(path: Path) -> tuple[Table, str | int, str | int]:
+def _read_ends(path: Path) -> tuple[TextTable, str | int, str | int]:
     """A table of pairs, and the columns that hold their ends."""
     table = _read(path)
     first = [name.lower() for name in table.iloc[0]]
@@ -158,17 +158,11 @@ def _read_ends(path: Path) -> tuple[Table, str | int, str | int]:
             f"{path} has columns {first if known else list(table.iloc[0])}: two with genes are needed, such as "
             "gene_a,gene_b or source,target."
         )
-    return Table(table, header=False), 0, 1
+    return TextTable(table, header=False), 0, 1
 
 
 def _end_columns(first: list[str], path: Path) -> tuple[str, str] | None:
-    """The columns of a header that hold regulator and target; None if it is no header of pairs.
-
-    Raises
-    ------
-    InputError
-        Several could be meant.
-    """
+    """The columns of a header that hold regulator and target; None if it is no header of pairs."""
     sides = [[name for name in dict.fromkeys(first) if name in names] for names in (REGULATOR_NAMES, TARGET_NAMES)]
     if sides[0] and not sides[1]:
         sides[1] = [name for name in OPEN_TARGET_NAMES if name in first]
@@ -186,7 +180,7 @@ def _end_columns(first: list[str], path: Path) -> tuple[str, str] | None:
     return sides[0][0], sides[1][0]
 
 
-def _names(table: Table, ends: tuple[str | int, str | int], path: Path) -> tuple[list[str], list[str]]:
+def _names(table: TextTable, ends: tuple[str | int, str | int], path: Path) -> tuple[list[str], list[str]]:
     """Both ends of a list of pairs, every cell a name."""
     gene_a, gene_b = (table.rows[end] for end in ends)
     nameless = ((gene_a == "") | (gene_b == "")).to_numpy()
@@ -205,8 +199,8 @@ def read_pairs(path: Path) -> NamedPairs:
     Raises
     ------
     InputError
-        As `read_genes`; fewer than two columns, or several that could be meant; a row without two names; a label
-        outside −1, 0, 1, 2; no pair at all.
+        The file cannot be read as a table; fewer than two columns, or several that could be meant; a row without two
+        names; a label outside −1, 0, 1, 2; no pair at all.
     """
     table, *ends = _read_ends(path)
     if table.rows.empty:
@@ -218,7 +212,7 @@ def read_pairs(path: Path) -> NamedPairs:
     return NamedPairs(gene_a, gene_b, labels, table.words(*taken))
 
 
-def _label_column(table: Table) -> str | int | None:
+def _label_column(table: TextTable) -> str | int | None:
     if table.header:
         return next(iter(table.named(LABEL_NAMES)), None)
     return 2 if table.rows.shape[1] > 2 else None
@@ -245,8 +239,8 @@ def read_network(path: Path) -> NamedPairs:
     Raises
     ------
     InputError
-        As `read_pairs`; the file holds labels, so that some of its rows are no edges; its first row looks like a header
-        that names no known column.
+        The file is no list of pairs; it holds labels, so that some of its rows are no edges; its first row looks like a
+        header that names no known column.
     """
     table, *ends = _read_ends(path)
     _refuse_labels(table, path)
@@ -255,13 +249,13 @@ def read_network(path: Path) -> NamedPairs:
     if weights := table.named(WEIGHT_NAMES):
         edge = pd.to_numeric(table.rows[weights[0]], errors="coerce").to_numpy() != 0
         words += f", {np.count_nonzero(~edge):,} of weight 0 left out" if not edge.all() else ""
-        table = Table(table.rows[edge], header=True)
+        table = TextTable(table.rows[edge], header=True)
     if table.rows.empty:
         raise InputError(f"{path} holds no edges: two columns regulator, target are needed, one edge a line.")
     return NamedPairs(*_names(table, (ends[0], ends[1]), path), None, words)
 
 
-def _refuse_labels(table: Table, path: Path) -> None:
+def _refuse_labels(table: TextTable, path: Path) -> None:
     """Rows with label 0 are no edges, and in CNNC's triples those with label 2 are edges the other way round."""
     column = _label_column(table)
     if column is None:
@@ -274,7 +268,7 @@ def _refuse_labels(table: Table, path: Path) -> None:
         )
 
 
-def _refuse_unknown_header(table: Table, path: Path) -> None:
+def _refuse_unknown_header(table: TextTable, path: Path) -> None:
     """A word above a column of numbers is a heading."""
     if table.header or table.rows.shape[1] < 3:
         return
@@ -292,7 +286,7 @@ def read_gene_map(path: Path) -> list[tuple[str, str]]:
     Raises
     ------
     InputError
-        As `read_genes`; not two columns.
+        The file cannot be read as a table, or has not two columns.
     """
     table = _read(path)
     if table.shape[1] != 2:

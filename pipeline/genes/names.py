@@ -123,7 +123,7 @@ def originals(name: str) -> tuple[str, ...]:
 
 
 def serial_originals(name: str) -> tuple[str, ...]:
-    """As `originals`, of a whole number that counts days since 1900; only to be asked of a number beside symbols."""
+    """Symbols that a whole number may have been that counts days since 1900; only for numbers beside symbols."""
     if not SERIAL.fullmatch(name) or int(name) not in SERIALS:
         return ()
     day = FIRST_DAY + timedelta(days=int(name))

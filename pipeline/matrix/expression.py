@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
+from pairscape.pipeline.matrix.formats.anndata import check_shape, stored_matrix
+from pairscape.pipeline.matrix.formats.dense import Dense, DenseLines
 from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     canonical_csr,
-    csc_as_csr,
-    csr_rows,
-    dense_rows,
     existing,
     layout_of,
     member,
@@ -30,14 +29,22 @@ from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     row_pointers,
     shape_of,
 )
+from pairscape.pipeline.matrix.source import (
+    IN_MEMORY,
+    Held,
+    Reader,
+    check_names,
+    check_not_transposed,
+    check_values,
+    gene_symbols,
+    in_memory,
+)
 from pairscape.pipeline.options import HASH_CELLS
 from pairscape.pipeline.storage.paths import stamp_of
 
-SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
 SELECT_BLOCK = 4096  # cells that are read together to pick some of them
 SELECT_GAP = 256  # unwanted cells in a row from which on they are passed over rather than read
 SAMPLED_ROWS = 64  # of a dense matrix, whose density nothing on disk tells
-IN_MEMORY = "the AnnData in memory"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +106,7 @@ class Expression:
         blocks = hash_blocks(self.n_cells)
         return matrix_hash(self.n_cells, self.genes, (block_digest(self.rows(b.start, b.stop)) for b in blocks))
 
-    def layout(self) -> "Layout":
+    def layout(self) -> "DiskLayout":
         """How the matrix lies on disk, for planning the memory of tasks; no more of it is read than tells so.
 
         Only of a matrix on disk.
@@ -111,12 +118,12 @@ class Expression:
             if kind == "dense":
                 rows = np.linspace(0, self.n_cells - 1, min(SAMPLED_ROWS, self.n_cells)).astype(int)
                 filled = sum(np.count_nonzero(x[int(row)]) for row in rows) / rows.size
-                return Layout(np.arange(self.n_cells + 1) * int(np.ceil(filled)), 8, 0)
+                return DiskLayout(np.arange(self.n_cells + 1) * int(np.ceil(filled)), 8, 0)
             stored = x["data"].dtype.itemsize + x["indices"].dtype.itemsize
             if kind == "csr":
-                return Layout(row_pointers(path, stamp_of(path)), stored, 0)
+                return DiskLayout(row_pointers(path, stamp_of(path)), stored, 0)
             entries = int(x["data"].shape[0])
-            return Layout(np.linspace(0, entries, self.n_cells + 1).astype(np.int64), 8, entries * (stored + 8))
+            return DiskLayout(np.linspace(0, entries, self.n_cells + 1).astype(np.int64), 8, entries * (stored + 8))
 
     def obs(self) -> pd.DataFrame:
         """Annotations of the cells, one row each."""
@@ -129,16 +136,11 @@ class Expression:
         if self.memory is not None:
             return in_memory(self.memory.X[start:stop])
         path = str(self.path)
-        with opened(path) as root:
-            x = root["X"]
-            layout = layout_of(x, path)
-            if layout == "csr":
-                return csr_rows(x, row_pointers(path, stamp_of(path)), start, stop)
-            return dense_rows(x, start, stop) if layout == "dense" else csc_as_csr(path, stamp_of(path))[start:stop]
+        return _reader(path, stamp_of(path)).rows(start, stop)
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class DiskLayout:
     """How a matrix lies on disk, as far as it decides what a task needs in memory.
 
     Parameters
@@ -156,6 +158,19 @@ class Layout:
         """Entries of the fullest of some blocks of cells."""
         lengths = np.diff(self.pointers)
         return max(int(lengths[block].sum()) for block in blocks)
+
+
+@lru_cache(maxsize=2)
+def _reader(path: str, stamp: tuple[int, int]) -> Reader:
+    """The reader of X by cells, opened once a process, and again when another file lies there."""
+    with opened(path) as root:
+        matrix = stored_matrix(root, "X", path)
+    if isinstance(matrix, Dense):
+        return DenseLines(matrix, 0)
+    if matrix.axis == 0:
+        return matrix
+    genes = matrix.rows(0, matrix.shape[1])  # stored by genes: each block of cells needs all of it
+    return Held(canonical_csr(genes.T))
 
 
 def hash_blocks(n_cells: int) -> list[slice]:
@@ -206,82 +221,10 @@ def open_expression(source: Any) -> Expression:
     with opened(path) as root:
         layout_of(member(root, "X", path), path)
         genes, obs_names = read_frame(member(root, "var", path)), read_frame(member(root, "obs", path)).index
-        shape = shape_of(root["X"])
-    if shape != (len(obs_names), len(genes)):
-        named = f"{len(obs_names)} cells and {len(genes)} genes"
-        raise InputError(
-            f"{path}: X has the shape {shape}, but obs and var name {named}; it is damaged, write it again"
-        )
+        check_shape(root["X"], "X", path, (len(obs_names), len(genes)))
     check_names(obs_names, genes.index, path)
     check_not_transposed(obs_names, genes.index, path)
-    return Expression(path, tuple(genes.index), gene_symbols(genes), shape[0])
-
-
-def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:
-    """Refuse values that are no expression.
-
-    Raises
-    ------
-    InputError
-        a value is NaN or infinite, or is negative
-    """
-    bad = ~np.isfinite(x.data)
-    if bad.any():
-        gene = genes[x.indices[bad.argmax()]]
-        raise InputError(
-            f"{source}: values that are NaN or infinite: {int(bad.sum())}, the first in gene {gene}; a heatmap cannot"
-            " place such cells: set them to 0 or drop the gene"
-        )
-    if x.nnz and x.data.min() < 0:
-        gene, low = genes[x.indices[x.data.argmin()]], float(x.data.min())
-        raise InputError(
-            f"{source}: gene {gene} has the negative value {low:.3g}; scaled data have lost that 0 means not expressed:"
-            " give the unscaled matrix, such as --layer counts or --layer raw"
-        )
-
-
-def check_names(cells: Any, genes: Any, source: str) -> None:
-    """Refuse axes that cannot be right.
-
-    Raises
-    ------
-    InputError
-        fewer than two cells or genes; a gene without a name; genes of the same name
-    """
-    if len(cells) < 2 or len(genes) < 2:
-        raise InputError(f"{source} has {len(cells)} cells × {len(genes)} genes: gene pairs need at least two of each")
-    index = pd.Index(genes)
-    if (index == "").any():
-        raise InputError(f"{source}: gene {int((index == '').argmax()) + 1} has no name; name every gene")
-    if index.has_duplicates:
-        twice = index[index.duplicated()].unique()
-        raise InputError(
-            f"{source}: gene names that occur more than once: {len(twice)}, such as {', '.join(twice[:3])}; a pair must"
-            " name one gene each: use Ensembl ids, or make them unique (anndata's var_names_make_unique)"
-        )
-
-
-def check_not_transposed(cells: Any, genes: Any, source: str) -> None:
-    """Refuse a matrix whose cells are named like genes and whose genes are named like cells; either alone may be right.
-
-    Raises
-    ------
-    InputError
-        both are so
-    """
-    if looks_like_genes(cells) and looks_like_barcodes(genes):
-        raise InputError(
-            f"{source} looks transposed: its cells are named {cells[0]}, {cells[1]}, its genes {genes[0]}, {genes[1]};"
-            " transpose it, or ingest it with --orientation genes-by-cells"
-        )
-
-
-def gene_symbols(var: pd.DataFrame) -> tuple[str, ...] | None:
-    """(gene,) symbols from the first column known to hold them, "" where missing; None when no column does."""
-    column = next((c for c in SYMBOL_COLUMNS if c in var), None)
-    if column is None:
-        return None
-    return tuple("" if pd.isna(s) else str(s) for s in var[column])
+    return Expression(path, tuple(genes.index), gene_symbols(genes), len(obs_names))
 
 
 def _open_memory(adata: AnnData) -> Expression:
@@ -291,17 +234,3 @@ def _open_memory(adata: AnnData) -> Expression:
     if adata.X is None or getattr(adata.X, "format", "csr") != "csr":  # a block of rows of CSC costs a pass over all
         adata = AnnData(canonical_csr(in_memory(adata.X)), obs=adata.obs, var=adata.var)
     return Expression(None, genes, gene_symbols(pd.DataFrame(adata.var)), adata.n_obs, memory=adata)
-
-
-def in_memory(x: Any) -> Any:
-    """Numbers from whatever an AnnData may hold as X: arrays, sparse matrices, backed or Dask ones.
-
-    Raises
-    ------
-    InputError
-        There is no X.
-    """
-    if x is None:
-        raise InputError(f"{IN_MEMORY} has no X: set it, or name a layer that holds the expression")
-    x = x.compute() if hasattr(x, "compute") else x
-    return x.to_memory() if hasattr(x, "to_memory") else x

@@ -1,4 +1,4 @@
-"""Which cells and genes of a matrix are kept, and which genes of those are stored."""
+"""Filters of an ingest: facts of the first scan → cells and genes that are kept, and genes that are stored."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +10,13 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.intake import Intake
 from pairscape.pipeline.matrix.normalize import DEEP_CELL_SHARE, Normalised, highly_variable
-from pairscape.pipeline.matrix.scan import Cells, scan_cells
+from pairscape.pipeline.matrix.scan import ChosenCells, scan_cells
 from pairscape.pipeline.matrix.survey import Facts
 from pairscape.pipeline.options import Preset
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class Filtered:
     """What the filters leave.
 
     Attributes
@@ -32,7 +32,7 @@ class Kept:
     facts: list[Facts]
 
 
-def sift(job: Intake, survey: list[Facts], folder: Path, session: Session) -> Kept:
+def sift(job: Intake, survey: list[Facts], folder: Path, session: Session) -> Filtered:
     """Cells and genes that satisfy both minima among themselves; the largest such set, so it needs no order.
 
     Parameters
@@ -57,7 +57,7 @@ def sift(job: Intake, survey: list[Facts], folder: Path, session: Session) -> Ke
         facts = scan_cells(job.readers, wanted, job.cells, folder / f"scan{scans}", "filtering", session)
     cells = job.cells.chosen.copy()
     cells[cells] = facts[0].cells["counted"] >= job.choices.min_genes
-    kept = Kept(cells, genes, facts)
+    kept = Filtered(cells, genes, facts)
     if min(cells.sum(), genes.sum()) < 2:
         raise InputError(_nothing_left(job, kept))
     return kept
@@ -73,7 +73,7 @@ def _allowed(job: Intake, survey: Facts) -> tuple[NDArray[np.bool_], int]:
     return ~constant, max(job.choices.min_cells, int(DEEP_CELL_SHARE * expressing) + 1)
 
 
-def _nothing_left(job: Intake, kept: Kept) -> str:
+def _nothing_left(job: Intake, kept: Filtered) -> str:
     chosen, choices = int(job.cells.chosen.sum()), job.choices
     preset = f", preset {choices.preset}" if choices.preset == "deep-cell" else ""
     return (
@@ -84,7 +84,7 @@ def _nothing_left(job: Intake, kept: Kept) -> str:
     )
 
 
-def choose_stored(job: Intake, kept: Kept, preset: Preset, session: Session) -> NDArray[np.bool_]:
+def choose_stored(job: Intake, kept: Filtered, preset: Preset, session: Session) -> NDArray[np.bool_]:
     """(gene,) which of the kept genes are stored.
 
     Raises
@@ -95,7 +95,7 @@ def choose_stored(job: Intake, kept: Kept, preset: Preset, session: Session) -> 
     stored, n = kept.genes & job.listed, job.choices.highly_variable
     if n is not None:
         genes = np.flatnonzero(kept.genes)
-        source, cells = Normalised(job.source.values, genes, preset), Cells(kept.cells, job.cells.block)
+        source, cells = Normalised(job.source.values, genes, preset), ChosenCells(kept.cells, job.cells.block)
         session.progress.start("variable genes", 0)
         variable = np.zeros(kept.genes.size, bool)
         variable[genes[highly_variable(source, cells, n, here=session.client is None)]] = True

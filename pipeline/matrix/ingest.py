@@ -31,10 +31,10 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_on_source
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.describe import describe_names
-from pairscape.pipeline.matrix.filter import Kept, choose_stored, sift
+from pairscape.pipeline.matrix.filter import Filtered, choose_stored, sift
 from pairscape.pipeline.matrix.intake import Intake, take_in
 from pairscape.pipeline.matrix.normalize import are_counts, check_values, choose_preset, value_kind
-from pairscape.pipeline.matrix.scan import Cells, scan_cells
+from pairscape.pipeline.matrix.scan import ChosenCells, scan_cells
 from pairscape.pipeline.matrix.store import (
     CHUNK_ENTRIES,
     SHARD_ENTRIES,
@@ -45,7 +45,7 @@ from pairscape.pipeline.matrix.store import (
 )
 from pairscape.pipeline.matrix.summary import Summary, annotations, record
 from pairscape.pipeline.matrix.survey import Facts, Values
-from pairscape.pipeline.matrix.write import Matrix, Writing, is_written, write_piece
+from pairscape.pipeline.matrix.write import Writing, WrittenMatrix, is_written, write_piece
 from pairscape.pipeline.options import Choices, Compute, Preset
 from pairscape.pipeline.storage.paths import is_remote, local_target, located, spelled
 from pairscape.pipeline.storage.workspace import Workplace, no_workplace, workplace
@@ -66,7 +66,7 @@ class _Plan:
     Attributes
     ----------
     kept
-        Cells, and genes over which a cell is normalised.
+        ChosenCells, and genes over which a cell is normalised.
     stored : (gene,) bool
         Genes that are stored.
     obs, var, uns
@@ -75,7 +75,7 @@ class _Plan:
         By matrix, where each stored cell's entries start.
     """
 
-    kept: Kept
+    kept: Filtered
     stored: NDArray[np.bool_]
     writing: Writing
     pointers: list[NDArray[np.int64]]
@@ -104,7 +104,7 @@ def ingest(
     Parameters
     ----------
     source
-        A path, an AnnData, or a list of several, as `pipeline.matrix.open.open_source`.
+        A path, an AnnData, or a list of several.
     target
         A path that ends in .zarr; folders above it are made.
     overwrite
@@ -117,13 +117,13 @@ def ingest(
         Its bars and lines are used, and the summary is said before the store is written; its client is not. Absent:
         nothing is said.
     choices
-        Fields of `pipeline.choices.Choices`.
+        Fields of `pairscape.pipeline.options.Choices`.
 
     Raises
     ------
     InputError
-        As `open_source`, `Choices`, `pipeline.matrix.select`, `pipeline.matrix.normalize` and
-        `pipeline.storage.write.check_target`; an annotation cannot be stored; less than two cells or genes are left; a
+        The source cannot be opened or is no expression; a choice or the preset does not fit it; the target may not be
+        written; an annotation cannot be stored; less than two cells or genes are left; a
         task would not fit into a worker's memory.
     JobError
         The disk refuses, or tasks failed; what is finished is kept.
@@ -190,20 +190,14 @@ def _session(
     opened: Callable[[Compute], AbstractContextManager["Client | None"]],
     session: Session,
 ) -> Iterator[Session]:
-    """The cluster that was asked for; where none was, a small matrix needs none, nor a bar.
-
-    Raises
-    ------
-    InputError
-        A task would not fit into the memory of a worker.
-    """
+    """The cluster that was asked for; where none was, a small matrix needs none, nor a bar."""
     need = ingest_bytes(len(job.source.var), max(job.block_entries, min(job.entries, SHARD_ENTRIES)))
     if compute is None and job.entries <= SMALL_ENTRIES:
-        require_ingest_memory(need, smallest_memory(None, Compute("synchronous")))
+        _usable(INGESTING, need, smallest_memory(None, Compute("synchronous")))
         yield replace(session, progress=Silent())
         return
     with opened(compute or Compute()) as client:
-        require_ingest_memory(need, smallest_memory(client, compute or Compute()))
+        _usable(INGESTING, need, smallest_memory(client, compute or Compute()))
         yield replace(session, client=client)
 
 
@@ -238,8 +232,8 @@ def _counts(job: Intake, survey: list[Facts]) -> tuple[Counts, str]:
 
 
 def _recount(
-    job: Intake, kept: Kept, stored: NDArray[np.bool_], beside: bool, place: Workplace, session: Session
-) -> Kept:
+    job: Intake, kept: Filtered, stored: NDArray[np.bool_], beside: bool, place: Workplace, session: Session
+) -> Filtered:
     """The same with facts of the stored genes, by another scan where the last one was of others."""
     counted = (stored == (kept.genes & job.wanted.stored)).all()
     # Counts beside the values may have entries where the values have none, in genes that went for it.
@@ -251,7 +245,7 @@ def _recount(
 
 
 def _lay_out(
-    job: Intake, kept: Kept, preset: Preset, counts: Counts, folder: str
+    job: Intake, kept: Filtered, preset: Preset, counts: Counts, folder: str
 ) -> tuple[Writing, list[NDArray[np.int64]]]:
     """What is written from which matrix, and where each cell's entries start there."""
     groups = [("X", "layers/counts")] if counts == "values" else [("X",)]
@@ -261,17 +255,17 @@ def _lay_out(
     pointers = [_pointers(kept, number, job.cells) for number in range(len(groups))]
     parts = zip(job.readers, presets, groups, pointers, strict=False)  # counts that are left out have a reader too
     layouts = ((r, p, lay_out(int(starts[-1]), CHUNK_ENTRIES, SHARD_ENTRIES, g)) for r, p, g, starts in parts)
-    return Writing(folder, tuple(Matrix(*part) for part in layouts), job.cells.block), pointers
+    return Writing(folder, tuple(WrittenMatrix(*part) for part in layouts), job.cells.block), pointers
 
 
-def _pointers(kept: Kept, number: int, cells: Cells) -> NDArray[np.int64]:
+def _pointers(kept: Filtered, number: int, cells: ChosenCells) -> NDArray[np.int64]:
     """(stored cell + 1,) where the entries of each cell start in a matrix."""
     entries = kept.facts[number].cells["entries"][kept.cells[cells.chosen]]
     return np.concatenate([[0], np.cumsum(entries, dtype=np.int64)])
 
 
 def _summary(
-    job: Intake, kept: Kept, stored: NDArray[np.bool_], pointers: NDArray[np.int64], values: Values,
+    job: Intake, kept: Filtered, stored: NDArray[np.bool_], pointers: NDArray[np.int64], values: Values,
     preset: Preset, counts: Counts, notes: list[str],
 ) -> Summary:  # fmt: skip
     cells, genes, chosen = int(kept.cells.sum()), int(stored.sum()), int(job.cells.chosen.sum())
@@ -296,7 +290,7 @@ def _summary(
     )
 
 
-def _chosen_notes(job: Intake, kept: Kept, genes: int) -> list[str]:
+def _chosen_notes(job: Intake, kept: Filtered, genes: int) -> list[str]:
     """What was left aside because the user asked for it."""
     notes, chosen = list[str](), int(job.cells.chosen.sum())
     if job.choices.cells is not None:
@@ -343,7 +337,9 @@ def _write(plan: _Plan, place: Workplace, session: Session) -> None:
     clear_unfinished(place.store)
 
 
-# Ingesting
+# ── memory of a task ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+INGESTING = "ingesting a block of cells"
 SOURCE_BYTES = 16 + 2 * CSR_BYTES  # an entry as it lies in the source, as float32 CSR, and mended
 
 NORMALISED_BYTES = 3 * CSR_BYTES  # an entry as it is read, as scanpy's copy, and as it is cut to the genes stored
@@ -360,21 +356,3 @@ def ingest_bytes(n_genes: int, entries: int) -> int:
         Of the fullest block of cells, or of a shard.
     """
     return entries * (SOURCE_BYTES + NORMALISED_BYTES + STORED_BYTES) + 512 * n_genes
-
-
-def require_ingest_memory(need: int, limit: int | None) -> None:
-    """Refuse an ingest whose tasks would not fit into a worker.
-
-    Parameters
-    ----------
-    need
-        Bytes of a task, as `ingest_bytes`.
-    limit
-        Bytes of the smallest worker; None: no limit.
-
-    Raises
-    ------
-    InputError
-        Naming the limit to raise and to what.
-    """
-    _usable("ingesting a block of cells", need, limit)

@@ -1,4 +1,4 @@
-"""What is asked of a matrix: its names in order, the cells and genes that were chosen, and how it will be read."""
+"""An opened source with the choices of an ingest: unique names, chosen cells and genes, density, size of blocks."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.expression import check_names, gene_symbols
 from pairscape.pipeline.matrix.open import open_source
-from pairscape.pipeline.matrix.scan import Cells
+from pairscape.pipeline.matrix.scan import ChosenCells
 from pairscape.pipeline.matrix.select import choose_cells, choose_genes, mapped_symbols, mitochondrial
-from pairscape.pipeline.matrix.source import Reader, Source
-from pairscape.pipeline.matrix.survey import Wanted
+from pairscape.pipeline.matrix.source import Reader, Source, check_names, gene_symbols
+from pairscape.pipeline.matrix.survey import GeneMasks
 from pairscape.pipeline.options import Choices
 
 BLOCK_ENTRIES = 2**22  # of a block that is scanned: a task has some 100 MB
@@ -47,9 +46,9 @@ class Intake:
     source: Source
     choices: Choices
     symbols: tuple[str, ...] | None
-    cells: Cells
+    cells: ChosenCells
     listed: NDArray[np.bool_]
-    wanted: Wanted
+    wanted: GeneMasks
     density: float
     notes: tuple[str, ...]
 
@@ -70,19 +69,20 @@ class Intake:
 
 
 def take_in(source: Any, choices: Choices, scratch: Path, progress: Progress) -> Intake:
-    """Open a matrix and find in it what was chosen; of its values only a sample is read.
+    """Open a source and apply the choices of cells and genes; of its values only a sample is read.
 
     Parameters
     ----------
     source
-        As `pipeline.matrix.open.open_source`.
+        A path, URL, pattern or AnnData, or a list of them.
     scratch
         Folder where a source that cannot be read by cells may be turned.
 
     Raises
     ------
     InputError
-        As `open_source`, `pipeline.matrix.expression.check_names` and `pipeline.matrix.select`.
+        The source cannot be opened, has fewer than two cells or genes, or genes of one name; a choice of cells or genes
+        finds none.
     """
     opened = open_source(
         source,
@@ -93,7 +93,7 @@ def take_in(source: Any, choices: Choices, scratch: Path, progress: Progress) ->
         scratch=scratch,
         progress=progress,
     )
-    check_names(opened.obs.index, opened.var.index, opened.name)  # of several sources, after they were joined
+    check_names(opened.obs.index, opened.var.index, opened.name)
     opened, notes = _uniquely_named(opened)
     symbols = gene_symbols(opened.var)
     if choices.gene_map is not None:
@@ -106,7 +106,7 @@ def take_in(source: Any, choices: Choices, scratch: Path, progress: Progress) ->
         opened,
         choices,
         symbols,
-        Cells(chosen, _block_cells(opened, density)),
+        ChosenCells(chosen, _block_cells(opened, density)),
         listed,
         _wanted(opened, choices, symbols, listed),
         density,
@@ -123,11 +123,11 @@ def _uniquely_named(source: Source) -> tuple[Source, list[str]]:
     return replace(source, obs=source.obs.set_axis(make_index_unique(names), axis=0)), [note]
 
 
-def _wanted(source: Source, choices: Choices, symbols: tuple[str, ...] | None, listed: NDArray[np.bool_]) -> Wanted:
+def _wanted(source: Source, choices: Choices, symbols: tuple[str, ...] | None, listed: NDArray[np.bool_]) -> GeneMasks:
     every = np.ones(len(source.var), bool)
     # Which genes are stored beside the most variable ones is known only after these are.
     stored = listed if choices.highly_variable is None else every
-    return Wanted(every, stored, mitochondrial(source.var.index, symbols), choices.min_genes)
+    return GeneMasks(every, stored, mitochondrial(source.var.index, symbols), choices.min_genes)
 
 
 def sampled_density(source: Source) -> float:

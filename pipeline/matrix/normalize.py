@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.scan import Block, Cells, pick
+from pairscape.pipeline.matrix.scan import Block, ChosenCells, pick
 from pairscape.pipeline.matrix.source import Reader
 from pairscape.pipeline.matrix.survey import Values
 from pairscape.pipeline.options import Preset
@@ -137,7 +137,7 @@ def normalise(rows: sparse.csr_matrix, preset: Preset) -> sparse.csr_matrix:
     return sparse.csr_matrix(cells.X)
 
 
-# The most variable genes, by scanpy, over blocks of cells that are never in memory together.
+# ── the most variable genes, by scanpy, over blocks of cells ─────────────────────────────────────────────────────────
 
 BASE: dict[Preset, float] = {"deep-cell": 2.0, "cnnc": 10.0}  # of the logarithm; others are natural
 
@@ -157,7 +157,7 @@ class Normalised:
     preset: Preset
 
 
-def highly_variable(source: Normalised, kept: Cells, n: int, here: bool) -> NDArray[np.bool_]:
+def highly_variable(source: Normalised, kept: ChosenCells, n: int, here: bool) -> NDArray[np.bool_]:
     """(G,) the `n` genes of the highest dispersion for their mean, of the kept ones (scanpy's flavour "seurat").
 
     Parameters
@@ -181,7 +181,7 @@ def highly_variable(source: Normalised, kept: Cells, n: int, here: bool) -> NDAr
     return np.asarray(cells.var["highly_variable"], bool)
 
 
-def _block(source: Normalised, kept: Cells, block: Block) -> tuple[Any, ...]:
+def _block(source: Normalised, kept: ChosenCells, block: Block) -> tuple[Any, ...]:
     chosen = kept.chosen[slice(*block)]
     shape, meta = (int(chosen.sum()), source.genes.size), sparse.csr_matrix((0, 0), dtype=np.float32)
     return dask.delayed(normalised_block, pure=False)(source, block, chosen), shape, np.float32, meta

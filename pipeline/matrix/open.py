@@ -1,4 +1,4 @@
-"""Open whatever somebody else wrote, tell what its axes are, and make it readable by blocks of cells."""
+"""Any matrix file → `Source`: its format, which axis is cells, and a reader of blocks of cells."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,7 +13,6 @@ from anndata.utils import make_index_unique
 from pairscape.pipeline.compute.progress import Progress, Silent
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
-from pairscape.pipeline.matrix.expression import IN_MEMORY, check_names, check_not_transposed, check_values
 from pairscape.pipeline.matrix.formats.anndata import no_layer, open_annotated, open_memory
 from pairscape.pipeline.matrix.formats.by_cells import turn
 from pairscape.pipeline.matrix.formats.hdf5_zarr import opened
@@ -24,7 +23,18 @@ from pairscape.pipeline.matrix.formats.pandas_hdf5 import frames_in, open_frame
 from pairscape.pipeline.matrix.formats.tenx import genomes_in, open_tenx
 from pairscape.pipeline.matrix.formats.text import TEXT_SUFFIXES, read_table
 from pairscape.pipeline.matrix.formats.xarray_zarr import is_annotated, open_array
-from pairscape.pipeline.matrix.source import Axis, Matrix, Reader, Rows, Source, Stored
+from pairscape.pipeline.matrix.source import (
+    IN_MEMORY,
+    Axis,
+    Matrix,
+    Reader,
+    Rows,
+    Source,
+    Stored,
+    check_names,
+    check_not_transposed,
+    check_values,
+)
 from pairscape.pipeline.options import Join, Orientation
 from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.paths import expanded, fingerprint, is_folder, suffix_of
@@ -89,7 +99,7 @@ def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | Non
     Raises
     ------
     InputError
-        As `open_source`; values are NaN, infinite or negative.
+        It cannot be opened; values are NaN, infinite or negative.
     """
     with tempfile.TemporaryDirectory() as scratch:
         found = open_source(source, orientation=orientation, layer=layer, scratch=Path(scratch), progress=Silent())
@@ -187,7 +197,7 @@ def _stored(source: Any, layer: str | None, key: str | None) -> Stored:
     return open_stored(source, layer, key)
 
 
-# Which format a place has, by its suffix and, where that leaves it open, by its content; and its reader.
+# ── the format of a file, by its suffix and, where that leaves it open, by its content ───────────────────────────────
 
 Format = Literal["annotated", "loom", "tenx", "mtx", "frame", "array", "text"]
 

@@ -18,8 +18,8 @@ from pairscape.pipeline.matrix.source import Reader
 from pairscape.pipeline.matrix.survey import (
     CELL,
     Facts,
+    GeneMasks,
     Values,
-    Wanted,
     merge_genes,
     no_facts,
     scan,
@@ -32,7 +32,7 @@ Block = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class ChosenCells:
     """The cells of a source that a job looks at.
 
     Attributes
@@ -54,7 +54,7 @@ class Cells:
 
 
 def scan_cells(
-    readers: tuple[Reader, ...], wanted: Wanted, cells: Cells, folder: Path, stage: str, session: Session
+    readers: tuple[Reader, ...], wanted: GeneMasks, cells: ChosenCells, folder: Path, stage: str, session: Session
 ) -> list[Facts]:
     """Facts of each matrix, over the chosen cells; goes on from what `folder` holds of the same pass.
 
@@ -81,14 +81,14 @@ def scan_cells(
     return [Facts(np.concatenate(m.cells), m.genes, m.values) for m in merged]
 
 
-def _task(cells: Cells, block: Block) -> tuple[Block, NDArray[np.bool_] | None]:
+def _task(cells: ChosenCells, block: Block) -> tuple[Block, NDArray[np.bool_] | None]:
     """A block, and which of its cells are wanted; None for all."""
     chosen = cells.chosen[slice(*block)]
     return block, None if chosen.all() else chosen
 
 
 def scan_block(
-    readers: tuple[Reader, ...], wanted: Wanted, task: tuple[int, tuple[Block, NDArray[np.bool_] | None]]
+    readers: tuple[Reader, ...], wanted: GeneMasks, task: tuple[int, tuple[Block, NDArray[np.bool_] | None]]
 ) -> list[Facts]:
     """Facts of a block of every matrix. Runs on a worker.
 
@@ -101,7 +101,7 @@ def scan_block(
     return [scan(pick(_checked(reader.rows(*block), wanted), chosen), wanted) for reader in readers]
 
 
-def _checked(rows: sparse.csr_matrix, wanted: Wanted) -> sparse.csr_matrix:
+def _checked(rows: sparse.csr_matrix, wanted: GeneMasks) -> sparse.csr_matrix:
     """The same, if its indices are genes: compiled code would write wherever they point."""
     n_genes = wanted.counted.size
     if rows.shape[1] != n_genes or (rows.nnz and not 0 <= rows.indices.min() <= rows.indices.max() < n_genes):
@@ -118,7 +118,7 @@ def pick(rows: sparse.csr_matrix, chosen: NDArray[np.bool_] | None) -> sparse.cs
 
 @dataclass(frozen=True, eq=False)
 class _Merged:
-    """As `Facts`, but the cells of each block apart: a million of them are joined once."""
+    """Facts with the cells of each block apart, so that a million of them are joined once."""
 
     cells: list[NDArray[Any]]
     genes: NDArray[Any]

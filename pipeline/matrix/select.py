@@ -51,13 +51,7 @@ def choose_cells(obs: pd.DataFrame, condition: str | None) -> NDArray[np.bool_]:
 
 
 def _columns_named(condition: str, obs: pd.DataFrame) -> list[str]:
-    """Columns that a condition compares.
-
-    Raises
-    ------
-    InputError
-        It does anything else than to compare columns.
-    """
+    """Columns that a condition compares."""
     quoted = {f"_quoted_{number}": name for number, name in enumerate(QUOTED.findall(condition))}
     plain = condition
     for stand_in, name in quoted.items():
@@ -106,7 +100,7 @@ def choose_genes(file: Path | None, genes: pd.Index, symbols: Sequence[str] | No
     Raises
     ------
     InputError
-        As `pipeline.genes.lists.read_genes`; less than half of the names are genes of the matrix.
+        The list cannot be read; less than half of the names are genes of the matrix.
     """
     if file is None:
         return np.ones(len(genes), bool), ""
@@ -123,7 +117,7 @@ def mapped_symbols(file: Path, genes: pd.Index) -> tuple[list[str], str]:
     Raises
     ------
     InputError
-        As `pipeline.genes.lists.read_gene_map`; neither column names a gene of the matrix.
+        The map cannot be read; neither column names a gene of the matrix.
     """
     rows, own = read_gene_map(file), set(genes)
     first, second = (sum(row[side] in own for row in rows) for side in (0, 1))

@@ -1,4 +1,4 @@
-"""A matrix as it lies on disk, before anyone knows which axis is genes, and how it can be read.
+"""A matrix as it lies on disk, before it is known which axis is genes, how it is read, and what holds for any source.
 
 A reader reads lines: rows where the disk keeps rows together, columns where it keeps columns together. What cannot be
 read by cells gives all its entries once, in parts, to be turned (`pipeline.matrix.formats.by_cells`).
@@ -13,9 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-# A matrix as somebody else wrote it: names of both axes at once, values a block of cells at a time.
-#
-# Every format has a reader in a file of its own; `pipeline.matrix.ingest` knows only what stands here.
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
+
+SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
+IN_MEMORY = "the AnnData in memory"
 
 
 class Reader(Protocol):
@@ -77,7 +79,7 @@ PART = 2**22  # entries that are turned at a time: 48 MiB
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Entries:
     """Some entries of a matrix, in any order, no zeros among them.
 
     Attributes
@@ -108,7 +110,7 @@ class Matrix(Protocol):
     def lines(self, axis: Axis) -> Lines | None:
         """A reader of its rows (0) or columns (1); None where each block would read most of the file."""
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """All entries, once, in parts of bounded size.
 
         Raises
@@ -129,15 +131,15 @@ class Stored:
     rows, columns
         Annotations, indexed by names as text.
     values, counts
-        As `Source` has them, of the same shape.
+        What becomes the expression, and raw counts beside it (None: there are none), of the same shape.
     rows_are
         What the rows are, unless the user says something else.
     told_by
         How that is known. After "names" and "assumption" the names of both axes are looked at.
     stamp
-        As `Source.stamp`.
+        Changes when the file does.
     notes
-        As `Source.notes`.
+        What was left out in opening it, a sentence each.
     """
 
     name: str
@@ -211,12 +213,12 @@ class SomeRows:
         found = self.matrix.lines(1) if axis == 1 else None
         return None if found is None else (Positioned(found[0], self.position, self.shape[0]), found[1])
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """The entries of the rows that are left."""
         for part in self.matrix.parts():
             moved = self.position[part.rows]
             kept = moved >= 0
-            yield Part(moved[kept], part.columns[kept], part.values[kept], part.weight)
+            yield Entries(moved[kept], part.columns[kept], part.values[kept], part.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,10 +253,10 @@ class Held:
         return Held(turned), 1
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        """As `Reader.rows`."""
+        """The lines start to stop as canonical CSR, see `Reader.rows`."""
         return self.matrix[start:stop]
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """Some millions of entries at a time."""
         yield from compressed_parts(self.matrix.indptr, lambda low, high: self._entries(low, high), 0)
 
@@ -262,7 +264,7 @@ class Held:
         return self.matrix.indices[low:high], self.matrix.data[low:high]
 
 
-def compressed_parts(pointers: NDArray[Any], entries: Any, axis: Axis) -> Iterator[Part]:
+def compressed_parts(pointers: NDArray[Any], entries: Any, axis: Axis) -> Iterator[Entries]:
     """The parts of a CSR (axis 0) or CSC (axis 1) matrix.
 
     Parameters
@@ -282,4 +284,88 @@ def compressed_parts(pointers: NDArray[Any], entries: Any, axis: Axis) -> Iterat
             numbers = np.asarray(values, np.float32)
         kept = numbers != 0
         places = (lines[kept], indices[kept]) if axis == 0 else (indices[kept], lines[kept])
-        yield Part(*places, numbers[kept], high - low)
+        yield Entries(*places, numbers[kept], high - low)
+
+
+# ── what holds for any source ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:
+    """Refuse values that are no expression.
+
+    Raises
+    ------
+    InputError
+        a value is NaN or infinite, or is negative
+    """
+    bad = ~np.isfinite(x.data)
+    if bad.any():
+        gene = genes[x.indices[bad.argmax()]]
+        raise InputError(
+            f"{source}: values that are NaN or infinite: {int(bad.sum())}, the first in gene {gene}; a heatmap cannot"
+            " place such cells: set them to 0 or drop the gene"
+        )
+    if x.nnz and x.data.min() < 0:
+        gene, low = genes[x.indices[x.data.argmin()]], float(x.data.min())
+        raise InputError(
+            f"{source}: gene {gene} has the negative value {low:.3g}; scaled data have lost that 0 means not expressed:"
+            " give the unscaled matrix, such as --layer counts or --layer raw"
+        )
+
+
+def check_names(cells: Any, genes: Any, source: str) -> None:
+    """Refuse axes that cannot be right.
+
+    Raises
+    ------
+    InputError
+        fewer than two cells or genes; a gene without a name; genes of the same name
+    """
+    if len(cells) < 2 or len(genes) < 2:
+        raise InputError(f"{source} has {len(cells)} cells × {len(genes)} genes: gene pairs need at least two of each")
+    index = pd.Index(genes)
+    if (index == "").any():
+        raise InputError(f"{source}: gene {int((index == '').argmax()) + 1} has no name; name every gene")
+    if index.has_duplicates:
+        twice = index[index.duplicated()].unique()
+        raise InputError(
+            f"{source}: gene names that occur more than once: {len(twice)}, such as {', '.join(twice[:3])}; a pair must"
+            " name one gene each: use Ensembl ids, or make them unique (anndata's var_names_make_unique)"
+        )
+
+
+def check_not_transposed(cells: Any, genes: Any, source: str) -> None:
+    """Refuse a matrix whose cells are named like genes and whose genes are named like cells; either alone may be right.
+
+    Raises
+    ------
+    InputError
+        both are so
+    """
+    if looks_like_genes(cells) and looks_like_barcodes(genes):
+        raise InputError(
+            f"{source} looks transposed: its cells are named {cells[0]}, {cells[1]}, its genes {genes[0]}, {genes[1]};"
+            " transpose it, or ingest it with --orientation genes-by-cells"
+        )
+
+
+def gene_symbols(var: pd.DataFrame) -> tuple[str, ...] | None:
+    """(gene,) symbols from the first column known to hold them, "" where missing; None when no column does."""
+    column = next((c for c in SYMBOL_COLUMNS if c in var), None)
+    if column is None:
+        return None
+    return tuple("" if pd.isna(s) else str(s) for s in var[column])
+
+
+def in_memory(x: Any) -> Any:
+    """Numbers from whatever an AnnData may hold as X: arrays, sparse matrices, backed or Dask ones.
+
+    Raises
+    ------
+    InputError
+        There is no X.
+    """
+    if x is None:
+        raise InputError(f"{IN_MEMORY} has no X: set it, or name a layer that holds the expression")
+    x = x.compute() if hasattr(x, "compute") else x
+    return x.to_memory() if hasattr(x, "to_memory") else x

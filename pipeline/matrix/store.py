@@ -25,7 +25,7 @@ SHARD_ENTRIES = 2**22  # 16 MiB an array: a task stays small, an atlas of 1e9 en
 
 
 @dataclass(frozen=True)
-class Layout:
+class ShardLayout:
     """How the entries of a matrix lie on disk.
 
     Attributes
@@ -58,12 +58,12 @@ class Piece:
     stop: int
 
 
-def lay_out(entries: int, chunk: int, shard: int, matrices: tuple[str, ...]) -> Layout:
+def lay_out(entries: int, chunk: int, shard: int, matrices: tuple[str, ...]) -> ShardLayout:
     """Chunks within shards, no shard much larger than the matrix."""
-    return Layout(chunk, chunk * min(max(-(-entries // chunk), 1), max(shard // chunk, 1)), matrices)
+    return ShardLayout(chunk, chunk * min(max(-(-entries // chunk), 1), max(shard // chunk, 1)), matrices)
 
 
-def create_matrices(root: zarr.Group, shape: tuple[int, int], indptr: NDArray[np.int64], layout: Layout) -> None:
+def create_matrices(root: zarr.Group, shape: tuple[int, int], indptr: NDArray[np.int64], layout: ShardLayout) -> None:
     """Matrices in anndata's own encoding, with all but their entries."""
     for name in layout.matrices:
         matrix = root.create_group(name, overwrite=name == "X")  # anndata marks a missing X
@@ -73,7 +73,7 @@ def create_matrices(root: zarr.Group, shape: tuple[int, int], indptr: NDArray[np
         _create(matrix, "indptr", "int64", indptr.size, layout)[:] = indptr
 
 
-def _create(matrix: zarr.Group, name: str, dtype: str, size: int, layout: Layout) -> zarr.Array[Any]:
+def _create(matrix: zarr.Group, name: str, dtype: str, size: int, layout: ShardLayout) -> zarr.Array[Any]:
     return matrix.create_array(
         name,
         shape=(size,),
@@ -98,12 +98,12 @@ def piece_pointers(store: Path, matrix: str, piece: Piece) -> NDArray[np.int64]:
     return np.asarray(zarr.open_array(str(store), path=f"{matrix}/indptr", mode="r")[piece.start : piece.stop + 1])
 
 
-def inside(piece: Piece, first: int, layout: Layout) -> slice:
+def inside(piece: Piece, first: int, layout: ShardLayout) -> slice:
     """Which of the entries of a piece's cells lie in its shard, if the first of them is the matrix's `first`."""
     return slice(max(piece.shard * layout.shard - first, 0), (piece.shard + 1) * layout.shard - first)
 
 
-def shard_bytes(values: NDArray[Any], layout: Layout) -> bytes:
+def shard_bytes(values: NDArray[Any], layout: ShardLayout) -> bytes:
     """A shard: its last chunk is filled up with zeros, chunks beyond it are left out."""
     chunks: list[bytes | None] = [None] * (layout.shard // layout.chunk)
     for number, at in enumerate(range(0, values.size, layout.chunk)):

@@ -1,4 +1,4 @@
-"""What was understood of a matrix, in the words of the user, before any of it is written."""
+"""The summary of an ingest for its user, and the annotations that its store gets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pairscape.pipeline.genes.describe import Understanding
-from pairscape.pipeline.matrix.filter import Kept
+from pairscape.pipeline.matrix.filter import Filtered
 from pairscape.pipeline.matrix.intake import Intake
 from pairscape.pipeline.matrix.normalize import STEPS, ValueKind
 from pairscape.pipeline.matrix.survey import Facts, Values
@@ -84,7 +84,7 @@ class Summary:
         ]
 
 
-# What a store says beside its matrices: annotations with figures of quality, and how it was made.
+# ── annotations of the store: figures of quality, and how it was made ────────────────────────────────────────────────
 
 
 def record(job: Intake, summary: Summary) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def record(job: Intake, summary: Summary) -> dict[str, Any]:
     return {"pairscape": did | {name: value for name, value in asked.items() if value is not None}}
 
 
-def annotations(job: Intake, facts: Facts, kept: Kept, counts: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+def annotations(job: Intake, facts: Facts, kept: Filtered, counts: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Annotations of the kept cells and of all genes, with scanpy's figures of quality from before the filters.
 
     Columns of the source stay as they are.

@@ -18,7 +18,7 @@ GENE = np.dtype([("expressed", "i8"), ("kept", "i8"), ("low", "f4"), ("high", "f
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class GeneMasks:
     """Which genes a scan looks at.
 
     Attributes
@@ -87,7 +87,7 @@ class Facts:
     Attributes
     ----------
     cells : (N,) of CELL
-        `expressed`: genes that the cell expresses; `counted` and `entries`: those of them that `Wanted` names;
+        `expressed`: genes that the cell expresses; `counted` and `entries`: those of them that `GeneMasks` names;
         `total` and `mitochondrial`: sum of its values, over all genes and over those of the mitochondrion.
     genes : (G,) of GENE
         `expressed`: cells that express the gene; `kept`: those of them that express `min_genes` counted genes; `low`
@@ -124,19 +124,20 @@ def no_facts(n_genes: int) -> Facts:
     return Facts(np.zeros(0, CELL), genes, Values())
 
 
-def scan(rows: sparse.csr_matrix, wanted: Wanted) -> Facts:
+def scan(rows: sparse.csr_matrix, wanted: GeneMasks) -> Facts:
     """Facts of some cells, (N, G) CSR without explicit zeros; values may be anything, NaN included."""
     facts = no_facts(rows.shape[1])
     cells = np.zeros(rows.shape[0], CELL)
     # Unlike `Values`, an array can be changed by the kernel: bad, bad_gene, low, low_gene, high, high_gene, whole.
     found = np.array([0, -1, np.inf, -1, -np.inf, -1, 1], np.float64)
     masks = wanted.counted, wanted.stored, wanted.mitochondrial
-    _scan(rows.indptr, rows.indices, rows.data, *masks, wanted.min_genes, cells, facts.genes, found)
+    _scan((rows.indptr, rows.indices, rows.data), masks, wanted.min_genes, (cells, facts.genes), found)
     return Facts(cells, facts.genes, values_from_array(np.append(rows.nnz, found)))
 
 
 @numba.njit(nogil=True, cache=True)
-def _scan(indptr, indices, data, counted, stored, mitochondrial, min_genes, cells, genes, found):  # type: ignore[no-untyped-def]
+def _scan(rows, masks, min_genes, facts, found):  # type: ignore[no-untyped-def]
+    (indptr, indices, data), (counted, stored, mitochondrial), (cells, genes) = rows, masks, facts
     for cell in range(cells.size):
         start, stop = indptr[cell], indptr[cell + 1]
         n_counted, n_entries, total, mito = 0, 0, 0.0, 0.0

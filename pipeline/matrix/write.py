@@ -13,15 +13,15 @@ from scipy import sparse
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.matrix.normalize import normalise
 from pairscape.pipeline.matrix.source import Reader
-from pairscape.pipeline.matrix.store import Layout, Piece, inside, piece_pointers, shard_bytes, shard_path
+from pairscape.pipeline.matrix.store import Piece, ShardLayout, inside, piece_pointers, shard_bytes, shard_path
 from pairscape.pipeline.options import Preset
 from pairscape.pipeline.storage.receipts import Receipt, write_receipted
 
-Task = tuple[int, Piece]  # which of the matrices, and which shard of it
+PieceTask = tuple[int, Piece]  # which of the matrices, and which shard of it
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix:
+class WrittenMatrix:
     """A matrix of the source, and where it goes.
 
     Attributes
@@ -34,7 +34,7 @@ class Matrix:
 
     reader: Reader
     preset: Preset
-    layout: Layout
+    layout: ShardLayout
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Writing:
     """
 
     folder: str
-    matrices: tuple[Matrix, ...]
+    matrices: tuple[WrittenMatrix, ...]
     block: int
 
     @property
@@ -64,12 +64,12 @@ class Writing:
         return np.load(Path(self.folder, f"{name}.npy"), mmap_mode="r")
 
 
-def is_written(writing: Writing, task: Task) -> bool:
+def is_written(writing: Writing, task: PieceTask) -> bool:
     """Whether the shard of a task has a receipt, and files of the size that it names."""
     return _receipt(writing, task).is_valid()
 
 
-def write_piece(writing: Writing, task: Task) -> int:
+def write_piece(writing: Writing, task: PieceTask) -> int:
     """Write one shard of every array of a matrix; returns its entries. Runs on a worker, any number of times.
 
     Raises
@@ -92,11 +92,10 @@ def write_piece(writing: Writing, task: Task) -> int:
     return len(range(*held.indices(values.nnz)))
 
 
-def _rows(writing: Writing, matrix: Matrix, cells: NDArray[np.int64]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Some cells with the genes that are stored: the values as they are, and what the preset makes of them.
-
-    A cell is normalised over all genes that are kept.
-    """
+def _rows(
+    writing: Writing, matrix: WrittenMatrix, cells: NDArray[np.int64]
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Some cells with the genes that are stored: the values as they are, and what the preset makes of them."""
     kept, stored = writing.load("genes"), writing.load("stored")
     rows = _columns(_read(matrix.reader, cells, writing.block), kept)
     return _columns(rows, stored), _columns(normalise(rows, matrix.preset), stored)
@@ -118,7 +117,7 @@ def _columns(rows: sparse.csr_matrix, genes: NDArray[np.int64]) -> sparse.csr_ma
     return rows[:, genes]
 
 
-def _receipt(writing: Writing, task: Task) -> Receipt:
+def _receipt(writing: Writing, task: PieceTask) -> Receipt:
     """Of a shard: data and indices of every group."""
     number, piece = task
     groups = writing.matrices[number].layout.matrices

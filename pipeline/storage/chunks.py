@@ -126,11 +126,10 @@ def _read_index(file: BinaryIO, n_chunks: int) -> NDArray[np.uint64]:
     raise ValueError(f"the index of {Path(file.name).name} is damaged")
 
 
-# A range of a long 1-D array on disk, decoded chunk by chunk where zarr-python would run a coroutine for each.
-#
-# A matrix has hundreds of chunks a block of cells: this takes a third of zarr-python's processor time. Only the layout
-# that `pipeline.matrix.store` writes is read here: Zarr v3 in local files, shards of little-endian values under blosc,
-# with checksums or, as earlier versions wrote them, without. All other arrays are zarr's or h5py's to read.
+# ── ranges of long 1-D arrays ────────────────────────────────────────────────────────────────────────────────────────
+# A matrix has hundreds of chunks a block of cells: decoding them here takes a third of the processor time of
+# zarr-python, which runs a coroutine for each. Only the layout of `pairscape.pipeline.matrix.store` is read so, with
+# checksums or, as earlier versions wrote it, without; all other arrays are read by zarr or h5py.
 
 OURS: list[list[type]] = [[BloscCodec], [BloscCodec, Crc32cCodec]]  # of older stores, and of today's
 

@@ -1,4 +1,4 @@
-"""Where a job writes until it is done: a folder beside the target, that the same job finds again after a kill.
+"""The folder of a job under way, beside its target, which the same job finds again after a kill.
 
 It holds `job.json`, which says what job it is of; whatever the job keeps between its steps; and `store`, which takes
 the target's name at the end. Another job for the same target begins anew.
@@ -33,7 +33,7 @@ class Workplace:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.keeps = path.exists()  # a mistake in the command must not cost what an earlier one has finished
+        self.keeps = path.exists()  # what an earlier run has finished outlives a mistake in this command
         path.mkdir(parents=True, exist_ok=True)
 
     @property

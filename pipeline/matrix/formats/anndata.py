@@ -8,8 +8,7 @@ import pandas as pd
 from anndata import AnnData
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.expression import IN_MEMORY, in_memory
-from pairscape.pipeline.matrix.formats.dense import dense
+from pairscape.pipeline.matrix.formats.dense import Dense, dense
 from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     canonical_csr,
     layout_of,
@@ -20,8 +19,8 @@ from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     shape_of,
     with_text_names,
 )
-from pairscape.pipeline.matrix.formats.sparse import compressed
-from pairscape.pipeline.matrix.source import Held, Matrix, Stored
+from pairscape.pipeline.matrix.formats.sparse import Compressed, compressed
+from pairscape.pipeline.matrix.source import IN_MEMORY, Held, Stored, in_memory
 from pairscape.pipeline.storage.paths import fingerprint
 
 
@@ -47,14 +46,18 @@ def open_annotated(place: str, layer: str | None) -> Stored:
         obs = read_frame(member(root, "obs", place))
         if home == "raw" and "raw.X" in root:
             element = "raw.X"
-        values = _matrix(root, element, place, (len(obs), len(var)))
-        kept = home == "" and "counts" in layers
-        counts = _matrix(root, "layers/counts", place, (len(obs), len(var))) if kept else None
-    return Stored(place, obs, var, values, counts, "cells-by-genes", "format", fingerprint(place))
+        wanted = [element, *(["layers/counts"] if home == "" and "counts" in layers else [])]
+        for name in wanted:
+            layout_of(root[name], place)
+            check_shape(root[name], name, place, (len(obs), len(var)))
+        values, *counts = (stored_matrix(root, name, place) for name in wanted)
+    return Stored(
+        place, obs, var, values, counts[0] if counts else None, "cells-by-genes", "format", fingerprint(place)
+    )
 
 
 def open_memory(adata: AnnData, layer: str | None) -> Stored:
-    """An AnnData in memory, left untouched. Arguments and errors as of `open_annotated`."""
+    """Open an AnnData in memory, which is left untouched; `layer` chooses as in `open_annotated`."""
     home, element = _chosen(list(adata.layers), adata.raw is not None, layer, IN_MEMORY)
     source: Any = adata.raw if home == "raw" else adata
     x = adata.layers[str(layer)] if element.startswith("layers/") else source.X
@@ -88,16 +91,30 @@ def _stamp(values: Held, obs: pd.DataFrame, var: pd.DataFrame) -> str:
     return total.hexdigest()
 
 
-def _matrix(root: Any, element: str, place: str, named: tuple[int, int]) -> Matrix:
-    x = root[element]
-    layout, shape = layout_of(x, place), shape_of(x)
-    if shape != named:
+def stored_matrix(root: Any, element: str, place: str) -> Dense | Compressed:
+    """A matrix of an AnnData that is open, as it lies on disk.
+
+    Raises
+    ------
+    InputError
+        It is of unknown kind, or its members do not fit each other.
+    """
+    layout = layout_of(root[element], place)
+    if layout == "dense":
+        return dense(root, element, place)
+    return compressed(root, element, place, shape_of(root[element]), 0 if layout == "csr" else 1)
+
+
+def check_shape(x: Any, element: str, place: str, named: tuple[int, int]) -> None:
+    """Refuse a matrix of another shape than obs and var name.
+
+    Raises
+    ------
+    InputError
+        It has another one.
+    """
+    if (shape := shape_of(x)) != named:
         raise InputError(
             f"{place}: {Path(element).name} has the shape {shape}, but obs and var name {named[0]} cells and {named[1]}"
             " genes; it is damaged, write it again"
         )
-    return (
-        dense(root, element, place)
-        if layout == "dense"
-        else compressed(root, element, place, shape, 0 if layout == "csr" else 1)
-    )

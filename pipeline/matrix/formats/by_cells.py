@@ -13,7 +13,7 @@ from scipy import sparse
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.matrix.formats.hdf5_zarr import canonical_csr
-from pairscape.pipeline.matrix.source import PART, Axis, Matrix, Part
+from pairscape.pipeline.matrix.source import PART, Axis, Entries, Matrix
 from pairscape.pipeline.storage.receipts import Receipt, write_receipted
 
 ENTRY = np.dtype([("cell", "<u4"), ("gene", "<u4"), ("value", "<f4")])
@@ -40,7 +40,7 @@ class Buckets:
     n_genes: int
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        """As `pipeline.matrix.sources.Reader.rows`."""
+        """The lines start to stop as canonical CSR, see `Reader.rows`."""
         blocks = range(start // self.cells, -(-stop // self.cells))
         parts = [self._block(block, start, stop) for block in blocks]
         if not parts:
@@ -98,7 +98,7 @@ def turn(matrix: Matrix, cell_axis: Axis, folder: Path, progress: Progress, name
     return buckets
 
 
-def _spread(part: Part, cell_axis: Axis, buckets: Buckets) -> None:
+def _spread(part: Entries, cell_axis: Axis, buckets: Buckets) -> None:
     """Append the entries to the files of their blocks."""
     of_cells, of_genes = (part.rows, part.columns) if cell_axis == 0 else (part.columns, part.rows)
     block, within = np.divmod(of_cells, buckets.cells)

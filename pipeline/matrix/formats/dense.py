@@ -10,7 +10,7 @@ from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.formats.hdf5_zarr import DENSE_VALUES, dense_rows, opened
-from pairscape.pipeline.matrix.source import Axis, Lines, Part
+from pairscape.pipeline.matrix.source import Axis, Entries, Lines
 from pairscape.pipeline.storage.paths import stamp_of
 
 UNIT_VALUES = 2**26  # a chunk's lines in full: 256 MiB of float32; larger ones are turned
@@ -23,8 +23,10 @@ class Dense:
 
     Attributes
     ----------
-    place, element, changed
-        As `pipeline.matrix.formats.sparse.Compressed`.
+    place, element
+        Absolute path or URL of the file, and the array within it.
+    changed
+        When the file was written last, in ns; 0 of a URL.
     shape, chunks
         Rows and columns, of the matrix and of what is read at once.
     """
@@ -45,7 +47,7 @@ class Dense:
         unit = min(self.chunks[axis], self.shape[axis])
         return (DenseLines(self, axis), unit) if unit * self.shape[1 - axis] <= UNIT_VALUES else None
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """The entries of rectangles of whole chunks."""
         height, width = _tile(self.shape, self.chunks)
         with opened(self.place) as root:
@@ -63,7 +65,7 @@ class DenseLines:
     axis: Axis
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        """As `pipeline.matrix.sources.Reader.rows`."""
+        """The lines start to stop as canonical CSR, see `Reader.rows`."""
         array = self.array
         if stamp_of(array.place)[1] != array.changed:
             raise InputError(f"{array.place} has changed since it was opened: open it again")
@@ -100,9 +102,9 @@ def _tile(shape: tuple[int, int], chunks: tuple[int, int]) -> tuple[int, int]:
     return chunks[0] * max(1, DENSE_VALUES // (chunks[0] * width)), width
 
 
-def _entries(values: NDArray[Any], top: int, left: int) -> Part:
+def _entries(values: NDArray[Any], top: int, left: int) -> Entries:
     rows, columns = np.nonzero(values)
     with np.errstate(over="ignore"):  # infinite then, which the survey of the values reports
         numbers = np.asarray(values[rows, columns], np.float32)
     kept = numbers != 0  # what is too small for float32
-    return Part(rows[kept] + top, columns[kept] + left, numbers[kept], int(values.size))
+    return Entries(rows[kept] + top, columns[kept] + left, numbers[kept], int(values.size))

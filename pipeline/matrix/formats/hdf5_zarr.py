@@ -155,19 +155,3 @@ def dense_rows(x: Any, start: int, stop: int, axis: Literal[0, 1] = 0, unit: int
 
 def _dense_lines(x: Any, start: int, stop: int, axis: Literal[0, 1]) -> sparse.csr_matrix:
     return canonical_csr(x[start:stop] if axis == 0 else x[:, start:stop].T)
-
-
-@lru_cache(maxsize=1)
-def csc_as_csr(path: str, stamp: tuple[int, int]) -> sparse.csr_matrix:
-    """All of a matrix stored by genes, turned to cells; kept, since every block of cells needs all of it."""
-    with opened(path) as root:
-        return canonical_csr(whole(root["X"], path))
-
-
-def whole(x: Any, source: str) -> Any:
-    """The matrix in memory, in its own layout."""
-    layout = layout_of(x, source)
-    if layout == "dense":
-        return x[:]
-    container = sparse.csr_matrix if layout == "csr" else sparse.csc_matrix
-    return container((x["data"][:], x["indices"][:], x["indptr"][:]), shape=shape_of(x))

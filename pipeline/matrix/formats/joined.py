@@ -39,7 +39,7 @@ class Stacked:
     n_genes: int
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        """As `pipeline.matrix.sources.Reader.rows`."""
+        """The lines start to stop as canonical CSR, see `Reader.rows`."""
         blocks = [
             part.rows(max(start - first, 0), min(stop, last) - first)
             for part, first, last in zip(self.parts, self.starts, self.starts[1:], strict=False)

@@ -13,7 +13,7 @@ import pandas as pd
 from pairscape.pipeline.errors import InputError, first_line
 from pairscape.pipeline.matrix.formats.tenx import Features, only_genes
 from pairscape.pipeline.matrix.formats.text import text_of
-from pairscape.pipeline.matrix.source import PART, Axis, Lines, Part, Stored
+from pairscape.pipeline.matrix.source import PART, Axis, Entries, Lines, Stored
 from pairscape.pipeline.storage.paths import beside, fingerprint, inside, is_folder, listed, name_of
 
 MATRIX = ("matrix.mtx", "matrix.mtx.gz")
@@ -46,7 +46,7 @@ class Coordinates:
         """None of either axis: text is read from its beginning."""
         return None
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """Some millions of entries at a time; what the file names twice is given twice, to be summed."""
         done = 0
         with text_of(self.place) as text:
@@ -77,7 +77,7 @@ class Coordinates:
                 "damaged; fetch it again"
             ) from e
 
-    def _part(self, frame: pd.DataFrame, done: int) -> Part:
+    def _part(self, frame: pd.DataFrame, done: int) -> Entries:
         rows, columns = frame["row"].to_numpy() - 1, frame["column"].to_numpy() - 1
         outside = (rows < 0) | (rows >= self.shape[0]) | (columns < 0) | (columns >= self.shape[1])
         if outside.any():
@@ -88,7 +88,7 @@ class Coordinates:
             )
         values = np.ones(len(frame), np.float32) if self.pattern else frame["value"].to_numpy()
         kept = values != 0
-        return Part(rows[kept], columns[kept], values[kept], len(frame))
+        return Entries(rows[kept], columns[kept], values[kept], len(frame))
 
 
 def open_mtx(place: str, key: str | None) -> Stored:

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.formats.hdf5_zarr import canonical_csr, csr_rows, opened, row_pointers
-from pairscape.pipeline.matrix.source import Axis, Lines, Part, compressed_parts
+from pairscape.pipeline.matrix.source import Axis, Entries, Lines, compressed_parts
 from pairscape.pipeline.storage.chunks import read_range
 from pairscape.pipeline.storage.paths import stamp_of
 
@@ -47,14 +47,14 @@ class Compressed:
         return (self, 1) if axis == self.axis else None
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        """As `pipeline.matrix.sources.Reader.rows`."""
+        """The lines start to stop as canonical CSR, see `Reader.rows`."""
         width, pointers = self.shape[1 - self.axis], self._pointers()
         with opened(self.place) as root:
             found = csr_rows(root[self.element], pointers, start, stop, width)
         self._check(found.indices)
         return canonical_csr(found)
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """All entries, in the order of the file."""
         pointers = self._pointers()
         with opened(self.place) as root:

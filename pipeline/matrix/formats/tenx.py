@@ -39,7 +39,7 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class GeneRows:
     """The genes among the features: their matrix, their annotations, and what was left out."""
 
     matrix: Matrix
@@ -76,7 +76,7 @@ def open_tenx(place: str, key: str | None) -> Stored:
     return Stored(place, kept.var, obs, kept.matrix, None, "genes-by-cells", "format", fingerprint(place), kept.notes)
 
 
-def only_genes(features: Features, matrix: Matrix, key: str | None, place: str) -> Kept:
+def only_genes(features: Features, matrix: Matrix, key: str | None, place: str) -> GeneRows:
     """Leave out what is no gene expression, and other genomes than the one that `key` names.
 
     Raises
@@ -91,13 +91,13 @@ def only_genes(features: Features, matrix: Matrix, key: str | None, place: str) 
     if key is not None:
         wanted &= _of_genome(features, key, place)
     if wanted.all():
-        return Kept(matrix, var, ())
+        return GeneRows(matrix, var, ())
     left = var.loc[~wanted]
     kinds = left.get("feature_type", pd.Series(GENES, left.index)).replace(GENES, "gene of another genome")
     counts = ", ".join(f"{n:,} × {kind}" for kind, n in kinds.value_counts().items())
     position = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int32)
     note = f"features left out: {len(left):,} of {len(var):,} ({counts})"
-    return Kept(SomeRows(matrix, position), var.loc[wanted], (note,))
+    return GeneRows(SomeRows(matrix, position), var.loc[wanted], (note,))
 
 
 def genomes_in(root: Any) -> list[str]:

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.source import Axis, Lines, Part
+from pairscape.pipeline.matrix.source import Axis, Entries, Lines
 from pairscape.pipeline.storage.paths import binary, name_of
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -27,7 +27,7 @@ ONE_COLUMN = "\x1f"  # a separator that stands in no file
 
 
 @dataclass(frozen=True)
-class Table:
+class NamedNumbers:
     """The names of a text file and where its numbers are, before anyone knows which axis is genes.
 
     Attributes
@@ -69,7 +69,7 @@ class Delimited:
         """None of either axis: a line of text is found only by reading all before it."""
         return None
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """The entries, a block of rows at a time."""
         done = 0
         with text_of(self.place) as text:
@@ -77,7 +77,7 @@ class Delimited:
             for block in blocks_of(text):
                 values = self._parsed(block, header)
                 rows, columns = np.nonzero(values)
-                yield Part(rows + done, columns, values[rows, columns], len(block))
+                yield Entries(rows + done, columns, values[rows, columns], len(block))
                 done += len(block)
         if done != self.shape[0]:
             raise InputError(f"{self.place} has changed since it was opened: open it again")
@@ -111,7 +111,7 @@ class Delimited:
         )
 
 
-def read_table(place: str) -> Table:
+def read_table(place: str) -> NamedNumbers:
     """Read the names of a .csv, .tsv or .txt file, plain or .gz, with or without a name above the row names.
 
     Raises
@@ -129,7 +129,7 @@ def read_table(place: str) -> Table:
         while block:
             names += _names(place, block, delimiter, len(columns), len(names))
             block = next(blocks, [])
-    return Table(tuple(names), columns, Delimited(place, (len(names), len(columns)), delimiter))
+    return NamedNumbers(tuple(names), columns, Delimited(place, (len(names), len(columns)), delimiter))
 
 
 def _columns(place: str, header: str, below: str) -> tuple[str, tuple[str, ...]]:
@@ -186,7 +186,7 @@ def _split(line: str, delimiter: str) -> tuple[str, str]:
     return name, rest
 
 
-# Text files as others write them: gzipped or not, with or without a byte-order mark, any end of line.
+# ── text files: gzipped or not, with or without a byte-order mark, any end of line ───────────────────────────────────
 
 BLOCK = 2**24  # characters that are held at a time
 GZIP_MAGIC = b"\x1f\x8b"

@@ -13,7 +13,7 @@ from model_fixtures import run_command
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.datasets import simulate as module
-from pairscape.pipeline.datasets.simulate import Layout, Piece, simulate_atlas, write_piece
+from pairscape.pipeline.datasets.simulate import Piece, ShardLayout, simulate_atlas, write_piece
 from pairscape.pipeline.datasets.synthetic import cell_counts
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps.images import open_images
@@ -186,7 +186,7 @@ def test_a_failed_task_is_one_line_and_leaves_the_old_store(small, tmp_path, mon
 
 
 def test_a_worker_that_draws_other_cells_is_found_out(plain, refuses):
-    layout = Layout(module.CHUNK_ENTRIES, module.CHUNK_ENTRIES, ("X",))
+    layout = ShardLayout(module.CHUNK_ENTRIES, module.CHUNK_ENTRIES, ("X",))
     with refuses("another number of genes", "same versions", kind=JobError):
         write_piece(str(plain), Atlas(250, 120, 0.1, types=4, seed=4), 12.0, layout, Piece(0, 0, 250))
 

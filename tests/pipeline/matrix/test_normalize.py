@@ -13,7 +13,7 @@ from scipy import sparse
 from pairscape.pipeline.datasets.demo import demo_cells
 from pairscape.pipeline.matrix.ingest import ingest
 from pairscape.pipeline.matrix.normalize import check_values, choose_preset, normalise, value_kind
-from pairscape.pipeline.matrix.survey import Values, Wanted, scan
+from pairscape.pipeline.matrix.survey import GeneMasks, Values, scan
 
 COUNTS = np.array([[3, 0, 1, 0], [0, 2, 5, 0], [1, 1, 0, 0], [0, 0, 0, 0]], dtype=np.float32)
 
@@ -21,7 +21,7 @@ COUNTS = np.array([[3, 0, 1, 0], [0, 2, 5, 0], [1, 1, 0, 0], [0, 0, 0, 0]], dtyp
 def values_of(x: Any) -> Values:
     every = np.ones(np.shape(x)[1], bool)
     rows = sparse.csr_matrix(np.asarray(x, np.float32))
-    return scan(rows, Wanted(every, every, ~every, 1)).values
+    return scan(rows, GeneMasks(every, every, ~every, 1)).values
 
 
 @pytest.mark.parametrize(

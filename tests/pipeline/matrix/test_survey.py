@@ -10,8 +10,8 @@ from scipy import sparse
 
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.matrix import scan as passes
-from pairscape.pipeline.matrix.scan import Cells, scan_cells
-from pairscape.pipeline.matrix.survey import Wanted, no_facts, scan, values_as_array, values_from_array
+from pairscape.pipeline.matrix.scan import ChosenCells, scan_cells
+from pairscape.pipeline.matrix.survey import GeneMasks, no_facts, scan, values_as_array, values_from_array
 
 
 def matrix(n_cells=60, n_genes=25, seed=0):
@@ -22,7 +22,7 @@ def matrix(n_cells=60, n_genes=25, seed=0):
 
 def wanted(n_genes=25, min_genes=5):
     numbers = np.arange(n_genes)
-    return Wanted(numbers % 3 > 0, numbers % 2 == 0, numbers < 4, min_genes)
+    return GeneMasks(numbers % 3 > 0, numbers % 2 == 0, numbers < 4, min_genes)
 
 
 def test_the_facts_are_numpys():
@@ -78,7 +78,7 @@ class Rows:
 
 
 def run(folder, reader, chosen=None):
-    cells = Cells(np.ones(60, bool) if chosen is None else chosen, 10)
+    cells = ChosenCells(np.ones(60, bool) if chosen is None else chosen, 10)
     return scan_cells((reader,), wanted(), cells, folder, "reading", Session())[0]
 
 
