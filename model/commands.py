@@ -39,7 +39,7 @@ def show(
     """
     if str(images).endswith(".parquet"):
         return _show_scores(Path(images), gene_a, gene_b, k, output)
-    from pairscape.model.reports.figures import pair_figure
+    from pairscape.model.reports.heatmap_figures import pair_figure
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
     if gene_a is None or gene_b is None:

@@ -2,25 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from pairscape.model.networks.published import FACTOR_NETWORK
-from pairscape.model.networks.weights import complete_facts, load_weights, read_config, read_metrics, write_text
+from pairscape.model.networks.weights import complete_facts, load_weights, read_config, read_metrics
 from pairscape.model.options import Rendering
+from pairscape.model.reports.page import percent, whole, write_page
 from pairscape.model.reports.run_report import (
     audit_rows,
     calibration_words,
     comparison,
     label_leak,
-    operating_rows,
-    percent,
     split_words,
     verdict,
-    whole,
 )
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
@@ -70,53 +65,34 @@ def write_card(run: Path) -> Path:
             f"{run / 'metrics.json'}: no such file, and the model card quotes it; restore it, or train again."
         )
     parameters = sum(tensor.numel() for tensor in state.values())
-    write_text(run / FILE, render_card(run.resolve().name, facts, parameters, config, metrics))
-    return run / FILE
+    return write_page(run / FILE, "card.md.j2", page_words(run.resolve().name, facts, parameters, config, metrics))
 
 
-def render_card(
+def page_words(
     name: str, facts: Mapping[str, Any], parameters: int, config: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> str:
-    """The whole card as text.
-
-    Parameters
-    ----------
-    facts
-        As `model.networks.facts.complete_facts` gives them.
-    parameters
-        Numbers in the weights.
-    config, metrics
-        What `config.toml` and `metrics.json` hold.
-    """
+) -> dict[str, Any]:
+    """What the template of the card is filled with; `parameters` is the number of weights."""
     source = config.get("store", {}).get("source", {})
-    template = (
-        resources.files("pairscape.model.reports")
-        .joinpath("templates")
-        .joinpath("card.md.j2")
-        .read_text(encoding="utf-8")
-    )
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")  # of a table
     natural = facts["natural"]
-    return environment.from_string(template).render(
-        name=name,
-        verdict=verdict(metrics),
-        comparison=comparison(metrics),
-        prior="" if natural is None else f" --prior {natural:.2g}",
-        about=_about(facts, parameters),
-        classes=facts["class_names"],
-        source=_trained_on(config, source, natural),
-        split=metrics["split"],
-        split_words=split_words(metrics["split"]),
-        sizes=_sizes(metrics),
-        audit=audit_rows(metrics, config),
-        warning=label_leak(metrics),
-        calibration=calibration_words(metrics),
-        points=operating_rows(metrics),
-        limits=_limits(facts, metrics, label_words(source)),
-        licence=_licence(source),
-        versions=", ".join(f"{what} {version}" for what, version in (metrics.get("versions") or {}).items()),
-    )
+    return {
+        "name": name,
+        "verdict": verdict(metrics),
+        "comparison": comparison(metrics),
+        "prior": "" if natural is None else f" --prior {natural:.2g}",
+        "about": _about(facts, parameters),
+        "classes": facts["class_names"],
+        "source": _trained_on(config, source, natural),
+        "split": metrics["split"],
+        "split_words": split_words(metrics["split"]),
+        "sizes": _sizes(metrics),
+        "audit": audit_rows(metrics, config),
+        "warning": label_leak(metrics),
+        "calibration": calibration_words(metrics["calibration"]),
+        "points": metrics["operating_points"],
+        "limits": _limits(facts, metrics, label_words(source)),
+        "licence": _licence(source),
+        "versions": ", ".join(f"{what} {version}" for what, version in metrics["versions"].items()),
+    }
 
 
 def _about(facts: Mapping[str, Any], parameters: int) -> list[tuple[str, str]]:

@@ -3,11 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,10 +16,11 @@ from pairscape.model.edges.edges import Edges, Tally, choose_edges, columns_of, 
 from pairscape.model.edges.scores import read_facts
 from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.options import Wanted
-from pairscape.model.reports import figures
-from pairscape.model.reports.figures import pair_figure
+from pairscape.model.reports import heatmap_figures
+from pairscape.model.reports.figures import data_address, score_distribution_figure
+from pairscape.model.reports.heatmap_figures import pair_figure
 from pairscape.model.reports.network_picture import network_figure
-from pairscape.model.reports.run_report import data_address, number, percent, probability, signed, whole
+from pairscape.model.reports.page import number, percent, probability, signed, whole, write_page
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.count import count_pairs
@@ -219,10 +218,7 @@ def write_findings(path: Path, codes: Codes | None) -> Path:
     InputError
         As `model.edges.scores.read_facts`.
     """
-    page = render_findings(find(path, codes))
-    unfinished = path.with_name(f".{path.stem}.html.partial")
-    unfinished.write_text(page, encoding="utf-8")
-    return unfinished.replace(report_path(path))
+    return write_page(report_path(path), "findings.html.j2", page_words(find(path, codes)))
 
 
 def find(path: Path, codes: Codes | None) -> Findings:
@@ -250,36 +246,28 @@ def _evidence(path: Path, facts: dict[str, Any], codes: Codes | None) -> tuple[E
 # ---------------------------------------------------------------- the page
 
 
-def render_findings(found: Findings) -> str:
-    """The whole page as text."""
-    folder = resources.files("pairscape.model.reports").joinpath("templates")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    colours = {"positive": figures.POSITIVE, "negative": figures.NEGATIVE}
-    report = folder.joinpath("report.html.j2").read_text(encoding="utf-8")
-    style = report.partition("<style>")[2].partition("</style>")[0]  # one look for all pages
-    template = folder.joinpath("findings.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
-        name=found.name,
-        style=environment.from_string(style).render(colours=colours),
-        headline=headline(found),
-        lead=lead(found),
-        facts=known_facts(found),
-        shift=shift_words(found.facts.get("shift")),
-        pictures=draw_pictures(found),
-        thresholds=threshold_rows(found.tally),
-        pairs=pair_rows(found.best) if found.best else [],
-        pair_columns=pair_columns(found),
-        ends=("Regulator", "Target") if found.pointed else ("Gene", "Gene"),
-        evidence=evidence_pictures(found.evidence) if found.evidence else [],
-        missing=found.missing,
-        pointed=found.pointed,
-        genes=gene_rows(found.tally),
-        called_from=number(found.tally.called_from),
-        trust=trust_rows(found),
-        record=json.dumps(found.facts, indent=2, ensure_ascii=False, default=str),
-    )
+def page_words(found: Findings) -> dict[str, Any]:
+    """What the template of the page is filled with."""
+    return {
+        "name": found.name,
+        "headline": headline(found),
+        "lead": lead(found),
+        "facts": known_facts(found),
+        "shift": shift_words(found.facts.get("shift")),
+        "pictures": draw_pictures(found),
+        "thresholds": found.tally.thresholds,
+        "called": found.tally.called,
+        "pairs": pair_rows(found.best) if found.best else [],
+        "pair_columns": pair_columns(found),
+        "ends": ("Regulator", "Target") if found.pointed else ("Gene", "Gene"),
+        "evidence": evidence_pictures(found.evidence) if found.evidence else [],
+        "missing": found.missing,
+        "pointed": found.pointed,
+        "genes": gene_rows(found.tally),
+        "called_from": found.tally.called_from,
+        "trust": trust_rows(found),
+        "record": json.dumps(found.facts, indent=2, ensure_ascii=False, default=str),
+    }
 
 
 def headline(found: Findings) -> str:
@@ -339,12 +327,12 @@ def _file_name(path: Any) -> str:
 
 def draw_pictures(found: Findings) -> dict[str, str]:
     """Name of each picture → its data address."""
-    drawn = {"distribution": figures.score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds))}
+    drawn = {"distribution": score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds))}
     if found.best is not None:
         drawn["network"] = network_figure(found.best, regulators=found.pointed and not found.best.directed)
     if found.evidence is not None:
-        drawn["count_key"] = figures.count_key_figure(int(found.evidence.counts[0].sum()))
-        drawn["residual_key"] = figures.residual_key_figure()
+        drawn["count_key"] = heatmap_figures.count_key_figure(int(found.evidence.counts[0].sum()))
+        drawn["residual_key"] = heatmap_figures.residual_key_figure()
     return {name: data_address(figure) for name, figure in drawn.items()}
 
 
@@ -362,8 +350,8 @@ def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
         {
             "gene_a": a,
             "gene_b": b,
-            "counts": data_address(figures.heatmap_figure(image, a, b)),
-            "residual": data_address(figures.residual_figure(image, a, b)),
+            "counts": data_address(heatmap_figures.heatmap_figure(image, a, b)),
+            "residual": data_address(heatmap_figures.residual_figure(image, a, b)),
             **cells,
         }
         for (a, b), image, cells in rows
@@ -429,14 +417,6 @@ def _or_dash(words: Any, value: float) -> str:
 
 def _with_spread(mean: float, spread: float) -> str:
     return _or_dash(number, mean) + ("" if np.isnan(spread) else f" ± {number(float(spread))}")
-
-
-def threshold_rows(tally: Tally) -> list[dict[str, str]]:
-    """Pairs called from each threshold on."""
-    return [
-        {"aim": aim, "threshold": number(threshold), "called": whole(tally.called.get(aim, 0))}
-        for aim, threshold in _marked(tally.thresholds).items()
-    ]
 
 
 def gene_rows(tally: Tally) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ from pairscape.model.edges.edges import choose_edges, tally_scores
 from pairscape.model.edges.scores import read_facts, read_scores, write_scores
 from pairscape.model.options import Wanted
 from pairscape.model.reports import findings, network_picture
-from pairscape.model.reports.figures import pair_figure
 from pairscape.model.reports.findings import (
     SHOWN,
     count_edges,
@@ -28,6 +27,7 @@ from pairscape.model.reports.findings import (
     title_of,
     write_findings,
 )
+from pairscape.model.reports.heatmap_figures import pair_figure
 from pairscape.model.reports.network_picture import label_places, lay_out, network_figure
 from pairscape.pipeline.codes.store import open_codes
 
