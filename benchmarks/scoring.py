@@ -28,7 +28,7 @@ from benchmarks.networks import random_counts
 from pairscape.model.networks import fast
 from pairscape.model.networks.classifier import PairClassifier
 from pairscape.model.networks.device import one_thread
-from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.options import Rendering
 from pairscape.model.prediction.scorer import Scorer
 from pairscape.pipeline.compute.allocator import keep_freed_memory
@@ -120,7 +120,7 @@ def score_on_request(network: str, bins: int, images: int, seed: int, link: Conn
     """A worker: scores its images each time it is told to."""
     keep_freed_memory()
     torch.set_num_threads(1)
-    scorer = Scorer(classifier_of(network, bins), CPU, Taught(0.25), 0.01, {})
+    scorer = Scorer(classifier_of(network, bins), CPU, PriorCorrection(0.25), 0.01)
     counts = random_counts(images, bins, seed).numpy().astype(np.uint32)
     both_zero = np.zeros(images, np.int32)
     scorer(counts, both_zero)

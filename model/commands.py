@@ -191,7 +191,7 @@ def predict(
     """
     import time
 
-    from pairscape.model.prediction.predict import ask, predict_matrix, predict_store
+    from pairscape.model.prediction.predict import check_prediction, predict_matrix, predict_store
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
@@ -202,20 +202,20 @@ def predict(
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
     started, say = time.perf_counter(), say_unless(quiet)
-    asked = ask(run, out, prediction, seed, overwrite=overwrite)
+    checked = check_prediction(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
         store = open_images(_path(images))
-        with open_session(compute, quiet, reads=[run, store.path], writes=asked.out) as session:
-            done = predict_store(store, asked, session)
+        with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
+            done = predict_store(store, checked, session)
     else:
-        reads = _on_disk(expression, asked.out)
+        reads = _on_disk(expression, checked.out)
         matrix = open_expression(reads)
-        with with_network(_required(source), asked.out) as (source, notes):
+        with with_network(_required(source), checked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
             say(*notes, *request.chosen.notes, request.label_note())
-            with open_session(compute, quiet, reads=[run, reads], writes=asked.out) as session:
-                done = predict_matrix(matrix, request, codes, asked, session)
-    say(*done.lines(asked.out, time.perf_counter() - started), f"report: {asked.out.with_suffix('.html')}")
+            with open_session(compute, quiet, reads=[run, reads], writes=checked.out) as session:
+                done = predict_matrix(matrix, request, codes, checked, session)
+    say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return done.facts
 
 

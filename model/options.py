@@ -282,8 +282,8 @@ class Prediction:
                  "1 at most; leave it out for all of them.")  # fmt: skip
 
     @property
-    def doubted(self) -> bool:
-        """Whether decoys or resamples are to tell how far the scores can be believed."""
+    def estimates_confidence(self) -> bool:
+        """Whether q-values or resamples are asked for."""
         return self.q_values or self.bootstrap is not None
 
 

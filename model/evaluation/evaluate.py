@@ -40,7 +40,7 @@ from pairscape.model.evaluation.metrics import (
 from pairscape.model.networks.classifier import PairClassifier, score_rows
 from pairscape.model.networks.fast import prepare
 from pairscape.model.networks.gene_context import store_loadings
-from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.networks.render import independence_residual
 from pairscape.model.networks.weights import write_text
 from pairscape.pipeline.compute.progress import Progress
@@ -78,39 +78,36 @@ def evaluate(
     classifier: PairClassifier,
     images: Images,
     folds: Folds,
-    taught: Taught | float,
-    device: torch.device,
+    correction: PriorCorrection,
     seed: int,
     progress: Progress,
-    threshold: float | None = None,
 ) -> Evaluation:
     """Score the test rows and audit them.
 
+    Thresholds are placed on the validation rows.
+
     Parameters
     ----------
-    taught
-        What the classifier was trained to believe; a number is the share of positives in its batches, and no more.
-    threshold
-        Probability from which a pair is called positive. Absent: the best one on the validation rows.
+    classifier
+        On the device that is to score.
+    correction
+        What training did to its probabilities.
     """
-    pairs, test, taught = folds.pairs, folds.test, taught if isinstance(taught, Taught) else Taught(taught)
-    label = pairs.label[test]
-    natural = folds.natural
-    ready = prepare(classifier, device)
-    progress.start("scoring pairs", test.size + (folds.validation.size if threshold is None else 0))
+    pairs, test, natural, shown = folds.pairs, folds.test, folds.natural, correction.shown
+    label, ready = pairs.label[test], prepare(classifier, classifier.device)
+    progress.start("scoring pairs", test.size + folds.validation.size)
 
     def score(rows: Rows) -> NDArray[np.floating]:
-        raw = score_rows(classifier, images, rows, pairs.label, device, progress.advance, ready)
-        # a network that blew up has no opinion: the share it was shown stands for it, and the watch reports it
-        nothing = [1 - taught.shown, *[taught.shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
+        raw = score_rows(classifier, images, rows, progress.advance, ready)
+        # a network that blew up answers NaN: the share of its batches stands for that, and the watch reports it
+        nothing = [1 - shown, *[shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
         return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)
 
-    aims: dict[str, float | None] = {"as given": threshold}
-    if threshold is None:
-        aims = _thresholds(pairs.label[folds.validation], _positive(taught.corrected(score(folds.validation), natural)))
-        threshold = float(aims["balanced accuracy"] or 0.0)  # always there
+    on_validation = _positive(correction.corrected(score(folds.validation), natural))
+    aims = _thresholds(pairs.label[folds.validation], on_validation)
+    threshold = float(aims["balanced accuracy"] or 0.0)  # always there
     raw = score(test)
-    classes = taught.corrected(raw, natural)
+    classes = correction.corrected(raw, natural)
     probability = _positive(classes)
     audit, audit_scores = _audit(images, folds, seed, progress, factors=classifier.needs_loadings)
     baselines = {name: audit_scores[name] for name in (*EXPRESSION, FACTORS_ONLY) if name in audit_scores}
@@ -120,7 +117,7 @@ def evaluate(
         | {"test": all_scores(label, probability, threshold), "audit": audit}
         | {"against_baseline": against_baseline(label, probability, baselines, *genes, seed)}
         | _calls(label, probability, aims, threshold)
-        | {"calibration": {"shown": taught.shown, "natural": natural}}
+        | {"calibration": {"shown": shown, "natural": natural}}
     )
     metrics["calibration"] |= calibration_record(label, _positive(raw), probability)
     if folds.classes == 3:

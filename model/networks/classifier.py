@@ -1,9 +1,8 @@
-"""Counts in, class probabilities out: the rendering and the network as one module, and its use on rows of a store."""
+"""The classifier: counts of pairs in, class probabilities out; its use on the rows of an image store, and from disk."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pairscape.model.batches.order import Rows
-from pairscape.model.batches.stream import Batch, prefetched, row_batches
+from pairscape.model.batches.stream import prefetched, row_batches
 from pairscape.model.networks.gene_context import (
     Loadings,
     Neighbourhoods,
@@ -27,7 +26,7 @@ from pairscape.model.networks.gene_context import (
 from pairscape.model.networks.pairnet import FactorNet
 from pairscape.model.networks.published import DeepDrim, build_network
 from pairscape.model.networks.render import Render
-from pairscape.model.networks.weights import complete_facts, load_weights
+from pairscape.model.networks.weights import NetworkFacts, load_weights, refuse_repeats
 from pairscape.model.options import Rendering
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
@@ -59,13 +58,6 @@ class PairClassifier(nn.Module):
     def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
         super().__init__()
         self.bins = bins
-        self.facts = {
-            "network": network,
-            "rendering": asdict(rendering),
-            "bins": bins,
-            "classes": classes,
-            "mirror": mirror,
-        }
         self.mirror, self.classes = mirror, classes
         try:
             self.render = Render(bins, **asdict(rendering))
@@ -102,6 +94,11 @@ class PairClassifier(nn.Module):
             turned = self(counts.mT, both_zero, None if genes is None else genes.flip(1)).softmax(1)
             probability = (probability + turned[:, turned_labels(self.classes)]) / 2
         return probability
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
 
     @property
     def needs_neighbours(self) -> bool:
@@ -146,8 +143,6 @@ def score_rows(
     classifier: PairClassifier,
     images: Images,
     rows: Rows,
-    label: NDArray[np.int8],
-    device: torch.device,
     advance: Callable[[int], None],
     probabilities: Callable[..., Tensor] | None = None,
 ) -> NDArray[np.float32]:
@@ -156,11 +151,11 @@ def score_rows(
     `probabilities` does what the classifier's own method does, faster; see `model.networks.fast.prepare`.
     """
     classifier.eval()
-    score = probabilities or classifier.probabilities
-    found = []
+    score, device, found = probabilities or classifier.probabilities, classifier.device, []
+    unlabelled = np.zeros(images.spec.n_pairs, np.int8)
     with torch.inference_mode():
         described = _describe_all(classifier, images, device)
-        for batch in _ahead(images, rows, label):
+        for batch in prefetched(row_batches(images, rows, unlabelled, PREDICTED_AT_ONCE), 4):
             genes = () if described is None else (described(batch.row),)
             counts, both_zero = batch.counts.to(device), batch.both_zero.to(device)
             found.append(score(counts, both_zero, *genes).cpu().numpy())
@@ -242,27 +237,38 @@ def gene_codes(classifier: PairClassifier, images: Images) -> Codes:
     return codes_of(images) if classifier.needs_neighbours else factor_codes(images)
 
 
-def _ahead(images: Images, rows: Rows, label: NDArray[np.int8]) -> Iterator[Batch]:
-    return prefetched(row_batches(images, rows, label, PREDICTED_AT_ONCE), 4)
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A trained classifier with what its file says of it.
 
-
-def load_classifier(run: Path) -> tuple[PairClassifier, dict[str, Any]]:
-    """A trained classifier and its facts (see `model.networks.facts`), those of an older run completed.
-
-    Raises
-    ------
-    InputError
-        As `model.networks.weights.load_weights` and `model.networks.facts.complete_facts`; or the weights are not those
-        of the network that the facts describe.
+    Attributes
+    ----------
+    sha256
+        Hex digest of its file, which holds all that decides a score besides counts and prior.
     """
-    path = run / "model.safetensors"
-    state, stored = load_weights(path)
-    facts = complete_facts(stored, run)
-    rendering = Rendering(**facts["rendering"])
-    classifier = PairClassifier(facts["network"], rendering, facts["bins"], facts["classes"], facts["mirror"])
-    _require_fit(path, state, classifier.state_dict())
-    classifier.load_state_dict(state)
-    return classifier, facts
+
+    classifier: PairClassifier
+    facts: NetworkFacts
+    sha256: str
+
+    @classmethod
+    def load(cls, run: Path) -> "TrainedNetwork":
+        """Read `model.safetensors` of a run folder, once; the classifier is in evaluation mode, on the CPU.
+
+        Raises
+        ------
+        InputError
+            The folder holds several networks or none; the file is damaged, of another version, or its facts are
+            refused; or the weights are not those of the network that the facts describe.
+        """
+        path = run / "model.safetensors"
+        refuse_repeats(run)
+        file = load_weights(path)
+        facts = NetworkFacts.from_table(file.facts, path)
+        classifier = PairClassifier(facts.network, facts.rendering, facts.bins, facts.classes, facts.mirror)
+        _require_fit(path, file.tensors, classifier.state_dict())
+        classifier.load_state_dict(file.tensors)
+        return cls(classifier.eval(), facts, file.sha256)
 
 
 def _require_fit(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

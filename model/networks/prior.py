@@ -1,8 +1,9 @@
-"""Class probabilities at the share of positives that is natural."""
+"""Class probabilities as trained to those at another share of positives, in closed form: balance, class weights and
+focal loss change what a network answers.
+"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,7 @@ def natural_probabilities(
         Share of positives in training batches and in the data; the positive classes keep their shares among each other.
         Where either is 0 or 1, the prior is left alone.
     weights
-        Of the classes in the loss; a class of weight w is believed as if it had been shown w times as often. Absent:
-        all alike.
+        Of the classes in the loss; weight w acts as if the class had been shown w times as often. Absent: all alike.
     gamma
         Of the focal loss; 0 for another loss.
     """
@@ -55,10 +55,10 @@ def class_weights(settings: Training, shown: float, classes: int) -> tuple[float
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What training made the network believe about the prior; see `natural_probabilities`.
+class PriorCorrection:
+    """What the training of a network did to its probabilities, and how it is taken back.
 
-    Parameters
+    Attributes
     ----------
     shown
         Share of positives in its batches.
@@ -73,20 +73,10 @@ class Taught:
     gamma: float = 0.0
 
     @classmethod
-    def by(cls, settings: Training, shown: float, classes: int) -> "Taught":
-        """What a recipe teaches with batches of which `shown` is positive."""
+    def of(cls, settings: Training, shown: float, classes: int) -> "PriorCorrection":
+        """For a recipe, with batches of which `shown` is positive."""
         gamma = settings.gamma if settings.loss == "focal" else 0.0
         return cls(shown, class_weights(settings, shown, classes), gamma)
-
-    @classmethod
-    def recorded(cls, facts: Mapping[str, Any]) -> "Taught":
-        """What was saved with the weights: `shown`, `loss_weights`, `gamma`."""
-        weights = facts["loss_weights"]
-        return cls(facts["shown"], None if weights is None else tuple(weights), facts["gamma"])
-
-    def facts(self) -> dict[str, Any]:
-        """The same for saving."""
-        return {"shown": self.shown, "loss_weights": self.weights and list(self.weights), "gamma": self.gamma}
 
     def corrected(self, probability: NDArray[np.floating], natural: float) -> NDArray[np.float64]:
         """Class probabilities, (P, classes), at the natural share of positives."""

@@ -1,15 +1,14 @@
-"""A worker's task of a prediction: images of some pairs, counted or read; what the counts tell; scores; a part file.
+"""A worker's task of a prediction: images of some pairs, counted or read; their statistics and scores; a part file.
 
 A part is a fixed run of the candidate pairs, and the network sees its pairs in batches of its own: so a part holds the
-same bytes whatever task it is computed in, by whatever kind of worker, alone or beside others. Tasks carry names and
-numbers; pairs are read from the job's folder, images never touch the disk.
+same bytes in any task and on any worker. Tasks carry names and numbers; pairs are read from the job's folder, images
+never touch the disk.
 """
 
 import io
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from numpy.typing import NDArray
 
 from pairscape.model.evaluation.association import dependence, spearman
 from pairscape.model.evaluation.metrics import forward_share
+from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.device import one_thread
-from pairscape.model.networks.weights import network_hash
-from pairscape.model.prediction.decoys import Score
-from pairscape.model.prediction.scorer import Scorer, load_scorer
+from pairscape.model.prediction.rescoring import Score
+from pairscape.model.prediction.scorer import Scorer
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
@@ -157,11 +156,11 @@ class Job:
     parts
         Where the pairs lie and the parts go.
     run, network
-        Folder of the trained network, and `network_hash` of what lay there when the job began.
+        Folder of the trained network, and sha256 of the weights there when the job began.
     prior
         Share of edges among the candidates.
     device
-        As `model.networks.classifier.choose_device`; each worker chooses for itself.
+        `auto`, `cpu`, `cuda` or `mps`; each worker chooses for itself.
     codes, images
         Path of the code store that is counted, or else of the image store that is read.
     portion
@@ -171,7 +170,7 @@ class Job:
     threshold
         Dependence from which a pair goes to the network; None: all do.
     describes
-        Whether the network knows more of the genes than their images, and finds them described beside the pairs.
+        Whether the network `knows_genes`: their features lie beside the pairs.
     """
 
     parts: Parts
@@ -261,7 +260,8 @@ def _read(job: Job, parts: tuple[int, ...], cost: Cost) -> Images:
 
 
 def score_images(job: Job, images: Images, genes: NDArray[np.integer] | None, cost: Cost) -> NDArray[Any]:
-    """What the counts tell and what the network says, (P,) of `COLUMNS`; score and forward NaN where it did not look.
+    """Statistics of the counts, and scores of the network, (P,) of `COLUMNS`; score and forward NaN where it is not
+    run.
 
     Pairs that the screen keeps from the network are left out before batches are made of the others.
     """
@@ -291,17 +291,17 @@ def edge_scores(
     Parameters
     ----------
     described
-        As `model.prediction.scorer.Scorer` takes it. Absent: the network looks at the pair alone.
+        A slice of the pairs to features of their genes, (B, 2, F). Absent: the network looks at the pair alone.
     """
     classes = scorer(*images, described)
     score = classes[:, 1:].sum(axis=1)
-    # a network that blew up has no opinion, and says so with what is expected of any pair
+    # where a network blew up, the score is what is expected of any pair
     score = np.where(np.isfinite(score), score, scorer.prior)
     return score, forward_share(classes) if classes.shape[1] > 2 else np.full(score.size, np.nan)
 
 
 def load_score(job: Job, *, screened: bool) -> Score:
-    """What scores decoys and resamples: NaN where the screen, if it is asked for, would stop a pair."""
+    """A function that scores decoys and resamples: NaN where the screen, if `screened`, would stop a pair."""
     threshold = job.threshold if screened else None
 
     def score(
@@ -310,8 +310,8 @@ def load_score(job: Job, *, screened: bool) -> Score:
         counts, found = np.ascontiguousarray(counts, np.uint32), np.full(len(counts), np.nan)
         kept = np.arange(len(counts))
         if threshold is not None:
-            told = dependence(counts, spearman(counts)).astype(np.float32)  # as a part has it
-            kept = np.flatnonzero(told >= threshold)
+            statistic = dependence(counts, spearman(counts)).astype(np.float32)  # as a part has it
+            kept = np.flatnonzero(statistic >= threshold)
         if kept.size:
             genes = np.stack([gene_a, gene_b], axis=1)[kept]
             described = job.parts.described(genes) if job.describes else None
@@ -322,28 +322,37 @@ def load_score(job: Job, *, screened: bool) -> Score:
     return score
 
 
+_held: dict[tuple[str, float, str], Scorer] = {}  # the network of the last job of this process
+
+
+def hold_scorer(job: Job, network: TrainedNetwork) -> Scorer:
+    """Make the network of a job ready to score, for all tasks of this process."""
+    scorer = Scorer.of(network, job.prior, job.device)
+    _held.clear()
+    _held[job.network, job.prior, job.device] = scorer
+    return scorer
+
+
 def held_scorer(job: Job) -> Scorer:
-    """The network of a job, loaded once a process; threads of one process share it, as scoring changes nothing in it.
+    """The network of a job, read once a process; threads of one process share it, as scoring changes nothing in it.
 
     Raises
     ------
     JobError
         Another one lies there than when the job began.
     """
-    return _scorer(job.run, job.network, job.prior, job.device)
-
-
-@lru_cache(maxsize=1)
-def _scorer(run: str, network: str, prior: float, device: str) -> Scorer:
-    if network_hash(Path(run)) != network:
-        raise JobError(f"{run} holds another network than when this job began; run the same command again for it.")
+    if (scorer := _held.get((job.network, job.prior, job.device))) is not None:
+        return scorer
+    network = TrainedNetwork.load(Path(job.run))
+    if network.sha256 != job.network:
+        raise JobError(f"{job.run} holds another network than when this job began; run the same command again for it.")
     keep_freed_memory()
-    return load_scorer(Path(run), prior, device)
+    return hold_scorer(job, network)
 
 
 def prepare(job: Job) -> Cost:
     """Load what the first task would load, network, compiled code and genes, so that what is timed next is scoring."""
-    cost, bins = Cost(), int(held_scorer(job).facts["bins"])
+    cost, bins = Cost(), held_scorer(job).classifier.bins
     blank = np.zeros((1, bins, bins), np.uint32), np.zeros(1, np.uint32)
     with one_thread():
         score_images(replace(job, threshold=np.inf), blank, None, Cost())

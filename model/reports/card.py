@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pairscape.model.networks.published import FACTOR_NETWORK
-from pairscape.model.networks.weights import complete_facts, load_weights, read_config, read_metrics
-from pairscape.model.options import Rendering
+from pairscape.model.networks.weights import NetworkFacts, load_weights, read_config, read_metrics
 from pairscape.model.reports.page import percent, whole, write_page
 from pairscape.model.reports.run_report import (
     audit_rows,
@@ -56,32 +55,31 @@ def write_card(run: Path) -> Path:
     Raises
     ------
     InputError
-        A file is missing or damaged; as `model.networks.facts.complete_facts`.
+        A file is missing or damaged.
     """
-    state, stored = load_weights(run / "model.safetensors")
-    facts, config, metrics = complete_facts(stored, run), read_config(run / "config.toml"), read_metrics(run)
+    path = run / "model.safetensors"
+    file, config, metrics = load_weights(path), read_config(run / "config.toml"), read_metrics(run)
     if metrics is None:
         raise InputError(
             f"{run / 'metrics.json'}: no such file, and the model card quotes it; restore it, or train again."
         )
-    parameters = sum(tensor.numel() for tensor in state.values())
+    facts, parameters = NetworkFacts.from_table(file.facts, path), sum(t.numel() for t in file.tensors.values())
     return write_page(run / FILE, "card.md.j2", page_words(run.resolve().name, facts, parameters, config, metrics))
 
 
 def page_words(
-    name: str, facts: Mapping[str, Any], parameters: int, config: Mapping[str, Any], metrics: Mapping[str, Any]
+    name: str, facts: NetworkFacts, parameters: int, config: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What the template of the card is filled with; `parameters` is the number of weights."""
     source = config.get("store", {}).get("source", {})
-    natural = facts["natural"]
     return {
         "name": name,
         "verdict": verdict(metrics),
         "comparison": comparison(metrics),
-        "prior": "" if natural is None else f" --prior {natural:.2g}",
+        "prior": f" --prior {facts.natural:.2g}",
         "about": _about(facts, parameters),
-        "classes": facts["class_names"],
-        "source": _trained_on(config, source, natural),
+        "classes": facts.class_names,
+        "source": _trained_on(config, source, facts.natural),
         "split": metrics["split"],
         "split_words": split_words(metrics["split"]),
         "sizes": _sizes(metrics),
@@ -95,25 +93,25 @@ def page_words(
     }
 
 
-def _about(facts: Mapping[str, Any], parameters: int) -> list[tuple[str, str]]:
-    drawn, bins = Rendering(**facts["rendering"]), facts["bins"]
+def _about(facts: NetworkFacts, parameters: int) -> list[tuple[str, str]]:
+    drawn, bins = facts.rendering, facts.bins
     steps = [f"channels `{drawn.channels}`"]
     steps += [f"bins pooled by {drawn.pool}"] if drawn.pool > 1 else []
     steps += [f"smoothed by {drawn.sigma:g} bins"] if drawn.sigma else []
     steps += ["cells without both genes left out"] if drawn.drop_both_zero else []
-    mirror = "averaged over (a, b) and (b, a)" if facts["mirror"] else "of (a, b) as given: the order matters"
-    beside = BESIDE.get(facts["network"])
+    mirror = "averaged over (a, b) and (b, a)" if facts.mirror else "of (a, b) as given: the order matters"
+    beside = BESIDE.get(facts.network)
     return [
-        ("network", f"`{facts['network']}`, version {facts['network_version']}, {parameters:,} numbers"),
+        ("network", f"`{facts.network}`, version {facts.network_version}, {parameters:,} numbers"),
         ("images", f"joint counts of two genes over all cells, {bins} × {bins} bins"),
         *([("beside the images", beside)] if beside else []),
-        ("rule of binning", f"`{facts['scale']}`: {SCALES[facts['scale']]}; applied to each matrix anew"),
+        ("rule of binning", f"`{facts.scale}`: {SCALES[facts.scale]}; applied to each matrix anew"),
         ("rendering", ", ".join(steps)),
         ("scores", f"probability of any class but none, {mirror}"),
     ]
 
 
-def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: float | None) -> list[tuple[str, str]]:
+def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: float) -> list[tuple[str, str]]:
     store = config.get("store", {})
     known = source.get("matrix", {})
     matrix = f"`{_name(known['path'])}`, content sha256 `{known['sha256']}`" if known else "not recorded"
@@ -174,8 +172,8 @@ def _sizes(metrics: Mapping[str, Any]) -> str:
     return f"{sizes}; {percent(metrics['prevalence'])} of the test pairs are positive."
 
 
-def _limits(facts: Mapping[str, Any], metrics: Mapping[str, Any], labels: str) -> list[str]:
-    prevalence = percent(facts["natural"])
+def _limits(facts: NetworkFacts, metrics: Mapping[str, Any], labels: str) -> list[str]:
+    prevalence = percent(facts.natural)
     lines = [
         "It ranks gene pairs of a single-cell matrix by how much their joint counts look like pairs labelled by: "
         f"{labels}. It knows no other meaning of an edge.",
@@ -188,7 +186,7 @@ def _limits(facts: Mapping[str, Any], metrics: Mapping[str, Any], labels: str) -
         "evaluate`).",
         "Not for decisions about patients.",
     ]
-    if facts["classes"] == 3:
+    if facts.classes == 3:
         lines.insert(
             2, "The direction of an edge may be no more than who is a regulator: see `direction` in metrics.json."
         )

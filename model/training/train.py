@@ -4,9 +4,8 @@ import csv
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from pairscape.model.batches.stream import Batch, PairStream
 from pairscape.model.evaluation.metrics import best_threshold, ranking_scores
 from pairscape.model.networks.classifier import (
     PairClassifier,
+    TrainedNetwork,
     describe_batch,
     require_genes_known,
     score_rows,
@@ -28,8 +28,8 @@ from pairscape.model.networks.classifier import (
 )
 from pairscape.model.networks.device import choose_device, choose_precision, seed_everything
 from pairscape.model.networks.gene_context import Loadings, Neighbourhoods
-from pairscape.model.networks.prior import Taught, class_weights
-from pairscape.model.networks.weights import NETWORK_VERSION, class_names, load_weights, save_weights
+from pairscape.model.networks.prior import PriorCorrection, class_weights
+from pairscape.model.networks.weights import NetworkFacts, class_names, save_weights
 from pairscape.model.options import Recipe, Training
 from pairscape.model.training.optimize import Loss, compiled, make_loss, make_optimizer, moving_average, rate_at
 from pairscape.pipeline.compute.progress import Progress
@@ -68,21 +68,19 @@ def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A trained classifier, with the weights of its best epoch.
+    """How training ended.
 
     Attributes
     ----------
-    shown
-        Share of positives in the batches it saw.
+    network
+        With the weights of its best epoch, on the device.
     seconds
         Of training.
     failure
         Why training broke off, in words; None if it did not. The weights are those of the best epoch before.
     """
 
-    classifier: PairClassifier
-    device: torch.device
-    shown: float
+    network: TrainedNetwork
     seconds: float
     failure: str | None = None
 
@@ -146,7 +144,7 @@ def fit(
     stream = PairStream(images, folds.train, label, balance=balance, ratio=ratio, batch_size=batch_size, seed=seed)
     shown = stream.share_of_positives
     learner = _make_learner(images, folds, recipe, stream, shown, seed)
-    facts = _facts(learner, images, folds, Taught.by(settings, shown, folds.classes))
+    facts = _facts(learner.classifier, images, folds, recipe, shown)
     watched = _some(folds.validation, seed)
     history, best, since_best, failure = History(run / "history.csv"), (-math.inf, -math.inf), 0, None
     progress.start("training", settings.epochs * stream.images_per_epoch)
@@ -159,27 +157,33 @@ def fit(
         score = _rank_of(scores)
         if epoch == 0 or score > best:
             best, since_best = score, 0
-            save_weights(run / "model.safetensors", learner.evaluated.state_dict(), facts | {"epoch": epoch})
+            save_weights(run / "model.safetensors", learner.evaluated.state_dict(), replace(facts, epoch=epoch))
         if not math.isfinite(train_loss):
             failure = _failure(settings, epoch)
         if since_best >= settings.patience or failure or (stop and stop(epoch, scores[-1])):
             break
-    state, _ = load_weights(run / "model.safetensors")
-    learner.classifier.load_state_dict(state)
-    return Fitted(learner.classifier, learner.device, shown, time.perf_counter() - started, failure)
+    network = TrainedNetwork.load(run)
+    network.classifier.to(learner.device)
+    return Fitted(network, time.perf_counter() - started, failure)
 
 
-def _facts(learner: Learner, images: Images, folds: Folds, taught: Taught) -> dict[str, Any]:
-    """What a prediction has to know beside the weights; see `model.networks.facts`."""
-    return {
-        **learner.classifier.facts,
-        "network_version": NETWORK_VERSION,
-        "scale": images.spec.binning.scale,
-        "n_cells": images.spec.n_cells,
-        "class_names": class_names(folds.classes, folds.directed),
-        "natural": folds.natural,
-        **taught.facts(),
-    }
+def _facts(classifier: PairClassifier, images: Images, folds: Folds, recipe: Recipe, shown: float) -> NetworkFacts:
+    correction = PriorCorrection.of(recipe.training, shown, folds.classes)
+    return NetworkFacts(
+        network=recipe.training.network,
+        rendering=recipe.rendering,
+        bins=images.spec.binning.bins,
+        scale=images.spec.binning.scale,
+        n_cells=images.spec.n_cells,
+        classes=folds.classes,
+        class_names=class_names(folds.classes, folds.directed),
+        mirror=classifier.mirror,
+        shown=shown,
+        natural=folds.natural,
+        loss_weights=correction.weights,
+        gamma=correction.gamma,
+        epoch=0,
+    )
 
 
 def _failure(settings: Training, epoch: int) -> str:
@@ -271,7 +275,7 @@ def mirrored(counts: Tensor, label: Tensor, flip: Tensor, classes: int) -> tuple
 
 def _validate(learner: Learner, images: Images, rows: Rows, label: NDArray[np.int8]) -> list[float]:
     """Loss, balanced accuracy (at these rows' best threshold), AUROC and average precision on the validation fold."""
-    probability = score_rows(learner.evaluated, images, rows, label, learner.device, lambda _: None)
+    probability = score_rows(learner.evaluated, images, rows, lambda _: None)
     if not np.isfinite(probability).all():
         return [math.nan] * 4
     truth = label[rows]
