@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from pairscape.model.options import Prediction, Recipe, Rendering, Search, Splitting, Training, Wanted
+from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.commands import _on_disk
 from pairscape.pipeline.compute.session import here, say_unless
@@ -307,7 +307,7 @@ def export(
     *,
     format: Literal["scenic", "beeline", "decoupler", "cytoscape", "sif", "graphml", "parquet", "anndata", "genernib"]
     | None = None,
-    wanted: Annotated[Wanted, Flat] = Wanted(),
+    wanted: Annotated[EdgeChoice, Flat] = EdgeChoice(),
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,
@@ -374,7 +374,8 @@ def _picture(output: Path | None, name: str) -> Path:
 
 def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Path | None) -> Path:
     """One pair of a file of scores, or the best new ones, as picture."""
-    from pairscape.model.reports.findings import draw_evidence, show_scores
+    from pairscape.model.edges.evidence import show_scores
+    from pairscape.model.reports.findings import draw_evidence
 
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")

@@ -1,4 +1,4 @@
-"""What a trained classifier is worth on rows it never saw: scores at the natural prevalence, and the audit."""
+"""The evaluation of a classifier on rows that it never saw: scores at the natural prevalence, and the audit."""
 
 import json
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images
 
 EXPRESSION = ("marginals_only", "pearson", "spearman", "mutual_information")  # the audit's rows that use expression
-FACTORS_ONLY = "factors_only"  # another, for a network that is told the factors
+FACTORS_ONLY = "factors_only"  # another, for a network that takes the factors
 PRECISION_TARGETS = (0.5, 0.9)
 EXAMPLES = 6  # pairs of each kind drawn in the report
 MEAN_IMAGES = 2000  # pairs of each class in its mean image, at most
@@ -62,7 +62,7 @@ class Evaluation:
     Attributes
     ----------
     metrics
-        `metrics.json` without what only the training knows.
+        `metrics.json` but for the facts of the training.
     predictions
         A row per test pair: gene_a, gene_b, label, score, fold, and the audit's scores.
     threshold
@@ -115,7 +115,7 @@ def evaluate(
     metrics = (
         _sizes(folds)
         | {"test": all_scores(label, probability, threshold), "audit": audit}
-        | {"against_baseline": against_baseline(label, probability, baselines, *genes, seed)}
+        | {"against_baseline": against_baseline(label, probability, baselines, genes, seed)}
         | _calls(label, probability, aims, threshold)
         | {"calibration": {"shown": shown, "natural": natural}}
     )
@@ -139,7 +139,7 @@ def _sizes(folds: Folds) -> dict[str, Any]:
 def _calls(
     label: NDArray[np.int8], probability: NDArray[np.float64], aims: dict[str, float | None], threshold: float
 ) -> dict[str, Any]:
-    """What is called positive at the threshold, and at others for other aims; and whether there is but one answer."""
+    """Calls at the threshold and at those of other aims; and whether all answers are the same."""
     collapse = watch_collapse(label, probability, threshold)
     return {
         "collapsed": collapse.collapsed,
@@ -156,7 +156,7 @@ def _positive(probability: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _thresholds(label: NDArray[np.int8], score: NDArray[np.float64]) -> dict[str, float | None]:
-    """Where to call a pair positive, by what is wanted; None where no score of these rows reaches it."""
+    """Thresholds by aim; None where no score of these rows reaches one."""
     precise = {f"precision {p:g}": precision_threshold(label, score, p) for p in PRECISION_TARGETS}
     return {"balanced accuracy": best_threshold(label, score), **precise}
 
@@ -164,7 +164,7 @@ def _thresholds(label: NDArray[np.int8], score: NDArray[np.float64]) -> dict[str
 def _direction(
     images: Images, folds: Folds, classes: NDArray[np.float64], threshold: float, seed: int
 ) -> dict[str, Any]:
-    """Direction among the true edges, and what labels and marginals alone tell of it."""
+    """Direction among the true edges, beside that of labels and marginals alone."""
     pairs, test = folds.pairs, folds.test
     label = pairs.label[test]
     blind = {
@@ -181,10 +181,7 @@ def _direction(
 def _audit(
     images: Images, folds: Folds, seed: int, progress: Progress, *, factors: bool
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, NDArray[np.floating]]]:
-    """Figures of each baseline on the test rows, its threshold placed on validation rows; and its test scores.
-
-    With `factors` also of the correlation through the factors, for a network that is told it.
-    """
+    """Figures of each baseline on the test rows, thresholds placed on validation rows; and its test scores."""
     pairs, test = folds.pairs, folds.test
     watched = folds.validation
     if watched.size > THRESHOLD_ROWS:
@@ -226,7 +223,7 @@ def _predictions(
 
 
 def store_facts(images: Images) -> dict[str, Any]:
-    """What a run remembers of its store."""
+    """Facts of an image store for a run."""
     spec = images.spec
     return {
         "path": str(images.path),
@@ -239,7 +236,7 @@ def store_facts(images: Images) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the figures."""
+    """Versions of the packages that decide the figures."""
     return {name: version(name) for name in ("pairscape", "torch", "numpy", "scikit-learn", "zarr")}
 
 

@@ -343,8 +343,8 @@ def _sentence(candidates: Verdict, random: Verdict | None, differences: Sequence
     """The verdicts, and what to trust: as much as the closer of both samples allows."""
     if candidates.level == "like":
         return f"These candidates are like the training pairs: {TRUST['like'].format(prior=f'{prior:.2%}')}."
-    told = ", ".join(differences[:-1]) + " and " * (len(differences) > 1) + differences[-1]
-    said = f"These candidates {'are unlike the training pairs: they ' * (candidates.level == 'unlike')}{told}"
+    differ = ", ".join(differences[:-1]) + " and " * (len(differences) > 1) + differences[-1]
+    said = f"These candidates {'are unlike the training pairs: they ' * (candidates.level == 'unlike')}{differ}"
     if random is None:
         return f"{said}; {TRUST[candidates.level]}."
     if random.level == "like":

@@ -38,21 +38,17 @@ DESCRIBED_AT_ONCE = 32  # genes, of eleven images each: their maps are what fill
 
 
 class PairClassifier(nn.Module):
-    """A network together with the rendering it was made for.
+    """A network together with the rendering that it takes.
 
     Parameters
     ----------
-    network
-        Name of the architecture.
-    rendering
-        How counts become its input.
-    bins
-        Bins of the stored images.
-    classes
-        2, or 3 with direction.
+    network, rendering
+        Name of the architecture, and how counts become its input.
+    bins, classes
+        Bins of the stored images; 2 classes, or 3 with direction.
     mirror
-        Whether predictions are averaged with those of the transposed image: the same pair, where labels have no
-        direction; the opposite direction, where they have.
+        Whether predictions are averaged with those of the transposed image: the same pair where labels have no
+        direction, the opposite direction where they have.
     """
 
     def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
@@ -68,20 +64,9 @@ class PairClassifier(nn.Module):
         self.network = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, counts: Tensor, both_zero: Tensor, genes: Tensor | None = None) -> Tensor:
-        """Score pairs.
+        """Counts (B, bins, bins) and both zeros (B,) to (B, classes) logits, float32.
 
-        Parameters
-        ----------
-        counts
-            (B, bins, bins) joint counts, (B,) of both zeros in `both_zero`.
-        genes
-            (B, 2, F) what is known of gene a and of gene b beside their image; only for a network that `knows_genes`:
-            what `describe` says of their neighbours, or their loadings.
-
-        Returns
-        -------
-        Tensor
-            (B, classes) logits, float32.
+        A network that `knows_genes` also takes (B, 2, F): features of the neighbours of both genes, or their loadings.
         """
         image = self._draw(counts, both_zero)
         logits: Tensor = self.network(image) if genes is None else self.network(image, genes)
@@ -102,21 +87,21 @@ class PairClassifier(nn.Module):
 
     @property
     def needs_neighbours(self) -> bool:
-        """Whether the network looks at the genes' neighbours too."""
+        """Whether the network takes images of the genes with their neighbours."""
         return isinstance(self.network, DeepDrim)
 
     @property
     def needs_loadings(self) -> bool:
-        """Whether the network is told the genes' loadings on the factors of the matrix."""
+        """Whether the network takes the genes' loadings on the factors of the matrix."""
         return isinstance(self.network, FactorNet)
 
     @property
     def knows_genes(self) -> bool:
-        """Whether the network is given more of the two genes than their image."""
+        """Whether the network takes more of the two genes than their image."""
         return self.needs_neighbours or self.needs_loadings
 
     def describe(self, counts: Tensor, both_zero: Tensor) -> Tensor:
-        """What a network that `needs_neighbours` makes of genes: counts (G, 11, bins, bins) to features (G, F)."""
+        """Features of genes (G, F) for a network that `needs_neighbours`, from counts (G, 11, bins, bins)."""
         parts = zip(counts.split(DESCRIBED_AT_ONCE), both_zero.split(DESCRIBED_AT_ONCE), strict=True)
         if torch.is_grad_enabled():  # the maps are made again on the way back: all of them at once are gigabytes
             return torch.cat([checkpoint(self._describe, *part, use_reentrant=False) for part in parts])
@@ -181,7 +166,7 @@ def _describe_all(
 def describe_genes(
     classifier: PairClassifier, codes: Codes, gene: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float32]:
-    """Some genes of a matrix described, each once, for a network that `knows_genes`: (G,) to (G, F)."""
+    """Features (G, F) of some genes of a matrix, each made once, for a network that `knows_genes`."""
     if classifier.needs_loadings:
         return gene_loadings(codes)[gene]
     neighbour, described = nearest_genes(codes, gene), []
@@ -197,7 +182,7 @@ def describe_genes(
 def describe_batch(
     classifier: PairClassifier, around: Neighbourhoods | Loadings | None, row: Tensor, device: torch.device
 ) -> Tensor | None:
-    """The genes of a batch described, each once however many of its pairs are there: rows (B,) to (B, 2, F)."""
+    """Features (B, 2, F) of the genes of some rows, each gene described once."""
     if around is None:
         return None
     if isinstance(around, Loadings):
@@ -208,32 +193,20 @@ def describe_batch(
 
 
 def surroundings(classifier: PairClassifier, images: Images) -> Neighbourhoods | Loadings | None:
-    """What a network knows of a store's genes beside the images of the pairs; None: nothing."""
+    """What a network takes of a store's genes beside the images of the pairs; None: nothing."""
     if classifier.needs_neighbours:
         return neighbourhoods(images)
     return store_loadings(images) if classifier.needs_loadings else None
 
 
 def require_genes_known(classifier: PairClassifier, images: Images) -> None:
-    """Refuse a store that cannot give what the network knows of its genes, before anything is written.
-
-    Raises
-    ------
-    InputError
-        As `gene_codes`.
-    """
+    """Refuse (InputError), before anything is written, a store whose codes a network needs and that are gone."""
     if classifier.knows_genes:
         gene_codes(classifier, images)
 
 
 def gene_codes(classifier: PairClassifier, images: Images) -> Codes:
-    """The codes that a store was counted from, for what a network that `knows_genes` knows of them.
-
-    Raises
-    ------
-    InputError
-        As `model.networks.gene_context.codes_of` and `model.networks.loadings.factor_codes`.
-    """
+    """The codes that a store was counted from, for a network that `knows_genes`; InputError where they are gone."""
     return codes_of(images) if classifier.needs_neighbours else factor_codes(images)
 
 

@@ -1,4 +1,4 @@
-"""A trained classifier made ready for predictions on the CPU: the same probabilities, in a fraction of the time.
+"""Fast predictions on the CPU: a trained classifier in, a function to the same probabilities out.
 
 What pays (`python -m benchmarks.scoring` prints each gain): batches that stay in the cache; a picture drawn once for a
 pair and its mirror, as drawing commutes with transposition; normalisation folded into the layer before it; ReLU done in
@@ -29,19 +29,11 @@ Probabilities = Callable[..., Tensor]
 
 
 def prepare(classifier: PairClassifier, device: torch.device) -> Probabilities:
-    """The fastest way that this device knows from counts to probabilities.
+    """The fastest function of this device from counts to probabilities.
 
-    Parameters
-    ----------
-    classifier
-        On the device, in evaluation mode. What is done to it afterwards does not reach what was made of it.
-
-    Returns
-    -------
-    Callable
-        (B, bins, bins) counts and (B,) both zeros, on the device, to (B, classes) probabilities, as
-        `PairClassifier.probabilities` does within 1e-5. On another device than the CPU, and where the network
-        `knows_genes`, it is that very method, which then takes what is known of the genes too.
+    (B, bins, bins) counts and (B,) both zeros, on the device, to (B, classes), as `PairClassifier.probabilities` within
+    1e-5. It is a copy: later changes of the classifier do not reach it. On another device than the CPU, and where the
+    network `knows_genes`, it is that very method, which then takes features of the genes too.
     """
     if device.type != "cpu" or classifier.knows_genes:
         return classifier.probabilities
@@ -93,7 +85,7 @@ class _PreparedSequence(nn.Module):
         super().__init__()
         if not isinstance(network, nn.Sequential):
             raise TypeError(
-                f"{type(network).__name__} is no sequence of layers; teach model.networks.fast to prepare it."
+                f"{type(network).__name__} is no sequence of layers; model.networks.fast cannot prepare it."
             )
         self.layers = nn.Sequential(*_fused(list(network)))
 
@@ -173,7 +165,7 @@ class _PreparedPairNet(nn.Module):
 
 
 def _as_factor(norm: nn.BatchNorm2d) -> tuple[Floats, Floats]:
-    """What a trained normalisation multiplies each channel with, and then adds."""
+    """The factor and the summand of each channel in a trained normalisation."""
     shift = norm(torch.zeros(1, norm.num_features, 1, 1)).flatten()
     return (norm(torch.ones(1, norm.num_features, 1, 1)).flatten() - shift).numpy(), shift.numpy()
 

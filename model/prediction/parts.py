@@ -42,17 +42,7 @@ Images = tuple[NDArray[np.integer], NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class Parts:
-    """The candidates and their scores as they lie on disk while a job is under way.
-
-    Parameters
-    ----------
-    folder
-        Where the pairs lie and the parts go.
-    n_pairs
-        Candidates.
-    size
-        Of a part, in pairs.
-    """
+    """The candidates and their scores on disk while a job is under way: folder, number of pairs, pairs of a part."""
 
     folder: str
     n_pairs: int
@@ -70,7 +60,7 @@ class Parts:
         return sum(len(self.rows(part)) for part in parts)
 
     def save_pairs(self, pairs: Pairs) -> None:
-        """Leave the candidates where tasks find them."""
+        """Write the candidates for the tasks."""
         for name in PAIR:
             np.save(self._pair_file(name), getattr(pairs, name))
         np.save(self._pair_file("regulators"), np.unique(pairs.gene_a))
@@ -84,7 +74,7 @@ class Parts:
         return np.asarray(np.load(self._pair_file("regulators")))
 
     def save_described(self, gene: NDArray[np.int64], described: NDArray[np.float32]) -> None:
-        """Leave what the network makes of genes, (G, F), where tasks find it; whole or not at all."""
+        """Write features of genes, (G, F), for the tasks; whole or not at all."""
         np.save(self._pair_file("described_gene"), gene)
         aside = self._pair_file(".described")
         np.save(aside, described)
@@ -92,11 +82,11 @@ class Parts:
 
     @property
     def has_described(self) -> bool:
-        """Whether the genes were described."""
+        """Whether the features of genes are written."""
         return self._pair_file("described").exists()
 
     def described(self, genes: NDArray[np.integer]) -> Callable[[slice], NDArray[np.float32]]:
-        """Of pairs, (P, 2) genes of the matrix, some at a time: (B, 2, F)."""
+        """A function from a slice of some pairs, (P, 2) genes of the matrix, to features (B, 2, F)."""
         described = np.load(self._pair_file("described"), mmap_mode="r")
         at = np.searchsorted(np.load(self._pair_file("described_gene")), genes)
         return lambda some: np.asarray(described[at[some]])
@@ -110,25 +100,13 @@ class Parts:
         ]
 
     def write(self, part: int, columns: NDArray[Any]) -> int:
-        """Write a part and its receipt; returns the bytes on disk.
-
-        Raises
-        ------
-        JobError
-            What was read back differs from what was written.
-        """
+        """Write a part and its receipt; returns the bytes on disk. JobError where what is read back differs."""
         content = io.BytesIO()
         np.save(content, columns)
         return write_receipted({self._file(part): content.getvalue()}, self._receipt(part), self._facts(part))
 
     def read(self, parts: Iterable[int]) -> NDArray[Any]:
-        """Columns of some parts, one after the other: (P,) of `COLUMNS`; score NaN where the network did not look.
-
-        Raises
-        ------
-        JobError
-            A part is gone, or half of one.
-        """
+        """Columns of some parts, one after the other: (P,) of `COLUMNS`. JobError where a part cannot be read."""
         try:
             return np.concatenate([np.load(self._file(part)) for part in parts])
         except (OSError, ValueError) as error:
@@ -188,17 +166,7 @@ class Job:
 
 @dataclass
 class Cost(Spent):
-    """What a task cost; `reading` is that of codes or of images.
-
-    Attributes
-    ----------
-    deriving
-        Seconds of computing what the counts tell by themselves.
-    scoring
-        Seconds in the network.
-    scored
-        Pairs that the network looked at.
-    """
+    """Seconds of a task, also in statistics (`deriving`) and in the network (`scoring`), and pairs that it scored."""
 
     deriving: float = 0.0
     scoring: float = 0.0
@@ -214,7 +182,8 @@ def score_task(job: Job, task: Task) -> Cost:
     Raises
     ------
     JobError
-        The network is another one than when the job began; codes or images are damaged; the disk garbles.
+        The network is another one than when the job began; codes or images are damaged; what is written reads
+        otherwise.
     """
     cost = Cost()
     with one_thread():  # of each worker: sums of floats depend on how many share them
@@ -287,11 +256,7 @@ def edge_scores(
     """Probability of an edge, and the share of it that points from gene a to gene b, NaN without direction; (P,) each.
 
     Summed over the classes with an edge rather than 1 less that of none, whose last digits would tie small scores.
-
-    Parameters
-    ----------
-    described
-        A slice of the pairs to features of their genes, (B, 2, F). Absent: the network looks at the pair alone.
+    `described` gives features of a slice of the pairs, for a network that `knows_genes`.
     """
     classes = scorer(*images, described)
     score = classes[:, 1:].sum(axis=1)
@@ -351,7 +316,7 @@ def held_scorer(job: Job) -> Scorer:
 
 
 def prepare(job: Job) -> Cost:
-    """Load what the first task would load, network, compiled code and genes, so that what is timed next is scoring."""
+    """Load network, compiled code and genes before the first task, so that the tasks that are timed only score."""
     cost, bins = Cost(), held_scorer(job).classifier.bins
     blank = np.zeros((1, bins, bins), np.uint32), np.zeros(1, np.uint32)
     with one_thread():

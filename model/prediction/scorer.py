@@ -1,4 +1,4 @@
-"""A trained network as a function from joint counts to probabilities at the prior of the data at hand."""
+"""A trained network as a function from joint counts to probabilities at the prior of the candidates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,17 +18,7 @@ AT_ONCE = 1024  # images sent to the device at a time; on a CPU they are scored 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """Scores pairs from their counts.
-
-    Attributes
-    ----------
-    classifier
-        On the device, in evaluation mode.
-    correction
-        What training did to its probabilities.
-    prior
-        Share of positives among the pairs to be scored.
-    """
+    """A classifier on its device, the correction of its training, and the prior of the pairs to score."""
 
     classifier: PairClassifier
     device: torch.device
@@ -37,13 +27,7 @@ class Scorer:
 
     @classmethod
     def of(cls, network: TrainedNetwork, prior: float, device: str) -> "Scorer":
-        """A trained network, ready to score.
-
-        Raises
-        ------
-        InputError
-            The device is not there.
-        """
+        """A trained network, ready to score; InputError where the device is not there."""
         chosen = choose_device(device)
         return cls(network.classifier.to(chosen), chosen, network.facts.correction, prior)
 
@@ -53,14 +37,9 @@ class Scorer:
         both_zero: NDArray[np.integer],
         genes: Callable[[slice], NDArray[np.float32]] | None = None,
     ) -> NDArray[np.float64]:
-        """Class probabilities at the prior, (P, classes).
+        """Class probabilities at the prior, (P, classes), of counts (P, bins, bins) and both zeros (P,).
 
-        Parameters
-        ----------
-        counts : (P, bins, bins), both_zero : (P,)
-            Joint counts, and cells in which neither gene is expressed.
-        genes
-            For a network that `knows_genes`: a slice of the pairs to features of their genes, (B, 2, F).
+        `genes` is for a network that `knows_genes`: a slice of the pairs to features of their genes, (B, 2, F).
         """
         found = []
         with torch.inference_mode():
@@ -75,5 +54,5 @@ class Scorer:
 
     @cached_property
     def probabilities(self) -> Probabilities:
-        """Counts and both zeros to class probabilities as trained, the fastest way that the device knows."""
+        """Counts and both zeros to class probabilities as trained."""
         return prepare(self.classifier, self.device)

@@ -104,14 +104,9 @@ def best_rows(score: NDArray[np.floating], number: int) -> NDArray[np.int64]:
 
 
 def share_in_list(scores: Real, length: int) -> Real:
-    """Share of the resamples in which each pair is among the `length` best of them, (P,).
+    """Share of the resamples in which each pair is among the `length` best of them, (P,), from scores (N, P).
 
     Pairs of equal score at the end of the list share the places that are left.
-
-    Parameters
-    ----------
-    scores : (N, P)
-        In each resample.
     """
     if length >= scores.shape[1]:
         return np.ones(scores.shape[1])
@@ -146,14 +141,7 @@ def score_resamples(
 ) -> Real:
     """Scores of pairs in resamples, (N, P), from the counts of the groups; some thousand images at a time.
 
-    Parameters
-    ----------
-    weights : (N, M)
-        How often each resample holds each group.
-    counts : (M, P, bins, bins), (M, P)
-        Of `pipeline.heatmaps.pairwise.count_grouped`.
-    pairs : (P,), (P,)
-        Genes a and genes b.
+    `weights` (N, M): how often each resample holds each group; `counts` (M, P, bins, bins), (M, P): of `count_grouped`.
     """
     n_pairs, parts = counts[1].shape[1], []
     together = max(IMAGES_AT_ONCE // n_pairs, 1)
@@ -166,7 +154,7 @@ def score_resamples(
 
 
 def _facts(resamples: int, n_cells: int, sd: Real, stability: Real, listed: NDArray[np.bool_]) -> dict[str, Any]:
-    """Of the list alone, but for the number of pairs."""
+    """Facts of the list alone, but for the number of pairs."""
     length, held = int(listed.sum()), int((stability[listed] >= STABLE).sum())
     facts = {"resamples": resamples, "groups": min(GROUPS, n_cells), "pairs": sd.size, "list": length}
     if not length:

@@ -1,4 +1,4 @@
-"""The model card: what a network was trained on, what it is worth beside its audit, and what it is not for."""
+"""The model card: the files of a run in, `model-card.md` out; training data, figures beside the audit, limits."""
 
 import json
 from collections.abc import Mapping
@@ -34,13 +34,13 @@ BESIDE = {  # network: what it is given of the genes beside the images of their 
 
 
 def source_facts(images: Images) -> dict[str, Any]:
-    """Matrix, cells, pairs and labels behind a store, for a run's `config.toml`: what is unknown is left out."""
+    """Matrix, cells, pairs and labels behind a store, for a run's `config.toml`; what is unknown is left out."""
     made = images.provenance
-    told: dict[str, Any] = {
+    known: dict[str, Any] = {
         name: made[name] for name in ("matrix", "cells", "seed", "pairs", "network") if name in made
     }
-    told |= {"codes_hash": images.spec.codes_hash, "n_genes": int(images.array("gene").size)}
-    found: dict[str, Any] = json.loads(json.dumps(told, default=str), object_hook=_without_null)
+    known |= {"codes_hash": images.spec.codes_hash, "n_genes": int(images.array("gene").size)}
+    found: dict[str, Any] = json.loads(json.dumps(known, default=str), object_hook=_without_null)
     return found
 
 
@@ -50,13 +50,7 @@ def _without_null(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_card(run: Path) -> Path:
-    """Write `model-card.md` of a run from the files of its folder.
-
-    Raises
-    ------
-    InputError
-        A file is missing or damaged.
-    """
+    """Write `model-card.md` of a run; InputError where one of its files is missing or damaged."""
     path = run / "model.safetensors"
     file, config, metrics = load_weights(path), read_config(run / "config.toml"), read_metrics(run)
     if metrics is None:
@@ -131,7 +125,7 @@ def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: f
 
 
 def _name(path: str) -> str:
-    """Of a file or URL without its folders: the card travels, they do not."""
+    """Of a file or URL without its folders, which mean nothing elsewhere."""
     return path.rstrip("/").rpartition("/")[2]
 
 

@@ -23,7 +23,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 INK, MUTED, LINE, PAPER = "#1c2733", "#66727f", "#d9dee4", "#fefefe"
 DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f"}
 
-# Okabe and Ito's colours, told apart by readers of every kind of colour vision
+# Okabe and Ito's colours, which readers of every kind of colour vision distinguish
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
 GREEN, PURPLE, SKY, AMBER, BROWN = "#009e73", "#b8578f", "#3a9bdc", "#d99000", "#8c613c"
 

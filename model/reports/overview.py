@@ -28,13 +28,7 @@ def _read_repeats(run: Path) -> dict[str, Any] | None:
 
 
 def write_overview(run: Path) -> Path:
-    """Rebuild `run/report.html` from `run/metrics.json`.
-
-    Raises
-    ------
-    InputError
-        There is no such file, or it is not that of several repeats.
-    """
+    """Rebuild `run/report.html` from `run/metrics.json`; InputError where that is not of several repeats."""
     metrics = _read_repeats(run)
     if metrics is None:
         raise InputError(f"{run} has no metrics.json of several repeats: an overview is made from it; train again.")
@@ -142,8 +136,8 @@ def _figure(metrics: Mapping[str, Any], path: tuple[str, ...], metric: str) -> d
     values = [_at(repeat, (*path, metric)) for repeat in metrics["repeats"]]
     low = CHANCE[metric]
     dots = [100 * min(max((value - low) / (1 - low), 0.0), 1.0) for value in values if value is not None]
-    told = ", ".join(number(value) for value in values)
-    return {"text": with_spread(metrics, *path, metric), "dots": dots, "told": told}
+    each = ", ".join(number(value) for value in values)
+    return {"text": with_spread(metrics, *path, metric), "dots": dots, "each": each}
 
 
 def _at(table: Any, path: Sequence[str]) -> float | None:

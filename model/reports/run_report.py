@@ -59,7 +59,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a report is drawn from, as read from the run folder."""
+    """The files of a run folder, read."""
 
     name: str
     metrics: dict[str, Any]
@@ -75,27 +75,17 @@ class RunRecord:
         return (self.predictions["label"].to_numpy() > 0).astype(np.int8)
 
     def scores(self) -> dict[str, NDArray[np.float32]]:
-        """Column → (n) score, of the network and of the audit's scorers that were recorded."""
+        """Scores (n,) of the network and of the audit by column."""
         return {name: self.predictions[name].to_numpy() for name in figures.SCORERS if name in self.predictions}
 
 
 def write_report(run: Path) -> Path:
-    """Rebuild `run/report.html` from the files of the run folder.
-
-    Parameters
-    ----------
-    run
-        The folder that training wrote.
-
-    Returns
-    -------
-    Path
-        The report: one HTML file with its pictures inside, no script, nothing loaded from elsewhere.
+    """Rebuild `run/report.html` from the files of the run folder; returns its path.
 
     Raises
     ------
     InputError
-        When the folder or one of its files is missing, cannot be read, or lacks a column or key.
+        The folder or one of its files is missing, cannot be read, or lacks a column or key.
     """
     return write_page(run / "report.html", "report.html.j2", page_words(read_run(run)))
 
@@ -104,7 +94,7 @@ def write_report(run: Path) -> Path:
 
 
 def read_run(run: Path) -> RunRecord:
-    """Read and check the five files of a run; see `write_report` for what is raised."""
+    """Read and check the five files of a run; raises like `write_report`."""
     if not run.is_dir():
         raise InputError(f"{run} is not a folder: a report is made from a run; pass the folder that training wrote.")
     predictions = _read(run, "predictions.parquet", pd.read_parquet)
@@ -286,7 +276,7 @@ def interval_words(metrics: Mapping[str, Any]) -> str:
 
 
 def label_leak(metrics: Mapping[str, Any]) -> str:
-    """A warning when the training labels alone already tell the test labels; else empty."""
+    """A warning when the training labels alone predict the test labels; else empty."""
     labels_only = finite(metrics["audit"].get("labels_only", {}).get("auroc"))
     if labels_only is None or labels_only < 0.6:
         return ""
@@ -315,7 +305,7 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def metric_cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The test metrics, each with a line that says how to read it; those that a run did not record are left out."""
+    """The test metrics that the run recorded, each with a line on how to read it."""
     test, prevalence = metrics["test"], finite(metrics["prevalence"])
     precision = finite(test.get("average_precision"))
     lift = f"{precision / prevalence:.3g} times the prevalence" if precision is not None and prevalence else ""
@@ -373,7 +363,7 @@ def audit_row(scorer: str, values: Mapping[str, Any], words: str) -> dict[str, A
 
 
 def scorer_words(scorer: str, metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """What a scorer knows, and what this run adds to that."""
+    """What a scorer uses, and what is special to it in this run."""
     words = figures.SCORERS[scorer].words
     if scorer.startswith("labels_only") and metrics["split"] == "both":
         words += " AUROC 0.5 is expected here, since no test gene has a training label."
@@ -448,7 +438,7 @@ def detail_tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def split_words(split: str) -> str:
-    """What a split holds apart, in words."""
+    """The meaning of a split."""
     return SPLIT_WORDS.get(split, "a split of the user's own")
 
 

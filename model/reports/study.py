@@ -22,10 +22,7 @@ DEFAULT = "default"  # attribute of the trial that is the recipe as given
 def write_study(folder: Path, study: optuna.Study, metrics: dict[str, Any]) -> dict[str, Any]:
     """Write the files of a study; returns what `study.json` holds.
 
-    Parameters
-    ----------
-    metrics
-        Of the best recipe, trained in full: what its `metrics.json` holds.
+    `metrics` are those of the best recipe, trained in full.
     """
     trials = sorted(study.get_trials(states=FINISHED), key=lambda trial: trial.number)
     default = next(trial for trial in trials if trial.user_attrs.get(DEFAULT))
@@ -44,7 +41,7 @@ def write_study(folder: Path, study: optuna.Study, metrics: dict[str, Any]) -> d
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Share of the scores' variance that each parameter explains (fANOVA), largest first; empty if none can be told."""
+    """Share of the variance of the scores that each parameter explains (fANOVA), largest first; empty if unknown."""
     values = {trial.value for trial in study.get_trials(states=[TrialState.COMPLETE])}
     return dict(get_param_importances(study)) if len(values) > 1 else {}
 

@@ -1,4 +1,4 @@
-"""A run folder from start to end: train, evaluate, audit, report; and a trained run on another store."""
+"""The jobs of a run folder: train, evaluate, audit and report; and a trained run on another store."""
 
 import shutil
 from functools import partial
@@ -38,16 +38,10 @@ def train_run(
 
     Everything about the labels, the recipe and the folder is checked before anything is written.
 
-    Parameters
-    ----------
-    overwrite
-        Replace an earlier run there.
-
     Raises
     ------
     InputError
-        A run is there already, the store's labels do not suffice (see `model.training.train.make_folds`), or the recipe
-        does not fit (see `model.training.train.check_recipe`).
+        A run is there already and may not be replaced, the store's labels do not suffice, or the recipe does not fit.
     """
     folds = make_folds(images, recipe, seed)
     check_recipe(images, folds, recipe)
@@ -82,9 +76,7 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
     """Score all labelled pairs of another store with a trained run; returns what `metrics.json` holds.
 
     Thresholds and the audit's trained rows need labels of this store: half of the pairs place them, drawn by the run's
-    seed, and the figures are about the other half.
-
-    The session says before anything is scored how far the pairs are from the training's.
+    seed, and the figures are about the other half. The session says before how far the pairs are from the training's.
 
     Raises
     ------

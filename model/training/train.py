@@ -1,4 +1,4 @@
-"""The training job: folds, the loop in the open, and the weights of the best epoch. What they are worth: `evaluate`."""
+"""The training of one network: folds in, the loop in the open, the weights of the best epoch out."""
 
 import csv
 import math
@@ -57,7 +57,7 @@ def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
     ------
     InputError
         Unknown network, loss, channels or device; class weights, pool or bins that do not fit; a precision that the
-        device has not; codes that the network needs and that are gone.
+        device lacks; codes that the network needs and that are gone.
     """
     settings = recipe.training
     choose_precision(settings.precision, choose_device(settings.device))
@@ -68,17 +68,7 @@ def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """How training ended.
-
-    Attributes
-    ----------
-    network
-        With the weights of its best epoch, on the device.
-    seconds
-        Of training.
-    failure
-        Why training broke off, in words; None if it did not. The weights are those of the best epoch before.
-    """
+    """A trained network, with the weights of its best epoch, on the device; and why training broke off, if it did."""
 
     network: TrainedNetwork
     seconds: float
@@ -87,20 +77,18 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """What changes while training.
+    """Everything that training changes.
 
     Attributes
     ----------
-    classifier
-        Learns from every batch.
+    classifier, forward
+        Learns from every batch; the same, compiled if that is asked for.
     averaged
-        Moving average of its weights, which is evaluated and saved; the classifier itself where averaging is off.
-    forward
-        The classifier, compiled if that was asked for.
+        Moving average of its weights, which is evaluated and saved; None where averaging is off.
     flips
-        Decides which images of a batch are shown mirrored; None where no mirror is to be shown.
+        Random choice of the images of a batch that are mirrored; None: none are.
     around
-        Images of the genes' neighbours, or their loadings; None where the network looks at the pair alone.
+        Images of the genes' neighbours, or their loadings; None where the network takes the pair alone.
     precision
         Of the layers, under autocast; None: float32.
     """
@@ -133,15 +121,11 @@ def fit(
 ) -> Fitted:
     """Train a classifier; leaves `history.csv` and `model.safetensors` (the best epoch so far) in the run folder.
 
-    Parameters
-    ----------
-    stop
-        Told the average precision on the validation fold after every epoch; whether to end there.
+    `stop` gets the number of an epoch and its average precision on the validation fold; training ends where it is true.
     """
     started, settings, label = time.perf_counter(), recipe.training, folds.pairs.label
     seed_everything(seed)
-    balance, ratio, batch_size = settings.balance, settings.ratio, settings.batch_size
-    stream = PairStream(images, folds.train, label, balance=balance, ratio=ratio, batch_size=batch_size, seed=seed)
+    stream = PairStream(images, folds.train, label, settings, seed)
     shown = stream.share_of_positives
     learner = _make_learner(images, folds, recipe, stream, shown, seed)
     facts = _facts(learner.classifier, images, folds, recipe, shown)
@@ -256,19 +240,7 @@ def _loss_of(learner: Learner, batch: Batch) -> Tensor:
 
 
 def mirrored(counts: Tensor, label: Tensor, flip: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Some images transposed, and what they are then: (a, b) and (b, a) are the same pair, a→b (1) is then b→a (2).
-
-    Parameters
-    ----------
-    counts
-        (B, K, K) images.
-    label
-        (B,) labels.
-    flip
-        (B,) bool, which ones to transpose.
-    classes
-        2, or 3 with direction.
-    """
+    """Some images (B, K, K) transposed, those of `flip` (B,), and their labels: a→b (1) is then b→a (2)."""
     turned = torch.tensor(turned_labels(classes))[label]
     return torch.where(flip[:, None, None], counts.mT, counts), torch.where(flip, turned, label)
 
@@ -292,7 +264,7 @@ def _rank_of(scores: list[float]) -> tuple[float, float]:
 
 
 class History:
-    """`history.csv`, a row an epoch, on disk as soon as the epoch ends; at first without rows."""
+    """`history.csv`, a row an epoch in the order of HISTORY, on disk as soon as the epoch ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -13,7 +13,7 @@ from model_fixtures import curved_store, make_store, module_expression, write_pa
 from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation import evaluate as evaluate_module
 from pairscape.model.evaluation.evaluate import evaluate
-from pairscape.model.evaluation.metrics import all_scores, auroc, balanced_accuracy, calibration_scores
+from pairscape.model.evaluation.metrics import all_scores, auroc, calibration_scores
 from pairscape.model.networks.classifier import PairClassifier
 from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
@@ -135,19 +135,6 @@ def test_a_network_that_blew_up_is_reported_as_collapsed(pointed, monkeypatch):
     assert found.metrics["direction"]["accuracy"] == 0.5
     assert found.metrics["against_baseline"]["auroc"]["standing"] != "ahead"
     assert json.loads(json.dumps(found.metrics)) == found.metrics
-
-
-def test_a_given_threshold_is_kept_and_no_validation_row_is_scored(root, monkeypatch):
-    images, scored = curved_store(root), []
-    informative = informed(images, 2)
-    folds, found = evaluated(images, 0.5, lambda rows: scored.append(rows) or informative(rows), monkeypatch, 0.4)
-    assert found.threshold == found.metrics["threshold"] == 0.4
-    assert [rows.size for rows in scored] == [folds.test.size]
-    assert [point["aim"] for point in found.metrics["operating_points"]] == ["as given"]
-    expected = balanced_accuracy(
-        folds.pairs.label[folds.test], _as_scored(folds, images, found.metrics["calibration"]["natural"]), 0.4
-    )
-    assert found.metrics["test"]["balanced_accuracy"] == expected
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,12 @@ from sklearn.metrics import (
 )
 
 from pairscape.model.evaluation.bootstrap import against_baseline
-from pairscape.model.evaluation.metrics import calibration_record, calibration_scores, direction_scores, prior_corrected
+from pairscape.model.evaluation.metrics import calibration_record, calibration_scores, direction_scores
 from pairscape.model.reports import figures, heatmap_figures
 from pairscape.model.reports.page import number, times
 from pairscape.model.reports.run_report import comparison, confusion_table, label_leak, verdict, write_report
 from pairscape.pipeline.errors import InputError
+from reference import prior_corrected
 
 ROOT = Path(__file__).parents[3]
 BINS, CELLS, GENES, MODULES = 32, 600, 120, 6
@@ -175,7 +176,7 @@ def simulated_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
             label,
             score,
             {name: predictions[name].to_numpy() for name in AUDIT[1:]},
-            *np.triu_indices(GENES, 1),
+            np.triu_indices(GENES, 1),
             seed=0,
             resamples=40,
         ),

@@ -19,7 +19,6 @@ import pairscape
 from model_fixtures import curved_expression, curved_store, gene_names, make_store, small_store, write_pairs
 from pairscape.model.batches.folds import Folds, mirror_groups
 from pairscape.model.batches.store_folds import make_folds
-from pairscape.model.evaluation.metrics import prior_corrected
 from pairscape.model.networks.classifier import PairClassifier, TrainedNetwork, score_rows
 from pairscape.model.networks.device import choose_device, choose_precision
 from pairscape.model.networks.weights import load_weights
@@ -33,6 +32,7 @@ from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Binning, PairSource
+from reference import prior_corrected
 
 QUICK = Training(epochs=10, patience=10, batch_size=96)
 FILES = {
