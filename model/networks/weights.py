@@ -303,7 +303,8 @@ class NetworkFacts:
         """
         if absent := [field.name for field in fields(cls) if field.name not in table]:
             raise InputError(f"{path} does not say its {absent[0]}, so it cannot be used; train again.")
-        known = {field.name: _hashable(table[field.name]) for field in fields(cls)}
+        known = {field.name: table[field.name] for field in fields(cls)}
+        known |= {name: _as_tuple(known[name]) for name in ("class_names", "loss_weights")}
         try:
             return cls(**known | {"rendering": _rendering(table["rendering"])})
         except InputError as error:
@@ -343,7 +344,7 @@ def _rendering(table: Any) -> Any:
     return made if made.channels in CHANNELS and math.isfinite(made.sigma) else table
 
 
-def _hashable(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
