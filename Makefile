@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	$(BIN)/pairscape demo data/demo
 
 test: $(DEVELOPED)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEVELOPED)
 	$(BIN)/ruff check

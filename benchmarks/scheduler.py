@@ -4,9 +4,9 @@ python -m benchmarks.scheduler [--workers 1000] [--seconds 240]
 
 A scheduler in a process of its own and a thousand worker threads in another, 50 to a Dask worker (a thousand Dask
 workers in one process keep its core busy with their heartbeats alone). The tasks are those that
-`pipeline.heatmaps.tiles.task_runs` makes of shards whose work would keep every worker busy for so many seconds; each
-sleeps as long as it was planned, give or take a fifth, as no two machines are alike. Prints JSON: tasks, their length,
-wall time, and how much longer it took than the sleep alone.
+`pipeline.heatmaps.job.tiles.task_runs` makes of shards whose work would keep every worker busy for so many seconds;
+each sleeps as long as it was planned, give or take a fifth, as no two machines are alike. Prints JSON: tasks, their
+length, wall time, and how much longer it took than the sleep alone.
 """
 
 import argparse

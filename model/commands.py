@@ -7,11 +7,10 @@ from cyclopts import Parameter
 
 from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
-from pairscape.pipeline.commands import _on_disk
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute, Flat, PairSource, _required
-from pairscape.pipeline.storage.paths import _path
+from pairscape.pipeline.storage.paths import local_target, located
 
 
 def show(
@@ -21,7 +20,7 @@ def show(
     /,
     *,
     k: Annotated[int, Parameter(alias="-k")] = 12,
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output: Annotated[Any, Parameter(alias="-o")] = None,
 ) -> Path:
     """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
 
@@ -38,13 +37,13 @@ def show(
         Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
     """
     if str(images).endswith(".parquet"):
-        return _show_scores(Path(images), gene_a, gene_b, k, output)
+        return _show_scores(located(images), gene_a, gene_b, k, output)
     from pairscape.model.reports.heatmap_figures import pair_figure
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
     if gene_a is None or gene_b is None:
         raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
-    store = open_images(_path(images))
+    store = open_images(images)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
     output = _picture(output, f"{gene_a}-{gene_b}.png")
@@ -108,14 +107,14 @@ def train(
         if recipe != Recipe():
             raise InputError(f"preset {preset} fixes the whole recipe; leave out the other options, or the preset.")
         recipe = recipe_preset(preset)
-    store = open_images(_path(images))
+    store = open_images(images)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
     with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, here(quiet) as session:
         if repeats:
             metrics = train_repeats(store, folder, recipe, repeats, session, overwrite=overwrite)
         else:
             metrics = train_run(store, folder, recipe, seed, session, overwrite=overwrite)
-    _close(quiet, metrics, _path(run))
+    _close(quiet, metrics, located(run))
     return metrics
 
 
@@ -142,11 +141,11 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.folders import fetched_folder, sent_folder
 
-    store = open_images(_path(images))
+    store = open_images(images)
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
     with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, here(quiet) as session:
         metrics = evaluate_run(trained, store, folder, session)
-    _close(quiet, metrics, _path(out))
+    _close(quiet, metrics, located(out))
     return metrics
 
 
@@ -157,7 +156,7 @@ def predict(
     images: Any = None,
     source: Annotated[PairSource | None, Flat] = None,
     prediction: Annotated[Prediction, Flat] = Prediction(),
-    codes: Path | None = None,
+    codes: Any = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     overwrite: bool = False,
@@ -197,24 +196,24 @@ def predict(
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import resolve_request
     from pairscape.pipeline.matrix.expression import open_expression
-    from pairscape.pipeline.storage.paths import local_target
+    from pairscape.pipeline.matrix.ingest import on_disk
 
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
     started, say = time.perf_counter(), say_unless(quiet)
     checked = check_prediction(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
-        store = open_images(_path(images))
+        store = open_images(images)
         with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
             done = predict_store(store, checked, session)
     else:
-        reads = _on_disk(expression, checked.out)
+        reads = on_disk(expression, checked.out)
         matrix = open_expression(reads)
         with with_network(_required(source), checked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
             say(*notes, *request.chosen.notes, request.label_note())
-            with open_session(compute, quiet, reads=[run, reads], writes=checked.out) as session:
-                done = predict_matrix(matrix, request, codes, checked, session)
+            with open_session(compute, quiet, reads=[run, str(reads)], writes=checked.out) as session:
+                done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return done.facts
 
@@ -256,10 +255,9 @@ def tune(
     from pairscape.model.training.tune import tune as search_recipes
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.heatmaps.images import open_images
-    from pairscape.pipeline.storage.paths import local_target
 
     study = local_target(study)
-    store, base = open_images(_path(images)), Recipe(rendering, splitting, training)
+    store, base = open_images(images), Recipe(rendering, splitting, training)
     with open_session(compute, quiet, reads=[images], writes=study) as session:
         found = search_recipes(store, study, base, search, seed, session)
     best, test = found["best"], found["test"]
@@ -281,8 +279,6 @@ def report(run: Any, /) -> Path:
     run
         Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
     """
-    from pairscape.pipeline.storage.paths import local_target
-
     run = local_target(run)
     if run.suffix == ".parquet":
         from pairscape.model.reports.findings import write_findings
@@ -301,8 +297,8 @@ def report(run: Any, /) -> Path:
 
 
 def export(
-    scores: Path,
-    file: Path,
+    scores: Any,
+    file: Any,
     /,
     *,
     format: Literal["scenic", "beeline", "decoupler", "cytoscape", "sif", "graphml", "parquet", "anndata", "genernib"]
@@ -338,9 +334,9 @@ def export(
     """
     from pairscape.model.edges.export import export_scores
 
-    file = Path(file)
+    scores, file = local_target(scores), local_target(file)
     name, edges = export_scores(
-        Path(scores), file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
+        scores, file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
         overwrite=overwrite,
     )  # fmt: skip
     say_unless(quiet)(
@@ -362,9 +358,9 @@ def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource |
     return (None if images is not None else paths[0]), paths[-1]
 
 
-def _picture(output: Path | None, name: str) -> Path:
+def _picture(output: Any, name: str) -> Path:
     """Where a picture goes, checked."""
-    output = output or Path(name)
+    output = Path(name) if output is None else local_target(output)
     if output.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
     if not output.parent.is_dir():
@@ -372,7 +368,7 @@ def _picture(output: Path | None, name: str) -> Path:
     return output
 
 
-def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Path | None) -> Path:
+def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Any) -> Path:
     """One pair of a file of scores, or the best new ones, as picture."""
     from pairscape.model.edges.evidence import show_scores
     from pairscape.model.reports.findings import draw_evidence

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import Atlas, Binning, Compute, Flat, PairSource, Planting, _required
-from pairscape.pipeline.storage.paths import _path
+from pairscape.pipeline.storage.paths import local_target, located
 
 if TYPE_CHECKING:
     from pairscape.pipeline.datasets.fetch import Place
@@ -87,7 +87,7 @@ def ingest(
     with Events(events) as log, here(quiet, log) as session:
         log.write("start", command="ingest", expression=str(expression), version=version("pairscape"))
         ingest_matrix(
-            sources[0] if len(sources) == 1 else sources, Path(expression), preset=preset, min_cells=min_cells,
+            sources[0] if len(sources) == 1 else sources, expression, preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
             orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
             overwrite=overwrite, session=session,
@@ -102,7 +102,7 @@ def plan(
     *,
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
-    codes: Path | None = None,
+    codes: Any = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     quiet: bool = False,
@@ -137,7 +137,7 @@ def plan(
     say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
     with open_session(measuring(compute), quiet, reads=[expression], writes=_scratch()) as session:
         workers = compute.workers or worker_threads(session.client)
-        cost = plan_heatmaps(matrix, request, binning, codes, workers, session)
+        cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
     limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
     say_unless(quiet)(
         f"pairs            {cost.pairs:,}",
@@ -193,10 +193,11 @@ def heatmaps(
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
     from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.ingest import on_disk
     from pairscape.pipeline.storage.paths import is_remote, writable
 
-    images, codes, started = writable(images), codes and _path(codes), time.perf_counter()
-    reads, beside = _on_disk(expression, images), None if is_remote(images) else images
+    images, codes, started = writable(images), codes and located(codes), time.perf_counter()
+    reads, beside = on_disk(expression, images), None if is_remote(images) else images
     matrix = open_expression(reads)
     with Events(events) as log, with_network(_required(source), beside) as (source, notes):
         log.write(
@@ -205,7 +206,7 @@ def heatmaps(
         request = resolve_request(matrix, source, seed)
         say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
         with (
-            open_session(compute, quiet, reads=[reads], writes=images, events=log) as session,
+            open_session(compute, quiet, reads=[str(reads)], writes=images, events=log) as session,
             reported(session.client, performance_report),
         ):
             done = make_heatmaps(matrix, images, codes, request, binning, session)
@@ -247,8 +248,8 @@ def verify(
     from pairscape.pipeline.heatmaps.verify import verify_store
     from pairscape.pipeline.storage.paths import writable
 
-    path = writable(store) if repair else _path(store)
-    codes, expression = codes and _path(codes), expression and _path(expression)
+    path = writable(store) if repair else located(store)
+    codes, expression = codes and located(codes), expression and located(expression)
     with open_session(compute, quiet, reads=[str(path)], writes=path if repair else None) as session:
         found = repair_store(path, codes, expression, session) if repair else verify_store(path, session)
     bad = found.lines()
@@ -265,7 +266,7 @@ def verify(
 
 
 def simulate(
-    expression: Path,
+    expression: Any,
     /,
     *,
     atlas: Annotated[Atlas, Flat],
@@ -293,7 +294,7 @@ def simulate(
     from pairscape.pipeline.datasets.simulate import simulate_atlas
     from pairscape.pipeline.storage.write import check_target
 
-    expression, started = Path(expression), time.perf_counter()
+    expression, started = local_target(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started
     with open_session(compute, quiet, writes=expression) as session:
         made = simulate_atlas(atlas, expression, session, counts=counts, overwrite=overwrite)
@@ -302,7 +303,7 @@ def simulate(
 
 def plant(
     source: Any,
-    expression: Path,
+    expression: Any,
     /,
     *,
     planting: Annotated[Planting, Flat],
@@ -326,7 +327,7 @@ def plant(
     """
     from pairscape.pipeline.datasets.plant import plant_truth
 
-    made = plant_truth(source, Path(expression), planting, overwrite=overwrite)
+    made = plant_truth(source, local_target(expression), planting, overwrite=overwrite)
     say_unless(quiet)(f"wrote {expression}: {made.line()}")
 
 
@@ -334,7 +335,7 @@ def fetch(
     name: str | None = None,
     /,
     *,
-    to: Path | None = None,
+    to: Any = None,
     sha256: str | None = None,
     list_sets: Annotated[bool, Parameter(name="--list", negative="")] = False,
     quiet: bool = False,
@@ -393,22 +394,6 @@ def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     if len(found) < 2:
         raise InputError("ingest takes one matrix or several, and last the store to write: MATRIX EXPRESSION.zarr")
     return found
-
-
-def _on_disk(expression: Any, images: Path) -> Any:
-    """Workers read the matrix themselves, so one in memory is written beside the images first."""
-    from pairscape.pipeline.storage.paths import is_remote
-
-    if isinstance(expression, str | Path):
-        return expression if is_remote(expression) else Path(expression)
-    if is_remote(images):
-        raise InputError(
-            f"{images} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
-            "and give its path or URL."
-        )
-    path = images.with_name(f"{images.stem}.expression.zarr")
-    ingest(expression, path, preset="none", overwrite=True, quiet=True)
-    return path
 
 
 def _listed(registry: "dict[str, DataSet]", place: "Place") -> list[str]:

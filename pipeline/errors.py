@@ -7,3 +7,8 @@ class InputError(ValueError):
 
 class JobError(RuntimeError):
     """The input is good but the job did not finish: what is missing, why, what to do. Exit status 1."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its class, if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

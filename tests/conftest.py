@@ -1,8 +1,13 @@
 """What any test may use: a small matrix as expression store, silence, and the way this project refuses."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+# One thread a process, set before any of these libraries is loaded: two that share the cores of a machine wait for each
+# other most of their time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
@@ -15,8 +20,11 @@ from scipy import sparse
 from pairscape.pipeline import options
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.heatmaps import images
+from pairscape.pipeline.heatmaps import images, shards
 from pairscape.pipeline.matrix.ingest import ingest
+
+# Files that take longest, first: a process that is given one last would work alone at the end.
+LONGEST = ("test_readme", "test_benchmarks", "test_museum", "test_ingest", "test_read", "test_tune", "test_numerics")
 
 Dense = NDArray[np.float32]
 Refuses = Callable[..., AbstractContextManager[None]]
@@ -24,6 +32,11 @@ Refuses = Callable[..., AbstractContextManager[None]]
 # The first example of a property may compile a kernel, and this machine may be busy: no deadline for a single example.
 settings.register_profile("pairscape", deadline=None, max_examples=60)
 settings.load_profile("pairscape")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files by how long they take; the order of tests within a file stays."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def simulated(n_cells: int = 150, n_genes: int = 46, seed: int = 0) -> Dense:
@@ -49,6 +62,7 @@ def small_shards(patch: pytest.MonkeyPatch, pairs: int) -> None:
     """Image stores with so many images a shard and 8 a chunk, in this process only: many shards at little cost."""
     patch.setattr(options, "CHUNK_PAIRS", 8)
     patch.setattr(images, "CHUNK_PAIRS", 8)
+    patch.setattr(shards, "CHUNK_PAIRS", 8)
     patch.setattr(options, "SHARD_PAIRS", pairs)
 
 

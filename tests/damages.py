@@ -2,7 +2,7 @@
 
 import json
 
-from pairscape.pipeline.heatmaps.images import encode_shard, publish_shard, receipt_file, shard_file
+from pairscape.pipeline.heatmaps.shards import encode_shard, publish_shard, receipt_file, shard_file
 
 
 def content(path):

@@ -24,7 +24,8 @@ from pairscape.model.reports import heatmap_figures
 from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import count
-from pairscape.pipeline.heatmaps.images import find_pair, open_images, shard_file
+from pairscape.pipeline.heatmaps.images import find_pair, open_images
+from pairscape.pipeline.heatmaps.shards import shard_file
 from pairscape.pipeline.options import Binning, PairSource
 from reference import joint_counts
 

@@ -37,8 +37,7 @@ def test_the_readmes_commands_work_as_typed(tmp_path, monkeypatch, capsys):
             words = shlex.split(line)[1:]
             words = [cluster.scheduler_address if word.startswith("tcp://") else word for word in words]
             words = [{"CD79A": "GENE000", "CD79B": "GENE001"}.get(word, word) for word in words]
-            if words[0] == "train":
-                words += ["--epochs", "1"]
+            words += {"train": ["--epochs", "1"], "tune": ["--trial-epochs", "1"]}.get(words[0], [])
             status = run_command(*words)
             assert status == 0, (line, capsys.readouterr().err)
     assert (tmp_path / "run" / "report.html").is_file()

@@ -21,7 +21,7 @@ from pairscape.model.edges.formats import (
 from pairscape.model.edges.scores import read_facts
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.storage.write import aside
+from pairscape.pipeline.storage.write import replaced
 
 KNOWN = ("correlation", "q_value", "rank_stability")  # what travels with an edge where the format has room for it
 
@@ -120,7 +120,7 @@ def export_scores(
     chosen, facts = FORMATS[name], read_facts(scores)
     edges = choose_edges(scores, wanted, chosen.also)
     job = Export(target, facts, wanted.words(), expression, dataset_id)
-    with aside(target) as part:
+    with replaced(target) as part:
         chosen.write(part, edges.signed() if signed else edges, job)
     return name, edges
 

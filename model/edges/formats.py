@@ -22,6 +22,7 @@ from scipy import sparse
 from pairscape.model.edges.edges import Edges, names_regulators
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.storage.paths import local_target
 
 EDGES_AT_ONCE = 2**20
 SPECIAL = '"\r\n'  # characters that a table of text must quote, beside the delimiter
@@ -136,10 +137,10 @@ def _check_genes(edges: Edges, genes: tuple[str, ...], expression: Any) -> None:
 def _copy(expression: Any, path: Path) -> None:
     if isinstance(expression, AnnData):
         expression.write_h5ad(path)
-    elif Path(expression).suffix == ".h5ad":
-        shutil.copyfile(expression, path)
+    elif (place := local_target(expression)).suffix == ".h5ad":
+        shutil.copyfile(place, path)
     else:
-        read_zarr(Path(expression)).write_h5ad(path)
+        read_zarr(place).write_h5ad(path)
 
 
 def _places(edges: Edges, genes: tuple[str, ...]) -> NDArray[np.int64]:

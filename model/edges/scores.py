@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.storage.write import replaced
 
 FORMAT, FORMAT_VERSION = "pairscape-scores", 1
 KEY = b"pairscape"
@@ -46,11 +47,9 @@ def write_scores(path: Path, parts: Iterable[pa.Table], columns: Iterable[str], 
     """
     kept = {"format": FORMAT, "format_version": FORMAT_VERSION, **facts}
     schema = pa.schema([(name, COLUMNS[name]) for name in columns], metadata={KEY: json.dumps(kept).encode()})
-    aside = path.with_name(f".{path.name}.wip.parquet")
-    with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
+    with replaced(path) as unfinished, pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
         for part in parts:
             writer.write_table(part.select(schema.names).cast(schema))
-    aside.replace(path)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -46,6 +46,7 @@ from pairscape.model.networks.weights import write_text
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.storage.write import replaced
 
 EXPRESSION = ("marginals_only", "pearson", "spearman", "mutual_information")  # the audit's rows that use expression
 FACTORS_ONLY = "factors_only"  # another, for a network that takes the factors
@@ -244,9 +245,8 @@ def save_evaluation(
     run: Path, evaluation: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int
 ) -> dict[str, Any]:
     """Write `predictions.parquet`, `examples.npz` and, last, `metrics.json`; returns the metrics."""
-    aside = run / ".predictions.parquet"
-    evaluation.predictions.to_parquet(aside, index=False)
-    aside.replace(run / "predictions.parquet")
+    with replaced(run / "predictions.parquet") as part:
+        evaluation.predictions.to_parquet(part, index=False)
     np.savez_compressed(run / "examples.npz", **_examples(images, folds, evaluation, seed))  # type: ignore[arg-type]
     metrics = extra | evaluation.metrics
     write_text(run / "metrics.json", json.dumps(metrics, indent=2) + "\n")

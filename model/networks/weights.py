@@ -6,7 +6,6 @@ Files are written aside and renamed. What is read is checked whole, and a refusa
 import hashlib
 import json
 import math
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -24,6 +23,7 @@ from pairscape.model.networks.render import CHANNELS
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import BinningRule
+from pairscape.pipeline.storage.write import write_file
 
 MODEL, FORMAT_VERSION = "pairscape-model", "1"
 HEADER_SIZE_BYTES = 8  # of a safetensors file: the length of the JSON that follows
@@ -31,18 +31,14 @@ HEADER_SIZE_BYTES = 8  # of a safetensors file: the length of the JSON that foll
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file whole, never half."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    write_file(path, text.encode())
 
 
 def save_tensors(path: Path, kind: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors with facts in the file's own header; the same content is the same bytes."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     header = {"format": kind, "format_version": FORMAT_VERSION, "facts": json.dumps(facts, sort_keys=True)}
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=header)
-    aside.write_bytes(_sorted_header(content))
-    aside.replace(path)
+    write_file(path, _sorted_header(content))
 
 
 def _header(content: bytes) -> dict[str, Any]:

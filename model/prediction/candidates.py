@@ -17,7 +17,7 @@ from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
 from pairscape.model.prediction.parts import Cost, Job, Parts, edge_scores, held_scorer, score_images
 from pairscape.model.prediction.screen import place_threshold, sample_rows, screen_facts, screen_line
 from pairscape.model.prediction.trained import TrainedRun
-from pairscape.pipeline.codes.store import Codes, provenance_of
+from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import count_pairs
@@ -100,7 +100,7 @@ class CandidateImages:
         """What a file of scores says of them: `matrix`, `codes` or `images`, and `pairs`."""
         pairs = {"n_pairs": len(self.pairs), **self.provenance}
         if isinstance(self.source, Codes):
-            known = provenance_of(self.source)
+            known = self.source.provenance
             matrix = {"path": known.get("matrix"), "hash": known.get("matrix_hash"), "n_cells": self.n_cells}
             codes = {"path": self.source.path, "content_hash": self.source.content_hash}
             return {"matrix": matrix, "codes": codes, "pairs": pairs}

@@ -20,6 +20,7 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_places, depth_task, strata_of
+from pairscape.pipeline.storage.write import replaced
 
 DECOYS = 20_000
 RUN_PAIRS = 512  # decoys that share a permutation, and are a task
@@ -79,9 +80,8 @@ def save_strata(codes: Codes, folder: Path, seed: int, session: Session) -> Path
     for block, part in run_tasks(session, depth_task, range(len(blocks)), codes.path):
         depth[blocks[block]] = part
         session.progress.advance(part.size)
-    aside = path.with_name(f".{path.name}")
-    np.save(aside, strata_of(depth, seed))
-    aside.replace(path)
+    with replaced(path) as unfinished, unfinished.open("wb") as file:
+        np.save(file, strata_of(depth, seed))
     return path
 
 

@@ -31,7 +31,8 @@ from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.read import read_images
 from pairscape.pipeline.heatmaps.tiles import Task
-from pairscape.pipeline.storage.receipts import receipted, write_receipted
+from pairscape.pipeline.storage.receipts import Receipt, write_receipted
+from pairscape.pipeline.storage.write import replaced
 
 PART_PAIRS = 2048  # candidates in a part: half a second of the network; what a kill may cost
 COLUMNS = np.dtype([(name, "<f4") for name in ("score", "forward", "dependence", "correlation")])
@@ -76,9 +77,8 @@ class Parts:
     def save_described(self, gene: NDArray[np.int64], described: NDArray[np.float32]) -> None:
         """Write features of genes, (G, F), for the tasks; whole or not at all."""
         np.save(self._pair_file("described_gene"), gene)
-        aside = self._pair_file(".described")
-        np.save(aside, described)
-        aside.replace(self._pair_file("described"))
+        with replaced(self._pair_file("described")) as part, part.open("wb") as file:
+            np.save(file, described)
 
     @property
     def has_described(self) -> bool:
@@ -93,17 +93,13 @@ class Parts:
 
     def missing(self) -> list[int]:
         """Parts without a receipt that fits them."""
-        return [
-            part
-            for part in range(len(self))
-            if not receipted([self._file(part)], self._receipt(part), self._facts(part))
-        ]
+        return [part for part in range(len(self)) if not self._receipt(part).is_valid()]
 
     def write(self, part: int, columns: NDArray[Any]) -> int:
         """Write a part and its receipt; returns the bytes on disk. JobError where what is read back differs."""
         content = io.BytesIO()
         np.save(content, columns)
-        return write_receipted({self._file(part): content.getvalue()}, self._receipt(part), self._facts(part))
+        return write_receipted(self._receipt(part), {"columns": content.getvalue()})
 
     def read(self, parts: Iterable[int]) -> NDArray[Any]:
         """Columns of some parts, one after the other: (P,) of `COLUMNS`. JobError where a part cannot be read."""
@@ -118,11 +114,9 @@ class Parts:
     def _file(self, part: int) -> Path:
         return Path(self.folder, "parts", f"{part}.npy")
 
-    def _receipt(self, part: int) -> Path:
-        return Path(self.folder, "receipts", f"{part}.json")
-
-    def _facts(self, part: int) -> dict[str, Any]:
-        return {"part": part, "rows": [self.rows(part).start, self.rows(part).stop]}
+    def _receipt(self, part: int) -> Receipt:
+        facts = {"part": part, "rows": [self.rows(part).start, self.rows(part).stop]}
+        return Receipt(Path(self.folder, "receipts", f"{part}.json"), facts, {"columns": self._file(part)})
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from pairscape.model.reports.figures import NEGATIVE, POSITIVE
+from pairscape.pipeline.storage.write import write_file
 
 
 def finite(value: Any) -> float | None:
@@ -81,6 +82,5 @@ TEMPLATES.globals["colours"] = {"positive": POSITIVE, "negative": NEGATIVE}
 def write_page(path: Path, template: str, words: Mapping[str, Any]) -> Path:
     """Render a template into a file, which is replaced as a whole; returns its path."""
     page = TEMPLATES.get_template(template).render(words)
-    unfinished = path.with_name(f".{path.name}.partial")
-    unfinished.write_text(page, encoding="utf-8")
-    return unfinished.replace(path)
+    write_file(path, page.encode())
+    return path

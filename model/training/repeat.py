@@ -7,6 +7,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.storage.write import replaced
 
 MOST_SEEDS = 1000
 OWN_FILES = {"config.toml", "metrics.json", "predictions.parquet", "report.html"}
@@ -249,15 +251,12 @@ def _own(repeat: Repeat, metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _join_predictions(run: Path, repeats: Sequence[Repeat]) -> None:
     """Test scores of all repeats in one table, with fold and seed; a repeat in memory at a time."""
-    aside = run / ".predictions.parquet"
-    writer: pq.ParquetWriter | None = None
-    for repeat in repeats:
-        table = pq.read_table(run / repeat.name / "predictions.parquet").replace_schema_metadata()
-        fold = pa.array(np.full(len(table), repeat.recipe.splitting.fold or 0, np.int16))
-        table = table.set_column(table.schema.get_field_index("fold"), "fold", fold)
-        table = table.append_column("seed", pa.array(np.full(len(table), repeat.seed, np.int64)))
-        writer = writer or pq.ParquetWriter(aside, table.schema)
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
-        aside.replace(run / "predictions.parquet")
+    with replaced(run / "predictions.parquet") as part, ExitStack() as open_files:
+        writer: pq.ParquetWriter | None = None
+        for repeat in repeats:
+            table = pq.read_table(run / repeat.name / "predictions.parquet").replace_schema_metadata()
+            fold = pa.array(np.full(len(table), repeat.recipe.splitting.fold or 0, np.int16))
+            table = table.set_column(table.schema.get_field_index("fold"), "fold", fold)
+            table = table.append_column("seed", pa.array(np.full(len(table), repeat.seed, np.int64)))
+            writer = writer or open_files.enter_context(pq.ParquetWriter(part, table.schema))
+            writer.write_table(table)

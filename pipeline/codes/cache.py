@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.storage.paths import file_sizes, is_remote, located, root_attributes
+from pairscape.pipeline.storage.paths import fetch_file, file_sizes, is_remote, located, root_attributes
+from pairscape.pipeline.storage.write import replaced
 
 _held: dict[str, tuple[Path, int]] = {}  # content hash → its copy, and the lock that this process keeps on it
 
@@ -80,22 +80,18 @@ def _clear_unused(folder: Path) -> None:
 
 
 def _fetch(url: str, content_hash: str, place: Path) -> None:
-    remote, part = located(url), place.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
+    remote = located(url)
     try:
-        for name, size in file_sizes(remote / "codes").items():
-            file = part / "codes" / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            source = cast(Any, remote / "codes" / name)
-            source.fs.get_file(source.path, str(file))
-            if file.stat().st_size != size:
-                raise JobError(f"{url}: {name} changed while it was fetched; run the same command again.")
-        if root_attributes(remote).get("content_hash") != content_hash:
-            raise JobError(f"{url} holds other codes than those of this job; run the same command again.")
-        part.rename(place)
+        with replaced(place) as part:
+            for name, size in file_sizes(remote / "codes").items():
+                file = part / "codes" / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                fetch_file(remote / "codes" / name, file)
+                if file.stat().st_size != size:
+                    raise JobError(f"{url}: {name} changed while it was fetched; run the same command again.")
+            if root_attributes(remote).get("content_hash") != content_hash:
+                raise JobError(f"{url} holds other codes than those of this job; run the same command again.")
     except OSError as error:
         raise JobError(
             f"{url} cannot be copied to {place.parent} ({error}); set TMPDIR to a folder with room for it."
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

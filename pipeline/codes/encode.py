@@ -6,6 +6,7 @@ that is being made, `.NAME.wip`, which takes its name when it is complete.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -28,7 +29,6 @@ from pairscape.pipeline.codes.store import (
     counted_cells,
     create_codes,
     open_codes,
-    provenance_of,
     set_provenance,
     write_block,
 )
@@ -37,59 +37,100 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import in_order, run_on_source, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.expression import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
-from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, stamp_of
 from pairscape.pipeline.options import CODES_CELLS, Binning
 from pairscape.pipeline.storage.digests import Described, keep_layout
 from pairscape.pipeline.storage.lock import locked
-from pairscape.pipeline.storage.paths import holds_store, is_remote, is_url, located, publish_store, remove_tree
-from pairscape.pipeline.storage.write import write_file
+from pairscape.pipeline.storage.paths import fingerprint, holds_store, is_remote, located, remove_tree, stamp_of
+from pairscape.pipeline.storage.write import publish_store, write_file
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """What every step of the job needs.
+@dataclass(eq=False)
+class Encoding:
+    """An encoding under way: the content hash of the wanted codes is known, the codes are made by `finish`.
 
     Attributes
     ----------
-    matrix, aside
-        Where the matrix lies, and the store that is being made.
+    matrix, target, aside
+        Where the matrix lies, where the codes go, and the store that is being made.
     cells : (N,) int64
         Rows of the matrix that are counted, ascending.
+    stamp
+        Fingerprint of the matrix before it was read.
+    content_hash
+        Of the wanted codes.
+    found
+        The code store at `target`; None if there is none.
     """
 
     expression: Expression
-    matrix: str
-    aside: Path
+    target: Path
+    binning: Binning
     cells: NDArray[np.int64]
     session: Session
+    matrix: str
+    stamp: str
+    content_hash: str = ""
+    found: Codes | None = None
+    surveyed: tuple[str, GeneStatistics] | None = None
+
+    @property
+    def aside(self) -> Path:
+        """The store that is being made."""
+        return self.target.with_name(f".{self.target.name}.wip")
 
     def run(self, function: Callable[..., Any], tasks: list[Any]) -> Iterator[tuple[Any, Any]]:
         """Results of tasks that read the matrix and the store that is being made."""
         return run_on_source(self.session, function, tasks, self.matrix, str(self.aside))
 
+    def survey(self) -> None:
+        """Begin the store aside, and read the whole matrix for its content hash and statistics of its genes."""
+        remove_tree(self.aside)
+        create_codes(self.aside, self.expression.genes, self.cells)
+        self.surveyed = _survey(self)
+        self.content_hash = codes_hash(self.surveyed[0], self.cells, self.binning)
 
-def encode_matrix(
-    expression: Expression,
-    target: Path,
-    binning: Binning,
-    cells: NDArray[np.int64],
-    session: Session,
-    *,
-    check: Callable[[str], None] | None = None,
-) -> Codes:
-    """Codes of some cells of a matrix on disk; made once, and reused if `target` already holds exactly these.
+    def finish(self) -> Codes:
+        """The codes; those at `target` are kept if they are the wanted ones.
 
-    If `target` was made from the same file and its fingerprint
-    (`pairscape.pipeline.matrix.formats.hdf5_zarr.fingerprint`) is what it was, the matrix is not read. Else the survey
-    tells whether the content is.
+        Raises
+        ------
+        JobError
+            Tasks failed, or the matrix changed meanwhile.
+        """
+        if self.surveyed is None:
+            if self.found is not None and self.found.content_hash == self.content_hash:
+                return self.found
+            self.survey()
+        assert self.surveyed is not None
+        provenance = {"matrix": self.matrix, "matrix_hash": self.surveyed[0], "fingerprint": self.stamp}
+        if self.found is not None and self.found.content_hash == self.content_hash:
+            remove_tree(self.aside)
+            return set_provenance(self.found, provenance)
+        edges = _edges(self, self.surveyed[1])
+        add_edges(self.aside, self.content_hash, self.binning, edges, self.surveyed[1], provenance)
+        keep_layout(self.aside, FREE, _encode(self))
+        if fingerprint(self.matrix) != self.stamp:
+            raise JobError(
+                f"{self.matrix} changed while it was encoded, so the codes would be of no one matrix; run it again."
+            )
+        publish_store(self.aside, self.target, replace=True)
+        shape = len(self.expression.genes), self.cells.size
+        return Codes(str(self.target), self.content_hash, self.binning, *shape, provenance)
+
+
+@contextmanager
+def encoding(
+    expression: Expression, target: Path, binning: Binning, cells: NDArray[np.int64], session: Session
+) -> Iterator[Encoding]:
+    """Begin to encode some cells of a matrix on disk; nothing at `target` changes before `Encoding.finish`.
+
+    If `target` was made from the same file and its fingerprint (`pairscape.pipeline.storage.paths.fingerprint`) is what
+    it was, the matrix is not read for that. Else it is surveyed, which tells whether the content is.
 
     Parameters
     ----------
     cells : (N,) int64
         Rows of the matrix that are counted, ascending.
-    check
-        Called with the content hash of the wanted codes as soon as it is known (again after the survey), before
-        anything at `target` changes; what it raises ends the job.
 
     Raises
     ------
@@ -97,44 +138,42 @@ def encode_matrix(
         `target` is something else than a code store; a task would not fit into a worker's memory; values of the matrix
         are NaN, infinite or negative.
     JobError
-        Tasks failed, the matrix changed meanwhile, or another driver makes codes at `target`.
+        Tasks failed, or another driver makes codes at `target`.
     """
-    matrix, check = _place(expression), check or _accept
-    stamp = fingerprint(matrix)
-    found = open_codes(target) if holds_store(target) else None
-    if found is not None and (trusted := _trusted_hash(found, matrix, stamp)) is not None:
-        check(wanted := codes_hash(trusted, cells, binning))
-        if found.content_hash == wanted:
-            return found
+    place = _place(expression)
+    job = Encoding(expression, target, binning, cells, session, place, fingerprint(place))
+    _look(job)
+    if job.found is not None and job.found.content_hash == job.content_hash:
+        yield job
+        return
     require_encode_memory(_task_bytes(expression, cells, binning), session.memory)
-    job = _Job(expression, matrix, target.with_name(f".{target.name}.wip"), cells, session)
     with locked(target):
-        return _make_codes(job, target, binning, stamp, check)
+        _look(job)  # another driver may have been there
+        try:
+            if not job.content_hash:
+                job.survey()
+            yield job
+        except InputError:  # the user's matrix, or a caller that wants no such codes: nothing that a next run could use
+            remove_tree(job.aside)
+            raise
 
 
-def _make_codes(job: _Job, target: Path, binning: Binning, stamp: str, check: Callable[[str], None]) -> Codes:
-    """The codes of a job, made aside; what lies at the target stays, if the survey says that it is the same."""
-    matrix, cells = job.matrix, job.cells
-    found = open_codes(target) if holds_store(target) else None
-    remove_tree(job.aside)
-    create_codes(job.aside, job.expression.genes, cells)
-    try:
-        content, statistics = _survey(job)
-        check(wanted := codes_hash(content, cells, binning))
-    except InputError:  # the user's matrix, or another job on the same images: nothing that a next run could use
-        remove_tree(job.aside)
-        raise
-    provenance = {"matrix": matrix, "matrix_hash": content, "fingerprint": stamp}
-    if found is not None and found.content_hash == wanted:
-        remove_tree(job.aside)
-        set_provenance(found, provenance)
-        return found
-    add_edges(job.aside, wanted, binning, _edges(job, binning, statistics), statistics, provenance)
-    keep_layout(job.aside, FREE, _encode(job))
-    if fingerprint(matrix) != stamp:
-        raise JobError(f"{matrix} changed while it was encoded, so the codes would be of no one matrix; run it again.")
-    publish_store(job.aside, target, replace=True)
-    return open_codes(target)
+def _look(job: Encoding) -> None:
+    """What lies at the target, and the wanted hash if it was made from this very file."""
+    job.found = open_codes(job.target) if holds_store(job.target) else None
+    trusted = None if job.found is None else _trusted_hash(job.found, job.matrix, job.stamp)
+    job.content_hash = codes_hash(trusted, job.cells, job.binning) if trusted else ""
+
+
+def encode_matrix(
+    expression: Expression, target: Path, binning: Binning, cells: NDArray[np.int64], session: Session
+) -> Codes:
+    """Codes of some cells of a matrix on disk; made once, and reused if `target` already holds exactly these.
+
+    Parameters and errors are those of `encoding` and `Encoding.finish`.
+    """
+    with encoding(expression, target, binning, cells, session) as job:
+        return job.finish()
 
 
 def encoded_before(expression: Expression, target: Path, binning: Binning, cells: NDArray[np.int64]) -> Codes | None:
@@ -155,16 +194,12 @@ def encoded_before(expression: Expression, target: Path, binning: Binning, cells
 def _place(expression: Expression) -> str:
     """Where the matrix lies: an absolute path without links, or a URL."""
     place = str(expression.path)
-    return place if is_url(place) else str(Path(place).resolve())
-
-
-def _accept(content_hash: str) -> None:
-    pass
+    return place if is_remote(place) else str(Path(place).resolve())
 
 
 def _trusted_hash(found: Codes, matrix: str, stamp: str) -> str | None:
     """Content hash of the matrix without reading it, if the codes were made from this very file; else None."""
-    known = provenance_of(found)
+    known = found.provenance
     same = known.get("matrix") == matrix and known.get("fingerprint") == stamp
     return str(known["matrix_hash"]) if same else None
 
@@ -177,7 +212,7 @@ def _task_bytes(expression: Expression, cells: NDArray[np.int64], binning: Binni
     return encode_bytes(len(expression.genes), entries, binning, layout.entry_bytes) + layout.kept_bytes
 
 
-def _survey(job: _Job) -> tuple[str, GeneStatistics]:
+def _survey(job: Encoding) -> tuple[str, GeneStatistics]:
     """Content hash of the matrix, and statistics of the counted cells, merged in order: sums of floats depend on it."""
     blocks = hash_blocks(job.expression.n_cells)
     bounds = np.searchsorted(job.cells, [[block.start, block.stop] for block in blocks]).tolist()
@@ -193,7 +228,8 @@ def _survey(job: _Job) -> tuple[str, GeneStatistics]:
     return matrix_hash(job.expression.n_cells, job.expression.genes, digests), merged
 
 
-def _edges(job: _Job, binning: Binning, statistics: GeneStatistics) -> NDArray[np.float32]:
+def _edges(job: Encoding, statistics: GeneStatistics) -> NDArray[np.float32]:
+    binning = job.binning
     if binning.scale not in ("rank", "quantile"):
         return bin_edges(binning, statistics)
     folder, blocks = job.aside / "sample", sample_blocks(job.cells.size)
@@ -204,7 +240,7 @@ def _edges(job: _Job, binning: Binning, statistics: GeneStatistics) -> NDArray[n
     return edges
 
 
-def _encode(job: _Job) -> Described:
+def _encode(job: Encoding) -> Described:
     """Encode all blocks; returns the size and sha256 of their files, where they are not empty."""
     blocks, described = cell_blocks(job.cells.size), dict[int, list[Any]]()
     job.session.progress.start("encoding cells", job.cells.size)

@@ -7,7 +7,7 @@ Layout (Zarr v3): `codes` uint8 (gene, cell), 0 = not expressed, k = bin k − 1
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import CODES_CELLS, Binning
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks
 from pairscape.pipeline.storage.digests import describe, digest
-from pairscape.pipeline.storage.paths import content_of, is_remote, located, root_attributes
+from pairscape.pipeline.storage.paths import is_remote, located, root_attributes
+from pairscape.pipeline.storage.receipts import write_checked
 from pairscape.pipeline.storage.write import write_file
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
@@ -52,6 +53,8 @@ class Codes:
         Rule and number of bins.
     n_genes, n_cells
         Shape of the codes.
+    provenance
+        Which matrix they were made from: its place, content hash and fingerprint.
     """
 
     path: str
@@ -59,6 +62,7 @@ class Codes:
     binning: Binning
     n_genes: int
     n_cells: int
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the small arrays, whole: `edges`, `cell`, `gene`, `mean`, `variance`, `dropout`."""
@@ -192,9 +196,7 @@ def write_block(path: str, entries: ByGene, number: int) -> list[Any]:
     width = zarr.open_array(path, path="codes", mode="r").chunks[1]
     content = join_chunks(_encoded_chunks(entries, edges, width))
     file = located(path) / "codes" / "c" / "0" / str(number)
-    write_file(file, content)
-    if content and content_of(file) != content:
-        raise JobError(f"{file} does not hold the bytes that were written to it; check the disk, then run again.")
+    write_checked(file, content)
     return describe(content)
 
 
@@ -235,17 +237,14 @@ def open_codes(path: Path) -> Codes:
             "delete it, it will be made again."
         )
     shape = _array(str(path), attrs["content_hash"], "codes").shape
-    return Codes(str(path), attrs["content_hash"], Binning(attrs["scale"], attrs["bins"]), shape[0], shape[1])
+    binning = Binning(attrs["scale"], attrs["bins"])
+    return Codes(str(path), attrs["content_hash"], binning, shape[0], shape[1], dict(attrs["provenance"]))
 
 
-def provenance_of(codes: Codes) -> dict[str, Any]:
-    """Which matrix the codes were made from, in the words of `add_edges`."""
-    return dict(root_attributes(located(codes.path))["provenance"])
-
-
-def set_provenance(codes: Codes, provenance: dict[str, Any]) -> None:
+def set_provenance(codes: Codes, provenance: dict[str, Any]) -> Codes:
     """Note another place of the same matrix; replaced in one step, so that a reader never finds half of it."""
     file = located(codes.path) / "zarr.json"
     metadata = json.loads(file.read_text())
     metadata["attributes"]["provenance"] = provenance
     write_file(file, json.dumps(metadata, indent=2).encode())
+    return replace(codes, provenance=provenance)

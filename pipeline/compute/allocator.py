@@ -1,8 +1,9 @@
-"""The allocator of a worker: what was freed is kept for the next chunk, which needs as much again.
+"""Keep freed memory in the process, for the next chunk, which needs as much again.
 
-Dask starts its workers with an allocator that gives every freed megabyte back to the system at once. Compressing a
-chunk takes and frees a few megabytes, and the system clears each page anew, which takes as long as compressing
-(`python -m benchmarks.codecs` prints it).
+Dask starts its workers with an allocator that returns every freed megabyte to the system at once. Compressing a chunk
+takes and frees a few megabytes, and the system clears each page anew, which takes as long as compressing
+(`python -m benchmarks.codecs` prints it). Dask could set the same by the environment of the workers that it starts, but
+not for workers that others started, for threads, nor for this process; this call reaches all of them.
 """
 
 import ctypes

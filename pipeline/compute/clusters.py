@@ -1,4 +1,4 @@
-"""Where the work runs: one door to every kind of Dask scheduler. Whoever opens a cluster here closes it here."""
+"""Open a Dask client for any `--scheduler`, and a session with it; what is opened here is closed here."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import asked_bytes, gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
 from pairscape.pipeline.compute.session import Session, here
-from pairscape.pipeline.compute.workers import agreeing
+from pairscape.pipeline.compute.workers import checked_workers
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import HERE, QUEUES, Compute
 
@@ -96,7 +96,7 @@ def open_client(
         with attached(client):
             if elsewhere:
                 _first_worker(client, compute, say)
-            with agreeing(client, reads, writes, say) if elsewhere else nullcontext():
+            with checked_workers(client, reads, writes, say) if elsewhere else nullcontext():
                 yield client
 
 
@@ -241,7 +241,7 @@ def worker_threads(client: Client | None) -> int:
         return max(sum(client.nthreads().values()), 1)
 
 
-# Schedulers that run already: by address, by scheduler file, with or without certificates.
+# ── schedulers that run already ──────────────────────────────────────────────────────────────────────────────────────
 
 CONNECT_SECONDS = 15
 
@@ -307,12 +307,12 @@ def security_of(compute: Compute) -> Security | None:
     )  # fmt: skip
 
 
-# Dask's own report of a job: task stream, bandwidth, load of workers and scheduler, as one HTML page.
+# ── Dask's own report ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
 def reported(client: Client | None, path: Path | None) -> Iterator[None]:
-    """Write the report of what runs inside, also of what failed there, as long as the scheduler is there to tell.
+    """Write Dask's report of what runs inside the block as one HTML page, also if it fails while the scheduler lives.
 
     Parameters
     ----------

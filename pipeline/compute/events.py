@@ -12,7 +12,7 @@ from pairscape.pipeline.errors import InputError
 
 
 class Events:
-    """Where a job notes what happens; without a file, nowhere.
+    """Log of a job; without a file it writes nothing.
 
     Every line has `time` (UTC), `seconds` since the log was opened, `event`, and facts of its own. Lines are appended,
     so that the runs of an interrupted job stand below each other; each begins with `start`.
@@ -42,7 +42,7 @@ class Events:
         self.close()
 
     def write(self, event: str, **facts: Any) -> None:
-        """Note that something happened; any thread may.
+        """Write one line; any thread may.
 
         Parameters
         ----------
@@ -54,7 +54,7 @@ class Events:
         now, seconds = datetime.now(UTC).isoformat(timespec="milliseconds"), round(time.monotonic() - self._started, 3)
         line = json.dumps({"time": now, "seconds": seconds, "event": event, **facts})
         with self._lock:
-            if not self._file.closed:  # what a worker tells after the end is of no run
+            if not self._file.closed:  # a worker's message may arrive after the end
                 self._file.write(f"{line}\n")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What this process may use of its machine: cores and memory, within the limits of its container or job.
+"""Cores and memory that this process may use, within the limits of its container or job.
 
 Dask looks at the root of the control groups, which is right inside most containers; a job of SLURM or a systemd slice
 has its limits in a group of its own, below the root. So every group from ours up to the root is asked here.

@@ -1,7 +1,8 @@
-"""Workers as jobs of a queue: SLURM, PBS, LSF and SGE through dask-jobqueue.
+"""Clients of clusters that a service starts: jobs of SLURM, PBS, LSF and SGE, Kubernetes, Dask Gateway.
 
-What a job is (queue, account, walltime, cores, network interface) stands in dask-jobqueue's own configuration, section
-`jobqueue.slurm` and so on; Pairscape adds how many workers, their memory and their lifetime.
+What a worker is (queue, account, walltime, cores; image, namespace; address of the gateway) stands in the configuration
+of dask-jobqueue, dask-kubernetes and dask-gateway; Pairscape adds how many workers there are, their memory and
+lifetime.
 """
 
 import ipaddress
@@ -20,7 +21,7 @@ from distributed import Client, Security, Status
 from tornado.ioloop import PeriodicCallback
 
 from pairscape.pipeline.compute.progress import Say
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, first_line
 from pairscape.pipeline.options import Compute
 
 CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
@@ -171,10 +172,7 @@ def asked_seconds(text: str) -> float:
         raise InputError(f"lifetime {text!r} is no time; give one such as 55m or 2h.") from error
 
 
-# Clusters that a service starts for us: Kubernetes, through the Dask operator, and Dask Gateway.
-#
-# What a worker is (image, namespace, address of the gateway, its options) stands in the configuration of dask-
-# kubernetes and dask-gateway; Pairscape adds how many there are, and their memory.
+# ── Kubernetes and Dask Gateway ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
@@ -228,8 +226,9 @@ def _opened(kind: Any, name: str, **arguments: Any) -> Iterator[Any]:
     try:
         cluster = kind(**arguments)
     except Exception as error:  # each service, and its HTTP library, has errors of its own
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise InputError(f"{name} gives no cluster ({reason}); check its configuration and your rights.") from error
+        raise InputError(
+            f"{name} gives no cluster ({first_line(error)}); check its configuration and your rights."
+        ) from error
     with cluster:
         yield cluster
 

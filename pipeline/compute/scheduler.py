@@ -1,7 +1,8 @@
-"""What a driver knows of its scheduler while it waits: that it lives, how many threads its workers have, what befell.
+"""The link of a job to its scheduler: results as they come, the number of threads, messages, and a scheduler that is
+gone.
 
-A scheduler that is gone answers no more, and Dask would wait for it for ever: with a connection that closed it marks
-results as cancelled, with one that was cut it says nothing. So it is asked now and then.
+Dask waits for ever on a scheduler that does not answer: after a closed connection it marks results as cancelled, after
+a cut one it reports nothing. So the scheduler is asked every few seconds.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ GONE = (asyncio.CancelledError, concurrent.futures.CancelledError, ClosedClientE
 SILENT_SECONDS = 60.0  # without an answer, after which it counts as gone; a busy one answers late
 
 
-def lost(client: Client) -> JobError:
-    """The scheduler of a client is gone, in words."""
+def scheduler_gone(client: Client) -> JobError:
+    """The error that reports a scheduler that does not answer."""
     address = client.scheduler.address if client.scheduler is not None else "this address"
     return JobError(
         f"the Dask scheduler at {address} is gone (it ended, or the network to it was cut); what is finished is kept, "
@@ -35,7 +36,7 @@ def lost(client: Client) -> JobError:
 
 @contextmanager
 def attached(client: Client) -> Iterator[None]:
-    """Whatever is asked of a scheduler that goes meanwhile ends in one line.
+    """Turn the many errors of a lost connection inside the block into one.
 
     Raises
     ------
@@ -45,20 +46,20 @@ def attached(client: Client) -> Iterator[None]:
     try:
         yield
     except GONE as error:
-        raise lost(client) from error
+        raise scheduler_gone(client) from error
     except OSError as error:  # of a connection that is not made again, or of something else
         if client.status == "running":
             raise
-        raise lost(client) from error
+        raise scheduler_gone(client) from error
 
 
-class Lifeline:
+class SchedulerLink:
     """The connection of a job to its scheduler.
 
     Attributes
     ----------
     threads
-        Of all workers together, when it was last asked: it changes while a cluster adapts.
+        Threads of all workers at the last question; the number changes while a cluster adapts.
     """
 
     def __init__(self, client: Client) -> None:
@@ -66,7 +67,7 @@ class Lifeline:
         self._ask()
 
     def next_batch(self, ready: as_completed) -> list[Future]:
-        """What has ended meanwhile; nothing now and then, so that more can be given to workers that came.
+        """Futures that have ended; sometimes none, so that the caller can submit more for workers that joined.
 
         Raises
         ------
@@ -82,7 +83,7 @@ class Lifeline:
         return list(ready.next_batch(block=False))
 
     def gather(self, futures: list[Future]) -> dict[Future, Any]:
-        """Results, none of which is None. One that was lost with its worker is left out if it cannot be had again."""
+        """Results by future, none of them None; a result that was lost with its worker is left out."""
         if not futures:
             return {}
         numbered = dict(enumerate(futures))
@@ -98,15 +99,15 @@ class Lifeline:
         try:
             return self._client.sync(question, callback_timeout=SILENT_SECONDS)
         except (OSError, *GONE) as error:  # timeouts are OSErrors
-            raise lost(self._client) from error
+            raise scheduler_gone(self._client) from error
 
     def _require_running(self) -> None:
         if self._client.status != "running":
-            raise lost(self._client)
+            raise scheduler_gone(self._client)
 
 
 @contextmanager
-def told(client: Client, topics: Mapping[str, Callable[[dict[str, Any]], None]]) -> Iterator[None]:
+def subscribed(client: Client, topics: Mapping[str, Callable[[dict[str, Any]], None]]) -> Iterator[None]:
     """Call a function, in the client's own thread, for each message of a topic of the scheduler."""
     for topic, tell in topics.items():
         client.subscribe_topic(topic, lambda event, tell=tell: tell(event[1]))

@@ -1,7 +1,7 @@
-"""The Dask edge: independent tasks out, small results back, never more in flight than the workers can hold.
+"""Run independent tasks on the workers of a session, never more in flight than they can hold.
 
 Tasks carry names of stores and numbers of shards, never arrays; workers open the stores themselves. A task may run
-twice or die: the job's truth is on disk, in receipts, not in the scheduler.
+twice or die: receipts on disk, not the scheduler, say what is finished.
 """
 
 import errno
@@ -24,7 +24,7 @@ from uuid import uuid4
 from distributed import Client, Future, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
-from pairscape.pipeline.compute.scheduler import SILENT_SECONDS, Lifeline, lost, told
+from pairscape.pipeline.compute.scheduler import SILENT_SECONDS, SchedulerLink, scheduler_gone, subscribed
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
 
@@ -70,7 +70,7 @@ class FailedTasksError(JobError):
 
 
 def reason(error: BaseException) -> str:
-    """Why a task failed, in one line."""
+    """The reason of a failed task, in one line."""
     if isinstance(error, KilledWorker):
         deaths = error.allowed_failures + 1
         return (
@@ -124,7 +124,7 @@ def run_tasks(
         return
     run: _Run[T, R] = _Run(client, function, common, uuid4().hex)
     topics = {run.topic: usage.attempt_failed, "all": usage.workers_changed}
-    with _quiet_logs(client), told(client, topics):
+    with _quiet_logs(client), subscribed(client, topics):
         for task, (result, measured) in run.windowed(iter(tasks)):
             yield noted(task, result, measured)
         suspects, run.failures = run.failures, []
@@ -250,7 +250,7 @@ class _Run(Generic[T, R]):
 
         Whatever has ended is fetched together and replaced together: one message each to the scheduler, not one a task.
         """
-        line, pending, again = Lifeline(self.client), dict[Future, T](), list[T]()
+        line, pending, again = SchedulerLink(self.client), dict[Future, T](), list[T]()
 
         def submitted() -> list[Future]:
             room = 0 if self.hopeless else max(2 * line.threads - len(pending), 0)
@@ -271,7 +271,7 @@ class _Run(Generic[T, R]):
                 elif future.status == "error":
                     self.failures.append((task, future.exception(timeout=SILENT_SECONDS)))
                 elif future.cancelled():
-                    raise lost(self.client)
+                    raise scheduler_gone(self.client)
                 else:  # its result was lost on the way
                     again.append(task)
                 future.release()

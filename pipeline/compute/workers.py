@@ -1,8 +1,8 @@
-"""Whether workers elsewhere can do this job: the same Pairscape, and the same files under the same paths.
+"""Check that workers on other machines run the same Pairscape and see the same files under the same paths.
 
-Asked of every worker before the first task, in seconds: a file that this process writes beside the target is read by
-each of them, and each writes one that is read here. Workers that come later are asked when they come, and left out
-if they cannot.
+Every worker is checked before the first task, in seconds: it reads a file that this process writes beside the target,
+and writes one that is read here. Workers that join later are checked when they join, and retired if they fail.
+`Client.get_versions` does not serve here: it compares neither zarr, numcodecs nor the source files, which decide bytes.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ from distributed import Client
 
 import pairscape
 from pairscape.pipeline.compute.progress import Say
-from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.storage.paths import is_remote
+from pairscape.pipeline.errors import InputError, first_line
+from pairscape.pipeline.storage.paths import is_remote, spelled
 
 SEEN_SECONDS = 5.0  # a network file system may hide a new file for so long
 WATCH_SECONDS = 2.0
@@ -54,10 +54,10 @@ class Probe:
 
 
 @contextmanager
-def agreeing(
+def checked_workers(
     client: Client, reads: Sequence[str | Path], writes: str | Path | None, say: Say
 ) -> Iterator[dict[str, str]]:
-    """Every worker is asked; meanwhile, so is each that comes. Yields the versions that all agree on.
+    """Check every worker now, and those that join while the block runs. Yields the versions that all run.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def agreeing(
     InputError
         Which worker cannot do the job, and why.
     """
-    places, own = [absolute(path) for path in reads], versions()
+    places, own = [spelled(path) for path in reads], versions()
     with _probe(writes) as probe:
         seen = _ask(client, list(client.nthreads()), places, probe)
         for worker, reason in seen.items():
@@ -88,7 +88,7 @@ def agreeing(
 
 
 def _watch(client: Client, seen: set[str], places: list[str], probe: Probe | None, say: Say, stop: Event) -> None:
-    """Ask workers as they come; one that cannot do the job is retired, and said."""
+    """Check workers as they join; retire one that cannot do the job, and say so."""
     while not stop.wait(WATCH_SECONDS) and client.status == "running":
         try:
             come = set(client.nthreads()) - seen
@@ -102,27 +102,30 @@ def _watch(client: Client, seen: set[str], places: list[str], probe: Probe | Non
 
 
 def _ask(client: Client, workers: list[str], places: list[str], probe: Probe | None) -> dict[str, str]:
-    """What is wrong with each worker; empty: nothing."""
+    """What is wrong with each worker; an empty text: nothing."""
     if not workers:
         return {}
-    asked = client.run(bear_witness, places, probe and (probe.place, probe.token), workers=workers, on_error="return")
-    sights = {place: sight(place) for place in places}
-    return {worker: _fault(worker, answer, sights, probe) for worker, answer in asked.items()}
+    asked = client.run(
+        describe_worker, places, probe and (probe.place, probe.token), workers=workers, on_error="return"
+    )
+    here = {place: describe_place(place) for place in places}
+    return {worker: _fault(worker, answer, here, probe) for worker, answer in asked.items()}
 
 
-def _fault(worker: str, answer: Any, sights: Mapping[str, str], probe: Probe | None) -> str:
+def _fault(worker: str, answer: Any, here: Mapping[str, str], probe: Probe | None) -> str:
     if isinstance(answer, BaseException):
-        reason = next(iter(str(answer).splitlines()), "") or type(answer).__name__
-        return f"cannot take part ({reason}); install version {versions()['pairscape']} where the workers run."
+        return (
+            f"cannot take part ({first_line(answer)}); install version {versions()['pairscape']} where the workers run."
+        )
     written = "" if probe is None or answer["error"] else _collect(probe.answer(answer["worker"]))
     if differing := differences(versions(), answer["versions"]):
         return (
             f"runs {differing}, so its images might not be the same bytes; install the same where the workers run "
             "(constraints.txt, or one image for all)."
         )
-    for place, mine in sights.items():
-        if answer["sights"][place] != mine:
-            return f"sees {answer['sights'][place]} at {place}, where there is {mine}; {_SHARE}"
+    for place, mine in here.items():
+        if answer["places"][place] != mine:
+            return f"sees {answer['here'][place]} at {place}, where there is {mine}; {_SHARE}"
     if probe is not None and answer["read"] != probe.token:
         return f"cannot read what is written here at {probe.place} ({answer['error'] or 'other contents'}); {_SHARE}"
     if probe is not None and answer["error"]:
@@ -138,8 +141,8 @@ _SHARE = "the stores have to lie where every worker and this process see them un
 # ── on the worker ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def bear_witness(places: Sequence[str], probe: tuple[str, str] | None) -> dict[str, Any]:
-    """What a worker is and sees; it writes its own probe beside the driver's.
+def describe_worker(places: Sequence[str], probe: tuple[str, str] | None) -> dict[str, Any]:
+    """Versions of a worker and what it sees; it writes its own probe beside the driver's. Runs on the worker.
 
     Parameters
     ----------
@@ -150,13 +153,13 @@ def bear_witness(places: Sequence[str], probe: tuple[str, str] | None) -> dict[s
     """
     worker = uuid4().hex
     said: dict[str, Any] = {"worker": worker, "versions": versions(), "read": "", "error": ""}
-    said["sights"] = {place: sight(place) for place in places}
+    said["places"] = {place: describe_place(place) for place in places}
     if probe is not None:
         try:
             said["read"] = _read(probe[0], probe[1])
             _write(Probe(*probe).answer(worker), worker)
         except OSError as error:  # any other is told as it is
-            said["error"] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            said["error"] = f"{type(error).__name__}: {first_line(error)}"
     return said
 
 
@@ -191,8 +194,8 @@ def differences(mine: Mapping[str, str], other: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {other.get(name, 'none')} (here {mine[name]})" for name in (*exact, *series))
 
 
-def sight(place: str) -> str:
-    """What lies at a path or URL, in few words, such as differ if it is not the same thing."""
+def describe_place(place: str) -> str:
+    """What lies at a path or URL, in few words that differ for different contents."""
     system, path = fsspec.core.url_to_fs(place)
     system.invalidate_cache()
     if not system.exists(path):
@@ -208,18 +211,13 @@ def sight(place: str) -> str:
 # ── probes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def absolute(place: str | Path) -> str:
-    """A path that means the same in every working folder; URLs as they are."""
-    return str(place) if is_remote(place) else str(Path(place).absolute())
-
-
 @contextmanager
 def _probe(target: str | Path | None) -> Iterator[Probe | None]:
     """A probe beside the target, removed at the end; where its folder does not exist yet, in the one that does."""
     if target is None:
         yield None
         return
-    folder, _, name = absolute(target).rstrip("/").rpartition("/")
+    folder, _, name = spelled(target).rstrip("/").rpartition("/")
     while not is_remote(folder) and not Path(folder).is_dir() and folder:
         folder = folder.rpartition("/")[0]
     probe = Probe(f"{folder}/.{name}.probe", uuid4().hex)

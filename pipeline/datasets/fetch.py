@@ -12,6 +12,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pooch
@@ -19,7 +20,8 @@ import pooch
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.datasets.registry import SHA256, DataSet, RemoteFile
 from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.storage.write import aside
+from pairscape.pipeline.storage.paths import local_target
+from pairscape.pipeline.storage.write import replaced, write_file
 
 LOCK = "fetched.json"
 CHUNK_BYTES = 2**20
@@ -45,7 +47,7 @@ class Place:
     copy: bool = False
 
     @classmethod
-    def given(cls, to: Path | None) -> "Place":
+    def given(cls, to: Any) -> "Place":
         """The place a user asks for; absent, the user's cache, and files of `PAIRSCAPE_DATA` stay where they are.
 
         Raises
@@ -53,7 +55,7 @@ class Place:
         InputError
             `PAIRSCAPE_DATA` names no folder.
         """
-        folder = Path(pooch.os_cache("pairscape")) if to is None else Path(to)
+        folder = Path(pooch.os_cache("pairscape")) if to is None else local_target(to)
         return cls(folder, offline_folder(), copy=to is not None)
 
 
@@ -202,7 +204,7 @@ def _checked(path: Path, file: RemoteFile) -> str:
 
 def _copy(served: Path, target: Path) -> None:
     try:
-        with aside(target) as part:
+        with replaced(target) as part:
             shutil.copyfile(served, part)
     except OSError as error:
         raise _refused(target, error) from error
@@ -214,7 +216,7 @@ def _download(file: RemoteFile, relative: Path, target: Path, progress: Progress
     failures = []
     for url in file.urls:
         try:
-            with aside(target) as part:
+            with replaced(target) as part:
                 found = _bring(url, part, expected, _Bar(file.name, progress))
         except (_OtherSumError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # of the disk; errors of the network have none
@@ -270,8 +272,7 @@ def _recorded(target: Path, url: str, found: str) -> str:
     """Hold a file without a known sum to the one just found; said in words."""
     facts = {"url": url, "sha256": found, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     held = {**_read_lock(target.parent), target.name: facts}
-    with aside(target.with_name(LOCK)) as part:
-        part.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
+    write_file(target.with_name(LOCK), f"{json.dumps(held, indent=2)}\n".encode())
     return f"taken on trust, as no sum was given, and recorded in {LOCK}: sha256 {found}"
 
 
@@ -294,7 +295,7 @@ def _unpacked(archive: Path, wanted: str, folder: Path) -> Path:
     target = folder / archive.name.split(".")[0]
     if not target.is_dir():
         try:
-            with aside(target) as part:
+            with replaced(target) as part:
                 shutil.unpack_archive(archive, part, filter="data")
         except OSError as error:
             raise _refused(target, error) from error

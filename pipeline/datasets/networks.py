@@ -22,7 +22,7 @@ from pairscape.pipeline.datasets.fetch import VARIABLE, offline_folder
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.lists import read_network
 from pairscape.pipeline.options import PairSource
-from pairscape.pipeline.storage.write import aside, remove_empty
+from pairscape.pipeline.storage.write import remove_empty, replaced, write_file
 
 FORMAT = "pairscape-network"
 COLUMNS = ["source", "target", "weight"]
@@ -124,7 +124,7 @@ def _take(path: Path, name: str, organism: str) -> None:
     folder = offline_folder()
     served = None if folder is None else folder / "networks" / f"{name}_{organism}.csv"
     try:
-        with aside(path) as part:
+        with replaced(path) as part:
             if served is not None and served.is_file():
                 facts = _served(served)
                 shutil.copyfile(served, part)
@@ -133,8 +133,7 @@ def _take(path: Path, name: str, organism: str) -> None:
                 facts["edges"] = len(read_network(part).gene_a)
             facts |= {"format": FORMAT, "source": name, "organism": organism, "sha256": _sha256(part)}
             facts |= asdict(PRIORS[name])
-            with aside(path.with_suffix(".json")) as note:
-                note.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            write_file(path.with_suffix(".json"), f"{json.dumps(facts, indent=2)}\n".encode())
     except OSError as error:
         reason = error.strerror or error
         raise JobError(f"{path} cannot be written ({reason}): free some space, or write elsewhere.") from error

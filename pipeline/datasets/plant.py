@@ -13,7 +13,7 @@ from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.open import read_any
 from pairscape.pipeline.matrix.store import write_expression
 from pairscape.pipeline.options import Planting
-from pairscape.pipeline.storage.write import check_target, published
+from pairscape.pipeline.storage.write import check_target, replaced, writing
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def plant_truth(source: str | Path | AnnData, target: Path, planting: Planting, 
     deal = deal_genes(np.diff(cells.X.tocsc().indptr) / cells.n_obs, planting, rng)
     planted = _replanted(cells, deal, planting, rng)
     table = truth(list(planted.var_names), deal, planting, rng)
-    with published(target) as aside:
-        write_expression(planted, aside)
+    with writing(target), replaced(target) as store:
+        write_expression(planted, store)
         table.to_csv(pairs, sep="\t", index=False)
     positives = int((table["label"] > 0).sum())
     copies = planted.n_vars - cells.n_vars

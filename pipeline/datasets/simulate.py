@@ -27,7 +27,7 @@ from pairscape.pipeline.datasets.synthetic import (
     log_normalised,
     tables,
 )
-from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.errors import JobError, first_line
 from pairscape.pipeline.matrix.store import (
     CHUNK_ENTRIES,
     SHARD_ENTRIES,
@@ -42,7 +42,7 @@ from pairscape.pipeline.matrix.store import (
     shard_path,
 )
 from pairscape.pipeline.options import Atlas
-from pairscape.pipeline.storage.write import check_target, published, write_file
+from pairscape.pipeline.storage.write import check_target, replaced, write_file, writing
 
 BLOCK_CELLS = 8192  # cells of one task of the first pass
 
@@ -101,7 +101,7 @@ def simulate_atlas(
     """
     target = target.absolute()  # workers have other working folders
     check_target(target, overwrite=overwrite)
-    with published(target) as store:
+    with writing(target), replaced(target) as store:
         bursts = bursts_per_cell(atlas)
         indptr = _count_entries(atlas, bursts, session)
         layout = _lay_out(store, atlas, indptr, counts=counts)
@@ -119,10 +119,9 @@ def _finished(session: Session, function: Any, tasks: Any, *common: Any) -> Iter
         yield from run_tasks(session, function, tasks, *common)
     except JobError as error:
         cause = error.__cause__ or error
-        reason = next(iter(str(cause).splitlines()), "")
         raise JobError(
-            f"the atlas is not made and nothing of it is kept, as a task failed with {type(cause).__name__}: {reason}; "
-            "remove the cause and run the same again"
+            f"the atlas is not made and nothing of it is kept, as a task failed with {type(cause).__name__}: "
+            f"{first_line(cause)}; remove the cause and run the same again"
         ) from cause
 
 

@@ -11,18 +11,18 @@ choice is the user's.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.genes.mismatch import likeliest_cause
-from pairscape.pipeline.genes.names import ENSEMBL, in_words, mangled, without_version
+from pairscape.pipeline.genes.describe import describe_names
+from pairscape.pipeline.genes.names import ENSEMBL, in_words, mangled, without_genome, without_version
 
 EXAMPLES = 3
 How = Literal["id", "symbol", "version", "map", "case"]
@@ -76,7 +76,7 @@ class Resolution:
         if self.unmatched:
             said.append(f"not in it: {examples(self.unmatched)}")
         if self.mangled:
-            said.append(f"made into dates or numbers by a spreadsheet: {in_words(self.mangled, EXAMPLES)}")
+            said.append(f"made into dates by a spreadsheet: {in_words(self.mangled, EXAMPLES)}")
         if self.ambiguous:
             said.append(f"borne by several genes, so left out: {examples(self.ambiguous)}")
         if self.also_symbols:
@@ -145,11 +145,11 @@ class Vocabulary:
         if not resolution.names:
             raise InputError(f"no {what}{of}: the list is empty; give one gene name per line")
         if not resolution.matched or resolution.matched < self.min_matched * resolution.names:
-            raise InputError(self._refusal(resolution, set(names), f"{what}{of}", file))
+            raise InputError(self._refusal(resolution, f"{what}{of}", named=file is not None))
         return resolution
 
     def resolve(self, names: Sequence[str]) -> Resolution:
-        """As `find`, and however few are found: nothing is refused."""
+        """Where each name lies in the matrix, however few are found."""
         found = {name: self._look_up(name) for name in dict.fromkeys(names)}
         index = np.array([max(found[name][0], -1) for name in names], np.int64)
         ways: dict[How, int] = {}
@@ -223,7 +223,7 @@ class Vocabulary:
         bare = without_version(name)
         return bare.lower() if self.ignore_case else bare
 
-    def _refusal(self, resolution: Resolution, asked: set[str], of: str, file: Path | None) -> str:
+    def _refusal(self, resolution: Resolution, of: str, *, named: bool) -> str:
         share = resolution.matched / resolution.names
         parts = [f"{resolution.matched:,} of the {resolution.names:,} {of} are in the matrix"]
         if resolution.matched:
@@ -233,9 +233,9 @@ class Vocabulary:
         if resolution.ambiguous:
             parts.append(f"borne by several genes: {examples(resolution.ambiguous)}")
         parts.append(f"the matrix has: {_own_names(self.genes, self.symbols)}")
-        cause = likeliest_cause(resolution.unmatched, self.genes, self.symbols, asked, file)
+        cause = likeliest_cause(resolution.unmatched, self.genes, self.symbols)
         parts.append(cause.words + (cause.advice if self.advise else ""))
-        if resolution.matched and file is not None:
+        if resolution.matched and named:
             parts.append("to go on with those that match, give --min-matched 0")
         return "; ".join(parts)
 
@@ -259,3 +259,73 @@ def _own_names(genes: Sequence[str], symbols: Sequence[str] | None) -> str:
         return ", ".join(genes[:EXAMPLES])
     pairs = zip(genes[:EXAMPLES], symbols[:EXAMPLES], strict=True)
     return ", ".join(f"{gene} ({symbol})" if symbol and symbol != gene else gene for gene, symbol in pairs)
+
+
+# ── why names of a list are no genes of a matrix ─────────────────────────────────────────────────────────────────────
+
+
+class Cause(NamedTuple):
+    """A cause: how many of the missing names it explains, in words, and the option that helps, where there is one."""
+
+    explains: int
+    words: str
+    advice: str = ""
+
+
+NOTHING = Cause(0, "")
+OTHERWISE = (
+    "check that both are of one species and use the same kind of gene id, that the first column of the list names the "
+    "genes, and that these were not filtered out"
+)
+
+
+def likeliest_cause(missing: Sequence[str], genes: Sequence[str], symbols: Sequence[str] | None) -> Cause:
+    """The first of four causes that explains half of what could be missing, else the one that explains most.
+
+    Parameters
+    ----------
+    missing
+        Distinct names that no gene of the matrix bears.
+    genes, symbols
+        Of the matrix.
+    """
+    if not missing:
+        return Cause(0, "a name of several genes is left out, since the choice is yours: name those genes by id")
+    known = {*genes, *(symbols or ())} - {""}
+    causes = [
+        _spelled(missing, known, str.lower, "if case is ignored (human GATA1, mouse Gata1)", ": give --ignore-case"),
+        _spelled(missing, known, without_genome, "without a genome's prefix (GRCh38_): the matrix is of several "
+                 "species; take the genes of one"),
+        _dates(missing),
+        _other_kind(missing, genes, symbols),
+    ]  # fmt: skip
+    likely = [cause for cause in causes if cause.explains]
+    sure = [cause for cause in likely if 2 * cause.explains >= min(len(missing), len(genes))]
+    return (sure or sorted(likely, key=lambda cause: -cause.explains) or [Cause(1, OTHERWISE)])[0]
+
+
+def _spelled(
+    missing: Sequence[str], known: Iterable[str], spell: Callable[[str], str], words: str, advice: str = ""
+) -> Cause:
+    spelled = {spell(name) for name in known}
+    found = sum(spell(name) in spelled for name in missing)
+    return Cause(found, f"{found:,} of them match {words}", advice)
+
+
+def _dates(missing: Sequence[str]) -> Cause:
+    wrong = mangled(missing)
+    found = f"{len(wrong):,} of them were made into dates by a spreadsheet ({in_words(wrong, EXAMPLES)})"
+    return Cause(len(wrong), f"{found}: take the list from where it was made")
+
+
+def _other_kind(missing: Sequence[str], genes: Sequence[str], symbols: Sequence[str] | None) -> Cause:
+    """Another kind of id, or ids of another species."""
+    asked, own = describe_names(missing), describe_names(genes)
+    unclear = {asked.kind, own.kind} & {"other", "mixed"}
+    same_kind = asked.kind == own.kind or (asked.kind == "symbol" and symbols is not None)
+    same_species = asked.species == own.species or not (asked.species and own.species)
+    if unclear or (same_kind and same_species):
+        return NOTHING
+    cure = ' (or add the symbols to the matrix as var["symbol"])' if asked.kind == "symbol" else ""
+    words = f"the names are {asked.words()} while the matrix has {own.words()}"
+    return Cause(len(missing), words, f": translate them with --gene-map FILE{cure}")

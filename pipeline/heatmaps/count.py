@@ -1,4 +1,4 @@
-"""A worker's task: read its genes, count its tiles, write its shards; any number of times, the same bytes.
+"""The task of a worker: read its genes, count its tiles, write its shards. Any number of runs give the same bytes.
 
 Each worker keeps the expressed cells of the genes it has read, as far as its share of memory allows, and the layout of
 the block of genes b at hand; so a gene is read once a worker, not once a tile. While a second thread writes a shard and
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader, held_reader
-from pairscape.pipeline.heatmaps.images import Images, encode_shard, open_images, publish_shard
+from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
 from pairscape.pipeline.heatmaps.memory import GENES_AT_ONCE, Portion, portion
-from pairscape.pipeline.heatmaps.tiles import Task, Tile, block_density, blocks_of, tiles_of
+from pairscape.pipeline.heatmaps.shards import encode_shard, publish_shard
+from pairscape.pipeline.heatmaps.tiles import Task, Tile, block_density, gene_blocks, tiles_of
 from pairscape.pipeline.storage.paths import located
 
 MAX_WAITING = 2  # shards, compressed, that wait for the disk
@@ -30,7 +31,7 @@ PAIR = ("gene_a", "gene_b")
 
 @dataclass
 class Spent:
-    """What a task cost.
+    """Seconds and bytes of a task.
 
     Attributes
     ----------
@@ -196,7 +197,7 @@ def count_pairs(
     bins = codes.binning.bins
     counts = np.empty((gene_a.size, bins, bins), np.int16 if codes.n_cells < 2**15 else np.int32)
     both_zero = np.empty(gene_a.size, np.int32)
-    order = np.lexsort((gene_b, gene_a, blocks_of(gene_b)[1]))  # as in a store: block of gene b, gene a, gene b
+    order = np.lexsort((gene_b, gene_a, gene_blocks(gene_b)[1]))  # as in a store: block of gene b, gene a, gene b
     pairs = Pairs(gene_a[order].astype(np.int32), gene_b[order].astype(np.int32), np.zeros(order.size, np.int8))
     density = block_density(pairs, 1 - codes.array("dropout"))
     reader = GeneReader(codes, portion(codes.binning, codes.n_cells, density, None))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairscape.pipeline.codes.encode import encode_matrix
-from pairscape.pipeline.codes.store import Codes, provenance_of
+from pairscape.pipeline.codes.encode import encoding
+from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.clusters import worker_threads
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import FailedTasksError, reason, run_tasks
@@ -21,16 +21,9 @@ from pairscape.pipeline.genes.labels import replicate_labels, split_cells
 from pairscape.pipeline.genes.negatives import choose_negatives
 from pairscape.pipeline.genes.pairs import Candidates, Pairs, candidates
 from pairscape.pipeline.heatmaps.count import Spent, count_task
-from pairscape.pipeline.heatmaps.images import (
-    Images,
-    ImageSpec,
-    clear_shards,
-    create_images,
-    differing_shards,
-    open_images,
-    require_layout,
-)
+from pairscape.pipeline.heatmaps.images import Images, ImageSpec, create_images, open_images, require_layout
 from pairscape.pipeline.heatmaps.memory import Portion, portion
+from pairscape.pipeline.heatmaps.shards import clear_shards, differing_shards
 from pairscape.pipeline.heatmaps.tiles import (
     Rates,
     Task,
@@ -76,7 +69,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class HeatmapOutcome:
     """How a heatmap job ended.
 
     Attributes
@@ -172,7 +165,7 @@ def make_heatmaps(
     request: Request,
     binning: Binning,
     session: Session,
-) -> Outcome:
+) -> HeatmapOutcome:
     """Count every requested pair into an image store; what an earlier run finished is kept.
 
     Parameters
@@ -194,13 +187,11 @@ def make_heatmaps(
     if holds_store(target):  # other pairs, bins or numbers of cells are refused before the matrix is read
         require_layout(target)  # a damaged one would pass for another job
         _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
-
-    def check(content_hash: str) -> None:  # before the codes of another job on these images are replaced by ours
-        _refuse_another_job(target, replace(spec, codes_hash=content_hash))
-
     with lasting(target), locked(target) as lock:
-        codes = encode_matrix(expression, codes_path, binning, request.cells, session, check=check)
-        spec = replace(spec, codes_hash=codes.content_hash)
+        with encoding(expression, codes_path, binning, request.cells, session) as wanted:
+            spec = replace(spec, codes_hash=wanted.content_hash)
+            _refuse_another_job(target, spec)  # before the codes of another job on these images are replaced by ours
+            codes = wanted.finish()
         images, missing = _laid_out(target, spec, request, codes, expression.symbols)
         kept = spec.n_shards - len(missing)
         threads = worker_threads(session.client)
@@ -211,7 +202,7 @@ def make_heatmaps(
         )  # fmt: skip
         session.progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
         spent = count_shards(images, codes, share, tasks, session, lock)
-    return Outcome(images, len(missing), kept, spent, session.usage)
+    return HeatmapOutcome(images, len(missing), kept, spent, session.usage)
 
 
 def _laid_out(
@@ -219,7 +210,7 @@ def _laid_out(
 ) -> tuple[Images, list[int]]:
     """The store, made where it is missing, and its shards to compute, of which nothing is left."""
     if not holds_store(target):
-        made_from = provenance_of(codes)  # for a repair, when the codes are gone
+        made_from = codes.provenance  # for a repair, when the codes are gone
         matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"]}
         provenance = request.provenance | {"matrix": matrix}
         create_images(target, spec, request.chosen.pairs, codes, provenance, symbols)
@@ -266,8 +257,7 @@ def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
         )
 
 
-# The shards of an image store, counted by workers: whatever happens there, at the end every shard has its receipt, or
-# the job says which have none, and why.
+# ── counting: at the end every shard has its receipt, or the job names those without and the reasons ─────────────────
 
 MOST_RANGES = 20  # of missing shards that a message names; the log of events has all
 

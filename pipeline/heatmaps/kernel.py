@@ -20,7 +20,7 @@ The oracle is `np.histogram2d` (tests/reference.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -78,22 +78,6 @@ trailing_zeros: Any = intrinsic(_trailing_zeros)
 ALONE_COST = 2.0
 
 
-class Entries(NamedTuple):
-    """What compiled code takes of `GeneCells`."""
-
-    start: Index
-    cell: NDArray[np.int32]
-    code: Codes
-
-
-class Tile(NamedTuple):
-    """Where the pairs of each gene a begin, (A + 1,); the row of each pair's gene b, (P,); the images, (P, K, K)."""
-
-    first: Index
-    member: Index
-    images: Counts
-
-
 @dataclass(frozen=True, eq=False)
 class GeneCells:
     """The expressed cells of some genes over one slab of cells, gene by gene: the sparse form of codes.
@@ -116,9 +100,9 @@ class GeneCells:
     n_cells: int
 
     @property
-    def entries(self) -> Entries:
-        """The arrays, as compiled code takes them."""
-        return Entries(self.start, self.cell, self.code)
+    def entries(self) -> tuple[Index, NDArray[np.int32], Codes]:
+        """The arrays, as compiled code takes them: a class would be looked up by name in caches of compiled code."""
+        return self.start, self.cell, self.code
 
     @property
     def nbytes(self) -> int:
@@ -253,8 +237,8 @@ class GeneBlock:
         add
             Whether the counts are added to those in `images` (of earlier slabs), or replace whatever is there.
         """
-        tile = Tile(first, member, images)
-        _count(genes_a.entries, self.genes.entries, (self.start, self.offset), tile, ALONE_COST, add)
+        layout, pairs = (self.start, self.offset), (first, member, images)
+        _count(genes_a.entries, self.genes.entries, layout, pairs, ALONE_COST, add)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -285,32 +269,32 @@ def _lay_out(genes, bins, run, start, offset):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(genes_a, genes_b, layout, tile, alone_cost, add):  # type: ignore[no-untyped-def]
+def _count(genes_a, genes_b, layout, pairs, alone_cost, add):  # type: ignore[no-untyped-def]
     """Count each gene a with the genes b of its pairs, by whichever way costs less."""
-    (start, offset), bins = layout, tile.images.shape[1]
-    n_cells = start.size - 1
-    table = np.zeros((bins, (genes_b.start.size - 1) * bins), np.uint32)
-    longest = np.diff(genes_a.start).max() if genes_a.start.size > 1 else 0
+    (a_start, a_cell, a_code), b_start = genes_a, genes_b[0]
+    (start, offset), (first, member, images) = layout, pairs
+    n_cells, bins = start.size - 1, images.shape[1]
+    table = np.zeros((bins, (b_start.size - 1) * bins), np.uint32)
+    longest = np.diff(a_start).max() if a_start.size > 1 else 0
     bucket, cells, dense = np.zeros(bins + 1, np.int64), np.empty(longest, np.int32), np.zeros(n_cells, np.uint8)
     entries = offset.size / max(n_cells, 1)
     lines = 2 + int(entries) // LINE  # a cell's entries rarely begin where a line does
-    for a in range(genes_a.start.size - 1):
-        begin, end = tile.first[a], tile.first[a + 1]
+    for a in range(a_start.size - 1):
+        begin, end = first[a], first[a + 1]
         if begin == end:
             continue
-        own = slice(genes_a.start[a], genes_a.start[a + 1])
-        cell, code = genes_a.cell[own], genes_a.code[own]
+        cell, code = a_cell[a_start[a] : a_start[a + 1]], a_code[a_start[a] : a_start[a + 1]]
         alone = 0
         for p in range(begin, end):
-            alone += genes_b.start[tile.member[p] + 1] - genes_b.start[tile.member[p]]
+            alone += b_start[member[p] + 1] - b_start[member[p]]
         if alone * alone_cost <= cell.size * entries:
             if not add:
-                tile.images[begin:end] = 0
-            _count_alone((cell, code), genes_b, dense, tile, begin, end)
+                images[begin:end] = 0
+            _count_alone((cell, code), genes_b, dense, member[begin:end], images[begin:end])
         else:
             _sort_cells(cell, code, bucket, cells)
             _count_walk(start, offset, bucket, cells, lines, table)
-            _take_images(table, tile, begin, end, add)
+            _take_images(table, member[begin:end], images[begin:end], add)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -348,10 +332,10 @@ def _count_walk(start, offset, bucket, cells, lines, table):  # type: ignore[no-
 
 
 @numba.njit(nogil=True, cache=True)
-def _take_images(table, tile, begin, end, add):  # type: ignore[no-untyped-def]
+def _take_images(table, member, images, add):  # type: ignore[no-untyped-def]
     bins = table.shape[0]
-    for p in range(begin, end):
-        left, image = tile.member[p] * bins, tile.images[p]
+    for p in range(member.size):
+        left, image = member[p] * bins, images[p]
         for ka in range(bins):
             counters = table[ka, left : left + bins]
             if add:
@@ -363,13 +347,13 @@ def _take_images(table, tile, begin, end, add):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _count_alone(gene_a, genes_b, dense, tile, begin, end):  # type: ignore[no-untyped-def]
-    """Count the pairs begin..end of one gene a along the cells of each gene b; `dense` is 0 before and after."""
+def _count_alone(gene_a, genes_b, dense, member, images):  # type: ignore[no-untyped-def]
+    """Count the pairs of one gene a along the cells of each gene b; `dense` is 0 before and after."""
     (cell, code), (b_start, b_cell, b_code) = gene_a, genes_b
     for i in range(cell.size):
         dense[cell[i]] = code[i]
-    for p in range(begin, end):
-        b, image = tile.member[p], tile.images[p]
+    for p in range(member.size):
+        b, image = member[p], images[p]
         for i in range(b_start[b], b_start[b + 1]):
             own = dense[b_cell[i]]
             if own != 0:

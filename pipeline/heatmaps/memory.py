@@ -1,4 +1,4 @@
-"""What a task may hold: planned before it starts, so that no worker is killed for it. Pure.
+"""Plan what a counting task holds in memory, so that no worker is killed for it. Pure.
 
 A task's memory follows from the worker's limit and never from the number of cells: a matrix is encoded a block of cells
 at a time, and cells that do not fit together are counted slab by slab.

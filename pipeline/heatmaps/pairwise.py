@@ -172,12 +172,12 @@ def _count(genes_a, genes_b, rows, group, images):
                 images[group[cell], p, b_code[i] - 1, own - 1] += np.uint32(1)
 
 
-# Pairs that are known to be independent given depth: the cells of gene b dealt anew among cells of like depth.
+# ── decoys: pairs that are independent given depth ───────────────────────────────────────────────────────────────────
 #
-# Every gene keeps its values, so a decoy has exactly the marginals of the pair that it was made from. Cells that
-# express many genes express most genes more, which alone makes any two genes depend on each other; dealing within
-# strata of cells that express about as many genes leaves this dependence in. What is taken out is all else:
-# regulation, but the types and states of cells too.
+# The values of gene b are permuted among cells of like depth. Every gene keeps its values, so a decoy has exactly the
+# marginals of its pair. Cells that express many genes express most genes more, which alone makes any two genes
+# dependent; permuting within strata of cells that express about as many genes keeps this dependence, and removes all
+# other: regulation, and the types and states of cells.
 
 STRATA = 10
 LEAST_CELLS = 20  # in a stratum: of fewer, a deal leaves many cells where they were
@@ -255,11 +255,11 @@ def count_decoys(
         yield counts[0], both_zero[0], *pairs
 
 
-# Cells drawn again with replacement, a group at a time: joint counts are additive, so a resample is a weighted sum.
+# ── resamples: a bootstrap over groups of cells ──────────────────────────────────────────────────────────────────────
 #
-# A bootstrap over cells would count every resample anew. Here the cells are dealt to M groups at random, a pair is
-# counted once in each group, and a resample draws M groups with replacement. The variance of a sum over cells is then,
-# in expectation, (M − 1)/M of what a bootstrap over single cells gives; as a variance from M numbers it has itself a
+# Joint counts are additive over cells. So the cells are dealt to M groups at random, a pair is counted once in each
+# group, and a resample is a weighted sum: M groups drawn with replacement. The variance of a sum over cells is then, in
+# expectation, (M − 1)/M of what a bootstrap over single cells gives; as a variance from M numbers it has itself a
 # relative standard deviation of √(2/(M − 1)): 18 % at 64 groups, 9 % of the spread, where 100 resamples alone leave 7
 # %.
 

@@ -1,4 +1,4 @@
-"""What a heatmap job will cost, before it is spent: planned like the job, and measured on a few of its very images.
+"""Foretell what a heatmap job costs: planned like the job, and measured on a few of its images.
 
 Some thousands of pairs, spread over all of them by how many cells express both genes, are counted and written to a
 scratch store by the workers at hand, exactly as the job would do it. A matrix that is not encoded yet is encoded for a
@@ -27,7 +27,7 @@ from pairscape.pipeline.heatmaps.count import Spent, count_task
 from pairscape.pipeline.heatmaps.images import ImageSpec, create_images
 from pairscape.pipeline.heatmaps.job import Request, plan_count
 from pairscape.pipeline.heatmaps.memory import portion
-from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, sample_rows, storage_order, tiles_of
+from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, spread_runs, storage_order, tiles_of
 from pairscape.pipeline.matrix.expression import Expression
 from pairscape.pipeline.options import CODES_CELLS, Binning
 
@@ -38,7 +38,7 @@ PASSES = 2  # over the matrix, to encode it
 
 @dataclass(frozen=True)
 class Plan:
-    """What a heatmap job will cost.
+    """Cost of a heatmap job.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def plan_heatmaps(
 def _measure(codes: Codes, pairs: Pairs, session: Session, scratch: Path) -> Sample:
     """The job itself, on a sample of the pairs, all workers at once: cold, for the reading, and warm, for the rest."""
     events = pair_events(pairs, 1 - codes.array("dropout"), codes.n_cells)
-    rows = np.concatenate([np.r_[run] for run in sample_rows(events, SAMPLES, SAMPLE_PAIRS)])
+    rows = np.concatenate([np.r_[run] for run in spread_runs(events, SAMPLES, SAMPLE_PAIRS)])
     some = storage_order(pairs.take(rows))  # of fewer genes, so in other blocks
     spec = ImageSpec(codes.path, codes.content_hash, codes.binning, codes.n_cells, len(some), some.content_hash())
     target = scratch / f"{codes.n_cells}.images.zarr"

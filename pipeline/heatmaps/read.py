@@ -1,4 +1,4 @@
-"""Images of any rows of a store, chunk by chunk, as the trainer wants them: few bytes, no detour.
+"""Read images of any rows of a store, chunk by chunk, for the trainer.
 
 A shard on this machine is read directly (`pipeline.storage.chunks`), about ten times as fast as through zarr-python;
 anything else, a store that someone re-encoded or one in object storage, through zarr and whatever codec pipeline it is
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from pairscape.pipeline.heatmaps.images import CODEC, Images, damaged, shard_file, stored_array
+from pairscape.pipeline.heatmaps.images import Images, damaged, stored_array
+from pairscape.pipeline.heatmaps.shards import CODEC, shard_file
 from pairscape.pipeline.storage.chunks import read_chunks
 from pairscape.pipeline.storage.paths import is_remote
 

@@ -1,6 +1,6 @@
-"""Damaged stores made whole again: small files from their copies, shards from the codes, codes from the matrix.
+"""Repair a damaged store: small files from their copies, shards from the codes, codes from the matrix.
 
-Only what is damaged is computed, and it ends as the very bytes that were lost.
+Only what is damaged is computed again, to the very bytes that were lost.
 """
 
 from dataclasses import replace
@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes import store as code_store
-from pairscape.pipeline.codes.encode import encode_blocks, encode_matrix
-from pairscape.pipeline.codes.store import Codes, block_file, open_codes, provenance_of
+from pairscape.pipeline.codes.encode import encode_blocks, encoding
+from pairscape.pipeline.codes.store import Codes, block_file, open_codes
 from pairscape.pipeline.compute.clusters import worker_threads
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.labels import split_cells
 from pairscape.pipeline.heatmaps import images as image_store
-from pairscape.pipeline.heatmaps.images import Images, clear_shards, open_images
+from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.job import count_shards, plan_count
+from pairscape.pipeline.heatmaps.shards import clear_shards
 from pairscape.pipeline.heatmaps.tiles import Rates
-from pairscape.pipeline.heatmaps.verify import Findings, kind_of, verify_store
+from pairscape.pipeline.heatmaps.verify import StoreDamage, store_kind, verify_store
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.storage.digests import described_shards, has_layout, restore_layout
 from pairscape.pipeline.storage.lock import Lock, locked
@@ -32,7 +33,7 @@ def repair_store(
     codes: Path | None,
     expression: Path | None,
     session: Session,
-) -> Findings:
+) -> StoreDamage:
     """Find what is damaged and make it again; returns what was found, and is whole now.
 
     Parameters
@@ -70,12 +71,12 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.codes.zarr")
 
 
-def _restored(path: Path, session: Session, codes: Path) -> Findings:
-    """Findings, with the small files restored that are among them."""
+def _restored(path: Path, session: Session, codes: Path) -> StoreDamage:
+    """StoreDamage, with the small files restored that are among them."""
     before = verify_store(path, session)
     if not before.files:
         return before
-    free, value = (image_store.FREE, str(codes)) if kind_of(path) == "images" else (code_store.FREE, {})
+    free, value = (image_store.FREE, str(codes)) if store_kind(path) == "images" else (code_store.FREE, {})
     if lost := restore_layout(path, free, value):
         raise JobError(
             f"{path}: {lost[0]} and its copy are damaged, so it cannot be repaired; delete the store and make it again."
@@ -105,17 +106,15 @@ def _codes_of(images: Images, codes: Path | None, expression: Path | None, sessi
             f"{places[0]} holds other codes than {images.path} was counted from; give them a new path: --codes PATH."
         )
     matrix = expression or _recorded_matrix(images)
-
-    def check(content_hash: str) -> None:
-        if content_hash != images.spec.codes_hash:
+    source = open_expression(matrix)
+    cells = _counted_cells(images, source.n_cells)
+    with encoding(source, free[0], images.spec.binning, cells, session) as wanted:
+        if wanted.content_hash != images.spec.codes_hash:
             raise InputError(
                 f"{matrix} is not the matrix that {images.path} was counted from, or has changed since; give the one "
                 "that it was (--expression PATH), or its codes (--codes PATH)."
             )
-
-    source = open_expression(matrix)
-    cells = _counted_cells(images, source.n_cells)
-    return encode_matrix(source, free[0], images.spec.binning, cells, session, check=check)
+        return wanted.finish()
 
 
 def _same_codes(place: Path, content_hash: str) -> Codes | None:
@@ -167,7 +166,7 @@ def _encode_again(codes: Codes, expression: Path | None, blocks: list[int], sess
         The matrix is gone, or gives other codes now; the store is as damaged as before.
     """
     path, wanted = located(codes.path), described_shards(located(codes.path))
-    matrix = expression or _still_there(provenance_of(codes).get("matrix", ""))
+    matrix = expression or _still_there(codes.provenance.get("matrix", ""))
     if not wanted or matrix is None:
         why = "the matrix that it was made from is gone" if wanted else "it has no digests to repair it by"
         raise InputError(

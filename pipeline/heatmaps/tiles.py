@@ -1,4 +1,4 @@
-"""The plan: pairs → their order in the store → shards → tasks. Pure.
+"""Plan of a heatmap job: pairs → their order in the store → shards → tasks, and what they cost. Pure.
 
 Pairs are stored in the order (block of gene b, gene a, gene b). So a shard's pairs share one block of at most 256 genes
 b, or a few at its ends; such a run of rows is a *tile*, whose genes b are laid out once and walked for every gene a.
@@ -59,7 +59,7 @@ class Task:
         return f"shard {numbers}" if len(self.shards) == 1 else f"shards {numbers}"
 
 
-def blocks_of(gene_b: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def gene_blocks(gene_b: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The genes b in use, ascending, (B,), and for every pair the block its gene b belongs to, (P,)."""
     used = np.zeros(int(gene_b.max()) + 1 if gene_b.size else 0, bool)
     used[gene_b] = True
@@ -69,7 +69,7 @@ def blocks_of(gene_b: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[n
 
 def storage_order(pairs: Pairs) -> Pairs:
     """The pairs in the order of the store: (block of gene b, gene a, gene b)."""
-    _, block = blocks_of(pairs.gene_b)
+    _, block = gene_blocks(pairs.gene_b)
     n_genes = int(max(pairs.gene_a.max(), pairs.gene_b.max())) + 1 if len(pairs) else 1
     key = (block * n_genes + pairs.gene_a) * n_genes + pairs.gene_b  # one key sorts in a third of the time of three
     return pairs.take(np.argsort(key, kind="stable"))
@@ -83,7 +83,7 @@ def tiles_of(gene_b: NDArray[np.integer], shard_pairs: int) -> list[tuple[Tile, 
     gene_b : (P,)
         In the order of the store.
     """
-    genes, block = blocks_of(gene_b)
+    genes, block = gene_blocks(gene_b)
     shard_starts = np.arange(0, gene_b.size, shard_pairs)
     block_starts = np.flatnonzero(np.diff(block, prepend=-1))
     starts = np.union1d(shard_starts, block_starts)
@@ -145,18 +145,17 @@ def block_density(pairs: Pairs, density: NDArray[np.floating]) -> float:
     density : (G,)
         Share of cells in which each gene of the matrix is expressed.
     """
-    genes, _ = blocks_of(pairs.gene_b)
+    genes, _ = gene_blocks(pairs.gene_b)
     starts = np.arange(0, genes.size, BLOCK_GENES)
     sizes = np.diff(np.append(starts, genes.size))
     return float((np.add.reduceat(density[genes], starts) / sizes).max())
 
 
-# What a heatmap job costs, from a few measured rates: seconds on one worker, bytes on disk. Pure.
+# ── cost: seconds on one worker, bytes on disk, from measured rates ──────────────────────────────────────────────────
 #
-# Counting costs so much for each image, whatever is in it, and so much for each *event*, a cell that expresses both
-# genes of a pair. How many events to expect follows from the genes' densities; what they take, the calibration
-# measures (`pipeline.heatmaps.plan`) on tiles of the matrix at hand. The constants only weigh the two kinds of work
-# against each other.
+# Counting costs a fixed time an image and a time an *event*, a cell that expresses both genes of a pair. The expected
+# number of events follows from the genes' densities; `pipeline.heatmaps.plan` measures the rates on tiles of the matrix
+# at hand. The constants only weigh the two kinds of work against each other.
 
 IMAGE_SECONDS = 2.5e-6  # counting: an image's own work (benchmarks/RESULTS.md)
 EVENT_SECONDS = 1.2e-9  # counting: of one co-expressed cell
@@ -165,7 +164,7 @@ WRITE_SECONDS = 6e-6  # compressing, writing and reading back one image of 32 bi
 
 @dataclass(frozen=True)
 class Sample:
-    """What was measured on some images.
+    """Measurements on some images.
 
     Attributes
     ----------
@@ -192,7 +191,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine needs, measured.
+    """Rates of a machine, measured.
 
     Attributes
     ----------
@@ -235,7 +234,7 @@ def counting_seconds(images: NDArray[np.float64], events: NDArray[np.float64]) -
 
 
 def shard_seconds(events: NDArray[np.float32], shard_pairs: int, rates: Rates) -> NDArray[np.float64]:
-    """What each shard is expected to take on one worker, reading left out: (S,) float64.
+    """Expected seconds of each shard on one worker, without reading: (S,) float64.
 
     Parameters
     ----------
@@ -248,7 +247,7 @@ def shard_seconds(events: NDArray[np.float32], shard_pairs: int, rates: Rates) -
     return counting_seconds(images, together) * rates.counting + images * rates.writing
 
 
-def sample_rows(events: NDArray[np.float32], n_samples: int, size: int) -> list[slice]:
+def spread_runs(events: NDArray[np.float32], n_samples: int, size: int) -> list[slice]:
     """Runs of neighbouring rows that stand for all: spread evenly over the runs as ordered by their events.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What is wrong with a store, file by file: shards against their receipts, small files against their digests."""
+"""Verify a store file by file: shards against their receipts, small files against their digests."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +14,8 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import images as image_store
-from pairscape.pipeline.heatmaps.images import damage, open_images
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.heatmaps.shards import damage
 from pairscape.pipeline.storage.digests import Described, describe, described_shards, has_layout, layout_damage
 from pairscape.pipeline.storage.paths import content_of, located
 
@@ -24,7 +25,7 @@ TOGETHER = 16  # shards that a task reads
 
 
 @dataclass(frozen=True)
-class Findings:
+class StoreDamage:
     """What is wrong with a store.
 
     Attributes
@@ -58,7 +59,7 @@ class Findings:
         ]
 
 
-def kind_of(path: Path) -> Kind:
+def store_kind(path: Path) -> Kind:
     """Whether a store holds images or codes, also when its metadata are damaged.
 
     Raises
@@ -73,7 +74,7 @@ def kind_of(path: Path) -> Kind:
     raise InputError(f"{path} is not a Pairscape image store, nor one of codes; give what `pairscape heatmaps` made.")
 
 
-def verify_store(path: Path, session: Session) -> Findings:
+def verify_store(path: Path, session: Session) -> StoreDamage:
     """Look at every byte of a store of images or codes.
 
     Raises
@@ -83,19 +84,19 @@ def verify_store(path: Path, session: Session) -> Findings:
     JobError
         Tasks failed.
     """
-    kind = kind_of(path)
+    kind = store_kind(path)
     free = image_store.FREE if kind == "images" else code_store.FREE
     covered = has_layout(path)
     files = layout_damage(path, free) if covered else {}
     if any(name.endswith("zarr.json") for name in files):  # what they say of the shards may be wrong
-        return Findings(kind, files, covered=covered)
+        return StoreDamage(kind, files, covered=covered)
     check, n_shards, common, holds = _image_check(path) if kind == "images" else _code_check(path)
     session.progress.start("verifying", n_shards)
     found = dict[int, str]()
     for shards, wrong in run_tasks(session, check, _groups(n_shards), str(path), common):
         session.progress.advance(len(shards))
         found |= wrong
-    return Findings(kind, files, found, n_shards, holds, covered)
+    return StoreDamage(kind, files, found, n_shards, holds, covered)
 
 
 def _groups(n_shards: int) -> Iterator[list[int]]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,9 @@ from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     read_frame,
     row_pointers,
     shape_of,
-    stamp_of,
 )
 from pairscape.pipeline.options import HASH_CELLS
-from pairscape.pipeline.storage.paths import is_url
+from pairscape.pipeline.storage.paths import stamp_of
 
 SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
 SELECT_BLOCK = 4096  # cells that are read together to pick some of them
@@ -188,7 +186,7 @@ def reopen_expression(path: str) -> Expression:
     return Expression(path, tuple(genes.index), None, n_cells)
 
 
-def open_expression(source: str | Path | AnnData) -> Expression:
+def open_expression(source: Any) -> Expression:
     """Open an AnnData-Zarr (format 2 or 3) or .h5ad as it is, with X as CSR, CSC or dense, or an AnnData in memory.
 
     A store may lie behind a URL.
@@ -206,7 +204,7 @@ def open_expression(source: str | Path | AnnData) -> Expression:
         return _open_memory(source)
     path = existing(source, (".h5ad", ".zarr"))
     with opened(path) as root:
-        layout_of(member(root, "X", path), str(path))
+        layout_of(member(root, "X", path), path)
         genes, obs_names = read_frame(member(root, "var", path)), read_frame(member(root, "obs", path)).index
         shape = shape_of(root["X"])
     if shape != (len(obs_names), len(genes)):
@@ -214,10 +212,9 @@ def open_expression(source: str | Path | AnnData) -> Expression:
         raise InputError(
             f"{path}: X has the shape {shape}, but obs and var name {named}; it is damaged, write it again"
         )
-    check_names(obs_names, genes.index, str(path))
-    check_not_transposed(obs_names, genes.index, str(path))
-    place = str(path) if is_url(path) else str(Path(path).absolute())
-    return Expression(place, tuple(genes.index), gene_symbols(genes), shape[0])
+    check_names(obs_names, genes.index, path)
+    check_not_transposed(obs_names, genes.index, path)
+    return Expression(path, tuple(genes.index), gene_symbols(genes), shape[0])
 
 
 def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from numpy.typing import NDArray
 
 from pairscape.pipeline.compute.clusters import open_client, smallest_memory
@@ -28,6 +29,7 @@ from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, _usable
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_on_source
+from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.describe import describe_names
 from pairscape.pipeline.matrix.filter import Kept, choose_stored, sift
 from pairscape.pipeline.matrix.intake import Intake, take_in
@@ -45,7 +47,7 @@ from pairscape.pipeline.matrix.summary import Summary, annotations, record
 from pairscape.pipeline.matrix.survey import Facts, Values
 from pairscape.pipeline.matrix.write import Matrix, Writing, is_written, write_piece
 from pairscape.pipeline.options import Choices, Compute, Preset
-from pairscape.pipeline.storage.paths import is_url
+from pairscape.pipeline.storage.paths import is_remote, local_target, located, spelled
 from pairscape.pipeline.storage.workspace import Workplace, no_workplace, workplace
 from pairscape.pipeline.storage.write import check_target, clear_unfinished, write_file
 
@@ -126,7 +128,7 @@ def ingest(
     JobError
         The disk refuses, or tasks failed; what is finished is kept.
     """
-    chosen, target = Choices(**choices), Path(target).absolute()  # workers have other working folders
+    chosen, target = Choices(**choices), local_target(target).absolute()  # workers have other working folders
     check_target(target, overwrite=overwrite)
     session = session or Session()
     with no_workplace() if dry_run else workplace(target) as place:
@@ -145,10 +147,31 @@ def ingest(
     return plan.summary
 
 
-def _files(source: Any) -> list[str | Path]:
+def on_disk(expression: Any, beside: Path) -> Path:
+    """A matrix that workers can read themselves: one in memory is written beside a result first.
+
+    Raises
+    ------
+    InputError
+        The result is a URL, or as `ingest`.
+    """
+    if not isinstance(expression, AnnData):
+        return located(expression)
+    if is_remote(beside):
+        raise InputError(
+            f"{beside} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
+            "and give its path or URL."
+        )
+    path = beside.with_name(f"{beside.stem}.expression.zarr")
+    ingest(expression, path, preset="none", overwrite=True)
+    return path
+
+
+def _files(source: Any) -> list[str]:
     """The files and folders of this machine that a source names; workers read them too."""
     several = source if isinstance(source, list | tuple) else [source]
-    return [one for one in several if isinstance(one, str | Path) and not is_url(one) and Path(one).exists()]
+    places = [spelled(one) for one in several if not isinstance(one, AnnData)]
+    return [place for place in places if not is_remote(place) and Path(place).exists()]
 
 
 def _identity(job: Intake) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
 from pairscape.pipeline.matrix.expression import IN_MEMORY, check_names, check_not_transposed, check_values
 from pairscape.pipeline.matrix.formats.anndata import no_layer, open_annotated, open_memory
 from pairscape.pipeline.matrix.formats.by_cells import turn
-from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, opened
+from pairscape.pipeline.matrix.formats.hdf5_zarr import opened
 from pairscape.pipeline.matrix.formats.joined import joined
 from pairscape.pipeline.matrix.formats.loom import open_loom
 from pairscape.pipeline.matrix.formats.mtx import holds_mtx, open_mtx
@@ -27,7 +27,7 @@ from pairscape.pipeline.matrix.formats.xarray_zarr import is_annotated, open_arr
 from pairscape.pipeline.matrix.source import Axis, Matrix, Reader, Rows, Source, Stored
 from pairscape.pipeline.options import Join, Orientation
 from pairscape.pipeline.storage.digests import digest
-from pairscape.pipeline.storage.paths import expanded, is_folder, is_url, suffix_of
+from pairscape.pipeline.storage.paths import expanded, fingerprint, is_folder, suffix_of
 
 
 def open_source(
@@ -166,9 +166,11 @@ def _told(stored: Stored, orientation: Orientation) -> tuple[Rows, str]:
 def _listed(source: Any) -> list[Any]:
     """The sources one by one, patterns spelled out."""
     many = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
-    given = [
-        one for pattern in many for one in (expanded(str(pattern)) if isinstance(pattern, (str, Path)) else [pattern])
-    ]
+    for named in many:
+        if not isinstance(named, AnnData | str | Path) and not hasattr(named, "fs"):  # an object of a URL has its `fs`
+            kind = type(named).__name__
+            raise InputError(f"a source of the kind {kind!r} is unknown: give a path, a URL, an AnnData, or a list")
+    given = [one for named in many for one in ([named] if isinstance(named, AnnData) else expanded(named))]
     if not given:
         raise InputError("the list of sources is empty: give at least one file")
     twice = [one for one in given if isinstance(one, str) and given.count(one) > 1]
@@ -182,9 +184,6 @@ def _stored(source: Any, layer: str | None, key: str | None) -> Stored:
         if key is not None:
             raise InputError(f"{IN_MEMORY} has no --key: a layer of it is chosen with --layer")
         return open_memory(source, layer)
-    if not isinstance(source, str):
-        kind = type(source).__name__
-        raise InputError(f"a source of the kind {kind!r} is unknown: give a path, a URL, an AnnData, or a list of them")
     return open_stored(source, layer, key)
 
 
@@ -208,7 +207,7 @@ KEYED: dict[Format, Callable[[str, str | None], Stored]] = {
 }
 
 
-def open_stored(source: str, layer: str | None, key: str | None) -> Stored:
+def open_stored(place: str, layer: str | None, key: str | None) -> Stored:
     """Open one file, folder or URL.
 
     Raises
@@ -216,8 +215,7 @@ def open_stored(source: str, layer: str | None, key: str | None) -> Stored:
     InputError
         There is none, its kind is unknown or not what its name says, it is damaged, or has no such layer or key.
     """
-    kind = _kind(source)
-    place = source if is_url(source) else str(Path(source).absolute())
+    kind = _kind(place)
     if layer is not None and kind not in LAYERED:
         raise no_layer(layer, [], place)
     if key is not None and kind not in KEYED:

@@ -26,6 +26,7 @@ from pairscape.pipeline.matrix.survey import (
     values_as_array,
     values_from_array,
 )
+from pairscape.pipeline.storage.write import replaced
 
 Block = tuple[int, int]
 
@@ -132,7 +133,7 @@ def _append(merged: _Merged, facts: Facts) -> _Merged:
 class _Checkpoint:
     """What a pass has merged so far: cells are appended to a file, the rest replaces what was there.
 
-    Nothing waits for the disk: after a power cut the checksums tell what is lost, and the pass begins anew.
+    Appended cells do not wait for the disk: after a power cut the checksums tell, and the pass begins anew.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -171,9 +172,9 @@ class _Checkpoint:
             self._sums[i] = crc32(content, self._sums[i])
         parts: dict[str, Any] = {f"genes{i}": m.genes for i, m in enumerate(merged)}
         parts |= {f"values{i}": values_as_array(m.values) for i, m in enumerate(merged)}
-        n_cells, aside = self._cells(0).stat().st_size // CELL.itemsize, self._folder / "merged.new.npz"
-        np.savez(aside, done=np.array([done, n_cells, *self._sums]), **parts)
-        aside.rename(self._folder / "merged.npz")
+        n_cells = self._cells(0).stat().st_size // CELL.itemsize
+        with replaced(self._folder / "merged.npz") as part, part.open("wb") as file:
+            np.savez(file, done=np.array([done, n_cells, *self._sums]), **parts)
 
     def _cells(self, number: int) -> Path:
         return self._folder / f"cells{number}"

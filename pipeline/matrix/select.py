@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, first_line
 from pairscape.pipeline.genes.lists import read_gene_map, read_genes
 from pairscape.pipeline.genes.resolve import Vocabulary
 
@@ -42,8 +42,7 @@ def choose_cells(obs: pd.DataFrame, condition: str | None) -> NDArray[np.bool_]:
         picked = table.eval(_reworded(condition, renamed), engine="python", local_dict={}, global_dict={})
         chosen = np.asarray(picked)
     except Exception as error:  # pandas raises whatever the comparison of two columns raises
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"--cells {condition!r} cannot be evaluated ({reason}); {_columns(obs)}") from error
+        raise InputError(f"--cells {condition!r} cannot be evaluated ({first_line(error)}); {_columns(obs)}") from error
     if chosen.shape != (len(obs),) or chosen.dtype != bool:
         raise InputError(f"--cells {condition!r} is no condition that a cell meets or not; {_columns(obs)}")
     if not chosen.any():

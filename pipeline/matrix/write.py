@@ -5,7 +5,6 @@ A task gets numbers and readers; which cells and genes are kept it reads from th
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from pairscape.pipeline.matrix.normalize import normalise
 from pairscape.pipeline.matrix.source import Reader
 from pairscape.pipeline.matrix.store import Layout, Piece, inside, piece_pointers, shard_bytes, shard_path
 from pairscape.pipeline.options import Preset
-from pairscape.pipeline.storage.receipts import receipted, write_receipted
+from pairscape.pipeline.storage.receipts import Receipt, write_receipted
 
 Task = tuple[int, Piece]  # which of the matrices, and which shard of it
 
@@ -67,7 +66,7 @@ class Writing:
 
 def is_written(writing: Writing, task: Task) -> bool:
     """Whether the shard of a task has a receipt, and files of the size that it names."""
-    return receipted(list(_files(writing, task)), _receipt(writing, task), _facts(writing, task))
+    return _receipt(writing, task).is_valid()
 
 
 def write_piece(writing: Writing, task: Task) -> int:
@@ -88,8 +87,8 @@ def write_piece(writing: Writing, task: Task) -> int:
     indices = shard_bytes(values.indices[held].astype(np.int32, copy=False), matrix.layout)
     data = [shard_bytes(part.data[held], matrix.layout) for part in (shown, values)[: len(matrix.layout.matrices)]]
     contents = [content for part in data for content in (part, indices)]
-    files = dict(zip(_files(writing, task), contents, strict=True))
-    write_receipted(files, _receipt(writing, task), _facts(writing, task))
+    receipt = _receipt(writing, task)
+    write_receipted(receipt, dict(zip(receipt.files, contents, strict=True)))
     return len(range(*held.indices(values.nnz)))
 
 
@@ -119,18 +118,14 @@ def _columns(rows: sparse.csr_matrix, genes: NDArray[np.int64]) -> sparse.csr_ma
     return rows[:, genes]
 
 
-def _files(writing: Writing, task: Task) -> list[Path]:
-    """The files of a shard: data and indices of every group."""
+def _receipt(writing: Writing, task: Task) -> Receipt:
+    """Of a shard: data and indices of every group."""
     number, piece = task
     groups = writing.matrices[number].layout.matrices
-    return [shard_path(writing.store, group, part, piece.shard) for group in groups for part in ("data", "indices")]
-
-
-def _receipt(writing: Writing, task: Task) -> Path:
-    return Path(writing.folder, "receipts", f"{task[0]}-{task[1].shard}.json")
-
-
-def _facts(writing: Writing, task: Task) -> dict[str, Any]:
-    """What the receipt of a shard says, whatever its bytes are."""
-    number, piece = task
-    return {"matrices": list(writing.matrices[number].layout.matrices), "cells": [piece.start, piece.stop]}
+    files = {
+        f"{group}/{part}": shard_path(writing.store, group, part, piece.shard)
+        for group in groups
+        for part in ("data", "indices")
+    }
+    facts = {"matrices": list(groups), "cells": [piece.start, piece.stop]}
+    return Receipt(Path(writing.folder, "receipts", f"{number}-{piece.shard}.json"), facts, files)

@@ -5,11 +5,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.storage.paths import (
     content_of,
+    fetch_file,
     file_sizes,
     is_remote,
     located,
@@ -39,7 +40,7 @@ def sent_folder(place: Any, last: str, *, anew: bool = False, overwrite: bool = 
         The folder cannot be sent; it stays here.
     """
     if not is_remote(place):
-        yield Path(place)
+        yield located(place)
         return
     target = writable(place)
     if anew and not overwrite and file_sizes(target):
@@ -81,15 +82,15 @@ def fetched_folder(place: Any) -> Iterator[Path]:
         Nothing lies at the URL, or it cannot be read.
     """
     if not is_remote(place):
-        yield Path(place)
+        yield located(place)
         return
-    source = cast(Any, located(place))
+    source = located(place)
     with tempfile.TemporaryDirectory(prefix="pairscape-") as scratch:
         folder = Path(scratch) / source.name
         with reaching(place):
             for name in file_sizes(source):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                source.fs.get_file((source / name).path, str(folder / name))
+                fetch_file(source / name, folder / name)
         if not folder.exists():
             raise InputError(f"{place} holds nothing; check the URL.")
         yield folder

@@ -1,7 +1,9 @@
-"""Stores in object storage: a URL as a path, many small files looked at in a few requests, and what is written there.
+"""Places: a path on a disk, or a URL of any file system that fsspec knows (s3://, https://, memory://, …).
 
-Nothing can be renamed there, but an object appears whole or not at all. So a store is put together object by object,
-and its root, without which nobody takes it for a store, comes last.
+Whatever a user gives becomes one of two things at the front door, and everything below asks `is_remote`: `located`
+makes a Path, or of a URL an object with the same methods, for stores; `spelled` makes text, an absolute path or the
+URL, for what workers open themselves. Nothing can be renamed in object storage, but an object appears whole or not at
+all.
 """
 
 import errno
@@ -18,30 +20,38 @@ from uuid import uuid4
 
 import fsspec
 
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, first_line
 
-LOCAL = "file://"
+LOCAL = ("file://", "local://")
 ROOT = "zarr.json"
 MARK = ".unfinished"  # object in a store that is being put together; with it, and without a root, it may be replaced
-CLIENTS = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")  # their errors are the storage's
+STORAGE_CLIENTS = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")  # packages with own errors
+VERSIONS = ("ETag", "etag", "mtime", "LastModified", "created")  # what servers call the version of a file
+
+# ── what a place is ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def is_remote(path: Any) -> bool:
+def is_remote(place: Any) -> bool:
     """Whether this is a URL of something else than local files."""
-    return "://" in str(path) and not str(path).startswith(LOCAL)
+    return "://" in str(place) and not str(place).startswith(LOCAL)
 
 
-def located(path: Any) -> Path:
+def located(place: Any) -> Path:
     """A path; of a URL, such as s3://bucket/images.zarr, an object that has the same methods.
+
+    Parameters
+    ----------
+    place
+        A path or URL as text or object, or a store that is open in xarray.
 
     Raises
     ------
     InputError
         A URL whose kind of storage nothing here can read.
     """
-    text = str(path)
+    text = str(getattr(place, "encoding", {}).get("source", place))
     if not is_remote(text):
-        return Path(text.removeprefix(LOCAL))
+        return Path(_without_scheme(text))
     try:
         from upath import UPath
 
@@ -55,31 +65,13 @@ def located(path: Any) -> Path:
     return cast(Path, found)
 
 
-def writable(path: Any) -> Path:
-    """A path to write to; a URL is tried with an object beside it, which is read and removed again.
-
-    Raises
-    ------
-    InputError
-        A URL of which the storage refuses any of that, or that names no place within it.
-    """
-    target = cast(Any, located(path))
-    if not is_remote(target):
-        return cast(Path, target)
-    if not target.name or target.parent == target:
-        raise InputError(
-            f"{path} names no store within the bucket; give one, such as {str(path).rstrip('/')}/images.zarr."
-        )
-    probe = target.with_name(f".{target.name}.{uuid4().hex[:8]}.probe")
-    with reaching(path, "written", "check the URL and that the bucket exists, the credentials and what they permit"):
-        put(probe, b"pairscape")
-        if probe.fs.cat_file(probe.path) != b"pairscape":
-            raise OSError("what is read there is not what was written")
-        probe.fs.rm_file(probe.path)
-    return cast(Path, target)
+def spelled(place: Any) -> str:
+    """The absolute path, or the URL, as text: it means the same in every process."""
+    text = str(place)
+    return text.rstrip("/") if is_remote(text) else str(Path(_without_scheme(text)).absolute())
 
 
-def local_target(path: str | Path) -> Path:
+def local_target(place: Any) -> Path:
     """A path on a disk to write to, of a job whose parts no object storage can hold.
 
     Raises
@@ -87,17 +79,57 @@ def local_target(path: str | Path) -> Path:
     InputError
         It is a URL.
     """
-    if is_remote(path):
+    if is_remote(place):
         raise InputError(
-            f"{path} is a URL, and this job works on a disk that all workers see: copy there what it reads, and give a "
-            "path."
+            f"{place} is a URL, and this job works on a disk that all workers see: copy there what it reads, and give "
+            "a path."
         )
-    return Path(str(path).removeprefix(LOCAL))
+    return located(place)
+
+
+def writable(place: Any) -> Path:
+    """A path to write to; a URL is tried with an object beside it, which is read and removed again.
+
+    Raises
+    ------
+    InputError
+        A URL of which the storage refuses any of that, or that names no place within it.
+    """
+    target = located(place)
+    if not is_remote(target):
+        return target
+    if not target.name or target.parent == target:
+        raise InputError(
+            f"{place} names no store within the bucket; give one, such as {str(place).rstrip('/')}/images.zarr."
+        )
+    probe = target.with_name(f".{target.name}.{uuid4().hex[:8]}.probe")
+    with reaching(place, "written", "check the URL and that the bucket exists, the credentials and what they permit"):
+        put(probe, b"pairscape")
+        if content_of(probe) != b"pairscape":
+            raise OSError("what is read there is not what was written")
+        system, path = _system(probe)
+        system.rm_file(path)
+    return target
+
+
+def _without_scheme(text: str) -> str:
+    return next((text.removeprefix(scheme) for scheme in LOCAL if text.startswith(scheme)), text)
+
+
+def _system(place: Path | str) -> tuple[Any, str]:
+    """The file system of fsspec that a place lies in, and its path there; one of a URL keeps its clients."""
+    if hasattr(place, "fs"):
+        return place.fs, str(cast(Any, place).path)
+    system, path = fsspec.core.url_to_fs(str(place))
+    return system, str(path)
+
+
+# ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
 def reaching(place: Any, done: str = "read", remedy: str = "check the URL and the credentials") -> Iterator[None]:
-    """Whatever the storage behind a URL says is wrong, in one line; errors of paths stay as they are.
+    """Turn whatever the storage behind a URL raises into one line; errors of paths stay as they are.
 
     Raises
     ------
@@ -111,12 +143,14 @@ def reaching(place: Any, done: str = "read", remedy: str = "check the URL and th
     except Exception as error:  # every file system of fsspec has errors of its own
         if not is_remote(place):
             raise
-        raise InputError(f"{place} cannot be {done} ({_reason(error)}); {remedy}.") from error
+        if isinstance(error, ImportError):
+            remedy = "install the package that it needs (for s3://: pip install 'pairscape[s3]')"
+        raise InputError(f"{place} cannot be {done} ({first_line(error)}); {remedy}.") from error
 
 
 @contextmanager
 def lasting(place: Any) -> Iterator[None]:
-    """What a disk or a storage refuses while a job works there, in one line; what is finished is worth a next run.
+    """Turn what a disk or a storage refuses while a job works there into one line; what is finished is kept.
 
     Raises
     ------
@@ -126,25 +160,23 @@ def lasting(place: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # only what disks and the clients of storages raise is turned
-        theirs = isinstance(error, OSError) or type(error).__module__.partition(".")[0] in CLIENTS
-        if not theirs:
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in STORAGE_CLIENTS:
             raise
         failed = (
-            f"{place}: the storage fails ({_reason(error)})"
+            f"{place}: the storage fails ({first_line(error)})"
             if is_remote(place)
             else f"{place} cannot be finished ({error}): free some space, or make it writable"
         )
         raise JobError(f"{failed}; what is finished is kept, run the same command again for the rest.") from error
 
 
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+# ── single files ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def put(path: Path, content: bytes) -> None:
     """Write an object, in place of whatever has its name: whole or not at all."""
-    remote = cast(Any, path)
-    remote.fs.pipe_file(remote.path, content)
+    system, name = _system(path)
+    system.pipe_file(name, content)
 
 
 def put_new(path: Path, content: bytes) -> None:
@@ -155,9 +187,9 @@ def put_new(path: Path, content: bytes) -> None:
     FileExistsError
         There is one.
     """
-    remote = cast(Any, path)
+    system, name = _system(path)
     try:
-        remote.fs.pipe_file(remote.path, content, mode="create")
+        system.pipe_file(name, content, mode="create")
     except (NotImplementedError, OSError) as error:
         if content_of(path) is not None:
             raise FileExistsError(str(path)) from error
@@ -169,9 +201,183 @@ def put_new(path: Path, content: bytes) -> None:
 def content_of(path: Path) -> bytes | None:
     """The bytes of a file, None if there is none; of an object, in one request."""
     try:
-        return bytes(cast(Any, path).fs.cat_file(cast(Any, path).path)) if is_remote(path) else path.read_bytes()
+        if not is_remote(path):
+            return path.read_bytes()
+        system, name = _system(path)
+        return bytes(system.cat_file(name))
     except FileNotFoundError:
         return None
+
+
+def fetch_file(path: Path, target: Path) -> None:
+    """Copy an object to a file here."""
+    system, name = _system(path)
+    system.get_file(name, str(target))
+
+
+@contextmanager
+def binary(place: str) -> Iterator[BinaryIO]:
+    """The bytes of a file, closed at the end."""
+    if not is_remote(place):
+        with Path(place).open("rb") as file:
+            yield file
+        return
+    with fsspec.open(place, "rb") as remote:
+        yield cast(BinaryIO, remote)
+
+
+def suffix_of(place: str) -> str:
+    """The last suffix of the name, with the one before it if it is .gz; small letters."""
+    suffixes = Path(name_of(place)).suffixes
+    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]).lower()
+
+
+def name_of(place: str) -> str:
+    """The last part of the path."""
+    return place.rstrip("/").rsplit("/", 1)[-1]
+
+
+def stamp_of(place: str) -> tuple[int, int]:
+    """Changes when the file is replaced: what is cached of it is then read anew. Of a URL it is always the same."""
+    if is_remote(place):
+        return 0, 0
+    stat = Path(place).stat()
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def fingerprint(place: str) -> str:
+    """Hex sha256 over names, sizes and times of change of the file, or of all files below the folder.
+
+    As git's index does, equal fingerprints are taken for equal content, which is never read. It costs one look at each
+    file; who changes a file and sets back its time, at the same size, is not seen. Of a URL the server tells the size
+    and the version of each file.
+    """
+    total = hashlib.sha256()
+    if is_remote(place):
+        with reaching(place):
+            system, name = _system(place)
+            found: dict[str, Any] = system.find(name, detail=True) or {name: system.info(name)}
+        for name, facts in sorted(found.items()):
+            version = next((facts[key] for key in VERSIONS if key in facts), "")
+            total.update(f"{name}\0{facts.get('size')}\0{version}\n".encode())
+        return total.hexdigest()
+    path = Path(place)
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        stat = file.stat()
+        total.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return total.hexdigest()
+
+
+# ── folders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_folder(place: str) -> bool:
+    """Whether a folder lies there, and not a file.
+
+    Raises
+    ------
+    InputError
+        Nothing does, it may not be read, or the URL cannot be reached.
+    """
+    if is_remote(place):
+        with reaching(place):
+            system, path = _system(place)
+            if not system.exists(path):
+                raise InputError(f"{place} does not exist: check the URL")
+            return bool(system.isdir(path))
+    if not Path(place).exists():
+        raise InputError(f"{place} does not exist: check the path (the working folder is {Path.cwd()})")
+    if not os.access(place, os.R_OK):
+        raise InputError(f"{place} may not be read: ask its owner for permission, or copy it")
+    return Path(place).is_dir()
+
+
+def listed(folder: str) -> list[str]:
+    """The names of what a folder holds, sorted."""
+    if not is_remote(folder):
+        return sorted(path.name for path in Path(folder).iterdir())
+    system, path = _system(folder)
+    return sorted(name_of(found) for found in system.ls(path, detail=False))
+
+
+def inside(folder: str, name: str) -> str:
+    """The place of what a folder holds under that name."""
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def beside(place: str, name: str) -> str:
+    """The place of that name in the same folder."""
+    return f"{place.rstrip('/').rpartition('/')[0] or '.'}/{name}"
+
+
+def expanded(place: Any) -> list[str]:
+    """The places that a pattern with * ? or [ names, sorted; any other place, or one that exists, is itself alone.
+
+    Raises
+    ------
+    InputError
+        Nothing fits the pattern.
+    """
+    place = spelled(place)
+    if not glob.has_magic(place) or (not is_remote(place) and Path(place).exists()):
+        return [place]
+    if is_remote(place):
+        system, path = _system(place)
+        found = [system.unstrip_protocol(name) for name in system.glob(path)]
+    else:
+        found = glob.glob(place)  # noqa: PTH207 — Path.glob takes no absolute pattern
+    if not found:
+        raise InputError(f"{place} fits no file: check the pattern (the working folder is {Path.cwd()})")
+    return sorted(found)
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Sizes of all objects below a URL, by path within it: one listing, not a request for each."""
+    system, path = _system(folder)
+    system.invalidate_cache()
+    return {_within(name, path): int(info["size"]) for name, info in system.find(path, detail=True).items()}
+
+
+def small_files(folder: Path) -> dict[str, bytes]:
+    """Contents of all objects below a URL, by path within it; a storage that can serves them together."""
+    system, path = _system(folder)
+    system.invalidate_cache()
+    names = system.find(path)
+    found = system.cat(names) if len(names) > 1 else {name: system.cat_file(name) for name in names}
+    return {_within(name, path): content for name, content in found.items()}
+
+
+def _within(name: str, folder: str) -> str:
+    return name.lstrip("/").removeprefix(folder.strip("/")).lstrip("/")
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder, or all objects below a URL, if there are any."""
+    if not is_remote(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        _remove(path, list(file_sizes(path)))
+
+
+def remove_files(folder: Path, names: list[str]) -> None:
+    """Remove those of some objects below a URL that are there, by their names within it."""
+    there = file_sizes(folder)
+    _remove(folder, [name for name in names if name in there])
+
+
+def copy_objects(source: Path, target: Path, names: list[str]) -> None:
+    """Have the storage copy some objects below a URL to another one of its own."""
+    (system, old), (_, new) = _system(source), _system(target)
+    system.copy([f"{old}/{name}" for name in names], [f"{new}/{name}" for name in names])
+
+
+def _remove(folder: Path, names: list[str]) -> None:
+    if names:
+        system, path = _system(folder)
+        system.rm([f"{path.rstrip('/')}/{name}" for name in names])
+
+
+# ── stores ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def holds_store(path: Path) -> bool:
@@ -184,16 +390,14 @@ def holds_store(path: Path) -> bool:
     """
     if not is_remote(path):
         return path.exists()
-    remote = cast(Any, path)
-    remote.fs.invalidate_cache()
     with reaching(path):
         if content_of(path / ROOT) is not None:
             return True
-        names = _listed(remote)
+        names = sorted(file_sizes(path))
         if names and content_of(path / MARK) is None:
             raise InputError(
-                f"{path} holds objects that are no store ({names[0].rsplit('/', 1)[-1]}), which a store there would be "
-                "mixed with; give another name, or remove them."
+                f"{path} holds objects that are no store ({names[0]}), which a store there would be mixed with; give "
+                "another name, or remove them."
             )
     return False
 
@@ -211,216 +415,3 @@ def root_attributes(path: Path) -> dict[str, Any]:
     with reaching(path):
         content = content_of(path / ROOT)
     return dict(json.loads(content or b"")["attributes"])
-
-
-def _listed(remote: Any) -> list[str]:
-    try:
-        return sorted(remote.fs.ls(remote.path, detail=False))
-    except FileNotFoundError:
-        return []
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder, or all objects below a URL, if there are any."""
-    if not is_remote(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        _remove(path, list(file_sizes(path)))
-
-
-def _remove(folder: Path, names: list[str]) -> None:
-    if names:
-        remote = cast(Any, folder)
-        remote.fs.rm([f"{remote.path.rstrip('/')}/{name}" for name in names])
-
-
-def remove_files(folder: Path, names: list[str]) -> None:
-    """Remove those of some objects below a URL that are there, by their names within it."""
-    there = file_sizes(folder)
-    _remove(folder, [name for name in names if name in there])
-
-
-def publish_store(made: Path, target: Path, *, replace: bool = False) -> None:
-    """Give a store its name, and with it its place.
-
-    On a disk it is renamed. In object storage it is copied there by the storage itself, object by object, its root
-    last.
-
-    Parameters
-    ----------
-    replace
-        Whether a store that lies there goes.
-
-    Raises
-    ------
-    JobError
-        Another job has put a store there meanwhile.
-    """
-    if not is_remote(target):
-        if replace:
-            shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
-        return
-    if not replace and holds_store(target):
-        raise JobError(f"{target} was made by another job meanwhile; run the same command again.")
-    put(target / MARK, b"")
-    old = list(file_sizes(target))
-    _remove(target, [name for name in old if name == ROOT])
-    _remove(target, [name for name in old if name not in (ROOT, MARK)])
-    fs, source, place = cast(Any, target).fs, cast(Any, made).path, cast(Any, target).path
-    names = [name for name in file_sizes(made) if name != ROOT]
-    fs.copy([f"{source}/{name}" for name in names], [f"{place}/{name}" for name in names])
-    try:
-        put_new(target / ROOT, cast(bytes, content_of(made / ROOT)))
-    except FileExistsError as error:
-        raise JobError(f"{target} was made by another job meanwhile; run the same command again.") from error
-    _remove(target, [MARK])
-    remove_tree(made)
-
-
-def file_sizes(folder: Path) -> dict[str, int]:
-    """Sizes of all files below a folder, by path within it: one listing, not a request for each file."""
-    remote = cast(Any, folder)
-    remote.fs.invalidate_cache()
-    found = remote.fs.find(remote.path, detail=True)
-    return {_within(name, remote.path): int(info["size"]) for name, info in found.items()}
-
-
-def small_files(folder: Path) -> dict[str, bytes]:
-    """Contents of all files below a folder, by path within it; those of a storage that can are fetched together."""
-    remote = cast(Any, folder)
-    remote.fs.invalidate_cache()
-    names = remote.fs.find(remote.path)
-    found = remote.fs.cat(names) if len(names) > 1 else {name: remote.fs.cat_file(name) for name in names}
-    return {_within(name, remote.path): content for name, content in found.items()}
-
-
-def _within(name: str, folder: str) -> str:
-    return name.lstrip("/").removeprefix(folder.strip("/")).lstrip("/")
-
-
-# Where a source lies: a path of this machine, or a URL of any file system that fsspec knows (s3://, https://, …).
-
-
-def is_url(place: str | Path) -> bool:
-    """Whether the place is not on this machine's disks; a `Path` never is."""
-    return isinstance(place, str) and "://" in place
-
-
-def suffix_of(place: str | Path) -> str:
-    """The last suffix of the name, with the one before it if it is .gz; small letters."""
-    suffixes = Path(name_of(place)).suffixes
-    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]).lower()
-
-
-def name_of(place: str | Path) -> str:
-    """The last part of the path, of whatever kind it is."""
-    return str(place).rstrip("/").rsplit("/", 1)[-1]
-
-
-@contextmanager
-def binary(place: str | Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, closed at the end."""
-    if not is_url(place):
-        with Path(place).open("rb") as file:
-            yield file
-        return
-    with fsspec.open(str(place), "rb") as remote:
-        yield cast(BinaryIO, remote)
-
-
-def is_folder(place: str | Path) -> bool:
-    """Whether a folder lies there.
-
-    Raises
-    ------
-    InputError
-        Nothing does, it may not be read, or the URL cannot be reached.
-    """
-    if is_url(place):
-        return bool(_reached(str(place)))
-    path = Path(place)
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the path (the working folder is {Path.cwd()})")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path} may not be read: ask its owner for permission, or copy it")
-    return path.is_dir()
-
-
-def listed(folder: str | Path) -> list[str]:
-    """The names of what a folder holds, sorted."""
-    if not is_url(folder):
-        return sorted(path.name for path in Path(folder).iterdir())
-    system, path = fsspec.core.url_to_fs(str(folder))
-    return sorted(name_of(found) for found in system.ls(path, detail=False))
-
-
-def inside(folder: str | Path, name: str) -> str:
-    """The place of what a folder holds under that name."""
-    return f"{str(folder).rstrip('/')}/{name}"
-
-
-def beside(place: str | Path, name: str) -> str:
-    """The place of that name in the same folder."""
-    return f"{str(place).rstrip('/').rpartition('/')[0] or '.'}/{name}"
-
-
-def expanded(place: str) -> list[str]:
-    """The places that a pattern with * ? or [ names, sorted; any other place, or one that exists, is itself alone.
-
-    Raises
-    ------
-    InputError
-        Nothing fits the pattern.
-    """
-    if not glob.has_magic(place) or (not is_url(place) and Path(place).exists()):
-        return [place]
-    if is_url(place):
-        system, path = fsspec.core.url_to_fs(place)
-        found = [system.unstrip_protocol(name) for name in system.glob(path)]
-    else:
-        found = glob.glob(place)  # noqa: PTH207 — Path.glob takes no absolute pattern
-    if not found:
-        raise InputError(f"{place} fits no file: check the pattern (the working folder is {Path.cwd()})")
-    return sorted(found)
-
-
-def remote_fingerprint(url: str) -> str:
-    """Hex sha256 over name, size and version of a file, or of all files below a folder, as their server has them."""
-    with _reaching(url):
-        system, path = fsspec.core.url_to_fs(url)
-        files: dict[str, Any] = system.find(path, detail=True) or {path: system.info(path)}
-    total = hashlib.sha256()
-    for name, facts in sorted(files.items()):
-        version = next((facts[k] for k in ("ETag", "etag", "mtime", "LastModified", "created") if k in facts), "")
-        total.update(f"{name}\0{facts.get('size')}\0{version}\n".encode())
-    return total.hexdigest()
-
-
-def _reached(url: str) -> bool:
-    """Whether the URL is a folder."""
-    with _reaching(url):
-        system, path = fsspec.core.url_to_fs(url)
-        if not system.exists(path):
-            raise InputError(f"{url} does not exist: check the URL")
-        return bool(system.isdir(path))
-
-
-@contextmanager
-def _reaching(url: str) -> Iterator[None]:
-    """Whatever a file system says is wrong, in one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except ImportError as e:
-        reason = str(e).splitlines()[0]
-        raise InputError(f"{url} needs one more package ({reason}): for s3://, pip install 'pairscape[s3]'") from e
-    except Exception as e:  # every file system of fsspec has errors of its own
-        reason = next(iter(str(e).splitlines()), "") or type(e).__name__
-        raise InputError(f"{url} cannot be reached ({reason}): check the URL and the credentials") from e
-
-
-def _path(store: Any) -> Path:
-    """The path of a store, which may be a URL, also of one that is open in xarray."""
-    return located(getattr(store, "encoding", {}).get("source", store))

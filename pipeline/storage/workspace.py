@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.storage.lock import locked
-from pairscape.pipeline.storage.write import write_file
+from pairscape.pipeline.storage.write import put_in_place, write_file, writing
 
+KEPT = "; what is finished is kept, run the same command again for the rest"
 SCRATCH = "scratch"  # of whoever opens the source: kept, as it is told apart by the source and not by the job
 
 
@@ -67,15 +68,7 @@ class Workplace:
 
     def publish(self, target: Path) -> None:
         """Give the store its name; what lay there goes last."""
-        old = self.path / "old"
-        if target.exists():
-            target.rename(old)
-        try:
-            self.store.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+        put_in_place(self.store, target)
         shutil.rmtree(self.path)
 
 
@@ -90,18 +83,13 @@ def workplace(target: Path) -> Iterator[Workplace]:
     """
     place = None
     try:
-        with locked(target):
+        with writing(target, KEPT), locked(target):
             place = Workplace(target.with_name(f".{target.name}.wip"))
             yield place
     except InputError:
         if place is not None and not place.keeps:
             shutil.rmtree(place.path)
         raise
-    except OSError as error:
-        raise JobError(
-            f"{target} cannot be written ({error}): free some space, or give a folder you may write to; what is "
-            "finished is kept, run the same command again for the rest"
-        ) from error
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from pairscape.pipeline.matrix.expression import IN_MEMORY, in_memory
 from pairscape.pipeline.matrix.formats.dense import dense
 from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     canonical_csr,
-    fingerprint,
     layout_of,
     member,
     opened,
@@ -20,9 +19,10 @@ from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     read_frame,
     shape_of,
     with_text_names,
-)  # fmt: skip
+)
 from pairscape.pipeline.matrix.formats.sparse import compressed
 from pairscape.pipeline.matrix.source import Held, Matrix, Stored
+from pairscape.pipeline.storage.paths import fingerprint
 
 
 def open_annotated(place: str, layer: str | None) -> Stored:

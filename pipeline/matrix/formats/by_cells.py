@@ -3,7 +3,6 @@
 A bucket is read, and sorted, when its cells are asked for. What a killed job has turned whole is found again.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.matrix.formats.hdf5_zarr import canonical_csr
 from pairscape.pipeline.matrix.source import PART, Axis, Matrix, Part
+from pairscape.pipeline.storage.receipts import Receipt, write_receipted
 
 ENTRY = np.dtype([("cell", "<u4"), ("gene", "<u4"), ("value", "<f4")])
 MOST_BUCKETS = 512  # files that a part is spread over: each takes some thousand entries of it
@@ -79,9 +79,9 @@ def turn(matrix: Matrix, cell_axis: Axis, folder: Path, progress: Progress, name
     """
     n_cells, n_genes = matrix.shape[cell_axis], matrix.shape[1 - cell_axis]
     cells = max(-(-n_cells // MOST_BUCKETS), PART // max(n_genes, 1), 1)
-    buckets, finished = Buckets(str(folder.absolute()), cells, n_cells, n_genes), folder / "turned.json"
-    facts = json.dumps({"cells": cells, "n_cells": n_cells, "n_genes": n_genes})
-    if finished.exists() and finished.read_text() == facts:
+    buckets = Buckets(str(folder.absolute()), cells, n_cells, n_genes)
+    finished = Receipt(folder / "turned.json", {"cells": cells, "n_cells": n_cells, "n_genes": n_genes})
+    if finished.is_valid():
         return buckets
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -90,7 +90,7 @@ def turn(matrix: Matrix, cell_axis: Axis, folder: Path, progress: Progress, name
         for part in matrix.parts():
             _spread(part, cell_axis, buckets)
             progress.advance(part.weight)
-        finished.write_text(facts)
+        write_receipted(finished, {})
     except OSError as e:
         raise JobError(
             f"{name} cannot be turned to cells in {folder} ({e}): its entries need 12 bytes each there; free some space"

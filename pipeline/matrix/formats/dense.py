@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.formats.hdf5_zarr import DENSE_VALUES, dense_rows, opened, stamp_of
+from pairscape.pipeline.matrix.formats.hdf5_zarr import DENSE_VALUES, dense_rows, opened
 from pairscape.pipeline.matrix.source import Axis, Lines, Part
+from pairscape.pipeline.storage.paths import stamp_of
 
 UNIT_VALUES = 2**26  # a chunk's lines in full: 256 MiB of float32; larger ones are turned
 STRIDE = 4096  # values of a row that are worth a look at the disk, where the array has no chunks

@@ -1,11 +1,9 @@
 """HDF5 and Zarr as they lie on disk, AnnData of every generation above all: matrices as CSR, CSC or dense."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import h5py
@@ -16,43 +14,31 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, first_line
 from pairscape.pipeline.storage.chunks import read_range
-from pairscape.pipeline.storage.paths import binary, is_folder, is_url, remote_fingerprint, suffix_of
+from pairscape.pipeline.storage.paths import binary, is_folder, is_remote, spelled, suffix_of
 
 DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
 
 
-def existing(source: str | Path, suffixes: tuple[str, ...]) -> Path | str:
-    """The path, if something of that kind lies there: a folder for .zarr, a file for every other suffix; or the URL."""
-    if is_url(source):
-        return _existing_url(str(source).rstrip("/"), suffixes)
-    path = Path(source)
-    if not path.name.endswith(suffixes):
-        raise InputError(f"{path} has an unknown kind of name: expected one that ends in {', '.join(suffixes)}")
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the path (the working folder is {Path.cwd()})")
-    if path.is_dir() != (path.suffix == ".zarr"):
-        kind = "folder" if path.is_dir() else "file"
-        raise InputError(f"{path} is a {kind}, which its name does not say: a .zarr is a folder, all else is a file")
-    return path
-
-
-def _existing_url(url: str, suffixes: tuple[str, ...]) -> str:
-    if not url.endswith(suffixes):
-        raise InputError(f"{url} has an unknown kind of name: expected one that ends in {', '.join(suffixes)}")
-    if is_folder(url) != url.endswith(".zarr"):
-        raise InputError(f"{url} is not what its name says: a .zarr is a folder, all else is a file")
-    return url
+def existing(source: Any, suffixes: tuple[str, ...]) -> str:
+    """The place, if something of that kind lies there: a folder for .zarr, a file for every other suffix."""
+    place = spelled(source)
+    if not place.endswith(suffixes):
+        raise InputError(f"{place} has an unknown kind of name: expected one that ends in {', '.join(suffixes)}")
+    if (folder := is_folder(place)) != place.endswith(".zarr"):
+        kind = "folder" if folder else "file"
+        raise InputError(f"{place} is a {kind}, so not what its name says: a .zarr is a folder, all else is a file")
+    return place
 
 
 @contextmanager
-def opened(place: Path | str) -> Iterator[Any]:
+def opened(place: str) -> Iterator[Any]:
     """The root group of an HDF5 file or a .zarr, closed at the end; one that cannot be read is the user's matter."""
     try:
         if suffix_of(place) == ".zarr":
             yield zarr.open_group(str(place), mode="r")
-        elif is_url(place):
+        elif is_remote(place):
             with binary(place) as file, h5py.File(file, "r") as root:
                 yield root
         else:
@@ -61,38 +47,13 @@ def opened(place: Path | str) -> Iterator[Any]:
     except (InputError, MemoryError):
         raise
     except Exception as e:  # h5py, zarr, the codecs and anndata have no class of error in common for a damaged file
-        reason = next(iter(str(e).splitlines()), "") or type(e).__name__
         raise InputError(
-            f"{place} cannot be read ({reason}): it is damaged or not what its name says; write or fetch it again"
+            f"{place} cannot be read ({first_line(e)}): it is damaged or not what its name says; write or "
+            "fetch it again"
         ) from e
 
 
-def stamp_of(place: Path | str) -> tuple[int, int]:
-    """Changes when the file is replaced: what is cached of it is then read anew. Of a URL it is always the same."""
-    if is_url(place):
-        return 0, 0
-    stat = Path(place).stat()
-    return stat.st_ino, stat.st_mtime_ns
-
-
-def fingerprint(place: Path | str) -> str:
-    """Hex sha256 over names, sizes and times of change of the file, or of all files below the folder.
-
-    As git's index does, equal fingerprints are taken for equal content, which is never read. It costs one look at each
-    file; who changes a file and sets back its time, at the same size, is not seen.
-    """
-    if is_url(place):
-        return remote_fingerprint(str(place))
-    path = Path(place)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    total = hashlib.sha256()
-    for file in files:
-        stat = file.stat()
-        total.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return total.hexdigest()
-
-
-def member(root: Any, name: str, path: Path | str) -> Any:
+def member(root: Any, name: str, path: str) -> Any:
     """A part of an AnnData that has to be there."""
     if name not in root:
         held = ", ".join(list(root)[:5]) or "nothing"

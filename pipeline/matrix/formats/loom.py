@@ -7,8 +7,9 @@ import pandas as pd
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.formats.dense import Dense, dense
-from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, opened, texts
+from pairscape.pipeline.matrix.formats.hdf5_zarr import opened, texts
 from pairscape.pipeline.matrix.source import Stored
+from pairscape.pipeline.storage.paths import fingerprint
 
 GENE_NAMES = ("Gene", "var_names", "gene_names", "GeneName")  # the specification's, anndata's, older tools'
 CELL_NAMES = ("CellID", "obs_names", "cell_names", "CellName")

@@ -10,12 +10,11 @@ from typing import IO
 import numpy as np
 import pandas as pd
 
-from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint
+from pairscape.pipeline.errors import InputError, first_line
 from pairscape.pipeline.matrix.formats.tenx import Features, only_genes
 from pairscape.pipeline.matrix.formats.text import text_of
 from pairscape.pipeline.matrix.source import PART, Axis, Lines, Part, Stored
-from pairscape.pipeline.storage.paths import beside, inside, is_folder, listed, name_of
+from pairscape.pipeline.storage.paths import beside, fingerprint, inside, is_folder, listed, name_of
 
 MATRIX = ("matrix.mtx", "matrix.mtx.gz")
 FEATURES = ("features.tsv", "genes.tsv", "genes.txt")
@@ -73,10 +72,9 @@ class Coordinates:
         except pd.errors.EmptyDataError:
             return
         except (ValueError, pd.errors.ParserWarning) as e:
-            reason = str(e).strip().splitlines()[0]
             raise InputError(
-                f"{self.place}: an entry is not a row, a column and a number ({reason}): it is cut off or damaged; "
-                "fetch it again"
+                f"{self.place}: an entry is not a row, a column and a number ({first_line(e)}): it is cut off or "
+                "damaged; fetch it again"
             ) from e
 
     def _part(self, frame: pd.DataFrame, done: int) -> Part:
@@ -186,8 +184,7 @@ def _read_list(place: str) -> pd.DataFrame:
         try:
             return pd.read_csv(text, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-            reason = str(e).strip().splitlines()[0]
-            raise InputError(f"{place} is no list of names ({reason}): fetch or write it again") from e
+            raise InputError(f"{place} is no list of names ({first_line(e)}): fetch or write it again") from e
 
 
 def _features(genes: pd.DataFrame) -> Features:

@@ -7,8 +7,9 @@ import pandas as pd
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.formats.dense import dense
-from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, opened, with_text_names
+from pairscape.pipeline.matrix.formats.hdf5_zarr import opened, with_text_names
 from pairscape.pipeline.matrix.source import Stored
+from pairscape.pipeline.storage.paths import fingerprint
 
 
 def open_frame(place: str, key: str | None) -> Stored:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.formats.hdf5_zarr import canonical_csr, csr_rows, opened, row_pointers, stamp_of
+from pairscape.pipeline.matrix.formats.hdf5_zarr import canonical_csr, csr_rows, opened, row_pointers
 from pairscape.pipeline.matrix.source import Axis, Lines, Part, compressed_parts
 from pairscape.pipeline.storage.chunks import read_range
+from pairscape.pipeline.storage.paths import stamp_of
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, opened, texts
+from pairscape.pipeline.matrix.formats.hdf5_zarr import opened, texts
 from pairscape.pipeline.matrix.formats.sparse import compressed
 from pairscape.pipeline.matrix.source import Matrix, SomeRows, Stored
+from pairscape.pipeline.storage.paths import fingerprint
 
 GENES = "Gene Expression"  # the feature type that is not antibodies, guides or peaks
 

@@ -6,8 +6,9 @@ import pandas as pd
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.formats.dense import dense
-from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint, opened, texts
+from pairscape.pipeline.matrix.formats.hdf5_zarr import opened, texts
 from pairscape.pipeline.matrix.source import Rows, Stored
+from pairscape.pipeline.storage.paths import fingerprint
 
 CELLS = {"cell", "cells", "obs", "obs_names", "barcode", "barcodes", "cell_id"}
 GENES = {"gene", "genes", "var", "var_names", "feature", "features", "gene_id"}

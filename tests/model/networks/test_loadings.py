@@ -160,7 +160,7 @@ def test_a_pair_is_given_those_of_its_two_genes(images):
 @pytest.mark.parametrize("kind", ["gone", "others"])
 def test_lost_codes_are_told_before_anything_is_written(images, tmp_path, refuses, monkeypatch, kind):
     store = moved_store(images, tmp_path / "moved")
-    monkeypatch.setattr(gene_context, "_kept", {})
+    monkeypatch.setattr(gene_context, "_kept_loadings", {})
     if kind == "gone":
         shutil.rmtree(tmp_path / "moved/codes.zarr")
     else:
@@ -217,7 +217,7 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
     monkeypatch.setattr("pairscape.model.evaluation.evaluate.against_baseline", compared)
     train_run(images, tmp_path / "run", RECIPE, 0, Session())
     (tmp_path / "again").mkdir()
-    gene_context._kept.clear()
+    gene_context._kept_loadings.clear()
     fit(images, make_folds(images, RECIPE, 0), RECIPE, tmp_path / "again", 0, Silent())
     weights = [load_weights(tmp_path / name / "model.safetensors")[0] for name in ("run", "again")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
@@ -225,7 +225,7 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
     pairs = module_pairs(tmp_path / "pairs.csv", module)
     other = make_store(tmp_path / "other", expression, PairSource(pairs=pairs), Binning("rank", 16))
     evaluate_run(tmp_path / "run", other, tmp_path / "out", Session())
-    assert set(gene_context._kept) == {other.spec.plan_hash}
+    assert set(gene_context._kept_loadings) == {other.spec.plan_hash}
     assert_audited(other, tmp_path / "out")
     assert rivals.count("factors_only") == 2  # of training, and of the other store
     classifier = TrainedNetwork.load(tmp_path / "run").classifier

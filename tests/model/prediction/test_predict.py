@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,11 +106,6 @@ def of_store(folder, out, **options):
     return pairscape.predict(
         folder / "run", out, images=folder / "images.zarr", compute=HERE, **{"quiet": True, **options}
     )
-
-
-@contextmanager
-def nothing(progress):
-    yield progress
 
 
 def frame(path):
@@ -319,6 +313,7 @@ KILLED = """
 import os, signal
 from pathlib import Path
 import pairscape
+from pairscape.pipeline.compute import session
 from pairscape.model.prediction import predict
 from pairscape.pipeline.storage import receipts
 from pairscape.pipeline.options import Compute, PairSource

@@ -21,7 +21,6 @@ from pairscape.model.reports.terminal import print_closing
 from pairscape.model.training import repeat as repeat_module
 from pairscape.model.training.repeat import _finished, plan_repeats, read_seeds, summary, train_repeats
 from pairscape.model.training.run import evaluate_run, train_run
-from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.session import Session
 
 BRIEF = Training(epochs=1, batch_size=128)
@@ -55,9 +54,8 @@ def read_metrics(run):
 def again(images, run, recipe=FOLDS, seeds=None, seed=0, **options):
     """Train as the command does; the metrics, and which repeats were trained."""
     told = []
-    metrics = train_repeats(
-        images, run, recipe, plan_repeats(recipe, seeds, seed), Silent(), say=told.append, **options
-    )
+    session = Session(say=told.append)
+    metrics = train_repeats(images, run, recipe, plan_repeats(recipe, seeds, seed), session, **options)
     return metrics, [line.split(",")[0] for line in told if "kept" not in line]
 
 
@@ -65,7 +63,7 @@ def again(images, run, recipe=FOLDS, seeds=None, seed=0, **options):
 def pretended(monkeypatch, folds_run):
     """Training that takes no time: the folder of a trained fold, under the recipe, seed and folds asked for."""
 
-    def pretend(images, folder, recipe, seed, progress, *, overwrite, say):
+    def pretend(images, folder, recipe, seed, session, *, overwrite):
         if folder.exists():
             shutil.rmtree(folder)
         shutil.copytree(folds_run / f"fold-{recipe.splitting.fold or 0}", folder)

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import pairscape
 from model_fixtures import curved_expression, curved_store, gene_names, make_store, small_store, write_pairs
 from pairscape.model.batches.folds import Folds, mirror_groups
-from pairscape.model.batches.store_folds import make_folds
+from pairscape.model.batches.store_folds import is_directed, make_folds
 from pairscape.model.networks.classifier import PairClassifier, TrainedNetwork, score_rows
 from pairscape.model.networks.device import choose_device, choose_precision
 from pairscape.model.networks.weights import load_weights
@@ -601,17 +601,17 @@ def test_a_gpu_computes_in_bfloat16_and_a_cpu_does_not(monkeypatch, refuses):
 def test_labels_of_replicates_and_of_all_pairs_have_no_direction(root, tmp_path):
     expression, _, _ = curved_expression(60, 2, 3, seed=0)
     images = make_store(tmp_path, expression, PairSource(all_pairs=True, labels="replicate"), Binning("rank", 16))
-    assert not train_module.is_directed(images)
+    assert not is_directed(images)
 
 
 def test_direction_needs_a_label_or_a_list_of_regulators_that_tells_it(root):
     images = small_store(root)
-    assert not train_module.is_directed(images)
+    assert not is_directed(images)
     label = images.array("label").copy()
     label[0] = 2
-    assert train_module.is_directed(relabelled(images, label))
+    assert is_directed(relabelled(images, label))
     named = replace(images, provenance={"pairs": {"regulators": "tf.txt"}})
-    assert train_module.is_directed(named)
+    assert is_directed(named)
 
 
 def test_a_device_that_is_not_there_is_refused():

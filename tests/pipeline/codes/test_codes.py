@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import sys
+from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +18,18 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from conftest import Stages, simulated, store_expression
+from heatmap_jobs import run
 from pairscape.pipeline.codes import encode
-from pairscape.pipeline.codes import encode as encoding
 from pairscape.pipeline.codes import store as module
 from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
-from pairscape.pipeline.codes.encode import encode_matrix
-from pairscape.pipeline.codes.store import cell_blocks, codes_hash, open_codes, provenance_of
+from pairscape.pipeline.codes.encode import encode_matrix, encoding
+from pairscape.pipeline.codes.store import cell_blocks, codes_hash, open_codes
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.expression import Expression, open_expression
 from pairscape.pipeline.options import Binning, Compute
+from pairscape.pipeline.storage import receipts
 from pairscape.pipeline.storage.write import write_file
 
 RULES = ("max", "range", "quantile", "rank")
@@ -142,7 +146,7 @@ def test_the_same_matrix_elsewhere_has_the_same_codes(dense, expression_path, st
     encode_matrix(elsewhere, target, Binning(), np.arange(150), Session(progress=stages))
     assert stages.seen == {"gene statistics": [150, 150]}
     assert contents(target / "codes") == before
-    assert provenance_of(open_codes(target))["matrix"] == str(tmp_path / "elsewhere.zarr")
+    assert open_codes(target).provenance["matrix"] == str(tmp_path / "elsewhere.zarr")
     assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", "elsewhere.zarr"}
 
 
@@ -176,16 +180,12 @@ def test_who_refuses_the_wanted_codes_keeps_the_old_ones(known, dense, silent, t
     old = encode_matrix(open_expression(source), target, Binning(), np.arange(150), Session())
     if not known:
         os.utime(source / "X" / "data" / "zarr.json", ns=(1, 1))
-    before, seen = contents(target), []
-
-    def refuse(content_hash):
-        seen.append(content_hash)
-        raise InputError("another job")
-
-    with pytest.raises(InputError, match="another job"):
-        encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), Session(), check=refuse)
+    before = contents(target)
     expected = codes_hash(open_expression(source).content_hash(), np.arange(150), Binning("rank"))
-    assert seen == [expected] != [old.content_hash]
+    wanted = encoding(open_expression(source), target, Binning("rank"), np.arange(150), Session())
+    with pytest.raises(InputError, match=expected), wanted as job:
+        raise InputError(job.content_hash)
+    assert old.content_hash != expected
     assert contents(target) == before
     assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", "e.zarr"}
 
@@ -281,8 +281,8 @@ def test_a_failed_run_leaves_the_old_codes_and_its_own_beginning(dense, silent, 
     source, target = store_expression(tmp_path / "e.zarr", dense), tmp_path / "c.zarr"
     encode_matrix(open_expression(source), target, Binning(), np.arange(150), Session())
     before = contents(target)
-    monkeypatch.setattr(module, "write_file", lambda path, content: write_file(path, content[:-1]))
-    with refuses("does not hold the bytes", kind=JobError):
+    monkeypatch.setattr(receipts, "write_file", lambda path, content: write_file(path, content[:-1]))
+    with refuses("differs from what was written", kind=JobError):
         encode_matrix(open_expression(source), target, Binning("rank"), np.arange(150), Session())
     assert contents(target) == before
     assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", ".c.zarr.wip", "e.zarr"}
@@ -300,13 +300,13 @@ def test_a_bad_value_is_the_users_matter_on_any_scheduler(scheduler, dense, sile
 
 
 def test_a_matrix_that_changes_meanwhile_is_told(dense, silent, refuses, tmp_path, monkeypatch):
-    source, real = store_expression(tmp_path / "e.zarr", dense), encoding.add_edges
+    source, real = store_expression(tmp_path / "e.zarr", dense), encode.add_edges
 
     def disturbed(*arguments):
         os.utime(source / "X" / "data" / "zarr.json", ns=(1, 1))
         real(*arguments)
 
-    monkeypatch.setattr(encoding, "add_edges", disturbed)
+    monkeypatch.setattr(encode, "add_edges", disturbed)
     with refuses("e.zarr changed while it was encoded", "run it again", kind=JobError):
         encode_matrix(open_expression(source), tmp_path / "c.zarr", Binning(), np.arange(150), Session())
     assert not (tmp_path / "c.zarr").exists()
@@ -374,3 +374,32 @@ def test_blocks_cover_all_cells_in_order(n_cells):
     assert covered[0] == 0
     assert covered[-1] == n_cells
     assert covered[1:-1:2] == covered[2::2]
+
+
+# ── a store is opened once a job ─────────────────────────────────────────────────────────────────────────────────────
+
+READS = Counter[str]()
+
+
+@lru_cache
+def listen() -> None:
+    """Count the files that this process reads; a hook cannot be taken away again."""
+
+    def note(event, arguments):
+        if event == "open" and isinstance(arguments[0], str) and not arguments[2] & os.O_ACCMODE:
+            READS[arguments[0]] += 1
+
+    sys.addaudithook(note)
+
+
+def test_a_job_reads_the_metadata_of_its_codes_once_each(expression_path, tmp_path):
+    """And once more in its worker, which is this process too: the root to see what lies there."""
+    listen()
+    for target in ("first.zarr", "again.zarr"):
+        module._array.cache_clear()
+        READS.clear()
+        run(expression_path, tmp_path / target, codes=tmp_path / "c.zarr")
+        read = {str(Path(p).relative_to(tmp_path)): n for p, n in READS.items() if f"{tmp_path}/c.zarr/" in p}
+        metadata = {name: times for name, times in read.items() if name.endswith("zarr.json")}
+        assert metadata.pop("c.zarr/zarr.json") <= 2
+        assert max(metadata.values()) == 1

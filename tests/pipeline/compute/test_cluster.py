@@ -16,7 +16,7 @@ from pairscape.pipeline.compute import clusters, workers
 from pairscape.pipeline.compute.clusters import address_of, measuring, open_client, security_of
 from pairscape.pipeline.compute.queues import job_options, warn_if_open
 from pairscape.pipeline.compute.session import Session
-from pairscape.pipeline.compute.workers import Probe, bear_witness, differences, sight, versions
+from pairscape.pipeline.compute.workers import Probe, describe_place, describe_worker, differences, versions
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute
 
@@ -212,22 +212,22 @@ def test_versions_that_make_other_bytes_are_told():
 
 
 def test_what_lies_at_a_path_in_few_words(tmp_path):
-    assert sight(str(tmp_path / "nothing")) == "nothing"
+    assert describe_place(str(tmp_path / "nothing")) == "nothing"
     (tmp_path / "file").write_bytes(bytes(1234))
-    assert sight(str(tmp_path / "file")) == "a file of 1,234 bytes"
-    before = sight(str(tmp_path))
+    assert describe_place(str(tmp_path / "file")) == "a file of 1,234 bytes"
+    before = describe_place(str(tmp_path))
     (tmp_path / "other").touch()
-    assert sight(str(tmp_path)) != before
+    assert describe_place(str(tmp_path)) != before
 
 
 def test_a_worker_testifies_what_it_sees(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "SEEN_SECONDS", 0.1)
     probe = Probe(str(tmp_path / ".i.zarr.probe"), "token")
-    said = bear_witness([], (probe.place, probe.token))
+    said = describe_worker([], (probe.place, probe.token))
     assert said["error"].startswith("FileNotFoundError")
     (tmp_path / ".i.zarr.probe").write_text("token")
-    said = bear_witness([str(tmp_path / "e.zarr")], (probe.place, probe.token))
-    assert (said["read"], said["error"], said["sights"]) == ("token", "", {str(tmp_path / "e.zarr"): "nothing"})
+    said = describe_worker([str(tmp_path / "e.zarr")], (probe.place, probe.token))
+    assert (said["read"], said["error"], said["places"]) == ("token", "", {str(tmp_path / "e.zarr"): "nothing"})
     assert Path(probe.answer(said["worker"])).read_text() == said["worker"]
 
 
@@ -236,7 +236,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_the_workers_are_asked
     with (
         open_client(Compute("threads", 1)) as mine,
         refuses("cannot write in"),
-        workers.agreeing(mine, [], "/proc/i.zarr", print),
+        workers.checked_workers(mine, [], "/proc/i.zarr", print),
     ):
         pass
 

@@ -25,11 +25,13 @@ from pairscape.pipeline.compute.events import Events
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import HOPELESS, run_tasks
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.heatmaps import count, images, job
-from pairscape.pipeline.heatmaps.images import open_images, receipt_file, shard_file
+from pairscape.pipeline.heatmaps import count, job, shards
+from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+from pairscape.pipeline.heatmaps.shards import receipt_file, shard_file
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.storage import receipts
 from pairscape.pipeline.storage.lock import locked
 from pairscape.pipeline.storage.write import write_file
 
@@ -141,7 +143,7 @@ def test_without_workers_a_refusing_disk_is_a_line_too(expression_path, tmp_path
     def refused(*_):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "i.zarr"))
 
-    monkeypatch.setattr(images, "write_file", refused)
+    monkeypatch.setattr(receipts, "write_file", refused)
     with refuses("cannot be finished", "No space left", "run the same command", kind=JobError):
         run(expression_path, tmp_path / "i.zarr")
 
@@ -182,8 +184,8 @@ def test_a_task_that_runs_twice_at_once_writes_the_same(truth, tmp_path):
     store = shutil.copytree(truth / "i.zarr", tmp_path / "i.zarr")
     found = open_images(store)
     content = [found.counts(slice(0, 48)).copy(), found.both_zero(slice(0, 48)).copy()]
-    encoded = images.encode_shard(found, 0, *content)
-    both = [threading.Thread(target=lambda: [images.publish_shard(found, 0, encoded) for _ in range(20)]) for _ in "ab"]
+    encoded = shards.encode_shard(found, 0, *content)
+    both = [threading.Thread(target=lambda: [shards.publish_shard(found, 0, encoded) for _ in range(20)]) for _ in "ab"]
     for thread in both:
         thread.start()
     for thread in both:

@@ -21,7 +21,7 @@ from pairscape.pipeline.datasets import networks
 from pairscape.pipeline.datasets.networks import PRIORS, network_facts, with_network
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps.images import open_images
-from pairscape.pipeline.options import PairSource
+from pairscape.pipeline.options import Compute, PairSource
 
 EDGES = {
     "source": ["G2", "G0", "G0", "G1", None],
@@ -307,7 +307,7 @@ def test_the_plan_hash_comes_from_the_edges_and_not_from_where_they_lie(library,
 
 def test_plan_takes_a_name_too(library, expression_path, capsys):
     source = named()
-    pairscape.plan(expression_path, source=source, compute=pairscape.Compute("synchronous"))
+    pairscape.plan(expression_path, source=source, compute=Compute("synchronous"))
     assert "3 of 135 candidates are edges" in capsys.readouterr().out
     assert names() == ["tf.txt"]
 

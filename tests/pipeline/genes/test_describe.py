@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairscape.pipeline.genes.describe import describe_names
-from pairscape.pipeline.genes.lists import read_gene_map, read_genes
-from pairscape.pipeline.genes.names import guess_species, mangled, originals, serial_originals
+from pairscape.pipeline.genes.lists import read_gene_map
+from pairscape.pipeline.genes.names import mangled, originals, serial_originals
 
 HUMAN = ["CTSH", "IL1B", "CLEC4E", "RPL23A", "CD81", "TLR2", "HLA-DRA", "MT-CO1", "SQSTM1", "RP11-34P13.3"]
 MOUSE = ["Ctsh", "Il1b", "Clec4e", "Rpl23a", "Cd81", "Tlr2", "H2-K1", "mt-Co1", "Sqstm1", "2610305D13Rik"]
@@ -23,14 +23,8 @@ FLIES = ["FBgn0000008", "FBgn0000014", "FBgn0000015"]
 @pytest.mark.parametrize(
     ("genes", "kind", "species"),
     [
-        (HUMAN, "symbol", "human"),
-        (MOUSE, "symbol", "mouse"),
-        ([name.upper() for name in MOUSE if "Co1" not in name], "symbol", "mouse"),  # as BEELINE writes them
-        (["2010107e04rik", "h2-aa", "zfp976", "stat3"], "symbol", "mouse"),  # as CNNC does
-        (["Mt-nd1", "RT1-Da", "Gata1"], "symbol", "rat"),
-        ([f"Gene{chr(97 + i)}x" for i in range(25)], "symbol", "mouse"),  # spelled so, and rat is too
-        ([f"GENE{chr(65 + i)}X" for i in range(25)], "symbol", None),
-        (["TP53", "EGFR", "MYC"], "symbol", None),
+        (HUMAN, "symbol", ""),
+        (MOUSE, "symbol", ""),
         (ENSG, "ensembl", "human"),
         ([f"{name}.{i}" for i, name in enumerate(ENSG)], "ensembl", "human"),
         (ENSMUSG, "ensembl", "mouse"),
@@ -39,23 +33,24 @@ FLIES = ["FBgn0000008", "FBgn0000014", "FBgn0000015"]
         (FLIES, "ensembl", "fruit fly"),
         (["YAL001C", "YBR020W"], "ensembl", "budding yeast"),
         (["AT1G01010", "ATMG00010"], "ensembl", "thale cress"),
-        (ENTREZ, "entrez", None),
-        ([str(i) for i in range(50)], "other", None),
-        (["AAAGCCTGGCTAAC-1", "AAATTCGATGCACA-1"], "other", None),
-        (ENSG + ENSMUSG, "ensembl", None),
+        (ENTREZ, "entrez", ""),
+        ([str(i) for i in range(50)], "other", ""),
+        (["AAAGCCTGGCTAAC-1", "AAATTCGATGCACA-1"], "other", ""),
+        (ENSG + ENSMUSG, "ensembl", "several"),
+        (ENSG + ENSMUSG[:1], "ensembl", "human"),
         ([f"GRCh38_{name}" for name in HUMAN], "symbol", "human"),
-        ([f"GRCh38_{name}" for name in HUMAN] + [f"mm10___{name}" for name in MOUSE], "symbol", None),
+        ([f"GRCh38_{name}" for name in HUMAN] + [f"mm10___{name}" for name in MOUSE], "symbol", "several"),
         ([f"hg19_{name}" for name in ENSG], "ensembl", "human"),
         (HUMAN[:8] + ENSG[:8], "mixed", "human"),
-        (HUMAN[:8] + ENTREZ, "mixed", "human"),
-        ([], "other", None),
-        (["", " "], "other", None),
+        (HUMAN[:8] + ENTREZ, "mixed", ""),
+        ([], "other", ""),
+        (["", " "], "other", ""),
     ],
 )
-def test_kind_and_species(genes: list[str], kind: str, species: str | None) -> None:
+def test_kind_and_species(genes: list[str], kind: str, species: str) -> None:
     found = describe_names(genes)
-    assert (found.kind, found.species.name) == (kind, species)
-    assert found.species.reason
+    assert (found.kind, found.species) == (kind, species)
+    assert any(line.startswith("species: ") for line in found.lines()) == bool(species)
     assert found.mangled == {}
     assert sum(share.names for share in found.shares) + found.empty == found.names == len(genes)
 
@@ -78,17 +73,17 @@ def test_versions_are_counted() -> None:
     assert "; with versions" in all_of_them.lines()[0]
 
 
-def test_symbols_tell_the_species_where_ids_do_not_and_are_counted() -> None:
+def test_symbols_beside_the_ids_are_counted() -> None:
     found = describe_names(ENTREZ, ["TP53", "HLA-A", "", "HLA-A"])
-    assert (found.kind, found.species.name, found.named, found.shared_symbols) == ("entrez", "human", 3, ("HLA-A",))
+    assert (found.kind, found.named, found.shared_symbols) == ("entrez", 3, ("HLA-A",))
     assert "symbols beside them for 3 of 4" in found.lines()[0]
-    assert found.lines()[2].endswith("1 (HLA-A)")
+    assert found.lines()[1].endswith("1 (HLA-A)")
 
 
 def test_repeated_and_empty_names_are_told_with_what_they_mean() -> None:
     found = describe_names(["TP53", "", "TP53", "EGFR", " ", "TP53"])
     assert (found.repeated, found.empty) == (("TP53",), 2)
-    assert found.lines()[2:] == [
+    assert found.lines()[1:] == [
         "empty names: 2; no list finds these genes",
         "names that several genes bear: 1 (TP53)",
     ]
@@ -109,9 +104,6 @@ MANGLED = {
     "7. Mrz": ("MARCHF7/MARCH7",),
     "2006-09-02": ("SEPTIN2/SEPT2",),
     "2020-03-05 00:00:00": ("MARCHF5/MARCH5",),
-    "2.31E+19": ("the Riken clone 231????E13",),
-    "2.31E+13": ("the Riken clone 231????E07",),
-    "4.930034E+11": ("the Riken clone 4930034E05",),
 }
 
 
@@ -126,7 +118,7 @@ def test_what_a_spreadsheet_made_of_symbols(name: str, were: tuple[str, ...]) ->
 
 
 SOUND = ["sep-1", "mar-1", "MARCH1", "SEPT2", "DEC1", "13-Sep", "12-Mar", "30-Mar", "1-Jan", "Apr-01", "7SK",
-         "2006-09-13", "2310009E13Rik", "1E+03", "5E+40", "Nkx2-1", "H2-K1", "2006-13-02", "3-xyz", ""]  # fmt: skip
+         "2006-09-13", "2310009E13Rik", "2.31E+19", "Nkx2-1", "H2-K1", "2006-13-02", "3-xyz", ""]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -160,9 +152,9 @@ def test_serials_are_the_days_that_pandas_counts() -> None:
 @given(st.permutations([*HUMAN, *ENSG[:5], "2-Mar", "TP53", "TP53", ""]))
 def test_the_order_of_the_genes_changes_no_count(genes: list[str]) -> None:
     found, plain = describe_names(genes), describe_names(sorted(genes))
-    assert (found.kind, found.species.name, found.empty, found.repeated, found.mangled) == (
+    assert (found.kind, found.species, found.empty, found.repeated, found.mangled) == (
         plain.kind,
-        plain.species.name,
+        plain.species,
         plain.empty,
         plain.repeated,
         plain.mangled,
@@ -174,7 +166,7 @@ def test_the_order_of_the_genes_changes_no_count(genes: list[str]) -> None:
 def test_any_text_is_described(genes: list[str]) -> None:
     found = describe_names(genes)
     assert sum(share.names for share in found.shares) + found.empty == len(genes)
-    assert len(found.lines()) >= 2
+    assert len(found.lines()) >= 1
 
 
 # ---------------------------------------------------------------- names as published
@@ -193,18 +185,13 @@ def first_column(path: Path) -> list[str]:
 
 def test_mouse_cells_in_two_spellings_and_two_symbols_that_a_spreadsheet_took(published: Path) -> None:
     hayashi = describe_names(first_column(published / "mesc_hayashi" / "NormalizedData.csv"))
-    assert (hayashi.kind, hayashi.species.name, list(hayashi.mangled)) == ("symbol", "mouse", ["2-Mar", "1-Sep"])
+    assert (hayashi.kind, list(hayashi.mangled)) == ("symbol", ["2-Mar", "1-Sep"])
     beeline = describe_names(first_column(published / "beeline_mdc" / "ExpressionData.csv"))
-    assert (beeline.kind, beeline.species.name, beeline.mangled) == ("symbol", "mouse", {})
-
-
-def test_lists_of_transcription_factors_tell_their_species(published: Path) -> None:
-    for name, species in (("hs_hgnc_tfs_lambert2018", "human"), ("mm_mgi_tfs", "mouse")):
-        assert guess_species(read_genes(published / "tf_lists" / f"{name}.txt")).name == species
+    assert (beeline.kind, beeline.mangled) == ("symbol", {})
 
 
 def test_cnncs_map_is_of_mouse_symbols_and_entrez_ids(published: Path) -> None:
     symbols, ids = zip(*read_gene_map(published / "cnnc_dendritic" / "sc_gene_list.txt"), strict=True)
     found = describe_names(ids, symbols)
-    assert (found.kind, found.species.name, found.mangled) == ("entrez", "mouse", {})
+    assert (found.kind, found.mangled) == ("entrez", {})
     assert len(found.shared_symbols) == 10

@@ -3,7 +3,6 @@
 import pytest
 
 from pairscape.pipeline.genes.names import (
-    id_kind,
     kind_of,
     looks_like_barcodes,
     looks_like_genes,
@@ -15,7 +14,6 @@ HUMAN = ["CTSH", "IL1B", "CLEC4E", "RPL23A", "CD81", "TLR2", "HLA-DRA", "MT-CO1"
 MOUSE = ["Ctsh", "Il1b", "Clec4e", "Rpl23a", "Cd81", "Tlr2", "H2-K1", "mt-Co1", "Sqstm1", "2610305D13Rik"]
 ENSEMBL = [f"ENSG{i:011d}" for i in range(10)]
 VERSIONED = [f"ENSMUSG{i:011d}.{i}" for i in range(10)]
-ENTREZ = ["7157", "672", "1956", "2064"]
 CELLS = {
     "10x": ["AAAGCCTGGCTAAC-1", "AAATTCGATGCACA-1", "GCGAGAAGTTCTGGTA"],
     "10x with sample": ["donor1_AAAGCCTGGCTAAC-1", "donor2#AAATTCGATGCACA-1", "s3:GCGAGAAGTTCTGGTA"],
@@ -23,25 +21,6 @@ CELLS = {
     "accession": ["GSM1599500", "SRR1234567_1", "ERR0001234"],
     "counted": ["cell12", "Cell_7", "cell 3"],
 }
-
-
-@pytest.mark.parametrize(
-    ("names", "kind"),
-    [
-        (HUMAN, "symbol"),
-        (MOUSE, "symbol"),
-        (ENSEMBL, "ensembl"),
-        (VERSIONED, "ensembl"),
-        (["FBgn0000008", "FBgn0000014"], "ensembl"),
-        (ENTREZ, "entrez"),
-        ([str(i) for i in range(50)], "other"),
-        ([str(i) for i in range(5000)], "other"),
-        (CELLS["10x"], "other"),
-        ([], "other"),
-    ],
-)
-def test_id_kind(names: list[str], kind: str) -> None:
-    assert id_kind(names) == kind
 
 
 @pytest.mark.parametrize("names", [HUMAN, MOUSE, ENSEMBL, VERSIONED, [f"GRCh38_{g}" for g in HUMAN]])

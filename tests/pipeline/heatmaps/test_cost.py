@@ -14,8 +14,8 @@ from pairscape.pipeline.heatmaps.tiles import (
     Sample,
     counting_seconds,
     pair_events,
-    sample_rows,
     shard_seconds,
+    spread_runs,
 )
 
 
@@ -43,7 +43,7 @@ def test_every_image_is_foreseen_in_its_shard(events, size, counting, writing):
 
 @given(events_of, st.integers(1, 40), st.integers(1, 30))
 def test_samples_are_runs_of_rows_that_do_not_overlap(events, n_samples, size):
-    runs = sample_rows(events, n_samples, size)
+    runs = spread_runs(events, n_samples, size)
     assert 1 <= len(runs) <= n_samples
     rows = [row for run in runs for row in range(run.start, run.stop)]
     assert rows == sorted(set(rows))
@@ -55,7 +55,7 @@ def test_samples_are_runs_of_rows_that_do_not_overlap(events, n_samples, size):
 def test_a_sample_stands_for_the_whole():
     """Of events that rise a thousandfold along the store, 32 runs tell the mean within a few percent."""
     events = np.geomspace(1, 1000, 400_000).astype(np.float32)
-    some = np.concatenate([events[run] for run in sample_rows(events, 32, 1024)])
+    some = np.concatenate([events[run] for run in spread_runs(events, 32, 1024)])
     assert some.mean() == pytest.approx(events.mean(), rel=0.05)
 
 

@@ -28,10 +28,11 @@ from pairscape.pipeline.heatmaps import job as counting
 from pairscape.pipeline.heatmaps import job as heatmaps
 from pairscape.pipeline.heatmaps.count import Spent, count_tile
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader
-from pairscape.pipeline.heatmaps.images import damage, open_images, receipt_file, shard_file
+from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.heatmaps.kernel import GeneBlock
 from pairscape.pipeline.heatmaps.memory import Portion
+from pairscape.pipeline.heatmaps.shards import damage, receipt_file, shard_file
 from pairscape.pipeline.heatmaps.tiles import storage_order, tiles_of
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, Compute, PairSource

@@ -14,19 +14,12 @@ from damages import DAMAGES, content, write_shard
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.heatmaps import images as store
-from pairscape.pipeline.heatmaps.images import (
-    clear_shards,
-    damage,
-    find_pair,
-    has_receipt,
-    open_images,
-    receipt_file,
-    shard_file,
-)
+from pairscape.pipeline.heatmaps.images import find_pair, open_images
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+from pairscape.pipeline.heatmaps.shards import clear_shards, damage, has_receipt, receipt_file, shard_file
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, PairSource
+from pairscape.pipeline.storage import receipts
 from pairscape.pipeline.storage.chunks import ChunkCodec
 from pairscape.pipeline.storage.write import write_file
 
@@ -212,7 +205,7 @@ def test_a_disk_that_lies_leaves_no_receipt(name, images, monkeypatch):
     def lying(path, content):
         write_file(path, content[:-1] if name in path.parts else content)
 
-    monkeypatch.setattr(store, "write_file", lying)
+    monkeypatch.setattr(receipts, "write_file", lying)
     with pytest.raises(JobError, match=rf"{name}.* read back it differs"):
         write_shard(images, 0, counts, both_zero)
     assert not receipt_file(images, 0).exists()

@@ -140,5 +140,5 @@ def test_the_sample_is_spread_over_rare_and_frequent_genes(large, monkeypatch):
     monkeypatch.setattr(planning, "SAMPLES", 16)
     planned(large)
     events = taken[0]
-    rows = np.concatenate([np.r_[run] for run in planning.sample_rows(events, 16, 1024)])
+    rows = np.concatenate([np.r_[run] for run in planning.spread_runs(events, 16, 1024)])
     assert events[rows].mean() == pytest.approx(events.mean(), rel=0.1)

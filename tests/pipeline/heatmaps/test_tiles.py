@@ -16,7 +16,7 @@ from pairscape.pipeline.heatmaps.tiles import (
     TASK_SECONDS,
     TASKS_PER_WORKER,
     block_density,
-    blocks_of,
+    gene_blocks,
     plan_tasks,
     storage_order,
     task_runs,
@@ -44,7 +44,7 @@ def test_the_store_holds_every_pair_ordered_by_block_gene_a_gene_b(pairs):
     assert sorted(ordered.label) == sorted(pairs.label)
     np.testing.assert_array_equal(ordered.gene_a, pairs.gene_a[ordered.label])
     np.testing.assert_array_equal(ordered.gene_b, pairs.gene_b[ordered.label])
-    _, block = blocks_of(ordered.gene_b)
+    _, block = gene_blocks(ordered.gene_b)
     keys = list(zip(block, ordered.gene_a, ordered.gene_b, strict=True))
     assert keys == sorted(keys)
 

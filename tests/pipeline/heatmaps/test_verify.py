@@ -13,8 +13,9 @@ from damages import DAMAGES
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.heatmaps.images import open_images, shard_file
+from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.repair import repair_store
+from pairscape.pipeline.heatmaps.shards import shard_file
 from pairscape.pipeline.heatmaps.verify import verify_store
 from pairscape.pipeline.options import Binning, Compute, PairSource
 from pairscape.pipeline.storage import digests

@@ -26,8 +26,8 @@ from scipy import sparse
 from pairscape.pipeline.datasets.demo import demo_cells
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import open_expression, reopen_expression
-from pairscape.pipeline.matrix.formats.hdf5_zarr import fingerprint
 from pairscape.pipeline.matrix.open import read_any
+from pairscape.pipeline.storage.paths import fingerprint
 
 GENES = ["CTSH", "IL1B", "RPL23A", "CD81", "TLR2"]
 CELLS = [f"LPS_1h_S{i}" for i in range(7)]

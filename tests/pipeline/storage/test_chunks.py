@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks
-from pairscape.pipeline.storage.write import clear_unfinished, write_file
+from pairscape.pipeline.storage.write import write_file
 
 CODECS = [
     ChunkCodec("zstd", 1, "bitshuffle", 262_144),
@@ -71,21 +71,3 @@ def test_a_damaged_index_is_seen(harm, tmp_path):
     write_file(tmp_path / "shard", harm(shard))
     with pytest.raises(ValueError, match="index of shard is damaged"):
         list(read_chunks(tmp_path / "shard", 3, [0]))
-
-
-def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
-    path = tmp_path / "deep" / "file"
-    for content in (b"first", b"second"):
-        write_file(path, content)
-        assert path.read_bytes() == content
-        assert [p.name for p in path.parent.iterdir()] == ["file"]
-    write_file(path, b"")
-    assert list(path.parent.iterdir()) == []
-
-
-def test_what_a_killed_writer_left_is_cleared_and_nothing_else(tmp_path):
-    for name in ("c/0/0/0", "c/1", "zarr.json", ".zattrs", "c/.1.4711", "c/0/0/.0.12"):
-        write_file(tmp_path / name, b"x")
-    clear_unfinished(tmp_path)
-    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == [".zattrs", "c/0/0/0", "c/1", "zarr.json"]

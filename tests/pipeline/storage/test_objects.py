@@ -14,10 +14,12 @@ from pairscape.pipeline.codes import cache as nearby_module
 from pairscape.pipeline.codes.cache import nearby
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.heatmaps.images import clear_shards, open_images
+from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.heatmaps.shards import clear_shards
 from pairscape.pipeline.options import Binning, Compute, PairSource
-from pairscape.pipeline.storage import paths
-from pairscape.pipeline.storage.paths import MARK, holds_store, located, publish_store, put, put_new, writable
+from pairscape.pipeline.storage import write
+from pairscape.pipeline.storage.paths import MARK, holds_store, located, put, put_new, writable
+from pairscape.pipeline.storage.write import publish_store
 
 URL, CODES = "memory://bucket/images.zarr", "memory://bucket/images.codes.zarr"
 ALL, RANK = PairSource(all_pairs=True), Binning("rank")
@@ -100,8 +102,8 @@ def test_codes_may_lie_on_a_shared_disk(expression_path, local, bucket, tmp_path
 
 
 def test_the_root_comes_last(expression_path, bucket, monkeypatch):
-    order, whole = [], paths.put_new
-    monkeypatch.setattr(paths, "put_new", lambda path, content: (order.extend(objects(bucket)), whole(path, content)))
+    order, whole = [], write.put_new
+    monkeypatch.setattr(write, "put_new", lambda path, content: (order.extend(objects(bucket)), whole(path, content)))
     make(expression_path, URL, codes=None)
     assert "zarr.json" not in order
     assert {"counts/zarr.json", "gene/zarr.json", "gene_b/c/0", MARK} <= set(order)

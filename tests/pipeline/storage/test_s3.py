@@ -131,6 +131,10 @@ def test_processes_write_there_and_a_killed_driver_costs_no_byte(expression_path
     assert driver.wait() == -signal.SIGKILL
     done = 5 - len(open_images(URL, complete=False).missing_shards())
     bucket.pipe_file(f"pairscape-test/images.zarr/counts/c/{4 if done < 5 else 0}/0/0", b"of a writer that died")
+    lock = "s3://pairscape-test/.images.zarr.lock"
+    with refuses(f"process {driver.pid} on", f"if it was killed, remove {lock}", kind=JobError):
+        make(expression_path, URL)
+    bucket.rm_file(lock)
     make(expression_path, URL, Compute("local", 2))
     assert_same(bucket, local)
     pairscape.verify(URL)

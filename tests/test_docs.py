@@ -1,0 +1,43 @@
+"""What the documentation names in the code and the tests is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("benchmarks/*.md")])
+TOPS = ("pairscape", "pipeline", "model", "tests", "benchmarks", "deploy")
+FILES = [*ROOT.glob("*"), *(path for top in TOPS for path in (ROOT / top).rglob("*"))]
+NAMED = re.compile(r"`([\w./-]+\.(?:py|toml|j2|yaml|sh|sbatch))(?:::(\w+))?`")
+MODULE = re.compile(r"`(?:pairscape\.)?((?:pipeline|model)\.[a-z_]+(?:\.[a-z_]+)*)(?:\.\w+(?:\(.*?\))?)?`")
+USERS = {
+    "job.toml",
+    "config.toml",
+    "CONFIG.toml",
+    "model.py",
+    "NAME.py",
+}  # files of a user, or that a reader is to write
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_tests_and_modules_that_a_page_names_exist(page):
+    text = page.read_text() if page.name != "CHANGELOG.md" else page.read_text().split("\n## ")[1]
+    gone = []
+    for name, test in NAMED.findall(text):
+        found = [path for path in FILES if str(path).endswith(f"/{name}")]
+        if Path(name).name not in USERS and not found:
+            gone.append(name)
+        elif test and not any(f"def {test}(" in path.read_text() for path in found):
+            gone.append(f"{name}::{test}")
+    for name in set(MODULE.findall(text)) - {"model.safetensors"}:
+        path = ROOT.joinpath(*name.split("."))
+        if not (path.with_suffix(".py").exists() or path.is_dir() or path.parent.with_suffix(".py").exists()):
+            gone.append(name)
+    assert gone == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
