@@ -317,9 +317,6 @@ def preset(name: str) -> Recipe:
     return DEEP_CELL if name == "deep-cell" else replace(Recipe())
 
 
-# Which of the scored pairs a user wants: the best, the best of each regulator, those beyond a threshold.
-
-
 @dataclass(frozen=True)
 class EdgeChoice:
     """A choice among scored pairs; what is left out does not narrow it. Pairs without a score are never chosen.

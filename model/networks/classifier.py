@@ -73,7 +73,7 @@ class PairClassifier(nn.Module):
         return logits.float()
 
     def probabilities(self, counts: Tensor, both_zero: Tensor, genes: Tensor | None = None) -> Tensor:
-        """As `forward`, but probabilities (B, classes), averaged with the mirror's if `mirror` is set."""
+        """Class probabilities (B, classes), averaged with those of the mirror if `mirror` is set."""
         probability = self(counts, both_zero, genes).softmax(1)
         if self.mirror:
             turned = self(counts.mT, both_zero, None if genes is None else genes.flip(1)).softmax(1)
