@@ -23,7 +23,7 @@ def measure(rows: int, genes: int, resamples: int) -> dict[str, Any]:
     label = (rng.random(rows) < 0.014).astype(np.int8)
     scores = {name: rng.normal(size=rows) + 2 * label for name in ("network", "marginals", "pearson", "spearman", "mi")}
     started = time.process_time()
-    found = against_baseline(label, scores.pop("network"), scores, a, b, 0, resamples)
+    found = against_baseline(label, scores.pop("network"), scores, (a, b), 0, resamples)
     return {
         "rows": rows,
         "resamples": resamples,

@@ -15,6 +15,7 @@ of such checks anything should be called at q (`null_checks_with_calls`).
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from benchmarks.heatmaps import folder_of
 from pairscape.model.evaluation.association import dependence, spearman
 from pairscape.model.prediction.decoys import (
     LEVELS,
-    Score,
     decoy_scores,
     estimate_discovery,
     sample_candidates,
@@ -34,7 +34,8 @@ from pairscape.model.prediction.decoys import (
 )
 from pairscape.model.prediction.fdr import q_values
 from pairscape.model.prediction.parts import PART_PAIRS, Job, Parts, load_score
-from pairscape.model.prediction.trained import Trained
+from pairscape.model.prediction.rescoring import Rescoring, Score
+from pairscape.model.prediction.trained import TrainedRun
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
@@ -61,10 +62,10 @@ def load_dependence() -> Score:
     return score
 
 
-def load_network(trained: Trained, codes: Codes, n_pairs: int, share: Portion, prior: float) -> Callable[[], Score]:
+def load_network(trained: TrainedRun, codes: Codes, n_pairs: int, share: Portion, prior: float) -> Callable[[], Score]:
     """The network of a run, as `predict` takes it to decoys."""
     parts = Parts(str(Path(codes.path).parent), n_pairs)
-    job = Job(parts, str(trained.run), trained.network, prior, "cpu", codes.path, None, share, 1, None, False)
+    job = Job(parts, str(trained.folder), trained.network.sha256, prior, "cpu", codes.path, None, share, 1, None, False)
     return partial(load_score, job, screened=False)
 
 
@@ -85,15 +86,16 @@ def candidate_scores(codes: Codes, pairs: Pairs, score: Score) -> Iterator[np.nd
         yield score(*count_pairs(codes, *genes), *genes).astype(np.float32)
 
 
-def realised(source: Path, folder: Path, planting: Planting, trained: Trained | None) -> dict[str, Any]:
+def realised(source: Path, folder: Path, planting: Planting, trained: TrainedRun | None) -> dict[str, Any]:
     """Calls of one planting, and how many of them are wrong."""
     codes, pairs = planted(source, folder, planting, Binning() if trained is None else trained.binning)
     share, truth, seed = portion(codes.binning, codes.n_cells, 1.0, None), pairs.label > 0, planting.seed
     load = load_dependence if trained is None else load_network(trained, codes, len(pairs), share, float(truth.mean()))
     score = np.concatenate(list(candidate_scores(codes, pairs, load())))
-    found, facts = estimate_discovery(codes, pairs, [score], load, folder, seed, share, Session())
+    rescoring = Rescoring(codes, share, load, seed)
+    found, facts = estimate_discovery(rescoring, pairs, [score], folder, Session())
     strata, some = save_strata(codes, folder, seed, Session()), pairs.take(sample_candidates(len(pairs), seed))
-    null = q_values(decoy_scores(codes, some, load, strata, seed + OTHER, share, Session()), found.decoys)
+    null = q_values(decoy_scores(replace(rescoring, seed=seed + OTHER), some, strata, Session()), found.decoys)
     return {
         "seed": seed, "cells": codes.n_cells, "candidates": len(pairs), "planted": int(truth.sum()),
         "decoys": facts["decoys"],
@@ -125,14 +127,14 @@ def measure(
     source: Path, folder: Path, run: Path | None, strengths: Sequence[float], seeds: int, pairs: int, negatives: int
 ) -> dict[str, Any]:
     """Realised rates of every strength and seed."""
-    trained, found = None if run is None else Trained.open(run), dict[str, Any]()
+    trained, found = None if run is None else TrainedRun.open(run), dict[str, Any]()
     for strength in strengths:
         plantings = [Planting(KINDS, pairs, strength, negatives, seed=seed) for seed in range(seeds)]
         runs = [realised(source, folder, planting, trained) for planting in plantings]
         found[str(strength)] = {"seeds": runs, "summary": summed_up(runs)}
     nulls = [run["null_calls"] for told in found.values() for run in told["seeds"]]
     return {
-        "scored_by": "dependence" if trained is None else str(trained.facts["network"]),
+        "scored_by": "dependence" if trained is None else trained.network.facts.network,
         "expected_share_of_level": round(negatives / (negatives + 1), 4),
         "strengths": found,
         "null_checks": len(nulls),

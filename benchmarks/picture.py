@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairscape.model.reports.figures import pair_figure
+from pairscape.model.reports.heatmap_figures import pair_figure
 
 
 def draw(run: Path, file: Path) -> None:

@@ -24,9 +24,9 @@ import torch
 from benchmarks.heatmaps import folder_of, prepare
 from benchmarks.scoring import classifier_of, plain
 from pairscape.model.edges.scores import read_scores
-from pairscape.model.networks.weights import save_weights, write_config
-from pairscape.model.options import Prediction, Recipe
-from pairscape.model.prediction.predict import Outcome, ask, predict_matrix
+from pairscape.model.networks.weights import NetworkFacts, class_names, save_weights
+from pairscape.model.options import Prediction, Rendering
+from pairscape.model.prediction.predict import PredictionOutcome, check_prediction, predict_matrix
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.clusters import open_session
 from pairscape.pipeline.compute.tasks import peak_memory
@@ -44,10 +44,12 @@ def untrained_run(folder: Path, network: str) -> Path:
     """A run folder of fresh weights."""
     folder.mkdir(exist_ok=True)
     classifier = classifier_of(network, BINS)
-    save_weights(folder / "model.safetensors", classifier.state_dict(), classifier.facts | {"shown": SHOWN, "epoch": 1})
-    store = {"path": "", "plan_hash": "", "n_pairs": 0, "n_cells": 0, "bins": BINS, "scale": Binning().scale}
-    write_config(folder / "config.toml", Recipe(), store, 0)
-    (folder / "metrics.json").write_text(json.dumps({"calibration": {"natural": NATURAL}, "store": store}))
+    facts = NetworkFacts(
+        network=network, rendering=Rendering(), bins=BINS, scale=Binning().scale, n_cells=1, classes=2,
+        class_names=class_names(2, directed=False), mirror=True, shown=SHOWN, natural=NATURAL, loss_weights=None,
+        gamma=0.0, epoch=1,
+    )  # fmt: skip
+    save_weights(folder / "model.safetensors", classifier.state_dict(), facts)
     return folder
 
 
@@ -87,13 +89,13 @@ class Clock:
 
 def run_job(
     atlas: Path, out: Path, run: Path, source: PairSource, options: Prediction, compute: Compute
-) -> tuple[Outcome, Clock, float]:
+) -> tuple[PredictionOutcome, Clock, float]:
     """The job as the command does it, with a clock in place of the bar."""
     clock, started = Clock(), time.perf_counter()
-    asked, matrix = ask(run, out, options, 0, overwrite=True), open_expression(atlas)
+    checked, matrix = check_prediction(run, out, options, 0, overwrite=True), open_expression(atlas)
     request = resolve_request(matrix, source, 0)
     with open_session(compute) as session:
-        done = predict_matrix(matrix, request, None, asked, replace(session, progress=clock))
+        done = predict_matrix(matrix, request, None, checked, replace(session, progress=clock))
     return done, clock, time.perf_counter() - started
 
 

@@ -6,8 +6,8 @@ The plain loop: float32, the network as it was built, 256 pairs at a time, pictu
 the other, as many threads as torch takes. The scorer: so many processes of one thread, as Dask's workers are. Both in
 turn, medians of rounds. Where others use the cores too, threads that wait for each other make the plain loop many times
 slower, and `scorer_over_plain` flatters; `one_core_gain` is then the figure to trust: both on one thread, by the time
-that its core spent on it. So measured as well: each ingredient alone, all of them (`prepared`, without and with
-Winograd's convolutions), and bfloat16. Random counts, untrained weights: neither changes the time. Prints JSON.
+that its core spent on it. So measured as well: each ingredient alone, all of them (`prepared`), and bfloat16.
+Random counts, untrained weights: neither changes the time. Prints JSON.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -29,8 +28,7 @@ from benchmarks.networks import random_counts
 from pairscape.model.networks import fast
 from pairscape.model.networks.classifier import PairClassifier
 from pairscape.model.networks.device import one_thread
-from pairscape.model.networks.fast import WinogradConv
-from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.options import Rendering
 from pairscape.model.prediction.scorer import Scorer
 from pairscape.pipeline.compute.allocator import keep_freed_memory
@@ -88,16 +86,15 @@ def looped(predict: Predict, counts: Tensor, batch: int) -> Callable[[], Tensor]
     return run
 
 
-def prepared(classifier: PairClassifier, winograd: bool = True) -> Predict:
-    """What the scorer runs, or the same with the library's own convolutions only."""
-    with mock.patch.object(WinogradConv, "suits", WinogradConv.suits if winograd else lambda conv: False):
-        ready = fast.prepare(classifier, CPU)
+def prepared(classifier: PairClassifier) -> Predict:
+    """What the scorer runs."""
+    ready = fast.prepare(classifier, CPU)
     return lambda counts: ready(counts, torch.zeros(len(counts), dtype=torch.int32))
 
 
 def ingredients(network: str, counts: Tensor, rounds: int) -> dict[str, float]:
     """Images a second of one core with each ingredient, by the time that the core itself spent."""
-    made = [classifier_of(network, counts.shape[1]) for _ in range(6)]
+    made = [classifier_of(network, counts.shape[1]) for _ in range(5)]
     nchw = made[0].network.to(memory_format=torch.contiguous_format)
     large = len(counts)  # the scorer's batches are the same however many are asked for
     ways = {
@@ -106,8 +103,7 @@ def ingredients(network: str, counts: Tensor, rounds: int) -> dict[str, float]:
         "small_batch": looped(plain(made[1]), counts, SMALL_BATCH),
         "channels_last": looped(lambda x: made[2].probabilities(x, x[:, 0, 0]), counts, PLAIN_BATCH),
         "bfloat16": looped(bfloat16(made[3]), counts[:SMALL_BATCH], SMALL_BATCH),
-        "prepared_but_winograd": looped(prepared(made[4], winograd=False), counts, large),
-        "prepared": looped(prepared(made[5]), counts, large),
+        "prepared": looped(prepared(made[4]), counts, large),
     }
     with one_thread():
         reference = ways["plain"]()
@@ -124,7 +120,7 @@ def score_on_request(network: str, bins: int, images: int, seed: int, link: Conn
     """A worker: scores its images each time it is told to."""
     keep_freed_memory()
     torch.set_num_threads(1)
-    scorer = Scorer(classifier_of(network, bins), CPU, Taught(0.25), 0.01, {})
+    scorer = Scorer(classifier_of(network, bins), CPU, PriorCorrection(0.25), 0.01)
     counts = random_counts(images, bins, seed).numpy().astype(np.uint32)
     both_zero = np.zeros(images, np.int32)
     scorer(counts, both_zero)

@@ -1,4 +1,4 @@
-"""How far pairs are from those a network was trained on, as the shift guard tells it, and how well they are ranked.
+"""How far pairs are from those a network was trained on, and how well they are ranked.
 
 python -m benchmarks.shift RUN IMAGES.zarr …
 
@@ -10,20 +10,19 @@ what another matrix does.
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pairscape.model.batches.order import Rows
 from pairscape.model.batches.store_folds import make_folds
-from pairscape.model.evaluation.measure import find_shift
+from pairscape.model.evaluation.measure import PairSample, find_shift, random_pairs, sample_rows
 from pairscape.model.evaluation.metrics import auroc
 from pairscape.model.evaluation.reference import load_reference
-from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand, sample_rows
 from pairscape.model.evaluation.shift import Reference
-from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
+from pairscape.model.networks.classifier import TrainedNetwork, score_rows
 from pairscape.model.networks.weights import read_config, read_recipe
 from pairscape.pipeline.heatmaps.images import Images, open_images
 
@@ -53,7 +52,7 @@ def choices(run: Path, images: Images, seed: int) -> Iterator[tuple[str, Rows]]:
 
 
 def measure(run: Path, stores: list[Path], seed: int = 1) -> list[dict[str, Any]]:
-    """What the guard says of each choice of pairs of each store.
+    """The comparison of each choice of pairs of each store.
 
     Parameters
     ----------
@@ -62,8 +61,8 @@ def measure(run: Path, stores: list[Path], seed: int = 1) -> list[dict[str, Any]
     seed
         Of the samples.
     """
-    classifier, facts = load_classifier(run)
-    reference = load_reference(run, classifier)
+    network = TrainedNetwork.load(run)
+    reference = load_reference(run, network)
     if reference is None:
         raise SystemExit(f"{run} has no reference.safetensors; train it again.")
     found = []
@@ -71,21 +70,17 @@ def measure(run: Path, stores: list[Path], seed: int = 1) -> list[dict[str, Any]
         for words, rows in choices(run, images, seed):
             some = sample_rows(rows, seed)
             row = {"images": images.path.name, "cells": images.spec.n_cells, "pairs": words, "n_pairs": int(some.size)}
-            found.append(row | _told(reference, classifier, facts, images, some, seed))
+            found.append(row | _compared(reference, network, images, some, seed))
     return found
 
 
-def _told(
-    reference: Reference, classifier: PairClassifier, facts: dict[str, Any], images: Images, rows: Rows, seed: int
-) -> dict[str, Any]:
-    """The guard's words and distances, and AUROC where the rows are labelled with both classes."""
-    codes = codes_at_hand(images)
-    shift = find_shift(
-        reference, classifier, facts, CountedPairs.of_rows(images, rows, classifier),
-        lambda: None if codes is None else CountedPairs.at_random(codes, classifier, seed), facts["natural"],
-    ).facts()  # fmt: skip
+def _compared(reference: Reference, network: TrainedNetwork, images: Images, rows: Rows, seed: int) -> dict[str, Any]:
+    """Words and distances, and AUROC where the rows are labelled with both classes."""
+    classifier = network.classifier
+    sample, at_random = PairSample.of_rows(images, rows, classifier), partial(random_pairs, images, classifier, seed)
+    shift = find_shift(reference, network, sample, at_random, network.facts.natural).facts()
     label = images.pairs().label
-    score = 1 - score_rows(classifier, images, rows, label, torch.device("cpu"), lambda _: None)[:, 0]
+    score = 1 - score_rows(classifier, images, rows, lambda _: None)[:, 0]
     known = label[rows] >= 0
     ranked = auroc(label[rows][known] > 0, score[known]) if known.any() else None
     return {

@@ -27,7 +27,7 @@ from pairscape.model.batches.order import Window, epoch_windows, images_shown
 from pairscape.model.batches.stream import Batch, BlockReader, HeldWindow, PairStream
 from pairscape.model.networks.classifier import PairClassifier
 from pairscape.model.networks.device import choose_device
-from pairscape.model.options import Balance, Rendering
+from pairscape.model.options import Balance, Rendering, Training
 from pairscape.pipeline.compute.tasks import peak_memory
 from pairscape.pipeline.heatmaps.images import Images, ImageSpec, open_images, stored_array
 from pairscape.pipeline.heatmaps.read import read_images
@@ -41,7 +41,7 @@ def stream_of(images: Images, balance: Balance, *, resident: bool = False) -> Pa
     """A stream of all labelled rows, which are read anew in every epoch unless `resident`."""
     label = images.array("label")
     rows = np.flatnonzero(label >= 0)
-    stream = PairStream(images, rows, label, balance=balance, ratio=RATIO, batch_size=BATCH, seed=0)
+    stream = PairStream(images, rows, label, Training(balance=balance, ratio=RATIO, batch_size=BATCH), 0)
     stream.resident_images = stream.resident_images if resident else 0
     return stream
 
@@ -207,7 +207,7 @@ def memory_of(n: int, balance: Balance) -> dict[str, Any]:
     label[rng.integers(0, n, n // 50)] = 1
     images = Images(Path("none"), ImageSpec("", "", Binning(), 1000, n, ""), {})
     rows = np.arange(n, dtype=np.int32)
-    stream = PairStream(images, rows, label, balance=balance, ratio=RATIO, batch_size=BATCH, seed=0)
+    stream = PairStream(images, rows, label, Training(balance=balance, ratio=RATIO, batch_size=BATCH), 0)
     stream.reader = MadeUp(images)
     started = time.perf_counter()
     shown = sum(len(batch.row) for _, batch in zip(range(3 * 262), stream, strict=False))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from pairscape.model.options import Prediction, Recipe, Rendering, Search, Splitting, Training, Wanted
+from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
@@ -38,7 +38,7 @@ def show(
     """
     if str(images).endswith(".parquet"):
         return _show_scores(located(images), gene_a, gene_b, k, output)
-    from pairscape.model.reports.figures import pair_figure
+    from pairscape.model.reports.heatmap_figures import pair_figure
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
     if gene_a is None or gene_b is None:
@@ -190,7 +190,7 @@ def predict(
     """
     import time
 
-    from pairscape.model.prediction.predict import ask, predict_matrix, predict_store
+    from pairscape.model.prediction.predict import check_prediction, predict_matrix, predict_store
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
@@ -201,20 +201,20 @@ def predict(
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
     started, say = time.perf_counter(), say_unless(quiet)
-    asked = ask(run, out, prediction, seed, overwrite=overwrite)
+    checked = check_prediction(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
         store = open_images(images)
-        with open_session(compute, quiet, reads=[run, store.path], writes=asked.out) as session:
-            done = predict_store(store, asked, session)
+        with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
+            done = predict_store(store, checked, session)
     else:
-        reads = on_disk(expression, asked.out)
+        reads = on_disk(expression, checked.out)
         matrix = open_expression(reads)
-        with with_network(_required(source), asked.out) as (source, notes):
+        with with_network(_required(source), checked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
             say(*notes, *request.chosen.notes, request.label_note())
-            with open_session(compute, quiet, reads=[run, str(reads)], writes=asked.out) as session:
-                done = predict_matrix(matrix, request, codes and located(codes), asked, session)
-    say(*done.lines(asked.out, time.perf_counter() - started), f"report: {asked.out.with_suffix('.html')}")
+            with open_session(compute, quiet, reads=[run, str(reads)], writes=checked.out) as session:
+                done = predict_matrix(matrix, request, codes and located(codes), checked, session)
+    say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return done.facts
 
 
@@ -303,7 +303,7 @@ def export(
     *,
     format: Literal["scenic", "beeline", "decoupler", "cytoscape", "sif", "graphml", "parquet", "anndata", "genernib"]
     | None = None,
-    wanted: Annotated[Wanted, Flat] = Wanted(),
+    wanted: Annotated[EdgeChoice, Flat] = EdgeChoice(),
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,
@@ -370,7 +370,8 @@ def _picture(output: Any, name: str) -> Path:
 
 def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Any) -> Path:
     """One pair of a file of scores, or the best new ones, as picture."""
-    from pairscape.model.reports.findings import draw_evidence, show_scores
+    from pairscape.model.edges.evidence import show_scores
+    from pairscape.model.reports.findings import draw_evidence
 
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")

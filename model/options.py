@@ -101,8 +101,8 @@ class Splitting:
     def _check_shares(self) -> None:
         held_out = (1 / self.folds if self.folds else self.test_share) + self.validation_share
         good = self.test_share > 0 and self.validation_share > 0 and held_out < 1
-        told = f"one of {self.folds} folds" if self.folds else f"test share {self.test_share}"
-        _require(good, f"{told} and validation share {self.validation_share} must be above 0 and leave something to "
+        held = f"one of {self.folds} folds" if self.folds else f"test share {self.test_share}"
+        _require(good, f"{held} and validation share {self.validation_share} must be above 0 and leave something to "
                        "train on: their sum must be below 1.")  # fmt: skip
 
     def _check_folds(self) -> None:
@@ -282,8 +282,8 @@ class Prediction:
                  "1 at most; leave it out for all of them.")  # fmt: skip
 
     @property
-    def doubted(self) -> bool:
-        """Whether decoys or resamples are to tell how far the scores can be believed."""
+    def estimates_confidence(self) -> bool:
+        """Whether q-values or resamples are asked for."""
         return self.q_values or self.bootstrap is not None
 
 
@@ -317,11 +317,8 @@ def preset(name: str) -> Recipe:
     return DEEP_CELL if name == "deep-cell" else replace(Recipe())
 
 
-# Which of the scored pairs a user wants: the best, the best of each regulator, those beyond a threshold.
-
-
 @dataclass(frozen=True)
-class Wanted:
+class EdgeChoice:
     """A choice among scored pairs; what is left out does not narrow it. Pairs without a score are never chosen.
 
     Parameters

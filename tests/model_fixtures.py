@@ -19,6 +19,8 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 import pairscape
+from pairscape.model.networks.weights import NetworkFacts, class_names
+from pairscape.model.options import Rendering
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.options import Binning, Compute, PairSource
@@ -153,3 +155,12 @@ def small_store(root: Path) -> Images:
     expression, module = module_expression(60, 4, 3, seed=2)
     pairs = module_pairs(folder / "pairs.csv", module)
     return make_store(folder, expression, PairSource(pairs=pairs), Binning("rank", 16))
+
+
+def facts_of(classifier, network, *, natural, rendering=Rendering(), scale="rank", shown=0.25):
+    """What the weights of an untrained classifier are saved with."""
+    return NetworkFacts(
+        network=network, rendering=rendering, bins=classifier.bins, scale=scale, n_cells=1, classes=classifier.classes,
+        class_names=class_names(classifier.classes, directed=not classifier.mirror), mirror=classifier.mirror,
+        shown=shown, natural=natural, loss_weights=None, gamma=0.0, epoch=1,
+    )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from model_fixtures import curved_expression, gene_names, make_store, write_pairs
-from pairscape.model.networks.weights import load_weights, save_weights
+from pairscape.model.networks.weights import MODEL, load_weights, save_tensors
 from pairscape.model.options import Recipe, Splitting, Training
 from pairscape.model.training.run import train_run
 from pairscape.pipeline.compute.session import Session
@@ -50,9 +50,9 @@ def copy_portable(run: Path, folder: Path, names: tuple[str, ...] = PORTABLE) ->
 
 def rewrite_facts(folder: Path, **facts: object) -> Path:
     """The weights with other facts; one that is None is left out."""
-    state, known = load_weights(folder / "model.safetensors")
+    state, known, _ = load_weights(folder / "model.safetensors")
     kept = {name: value for name, value in (known | facts).items() if value is not None or name not in facts}
-    save_weights(folder / "model.safetensors", state, kept)
+    save_tensors(folder / "model.safetensors", MODEL, state, kept)
     return folder
 
 

@@ -21,3 +21,15 @@ def joint_counts(expression, edges, gene_a, gene_b):
         for a, b in zip(gene_a, gene_b, strict=True)
     ]
     return np.asarray(images, np.uint32)
+
+
+def prior_corrected(probability, shown, natural):
+    """Probability (P,) at the natural prevalence from that of a network trained with `shown` positive.
+
+    Balanced training shifts the log-odds by a constant (Saerens et al., Neural Computation 14:21, 2002).
+    """
+    if not 0 < shown < 1 or not 0 < natural < 1:
+        return np.asarray(probability, np.float64)
+    p = np.clip(np.asarray(probability, np.float64), 1e-12, 1 - 1e-12)
+    odds = p / (1 - p) * (natural / (1 - natural)) / (shown / (1 - shown))
+    return odds / (1 + odds)

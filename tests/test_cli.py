@@ -20,7 +20,7 @@ from scipy import sparse
 
 import pairscape
 from model_fixtures import HERE, as_anndata, gene_names, module_expression, run_command, small_store, write_pairs
-from pairscape.model.reports import figures
+from pairscape.model.reports import heatmap_figures
 from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import count
@@ -515,8 +515,8 @@ def test_show_draws_a_pair_in_either_order(suffix, place, capfd, tmp_path):
 
 def test_show_turns_the_picture_with_the_pair(place, capfd, monkeypatch, tmp_path):
     drawn = []
-    draw = figures.pair_figure
-    monkeypatch.setattr(figures, "pair_figure", lambda *args, **kw: drawn.append(args) or draw(*args, **kw))
+    draw = heatmap_figures.pair_figure
+    monkeypatch.setattr(heatmap_figures, "pair_figure", lambda *args, **kw: drawn.append(args) or draw(*args, **kw))
     genes = ("GENE001", "GENE004")
     for first, second in (genes, genes[::-1]):
         assert call(capfd, "show", "images.zarr", first, second, "-o", tmp_path / "pair.png")[0] == 0

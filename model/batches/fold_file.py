@@ -1,4 +1,4 @@
-"""Folds that a user's file gives: of genes, of pairs, or of blocks of the list that the pairs come from. Pure.
+"""Folds from a user's file: of genes, of pairs, or of blocks of the list that the pairs come from. Pure.
 
 A table with a header has a column named `fold` (or `split`, `set`, `partition`), and beside it
 
@@ -9,9 +9,8 @@ A table with a header has a column named `fold` (or `split`, `set`, `partition`)
 - `gene_a` and `gene_b`: that pair, and its mirror unless that is listed too.
 
 A single column of numbers that rise from 0 is CNNC's division file: from each number to the next, the rows of the list
-of pairs that the store was made from.
-
-Folds are numbers (each is the test once, the next one validation, all others training) or words for the three.
+of pairs that the store was made from. Folds are numbers (each is the test once, the next one validation, all others
+training) or words for the three.
 """
 
 from collections.abc import Callable
@@ -53,22 +52,18 @@ EXAMPLES = 3
 
 @dataclass(frozen=True, eq=False)
 class FoldFile:
-    """What a file of folds says.
+    """A file of folds, read.
 
     Attributes
     ----------
-    path
-        Where it lies.
-    folds
-        Its folds, ascending where they are numbers.
-    numbers
-        Whether they are; else they are words of `WORDS`.
+    folds, numbers
+        Its folds, and whether they are numbers (ascending) or words of `WORDS`.
     group : (N,) int64
         Fold of each entry, index into `folds`.
     genes
         Names of each entry, in one column or two; none in a division of a list.
     side
-        `regulator`, `target` or `both`: what an entry of one gene places. Empty: not said.
+        `regulator`, `target` or `both`: what an entry of one gene places. Empty: the file leaves it open.
     starts : (N + 1,) int64 or None
         Of a division: first row of each entry, and the rows of the list in all.
     """
@@ -89,9 +84,9 @@ class Placed:
     Attributes
     ----------
     folds : (P,) int8
-        Fold of every pair, as in `model.batches.folds`.
+        Fold of every pair.
     absent : (P,) bool
-        Pairs that the file does not speak of.
+        Pairs that the file does not name.
     torn
         Rows left out because their mirror is nearer to the test.
     note
@@ -121,8 +116,8 @@ def given_folds(
     Raises
     ------
     InputError
-        As `read_fold_file`; none of its genes or pairs, or too few genes, are in the store; it contradicts itself; it
-        divides another list; its folds are not those asked for.
+        The file cannot be read; too few of its genes or pairs are in the store; it contradicts itself; it divides
+        another list; its folds are not those asked for.
     """
     if splitting.fold_file is None:
         raise InputError("no file of folds is given, so nothing says what is tested; give --fold-file FILE.")
@@ -141,7 +136,7 @@ def given_folds(
 
 
 def count_folds(path: Path) -> int | None:
-    """How many folds of numbers a file has; None where its folds are words, and so one split."""
+    """Number of folds in a file of numbered folds; None where they are words, and so one split."""
     file = read_fold_file(path)
     return len(file.folds) if file.numbers else None
 
@@ -226,7 +221,7 @@ def _division(column: pd.Series, path: Path) -> FoldFile:
 
 
 def _roles(file: FoldFile, splitting: Splitting) -> FoldArray:
-    """What each of the file's folds is for, (folds,) int8; more folds than asked for are joined in their order."""
+    """Role of each fold of the file, (folds,) int8; more folds than asked for are joined in their order."""
     if not file.numbers:
         if splitting.folds is not None or splitting.fold is not None:
             raise InputError(f"{file.path} names training, validation and test: one split; leave out --folds, --fold.")
@@ -333,7 +328,7 @@ def _look_up(key: NDArray[np.int64], value: NDArray[np.int64], wanted: NDArray[n
 def _refuse_contradiction(
     file: FoldFile, key: NDArray[np.int64], group: NDArray[np.int64], name: Callable[[int], str]
 ) -> None:
-    """Whatever an entry names, it is in one fold."""
+    """Refuse a gene or pair that is in two folds."""
     order = np.argsort(key, kind="stable")
     twice = np.flatnonzero((np.diff(key[order]) == 0) & (np.diff(group[order]) != 0))
     if twice.size:

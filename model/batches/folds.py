@@ -1,10 +1,8 @@
 """Training, validation and test folds of gene pairs that do not leak. Pure.
 
-Whatever the split, the images of (a, b) and (b, a) are mirrors of each other, so both rows go to one fold; where the
-genes' groups would tear them apart, the row nearer to training is left out.
-
-A store may hold tens of millions of pairs: what is computed of every pair is computed a block at a time, and what is
-kept of every pair is a byte, or a 32-bit number.
+Pairs and a `Splitting` in, the fold of every pair out. The images of (a, b) and (b, a) are mirrors of each other, so
+both rows go to one fold; where the genes' groups would tear them apart, the row nearer to training is left out. A store
+may hold tens of millions of pairs: they are looked at a block at a time, and a byte or a 32-bit number is kept of each.
 """
 
 import hashlib
@@ -29,18 +27,15 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Rows of a store by the part they play.
+    """Rows of a store by fold.
 
     Attributes
     ----------
     pairs
         All pairs of the store.
-    train : (R,) int64, ascending
-        What the network and the audit's models learn from.
-    validation : (V,) int64, ascending
-        What training stops by, and what places thresholds.
-    test : (T,) int64, ascending
-        What the figures are about.
+    train, validation, test : int64, ascending
+        Rows that networks and the audit's models learn from; that stop training and place thresholds; that are
+        measured.
     directed
         Whether (a, b) and (b, a) mean different things.
     notes
@@ -76,15 +71,9 @@ class Folds:
 def assign_folds(pairs: Pairs, n_genes: int, splitting: Splitting, seed: int) -> FoldArray:
     """Fold of every pair: `TRAIN`, `VALIDATION`, `TEST` or `UNUSED`, (P,) int8.
 
-    Under cross-validation this is the fold of the groups with `splitting.fold` held out (0 where it is not said): the
-    same seed deals the same groups for every fold.
-
-    Parameters
-    ----------
-    n_genes
-        Genes of the matrix; gene indices lie below it.
-    splitting
-        Any but `file`, for which there is `model.batches.fold_file`.
+    Under cross-validation this is the fold of the groups with `splitting.fold` held out (0 where it is absent): the
+    same seed deals the same groups for every fold. The split is any but `file`, for which there is
+    `model.batches.fold_file`.
     """
     labelled, own = labelled_pairs(pairs)  # the shares are shares of these: the others play no part
     found = _labelled_folds(own, n_genes, splitting, np.random.default_rng([seed, 2])) if len(own) else UNUSED
@@ -98,8 +87,7 @@ def assign_folds(pairs: Pairs, n_genes: int, splitting: Splitting, seed: int) ->
 def match_negatives(pairs: Pairs, folds: FoldArray, n_genes: int, seed: int) -> FoldArray:
     """The folds with matched negatives only, (P,) int8: in each fold every gene is as often positive as negative.
 
-    Whatever the split, labels alone then score 0.5. Other negatives become `UNUSED`; positives stay, also those for
-    which no negative was found.
+    Labels alone then score 0.5 under any split. Other negatives become `UNUSED`; positives stay.
     """
     matched_folds, rng = folds.copy(), np.random.default_rng([seed, 6])
     for fold in (TRAIN, VALIDATION, TEST):
@@ -190,13 +178,7 @@ def sides(pairs: Pairs, rows: slice) -> tuple[NDArray[np.int32], NDArray[np.int3
 
 
 def _roles(positives: NDArray[np.integer], splitting: Splitting, rng: np.random.Generator) -> FoldArray:
-    """Who is held out: a share drawn at random, or one of K groups; at least one for the test and for validation.
-
-    Parameters
-    ----------
-    positives : (n,)
-        Positive pairs of each gene (of each unordered pair).
-    """
+    """Roles of genes (of unordered pairs): a share or one of K groups is the test, at least one also for validation."""
     n = positives.size
     n_test, n_validation = (max(round(n * share), 1) for share in (splitting.test_share, splitting.validation_share))
     if splitting.folds is None:
@@ -232,11 +214,7 @@ def _deal(positives: NDArray[np.integer], n_groups: int, rng: np.random.Generato
 
 
 def _strata(positives: NDArray[np.integer], among: Mask, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Those of similar numbers of positives, shuffled; stratum by stratum, most positives first.
-
-    Positive pairs gather on few genes, so a plain draw gives one seed half the positives of another. Those of similar
-    numbers of positives are therefore dealt together, as in any stratified split.
-    """
+    """Positions of similar numbers of positives, shuffled, most first: positives gather on few genes."""
     size = max(STRATUM, int(np.count_nonzero(among)) // MAX_STRATA)
     waiting = np.zeros(0, np.int64)
     for part in _by_positives(positives, among, rng):
@@ -280,9 +258,8 @@ def folds_by_gene(pairs: Pairs, role: FoldArray, side: str) -> tuple[FoldArray, 
     role : (G,) int8
         `TRAIN`, `VALIDATION`, `TEST` or `UNUSED` for each gene of the matrix.
     side
-        `regulator` or `target`: that gene decides. `both`: a test pair has two test genes and a training pair two
-        training genes. A validation pair has no test gene and at least one validation gene: enough of them to stop by,
-        and nothing of the test is seen.
+        `regulator` or `target`: that gene decides. `both`: a test pair has two test genes, a training pair two training
+        genes, a validation pair no test gene and at least one validation gene.
     """
     folds = np.empty(len(pairs), np.int8)
     for rows in blocks(len(pairs)):
@@ -315,7 +292,7 @@ def _maybe_torn(pairs: Pairs, role: FoldArray) -> NDArray[np.int64]:
 
 
 def keep_mirrors_together(folds: FoldArray, pairs: Pairs, n_genes: int, rows: NDArray[np.int64]) -> int:
-    """Leave out, in place, those of the rows whose mirror, also among them, is nearer to the test; tells how many."""
+    """Make unused, in place, the rows whose mirror, also among them, is nearer to the test; returns how many."""
     coded = _unordered_keys(pairs, rows, n_genes) * 4 + (folds[rows] + 1)  # sorts by pair, then by fold
     ordered, left_out = np.sort(coded), 0
     for block in blocks(rows.size):

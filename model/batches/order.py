@@ -1,4 +1,4 @@
-"""Labels + seed + partition → which rows an epoch shows, in which order, in which batches. Pure.
+"""Order of a training stream: the rows that an epoch shows, and their batches, from labels, seed and partition. Pure.
 
 The store is cut into *blocks* of neighbouring rows, the unit of reading. An epoch puts the blocks in order, and with
 them the rows of either class: two queues. The i-th batch takes the i-th run of each, in the ratio of the epoch, so that
@@ -37,8 +37,7 @@ class Population:
     Attributes
     ----------
     side : (K · block_rows,) int8
-        0 for a row that is not drawn from or is beyond the store, 1 for a negative, 2 for a positive (label > 0), so
-        that both directions of a three-class store stand on one side.
+        0 for a row that is not drawn from, 1 for a negative, 2 for a positive (label > 0) of either direction.
     classes
         The side that is rarer, and the other.
     in_block : (2, K) int64
@@ -54,13 +53,7 @@ class Population:
 
     @classmethod
     def of(cls, rows: Rows, label: NDArray[np.int8], block_rows: int) -> "Population":
-        """Split rows, (R,), by the labels of the store, (P,).
-
-        Raises
-        ------
-        InputError
-            One of the classes is missing.
-        """
+        """Split rows, (R,), by the labels of the store, (P,); InputError where one of the classes is missing."""
         side = np.zeros(-(-label.size // block_rows) * block_rows, np.int8)
         side[rows] = NEGATIVE
         side[: label.size] += side[: label.size] & (label > 0)  # no list of rows: the store may have 10⁸
@@ -95,11 +88,11 @@ def _in_blocks(chosen: NDArray[np.bool_], block_rows: int) -> NDArray[np.int64]:
 class Drawing:
     """How rows are drawn.
 
-    Parameters
+    Attributes
     ----------
     balance
-        `down`: all rare rows, and fresh common ones every epoch. `over`: all common rows, the rare ones repeated, each
-        as often as any other or once more. `natural`: all rows once.
+        `down`: all rare rows, and fresh common ones every epoch. `over`: all common rows, the rare ones repeated as
+        evenly as possible. `natural`: all rows once.
     ratio
         Common rows for each rare one, unless the balance is `natural` or there are fewer.
     batch_size
@@ -121,7 +114,7 @@ class Window:
     Attributes
     ----------
     rows : (W,) int64, ascending
-        What to read.
+        The rows to read.
     batches
         Positions in `rows`, one array a batch. Under `over` a position occurs in several batches.
     """
@@ -142,7 +135,7 @@ def images_shown(population: Population, drawing: Drawing) -> tuple[int, int]:
 
 
 def batches_per_reader(population: Population, drawing: Drawing, readers: int = 1) -> int:
-    """Batches that each of some equal readers gets in an epoch: never one without both classes.
+    """Batches that each of some equal readers gets in an epoch, each with both classes.
 
     Raises
     ------
@@ -168,12 +161,8 @@ def epoch_windows(
 ) -> Iterator[Window]:
     """The windows of one epoch for one reader; equal arguments give equal windows, on any machine.
 
-    The readers' shares of the epoch are disjoint, equally many batches, and together the whole of it.
-
-    Parameters
-    ----------
-    first_batch
-        Leave out the reader's batches before this one; those that follow are the same.
+    The readers' shares of the epoch are disjoint, equally many batches, and together the whole of it. The reader's
+    batches before `first_batch` are left out; those that follow are the same.
     """
     each = batches_per_reader(population, drawing, partition.count)
     shown = images_shown(population, drawing)
@@ -221,11 +210,7 @@ def _plan_epoch(
 
 
 def _order_blocks(blocks: Rows, passes: int, rng: np.random.Generator) -> Rows:
-    """Blocks (ascending) in passes over the whole store, each of which takes one of every `passes` neighbours.
-
-    Which one is random, and a pass ascends: neighbours in the store, such as the pairs of one gene, are spread over the
-    epoch, a window of one pass sees every region, and the disk is read forward.
-    """
+    """Blocks in passes over the store, each of one in `passes` neighbours: a window of one pass sees every region."""
     strata = -(-blocks.size // passes)
     turn = rng.permuted(np.tile(np.arange(passes), (strata, 1)), axis=1)
     number = (turn + np.arange(strata)[:, None] * passes).T.ravel()

@@ -1,8 +1,8 @@
-"""The image store as a stream of mixed-class batches for PyTorch: order → blocks → buffer → batches.
+"""An image store as a stream of mixed-class batches for PyTorch.
 
-`model.batches.order` decides the order; `model.batches.blocks` reads, in a thread or with spawned loader workers;
-windows of images are held in a buffer; batches are taken from it, ahead of the network, in a thread. Workers only read,
-so that the batches and their order are the same with any number of them.
+`model.batches.order` gives the order; windows of images are read in a thread or by spawned loader workers and held in a
+buffer; batches are taken from it ahead of the network, in another thread. Workers only read, so the batches and their
+order are the same with any number of them.
 """
 
 import itertools
@@ -29,7 +29,7 @@ from pairscape.model.batches.order import (
     epoch_windows,
     images_shown,
 )
-from pairscape.model.options import Balance
+from pairscape.model.options import Training
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.heatmaps.read import Counts, count_dtype, read_images
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class Batch(NamedTuple):
-    """Images on their way to the network.
+    """Images for the network.
 
     Attributes
     ----------
@@ -103,21 +103,17 @@ class PairStream:
 
     The batches and their order depend on the store, the rows, the labels, the balance, the seed, the epoch and the
     partition; not on the number of workers, nor on where an epoch was interrupted. Two windows of images are held at
-    most, and one byte for each row of the store. Where all rows fit into two windows (`resident_images`), they are read
-    once and stay.
+    most, and one byte for each row of the store; where all rows fit into two windows (`resident_images`), they are read
+    once.
 
     Parameters
     ----------
-    images
-        The store.
     rows : (R,) integers
         Rows to draw from, all labelled.
     label : (P,) int8
         Labels of all pairs of the store.
-    balance, ratio
-        As `model.options.Training` has them.
-    batch_size
-        Images per batch, about.
+    settings
+        Whose balance, ratio and batch size are taken.
     seed
         With the number of the epoch it decides everything.
     partition
@@ -136,11 +132,9 @@ class PairStream:
         images: Images,
         rows: Rows,
         label: NDArray[np.int8],
-        *,
-        balance: Balance,
-        ratio: float,
-        batch_size: int,
+        settings: Training,
         seed: int,
+        *,
         partition: Partition | None = None,
         workers: int = 0,
     ) -> None:
@@ -148,7 +142,8 @@ class PairStream:
         self.images, self.label, self.seed, self.epoch, self.batches = images, label, seed, 0, 0
         self.partition = partition if partition is not None else this_rank()
         self.population = Population.of(rows, label, CHUNK_PAIRS)
-        self.drawing = Drawing(balance, ratio, batch_size, WINDOW_BYTES // bytes_per_image)
+        at_once = WINDOW_BYTES // bytes_per_image
+        self.drawing = Drawing(settings.balance, settings.ratio, settings.batch_size, at_once)
         self.resident_images = 2 * self.drawing.window_images
         self.reader = BlockReader(images, workers)
         self._resident: Rowset | None = None
@@ -173,7 +168,7 @@ class PairStream:
         self.epoch, self.batches = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where the stream stands: seed, epoch, and the batches of it that were handed out."""
+        """Seed, epoch, and the batches of the epoch that were handed out."""
         return {"seed": self.seed, "epoch": self.epoch, "batches": self.batches}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -229,13 +224,7 @@ def this_rank() -> Partition:
 
 
 def prefetched(things: Iterator[T], depth: int) -> Iterator[T]:
-    """The same things, made in a thread before they are asked for; an error there is raised here.
-
-    Parameters
-    ----------
-    depth
-        How many are made, or in the making, and not yet taken.
-    """
+    """The same things, up to `depth` of them made in a thread before they are asked for; its errors are raised here."""
     made: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
     room, stopped = threading.Semaphore(depth), threading.Event()
 
@@ -264,7 +253,7 @@ def prefetched(things: Iterator[T], depth: int) -> Iterator[T]:
         thread.join()
 
 
-# Windows of images, read part by part: in the caller's thread, or by spawned loader workers that do nothing else.
+# ---------------------------------------------------------------- reading windows
 
 PART_CHUNKS = 16  # chunks in a part: reading one takes some milliseconds, far longer than sending it to another process
 
@@ -273,7 +262,7 @@ HeldWindow = tuple[Window, Counts, NDArray[np.int32]]
 
 
 class RowReader(Dataset[Part]):
-    """Images and `both_zero` by rows: what a worker knows. It is small and opens the store itself."""
+    """Images and `both_zero` by rows, for a loader worker: small, it opens the store itself."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
@@ -284,7 +273,7 @@ class RowReader(Dataset[Part]):
 
 
 class Requests:
-    """What is to be read next, in order: a sampler whose content is changed for each epoch."""
+    """The rows to read next, in order: a sampler whose content is changed for each epoch."""
 
     def __init__(self) -> None:
         self.rows: Iterable[Rows] = ()
@@ -296,11 +285,8 @@ class Requests:
 class BlockReader:
     """Reads windows of a store.
 
-    Parameters
-    ----------
-    workers
-        Spawned processes, which start with the first window and live as long as this object; forked ones would inherit
-        locks that no thread is left to open. 0: the caller reads.
+    `workers` spawned processes start with the first window and live as long as this object (forked ones would inherit
+    locks that no thread is left to open); with 0 the caller reads.
     """
 
     def __init__(self, images: Images, workers: int = 0) -> None:

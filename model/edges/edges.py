@@ -1,4 +1,4 @@
-"""From a file of scores to the edges of a network: chosen, pointed, best first.
+"""The edges of a network from a file of scores: chosen, pointed, best first; and sums over all its pairs.
 
 The file is read a block of rows at a time and only what passes is kept, so memory follows the edges that are wanted and
 not the pairs that were scored. Edges of equal weight stay in the order of the file.
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pairscape.model.edges.scores import read_facts
-from pairscape.model.options import Wanted
+from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.errors import InputError
 
 ROWS_AT_ONCE = 2**20
@@ -36,10 +36,10 @@ class Edges:
         Into `genes`.
     weight : (E,) float32
         Probability of an edge; with a sign after `signed`.
-    columns : name → (E,)
-        What else is known, float32, NaN where it is not.
+    columns
+        Other values (E,) float32 by name, NaN where unknown.
     directed
-        Whether the network said which way an edge points. Otherwise the source is the first gene of the pair.
+        Whether the network gives the direction of an edge. Otherwise the source is the first gene of the pair.
     """
 
     genes: tuple[str, ...]
@@ -104,7 +104,7 @@ def _mentions(facts: Any, key: str) -> bool:
     return isinstance(facts, dict) and (bool(facts.get(key)) or any(_mentions(part, key) for part in facts.values()))
 
 
-def threshold_for(wanted: Wanted, facts: dict[str, Any], path: Path) -> float:
+def threshold_for(wanted: EdgeChoice, facts: dict[str, Any], path: Path) -> float:
     """Probability from which on a pair is wanted; 0 without a condition.
 
     Raises
@@ -129,19 +129,14 @@ def threshold_for(wanted: Wanted, facts: dict[str, Any], path: Path) -> float:
     return float(known[aim])
 
 
-def choose_edges(path: Path, wanted: Wanted, also: Sequence[str] = ()) -> Edges:
-    """The wanted edges of a file of scores.
-
-    Parameters
-    ----------
-    also
-        Columns to take along; those that the file lacks are left out.
+def choose_edges(path: Path, wanted: EdgeChoice, also: Sequence[str] = ()) -> Edges:
+    """The wanted edges of a file of scores, with those of the columns `also` that the file has.
 
     Raises
     ------
     InputError
-        As `model.edges.scores.read_facts` and `threshold_for`; the file lacks a column that is asked for; both
-        directions of a network that says the direction; nothing is left.
+        The file is no file of scores or lacks a threshold or column that is asked for; both directions of a network
+        that gives the direction; no edge is left.
     """
     facts, there = read_facts(path), columns_of(path)
     _check(path, wanted, there)
@@ -167,7 +162,7 @@ def choose_edges(path: Path, wanted: Wanted, also: Sequence[str] = ()) -> Edges:
     return Edges(tuple(genes.index), source, target, weight, found, directed)
 
 
-def _check(path: Path, wanted: Wanted, there: tuple[str, ...]) -> None:
+def _check(path: Path, wanted: EdgeChoice, there: tuple[str, ...]) -> None:
     if wanted.max_q is not None and "q_value" not in there:
         raise InputError(f"{path} holds no q-values to limit; predict with --q-values, or leave --max-q out.")
     if wanted.both_directions and "forward" in there:
@@ -177,13 +172,13 @@ def _check(path: Path, wanted: Wanted, there: tuple[str, ...]) -> None:
         )
 
 
-def _deciding(wanted: Wanted, there: tuple[str, ...]) -> list[str]:
+def _deciding(wanted: EdgeChoice, there: tuple[str, ...]) -> list[str]:
     """Columns that choose or point edges."""
     asked = {"forward": True, "q_value": wanted.max_q is not None, "label": wanted.new}
     return [name for name, needed in asked.items() if needed and name in there]
 
 
-def _passing(block: Columns, wanted: Wanted, threshold: float) -> Columns:
+def _passing(block: Columns, wanted: EdgeChoice, threshold: float) -> Columns:
     """Rows that meet the conditions on each pair alone."""
     kept = block["score"] >= np.float64(threshold)  # never NaN; in float64, where the threshold keeps its digits
     if wanted.max_q is not None:
@@ -209,7 +204,7 @@ def ends_of(block: Columns) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return np.where(back, b, a), np.where(back, a, b)
 
 
-def _trimmed(held: list[Columns], wanted: Wanted) -> list[Columns]:
+def _trimmed(held: list[Columns], wanted: EdgeChoice) -> list[Columns]:
     """What can still be among the best: a pair occurs at most twice, as (a, b) and as (b, a)."""
     if wanted.top is None or wanted.per_regulator is not None:
         return held
@@ -241,7 +236,7 @@ def _once(found: Columns, n_genes: int) -> Columns:
     return {name: values[first] for name, values in found.items()}
 
 
-def _cut(found: Columns, wanted: Wanted) -> Columns:
+def _cut(found: Columns, wanted: EdgeChoice) -> Columns:
     """The best of each regulator, then the best of all."""
     if wanted.per_regulator is not None:
         kept = rank_within(found["source"]) < wanted.per_regulator
@@ -260,7 +255,7 @@ def rank_within(group: NDArray[np.integer]) -> NDArray[np.int64]:
     return rank
 
 
-# One pass over a file of scores: how many pairs there are of each kind, and how many edges each gene has.
+# ---------------------------------------------------------------- sums over all pairs
 
 BINS = 50  # of the score
 Q_LIMITS = (0.01, 0.05, 0.1)
@@ -268,28 +263,24 @@ Q_LIMITS = (0.01, 0.05, 0.1)
 
 @dataclass(eq=False)
 class Tally:
-    """What a file of scores holds, summed up.
+    """Sums over a file of scores.
 
     Attributes
     ----------
-    thresholds
-        What each is placed for → probability from which on pairs are called.
+    thresholds, called
+        Probability by aim from which on pairs are called, and pairs from there on.
     called_from
-        The one by which the edges of each gene are counted.
+        The threshold by which the edges of each gene are counted.
     both_ends
         Whether an edge counts for both of its genes, or for its source alone.
     n_pairs, n_scored, n_known
         Pairs; those that were scored; those known to be edges.
     expected
-        Sum of the scores: how many edges there are if the scores can be taken at their word.
+        Sum of the scores.
     histogram : (BINS,)
         Scored pairs in each bin of the score.
-    called
-        As `thresholds` → pairs from there on.
     significant
-        q-value → pairs of at most that; empty without q-values.
-    genes
-        Names.
+        Pairs of at most each q-value; empty without q-values.
     scored_of, called_of, expected_of : (G,)
         Of each gene: its scored pairs, those called, and the sum of its scores.
     """

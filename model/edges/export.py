@@ -1,11 +1,11 @@
-"""`pairscape export`: a file of scores as the file that another tool reads."""
+"""The export job: a file of scores in, the file of edges that another tool reads out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairscape.model.edges.edges import Edges, choose_edges, names_regulators
+from pairscape.model.edges.edges import Edges, choose_edges
 from pairscape.model.edges.formats import (
     BEELINE,
     CYTOSCAPE,
@@ -19,7 +19,7 @@ from pairscape.model.edges.formats import (
     write_text,
 )
 from pairscape.model.edges.scores import read_facts
-from pairscape.model.options import Wanted
+from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.storage.write import replaced
 
@@ -34,10 +34,8 @@ class Export:
     ----------
     target
         The file as the user named it.
-    facts
-        Of the file of scores.
-    wanted
-        Which edges were chosen.
+    facts, words
+        Of the file of scores, and which edges were chosen.
     expression
         Matrix to copy into an AnnData, if any.
     dataset_id
@@ -46,7 +44,7 @@ class Export:
 
     target: Path
     facts: dict[str, Any]
-    wanted: Wanted
+    words: str
     expression: Any | None = None
     dataset_id: str | None = None
 
@@ -58,19 +56,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Format:
-    """A format that edges can be written in.
-
-    Attributes
-    ----------
-    suffixes
-        Of its files.
-    write
-        Writes the edges to a path.
-    also
-        Columns that it has room for.
-    signable
-        Whether its readers know weights with a sign.
-    """
+    """Suffixes and writer of a format, columns that it has room for, and whether its weights may have a sign."""
 
     suffixes: tuple[str, ...]
     write: Callable[[Path, Edges, Export], None]
@@ -78,60 +64,39 @@ class Format:
     signable: bool = False
 
 
-def _scenic(path: Path, edges: Edges, job: Export) -> None:
-    write_text(path, edges, SCENIC, job.delimiter)
-
-
-def _beeline(path: Path, edges: Edges, job: Export) -> None:
-    write_text(path, edges, BEELINE, "\t")  # though its name ends in .csv
-
-
-def _decoupler(path: Path, edges: Edges, job: Export) -> None:
-    write_text(path, edges, DECOUPLER, job.delimiter)
-
-
-def _cytoscape(path: Path, edges: Edges, job: Export) -> None:
-    write_text(path, edges, CYTOSCAPE | {name: name for name in edges.columns}, job.delimiter)
-
-
-def _sif(path: Path, edges: Edges, job: Export) -> None:
-    write_text(path, edges, SIF, "\t", header=False)
-
-
-def _graphml(path: Path, edges: Edges, job: Export) -> None:
-    write_graphml(path, edges, job.facts, job.wanted.words(), regulators=names_regulators(job.facts))
-
-
-def _parquet(path: Path, edges: Edges, job: Export) -> None:
-    write_parquet(path, edges, job.facts, job.wanted.words())
-
-
-def _anndata(path: Path, edges: Edges, job: Export) -> None:
-    write_anndata(path, edges, job.facts, job.wanted.words(), job.expression)
-
-
-def _genernib(path: Path, edges: Edges, job: Export) -> None:
-    write_genernib(path, edges, job.dataset_id or matrix_name(job.facts))
-
-
 TEXT = (".csv", ".tsv")
 FORMATS: dict[str, Format] = {  # the first with a suffix is what the suffix alone means
-    "scenic": Format(TEXT, _scenic),
-    "beeline": Format((".csv",), _beeline),
-    "decoupler": Format(TEXT, _decoupler, ("correlation",), signable=True),
-    "cytoscape": Format(TEXT, _cytoscape, KNOWN),
-    "sif": Format((".sif",), _sif),
-    "graphml": Format((".graphml",), _graphml, KNOWN),
-    "parquet": Format((".parquet",), _parquet, KNOWN),
-    "anndata": Format((".h5ad",), _anndata, ("correlation",)),
-    "genernib": Format((".h5ad",), _genernib, ("correlation",), signable=True),
+    "scenic": Format(TEXT, lambda path, edges, job: write_text(path, edges, SCENIC, job.delimiter)),
+    "beeline": Format((".csv",), lambda path, edges, _: write_text(path, edges, BEELINE, "\t")),  # tabs in a .csv
+    "decoupler": Format(
+        TEXT, lambda path, edges, job: write_text(path, edges, DECOUPLER, job.delimiter), ("correlation",), True
+    ),
+    "cytoscape": Format(
+        TEXT,
+        lambda path, edges, job: write_text(path, edges, CYTOSCAPE | {c: c for c in edges.columns}, job.delimiter),
+        KNOWN,
+    ),
+    "sif": Format((".sif",), lambda path, edges, _: write_text(path, edges, SIF, "\t", header=False)),
+    "graphml": Format((".graphml",), lambda path, edges, job: write_graphml(path, edges, job.facts, job.words), KNOWN),
+    "parquet": Format((".parquet",), lambda path, edges, job: write_parquet(path, edges, job.facts, job.words), KNOWN),
+    "anndata": Format(
+        (".h5ad",),
+        lambda path, edges, job: write_anndata(path, edges, job.facts, job.words, job.expression),
+        ("correlation",),
+    ),
+    "genernib": Format(
+        (".h5ad",),
+        lambda path, edges, job: write_genernib(path, edges, job.dataset_id or matrix_name(job.facts)),
+        ("correlation",),
+        True,
+    ),
 }
 
 
 def export_scores(
     scores: Path,
     target: Path,
-    wanted: Wanted,
+    wanted: EdgeChoice,
     *,
     format: str | None = None,
     signed: bool = False,
@@ -141,38 +106,27 @@ def export_scores(
 ) -> tuple[str, Edges]:
     """Write the wanted edges of a file of scores, aside, then in one step to their place.
 
-    Returns
-    -------
-    str
-        Name of the format.
-    Edges
-        What was written.
+    Returns the name of the format and the edges. Options that a format has no use for are refused.
 
     Raises
     ------
     InputError
-        The file exists and may not be replaced; no format, or one of another suffix; an option that the format has no
-        use for; as `model.edges.edges.choose_edges` and the writers.
+        The file exists and may not be replaced; no format, or one of another suffix; an option without use; the scores
+        cannot be read, or none of their edges is wanted.
     """
     name = format_of(target, format)
     _check_options(name, signed=signed, expression=expression, dataset_id=dataset_id)
     _check_target(target, scores, overwrite=overwrite)
     chosen, facts = FORMATS[name], read_facts(scores)
     edges = choose_edges(scores, wanted, chosen.also)
-    job = Export(target, facts, wanted, expression, dataset_id)
+    job = Export(target, facts, wanted.words(), expression, dataset_id)
     with replaced(target) as part:
         chosen.write(part, edges.signed() if signed else edges, job)
     return name, edges
 
 
 def format_of(target: Path, named: str | None) -> str:
-    """Name of the format of a file: as named, or by its name.
-
-    Raises
-    ------
-    InputError
-        No format has this suffix, or the one named has another.
-    """
+    """Name of the format of a file: as named, or by its name; InputError where the suffix does not fit."""
     if named is not None:
         if target.suffix not in FORMATS[named].suffixes:
             wanted = " or ".join(FORMATS[named].suffixes)

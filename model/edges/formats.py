@@ -1,4 +1,4 @@
-"""Edges as tables, some rows at a time: text as SCENIC, BEELINE, decoupler and Cytoscape read it, and parquet."""
+"""Writers of edges: delimited text for SCENIC, BEELINE, decoupler and Cytoscape; parquet; AnnData; GraphML."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 from scipy import sparse
 
-from pairscape.model.edges.edges import Edges
+from pairscape.model.edges.edges import Edges, names_regulators
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.storage.paths import local_target
@@ -44,10 +44,7 @@ def interaction(edges: Edges) -> str:
 def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: str, *, header: bool = True) -> None:
     """Write edges as delimited text; names are quoted only if one of them holds the delimiter or a quote.
 
-    Parameters
-    ----------
-    columns
-        Column of the file → what stands in it: `source`, `target`, `weight`, `interaction` or one of `edges.columns`.
+    `columns` maps each column of the file to `source`, `target`, `weight`, `interaction` or one of `edges.columns`.
     """
     quoted = any(set(name) & set(SPECIAL + delimiter) for name in edges.genes)
     options = csv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="needed" if quoted else "none")
@@ -59,7 +56,7 @@ def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: 
 
 
 def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
-    """Write source, target, score and whatever else is known of each edge, with the facts in the metadata."""
+    """Write source, target, score and the other columns of the edges, with the facts in the metadata."""
     columns = {"source": "source", "target": "target", "score": "weight", **{name: name for name in edges.columns}}
     parts = tables(edges, columns)
     first = next(parts)
@@ -85,7 +82,7 @@ def tables(edges: Edges, columns: Mapping[str, str]) -> Iterator[pa.Table]:
         yield pa.table({name: known[column] for name, column in columns.items()})
 
 
-# Edges inside an AnnData file: genes × genes beside the matrix, as graphs are kept there, or as geneRNIB reads it.
+# ---------------------------------------------------------------- AnnData
 
 SCORE, CORRELATION, FACTS = "pairscape_score", "pairscape_correlation", "pairscape"
 
@@ -93,15 +90,8 @@ SCORE, CORRELATION, FACTS = "pairscape_score", "pairscape_correlation", "pairsca
 def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, expression: Any | None) -> None:
     """Write an .h5ad with `varp` of the scores (row = source, column = target) and `uns` of what made them.
 
-    Parameters
-    ----------
-    expression
-        Matrix that is copied and gets the edges: an expression store, .h5ad or AnnData. Absent: the genes alone.
-
-    Raises
-    ------
-    InputError
-        The matrix cannot be used, or lacks genes of the edges.
+    `expression` is the matrix that is copied and gets the edges: an expression store, .h5ad or AnnData. None: the genes
+    alone. InputError where it cannot be read or lacks genes of the edges.
     """
     if expression is None:
         genes = edges.genes
@@ -122,10 +112,7 @@ def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, e
 
 
 def write_genernib(path: Path, edges: Edges, dataset_id: str) -> None:
-    """Write an .h5ad as geneRNIB's `file_prediction_h5ad`: `uns` of `dataset_id`, `method_id` and `prediction`.
-
-    The weights are text there, as its guide asks.
-    """
+    """Write an .h5ad as geneRNIB's `file_prediction_h5ad`; the weights are text there, as its guide asks."""
     prediction = pd.DataFrame(
         {
             "source": np.array(edges.names(edges.source), object),
@@ -165,18 +152,15 @@ def _matrix(edges: Edges, at: NDArray[np.int64], values: NDArray[np.float32], n_
     return sparse.csr_matrix((values, (at[edges.source], at[edges.target])), shape=(n_genes, n_genes))
 
 
-# Edges as a graph of networkx, and as GraphML, which Cytoscape, Gephi, igraph and networkx read.
+# ---------------------------------------------------------------- graphs
 
 MOST_EDGES = 2_000_000  # a graph in memory takes about a kilobyte an edge
 
 
 def graph_of(edges: Edges, *, regulators: bool) -> nx.Graph | nx.DiGraph:
-    """The network as a graph: genes that have an edge, with what is known of each edge but not NaN.
+    """The network as a graph: genes that have an edge, with the columns of each edge that are not NaN.
 
-    Parameters
-    ----------
-    regulators
-        Whether the sources are regulators, which their nodes then tell.
+    With `regulators` the nodes say which genes are sources.
     """
     graph = nx.DiGraph() if edges.directed else nx.Graph()
     for code in np.unique(np.concatenate([edges.source, edges.target])).tolist():
@@ -195,8 +179,8 @@ def graph_of(edges: Edges, *, regulators: bool) -> nx.Graph | nx.DiGraph:
     return graph
 
 
-def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], words: str, *, regulators: bool) -> None:
-    """Write GraphML with node and edge attributes.
+def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
+    """Write GraphML, which Cytoscape, Gephi, igraph and networkx read, with node and edge attributes.
 
     Raises
     ------
@@ -210,7 +194,7 @@ def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], words: str, *
         )
     if bad := next((name for name in edges.genes if any(ord(letter) < 32 for letter in name)), None):
         raise InputError(f"gene {bad!r} has a control character in its name, which GraphML cannot hold; write .tsv.")
-    graph = graph_of(edges, regulators=regulators)
+    graph = graph_of(edges, regulators=names_regulators(facts))
     run = (facts.get("model") or {}).get("run")
     graph.graph.update({"made_by": "pairscape export", "edges": words, **({"run": str(run)} if run else {})})
     nx.write_graphml_xml(graph, path, named_key_ids=True)

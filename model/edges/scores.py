@@ -3,10 +3,10 @@
 Contract (`format_version` 1), a row per candidate pair, in the order of the image store: `gene_a`, `gene_b` string
 (names as in the matrix); `label` int8, −1 where nothing is known; `score` float32, the probability of an edge at the
 prior that the facts name, null where the screen kept the pair from the network; `forward` float32, only of a network
-that was taught direction: the share of it that says gene_a → gene_b; `dependence` float32, what the screen ranks by;
-`correlation` float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After
-`--bootstrap`: `score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. The facts are JSON
-under the key `pairscape`.
+with three classes: the share of it for gene_a → gene_b; `dependence` float32, which the screen ranks by; `correlation`
+float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After `--bootstrap`:
+`score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. The facts are JSON under the key
+`pairscape`.
 """
 
 import json
@@ -42,14 +42,8 @@ ALWAYS = ("gene_a", "gene_b", "label", "score", "dependence", "correlation")
 def write_scores(path: Path, parts: Iterable[pa.Table], columns: Iterable[str], facts: dict[str, Any]) -> None:
     """Write a file of scores part by part, aside, then in one step to its place.
 
-    Parameters
-    ----------
-    parts
-        Rows in order; each a table of `columns`.
-    columns
-        Names among `COLUMNS`.
-    facts
-        What made the scores; `format` and `format_version` are added.
+    `parts` are tables of `columns` (names among `COLUMNS`) in order; `facts` say what made the scores, `format` and
+    `format_version` are added.
     """
     kept = {"format": FORMAT, "format_version": FORMAT_VERSION, **facts}
     schema = pa.schema([(name, COLUMNS[name]) for name in columns], metadata={KEY: json.dumps(kept).encode()})
@@ -81,12 +75,6 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def read_scores(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
-    """Columns of a file of scores, all of them if none are named; `gene_a` and `gene_b` are dictionaries.
-
-    Raises
-    ------
-    InputError
-        As `read_facts`.
-    """
+    """Columns of a file of scores, None: all; `gene_a` and `gene_b` are dictionaries. Raises like `read_facts`."""
     read_facts(path)
     return pq.read_table(path, columns=None if columns is None else list(columns), read_dictionary=["gene_a", "gene_b"])

@@ -1,7 +1,6 @@
-"""How strongly the two genes of a pair depend on each other, from their heatmap alone: no label, no network. Pure.
+"""Dependence of the two genes of a pair from their joint counts alone: no label, no network. Pure.
 
-The audit sets these beside the network's scores, the screen ranks by them. Both look at binned cells, so they are the
-same wherever the counts are.
+The audit sets these beside the network's scores, the screen ranks by them.
 """
 
 import numba
@@ -17,26 +16,17 @@ SCREEN_BINS = 3  # low, middle, high: fewest that see a rise and a fall; more bi
 def spearman(counts: Counts) -> Values:
     """Spearman's correlation over the binned cells, signed, (P,); 0 where a gene has all cells in one bin.
 
-    Cells of a bin share the average of their ranks.
-
-    Parameters
-    ----------
-    counts : (P, bins, bins)
-        Cells; row = bin of gene b, column = bin of gene a.
+    `counts`: (P, bins, bins) cells, row = bin of gene b, column = bin of gene a. Cells of a bin share the average of
+    their ranks.
     """
     return np.asarray(_spearman(_contiguous(counts)))
 
 
 def mutual_information(counts: Counts, bins: int) -> Values:
-    """Mutual information in nats, (P,), less the bias of Miller (1955), so that it may be below 0.
+    """Mutual information of (P, K, K) counts in nats, (P,), less the bias of Miller (1955): it may be below 0.
 
-    Parameters
-    ----------
-    counts : (P, K, K)
-        Cells.
-    bins
-        Neighbouring bins are summed until at most so many are left of each gene: finer ones measure the number of empty
-        bins, not dependence.
+    Neighbouring bins are summed until at most `bins` are left of each gene: finer ones measure the number of empty
+    bins.
     """
     counts = _contiguous(counts)
     likelihood, freedom = _likelihood_ratio(counts, _groups(counts.shape[1], bins))
@@ -45,17 +35,10 @@ def mutual_information(counts: Counts, bins: int) -> Values:
 
 
 def dependence(counts: Counts, correlation: Values) -> Values:
-    """What the screen ranks by, (P,): how many standard deviations a pair is from independence, at least 0.
+    """Standard deviations of a pair from independence, (P,), at least 0; the screen ranks by it.
 
-    The larger of two: √n |Spearman|, and √(2 G) − √(2 f − 1) of the likelihood ratio G of the cells in 3 × 3 bins, with
-    f degrees of freedom (Fisher's approximation), so that a pair that rises and falls again is not lost.
-
-    Parameters
-    ----------
-    counts : (P, bins, bins)
-        Cells.
-    correlation : (P,)
-        `spearman` of them.
+    The larger of two: √n |Spearman| (`correlation`), and √(2 G) − √(2 f − 1) of the likelihood ratio G of the cells in
+    3 × 3 bins, with f degrees of freedom (Fisher's approximation), which sees a pair that rises and falls again.
     """
     counts = _contiguous(counts)
     likelihood, freedom = _likelihood_ratio(counts, _groups(counts.shape[1], SCREEN_BINS))

@@ -1,7 +1,7 @@
-"""What can be had without the network, on the same test rows: labels alone, marginals alone, correlation, information.
+"""The audit's baselines on the test rows: labels alone, marginals alone, correlation, mutual information.
 
-A supervised score on gene pairs means nothing by itself: how often a gene was positive in training, or how strongly
-it is expressed, may already tell the answer. So these stand beside every score of ours.
+How often a gene is positive in training, or how strongly it is expressed, may already predict the label, so a score on
+gene pairs is read beside these.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ BATCH = 2048
 
 
 def labels_only(pairs: Pairs, train: Rows, rows: Rows, n_genes: int, directed: bool) -> Scores:
-    """Score from how often each gene was positive among the training labels, (R,); expression is not looked at.
+    """Score from how often each gene is positive in the training labels, (R,); expression is not used.
 
     The log-odds of both genes' smoothed rates are added. A gene unseen in training has the mean rate, so under the
     `both` split every row scores the same.
@@ -40,7 +40,7 @@ def labels_only(pairs: Pairs, train: Rows, rows: Rows, n_genes: int, directed: b
 
 
 class End(NamedTuple):
-    """Training labels of each gene at one end of the pairs: how many there are and how many are positive, (G,) each."""
+    """Training labels of each gene at one end of the pairs: their number and the positive ones, (G,) each."""
 
     seen: NDArray[np.float64]
     hits: NDArray[np.float64]
@@ -58,10 +58,7 @@ def _ends(a: Genes, b: Genes, positive: NDArray[np.bool_], n_genes: int) -> list
 
 
 def _arrows(pairs: Pairs, train: Rows, n_genes: int) -> list[Scores]:
-    """Log-odds of each gene to be the regulator, and to be the target, of an edge in the training labels, (G,) each.
-
-    Where labels tell direction, a row speaks of two arrows: a→b, there if its label is 1, and b→a, there if it is 2.
-    """
+    """Log-odds of each gene to be the regulator, and the target, of an edge in the training labels, (G,) each."""
     a, b, label = pairs.gene_a[train], pairs.gene_b[train], pairs.label[train]
     if not (label == 2).any():
         return [end.log_odds((label > 0).mean()) for end in _ends(a, b, label > 0, n_genes)]
@@ -71,9 +68,9 @@ def _arrows(pairs: Pairs, train: Rows, n_genes: int) -> list[Scores]:
 
 
 def labels_of_one_side(pairs: Pairs, train: Rows, rows: Rows, n_genes: int) -> dict[str, Scores]:
-    """What the labels of the regulator alone tell, and those of the target alone, (R,) each; for directed labels.
+    """Scores from the labels of the regulator alone, and of the target alone, (R,) each; for directed labels.
 
-    Where labels tell direction (0, 1, 2), either gene may be the regulator: the rates of both arrows are added.
+    Where labels say the direction (0, 1, 2), either gene may be the regulator: the rates of both arrows are added.
     """
     a, b = pairs.gene_a[rows], pairs.gene_b[rows]
     rates = [1 / (1 + np.exp(-odds)) for odds in _arrows(pairs, train, n_genes)]
@@ -104,7 +101,7 @@ def direction_from_marginals(images: Images, pairs: Pairs, train: Rows, rows: Ro
 
 
 def marginals_only(images: Images, pairs: Pairs, train: Rows, rows: Rows, directed: bool, seed: int) -> Scores:
-    """Score of a gradient-boosted model that sees mean, variance and dropout of each gene and never the pair, (R,)."""
+    """Score of a gradient-boosted model of mean, variance and dropout of each gene, (R,); it never sees the pair."""
     genes = _gene_marginals(images)
     rng = np.random.default_rng([seed, 3])
     if train.size > MARGINAL_ROWS:  # of each class so many at most
@@ -163,10 +160,7 @@ def bin_centres(edges: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _correlation(counts: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]) -> Scores:
-    """Correlation over cells of values given per bin: counts (P, bin_b, bin_a), a (P, bin_a), b (P, bin_b) → (P,).
-
-    0 where a gene does not vary.
-    """
+    """Correlation over cells, (P,), of values a, b (P, bin) under counts (P, bin_b, bin_a); 0 for a constant gene."""
     n = counts.sum(axis=(1, 2))
     margin_a, margin_b = counts.sum(axis=1), counts.sum(axis=2)
     a = a - ((margin_a * a).sum(axis=1) / n)[:, None]

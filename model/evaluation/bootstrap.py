@@ -1,12 +1,11 @@
-"""How sure the difference between two rankings of the same pairs is: a paired bootstrap that knows pairs share genes.
+"""Intervals of the difference between two rankings of the same pairs, by a paired bootstrap over genes. Pure.
 
 Rows of gene pairs are not independent: (a, b) and (b, a) are one picture, and (a, b) and (a, c) have a gene in common.
-Resampling rows as if they were independent gives intervals that are too narrow (in simulations of 40 genes, 95 %
-intervals held the truth 80 to 91 times in a hundred where genes had an effect, those by genes 99 times). So the genes
-are resampled, and a pair counts as often as the product of its genes' multiplicities (the pigeonhole bootstrap: Owen,
-Annals of Applied Statistics 1:386, 2007; for pairs out of one pool of genes: Davezies et al., Annals of Statistics
-49:845, 2021). It errs to the safe side: what is noise of single pairs is counted up to three times in the variance, so
-the interval is rather too wide. Pure.
+Resampling rows as if they were gives intervals that are too narrow (in simulations of 40 genes, 95 % intervals held the
+truth 80 to 91 times in a hundred where genes had an effect, those by genes 99 times). So the genes are resampled, and a
+pair counts as often as the product of its genes' multiplicities (the pigeonhole bootstrap: Owen, Annals of Applied
+Statistics 1:386, 2007; for pairs out of one pool of genes: Davezies et al., Annals of Statistics 49:845, 2021). The
+interval is rather too wide: noise of single pairs is counted up to three times in the variance.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -31,13 +30,13 @@ Figures = dict[str, NDArray[np.float64]]
 
 
 def gene_units(gene_a: NDArray[np.integer], gene_b: NDArray[np.integer]) -> Units:
-    """What is resampled when the genes are: the two genes of each pair, (P, 2), numbered from 0 up."""
+    """The two genes of each pair, (P, 2), numbered from 0 up: the units of a resampling of genes."""
     _, number = np.unique(np.stack([gene_a, gene_b], axis=1), return_inverse=True)
     return number.reshape(-1, 2).astype(np.int64)
 
 
 def pair_units(gene_a: NDArray[np.integer], gene_b: NDArray[np.integer]) -> Units:
-    """What is resampled when the pairs are: the unordered pair, (P, 1), so that mirrors stay together."""
+    """The unordered pair of each row, (P, 1), so that mirrors stay together: the units of a resampling of pairs."""
     genes = gene_units(gene_a, gene_b)
     _, number = np.unique(genes.min(axis=1) * (genes.max(initial=0) + 1) + genes.max(axis=1), return_inverse=True)
     return number.reshape(-1, 1).astype(np.int64)
@@ -45,16 +44,14 @@ def pair_units(gene_a: NDArray[np.integer], gene_b: NDArray[np.integer]) -> Unit
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """One scorer's rows, best first, and where groups of equal scores that hold a positive begin and end.
+    """Rows of one scorer, best first, and the groups of equal scores that hold a positive.
 
     Attributes
     ----------
     order : (P,)
         Rows, best first.
-    positive : (N,)
-        Places of the positives in that order.
-    group : (N,)
-        Number of the group of each of them, ascending.
+    positive, group : (N,)
+        Places of the positives in that order, and the number of the group of each.
     start, stop : (K,)
         First place of each group, and the first behind it.
     """
@@ -67,7 +64,7 @@ class Ranking:
 
     @classmethod
     def of(cls, label: Labels, score: Scores) -> "Ranking":
-        """Sort once; what is resampled afterwards are the weights of the rows."""
+        """Sort the rows once; afterwards only their weights are resampled."""
         order = np.argsort(-np.asarray(score, np.float64), kind="stable")
         begins = np.flatnonzero(np.append(True, np.diff(np.asarray(score)[order]) != 0))
         positive = np.flatnonzero(label[order] > 0)
@@ -75,10 +72,7 @@ class Ranking:
         return cls(order, positive, group, begins[held], np.append(begins, order.size)[held + 1])
 
     def figures(self, weights: Weights) -> Figures:
-        """AUROC and average precision, (R,) each, under row weights (R, P) that are in this ranking's order.
-
-        NaN where a class has no weight.
-        """
+        """AUROC and average precision, (R,) each, under row weights (R, P) in this order; NaN without a class."""
         # only sums up to the ends of the groups with positives are needed, and positives are few
         cuts = np.unique(np.concatenate([[0], self.start, self.stop[self.stop < self.order.size]]))
         until = np.cumsum(np.add.reduceat(weights, cuts, axis=1, dtype=np.int32), axis=1, dtype=np.int64)
@@ -109,14 +103,14 @@ def resampled(
     label : (P,)
         Above 0 is positive; both classes are present.
     scores
-        Name → (P,) finite.
+        (P,) finite, by name.
     units : (P, k)
         Of `gene_units` or `pair_units`: a row's weight is the product of how often its units were drawn.
 
     Returns
     -------
     dict
-        Name → figure → (resamples,), NaN where a resample lacks a class.
+        (resamples,) by name and figure, NaN where a resample lacks a class.
     """
     rankings = {name: Ranking.of(label, score) for name, score in scores.items()}
     in_order = {name: np.asfortranarray(units[ranking.order]) for name, ranking in rankings.items()}
@@ -149,8 +143,7 @@ def against_baseline(
     label: Labels,
     network: Scores,
     baselines: Mapping[str, Scores],
-    gene_a: NDArray[np.integer],
-    gene_b: NDArray[np.integer],
+    genes: tuple[NDArray[np.integer], NDArray[np.integer]],
     seed: int,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
@@ -162,9 +155,9 @@ def against_baseline(
     ----------
     label, network : (P,)
     baselines
-        Name → (P,) score.
-    gene_a, gene_b : (P,)
-        Genes of the pairs.
+        (P,) scores by name.
+    genes : (P,), (P,)
+        Genes a and genes b of the pairs.
 
     Returns
     -------
@@ -183,7 +176,7 @@ def against_baseline(
         return head | dict.fromkeys(FIGURES) | {"verdict": "not defined: a class is missing"}
     compared = {name: scores[name] for name in dict.fromkeys(["network", *best.values()]) if name is not None}
     drawn = {
-        suffix: resampled(label, compared, units(gene_a, gene_b), seed, resamples)
+        suffix: resampled(label, compared, units(*genes), seed, resamples)
         for suffix, units in (("", gene_units), ("_by_pairs", pair_units))
     }
     figures = {key: _compared(key, str(best[key]), values[key], drawn) for key in FIGURES}

@@ -1,4 +1,4 @@
-"""What a trained classifier is worth on rows it never saw: scores at the natural prevalence, and the audit."""
+"""The evaluation of a classifier on rows that it never saw: scores at the natural prevalence, and the audit."""
 
 import json
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from pairscape.model.evaluation.metrics import (
 from pairscape.model.networks.classifier import PairClassifier, score_rows
 from pairscape.model.networks.fast import prepare
 from pairscape.model.networks.gene_context import store_loadings
-from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.networks.render import independence_residual
 from pairscape.model.networks.weights import write_text
 from pairscape.pipeline.compute.progress import Progress
@@ -49,7 +49,7 @@ from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.storage.write import replaced
 
 EXPRESSION = ("marginals_only", "pearson", "spearman", "mutual_information")  # the audit's rows that use expression
-FACTORS_ONLY = "factors_only"  # another, for a network that is told the factors
+FACTORS_ONLY = "factors_only"  # another, for a network that takes the factors
 PRECISION_TARGETS = (0.5, 0.9)
 EXAMPLES = 6  # pairs of each kind drawn in the report
 MEAN_IMAGES = 2000  # pairs of each class in its mean image, at most
@@ -63,7 +63,7 @@ class Evaluation:
     Attributes
     ----------
     metrics
-        `metrics.json` without what only the training knows.
+        `metrics.json` but for the facts of the training.
     predictions
         A row per test pair: gene_a, gene_b, label, score, fold, and the audit's scores.
     threshold
@@ -79,39 +79,36 @@ def evaluate(
     classifier: PairClassifier,
     images: Images,
     folds: Folds,
-    taught: Taught | float,
-    device: torch.device,
+    correction: PriorCorrection,
     seed: int,
     progress: Progress,
-    threshold: float | None = None,
 ) -> Evaluation:
     """Score the test rows and audit them.
 
+    Thresholds are placed on the validation rows.
+
     Parameters
     ----------
-    taught
-        What the classifier was trained to believe; a number is the share of positives in its batches, and no more.
-    threshold
-        Probability from which a pair is called positive. Absent: the best one on the validation rows.
+    classifier
+        On the device that is to score.
+    correction
+        What training did to its probabilities.
     """
-    pairs, test, taught = folds.pairs, folds.test, taught if isinstance(taught, Taught) else Taught(taught)
-    label = pairs.label[test]
-    natural = folds.natural
-    ready = prepare(classifier, device)
-    progress.start("scoring pairs", test.size + (folds.validation.size if threshold is None else 0))
+    pairs, test, natural, shown = folds.pairs, folds.test, folds.natural, correction.shown
+    label, ready = pairs.label[test], prepare(classifier, classifier.device)
+    progress.start("scoring pairs", test.size + folds.validation.size)
 
     def score(rows: Rows) -> NDArray[np.floating]:
-        raw = score_rows(classifier, images, rows, pairs.label, device, progress.advance, ready)
-        # a network that blew up has no opinion: the share it was shown stands for it, and the watch reports it
-        nothing = [1 - taught.shown, *[taught.shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
+        raw = score_rows(classifier, images, rows, progress.advance, ready)
+        # a network that blew up answers NaN: the share of its batches stands for that, and the watch reports it
+        nothing = [1 - shown, *[shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
         return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)
 
-    aims: dict[str, float | None] = {"as given": threshold}
-    if threshold is None:
-        aims = _thresholds(pairs.label[folds.validation], _positive(taught.corrected(score(folds.validation), natural)))
-        threshold = float(aims["balanced accuracy"] or 0.0)  # always there
+    on_validation = _positive(correction.corrected(score(folds.validation), natural))
+    aims = _thresholds(pairs.label[folds.validation], on_validation)
+    threshold = float(aims["balanced accuracy"] or 0.0)  # always there
     raw = score(test)
-    classes = taught.corrected(raw, natural)
+    classes = correction.corrected(raw, natural)
     probability = _positive(classes)
     audit, audit_scores = _audit(images, folds, seed, progress, factors=classifier.needs_loadings)
     baselines = {name: audit_scores[name] for name in (*EXPRESSION, FACTORS_ONLY) if name in audit_scores}
@@ -119,9 +116,9 @@ def evaluate(
     metrics = (
         _sizes(folds)
         | {"test": all_scores(label, probability, threshold), "audit": audit}
-        | {"against_baseline": against_baseline(label, probability, baselines, *genes, seed)}
+        | {"against_baseline": against_baseline(label, probability, baselines, genes, seed)}
         | _calls(label, probability, aims, threshold)
-        | {"calibration": {"shown": taught.shown, "natural": natural}}
+        | {"calibration": {"shown": shown, "natural": natural}}
     )
     metrics["calibration"] |= calibration_record(label, _positive(raw), probability)
     if folds.classes == 3:
@@ -143,7 +140,7 @@ def _sizes(folds: Folds) -> dict[str, Any]:
 def _calls(
     label: NDArray[np.int8], probability: NDArray[np.float64], aims: dict[str, float | None], threshold: float
 ) -> dict[str, Any]:
-    """What is called positive at the threshold, and at others for other aims; and whether there is but one answer."""
+    """Calls at the threshold and at those of other aims; and whether all answers are the same."""
     collapse = watch_collapse(label, probability, threshold)
     return {
         "collapsed": collapse.collapsed,
@@ -160,7 +157,7 @@ def _positive(probability: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _thresholds(label: NDArray[np.int8], score: NDArray[np.float64]) -> dict[str, float | None]:
-    """Where to call a pair positive, by what is wanted; None where no score of these rows reaches it."""
+    """Thresholds by aim; None where no score of these rows reaches one."""
     precise = {f"precision {p:g}": precision_threshold(label, score, p) for p in PRECISION_TARGETS}
     return {"balanced accuracy": best_threshold(label, score), **precise}
 
@@ -168,7 +165,7 @@ def _thresholds(label: NDArray[np.int8], score: NDArray[np.float64]) -> dict[str
 def _direction(
     images: Images, folds: Folds, classes: NDArray[np.float64], threshold: float, seed: int
 ) -> dict[str, Any]:
-    """Direction among the true edges, and what labels and marginals alone tell of it."""
+    """Direction among the true edges, beside that of labels and marginals alone."""
     pairs, test = folds.pairs, folds.test
     label = pairs.label[test]
     blind = {
@@ -185,10 +182,7 @@ def _direction(
 def _audit(
     images: Images, folds: Folds, seed: int, progress: Progress, *, factors: bool
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, NDArray[np.floating]]]:
-    """Figures of each baseline on the test rows, its threshold placed on validation rows; and its test scores.
-
-    With `factors` also of the correlation through the factors, for a network that is told it.
-    """
+    """Figures of each baseline on the test rows, thresholds placed on validation rows; and its test scores."""
     pairs, test = folds.pairs, folds.test
     watched = folds.validation
     if watched.size > THRESHOLD_ROWS:
@@ -230,7 +224,7 @@ def _predictions(
 
 
 def store_facts(images: Images) -> dict[str, Any]:
-    """What a run remembers of its store."""
+    """Facts of an image store for a run."""
     spec = images.spec
     return {
         "path": str(images.path),
@@ -243,7 +237,7 @@ def store_facts(images: Images) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the figures."""
+    """Versions of the packages that decide the figures."""
     return {name: version(name) for name in ("pairscape", "torch", "numpy", "scikit-learn", "zarr")}
 
 

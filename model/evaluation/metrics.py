@@ -1,4 +1,4 @@
-"""Scores of a classifier at the natural prevalence, and the watch for networks that answer one class. Pure."""
+"""Figures of scores against labels: ranking, calls, calibration, direction; and the watch for collapse. Pure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,26 +23,6 @@ Scores = NDArray[np.floating]
 
 CALIBRATION_BINS = 15
 PRECISION_AT = (10, 100, 1000)
-
-
-def prior_corrected(probability: Scores, shown: float, natural: float) -> NDArray[np.float64]:
-    """Probability at the natural prevalence from that of a network trained on another one.
-
-    Balanced training shifts the log-odds by a constant (Saerens et al., Neural Computation 14:21, 2002); this shifts
-    them back.
-
-    Parameters
-    ----------
-    probability : (P,)
-        Of being positive, where the share `shown` was positive.
-    shown, natural
-        Share of positives in training batches and in the data.
-    """
-    if not 0 < shown < 1 or not 0 < natural < 1:
-        return np.asarray(probability, np.float64)
-    p = np.clip(np.asarray(probability, np.float64), 1e-12, 1 - 1e-12)
-    odds = p / (1 - p) * (natural / (1 - natural)) / (shown / (1 - shown))
-    return np.asarray(odds / (1 + odds))
 
 
 def best_threshold(label: Labels, score: Scores) -> float:
@@ -111,7 +91,7 @@ def average_precision(label: Labels, score: Scores) -> float | None:
 def precision_at(label: Labels, score: Scores, k: int) -> float | None:
     """Share of positives among the k highest scores; None with fewer than k rows, or k = 0.
 
-    Where equal scores lie across the k-th place, the share expected if they were put in random order.
+    Ties across the k-th place count by expectation.
     """
     if not 0 < k <= label.size:
         return None
@@ -124,8 +104,8 @@ def precision_at(label: Labels, score: Scores, k: int) -> float | None:
 def early_precision_ratio(label: Labels, score: Scores) -> float | None:
     """BEELINE's early precision ratio: precision of the top k, with k = number of positives, over the prevalence.
 
-    1 is chance. Ties across the k-th place count by expectation (BEELINE's own code takes all of them in, which lets a
-    constant score have all edges for its top k). Source: Pratapa et al., Nature Methods 17:147, 2020.
+    1 is chance. Ties across the k-th place count by expectation; BEELINE's own code takes all of them, which lets a
+    constant score have all edges. Source: Pratapa et al., Nature Methods 17:147, 2020.
     """
     n_positive = int((label > 0).sum())
     precision = precision_at(label, score, n_positive)
@@ -139,10 +119,9 @@ def average_precision_ratio(label: Labels, score: Scores) -> float | None:
 
 
 def expected_calibration_error(label: Labels, probability: Scores) -> float:
-    """Mean gap between probability and frequency over 15 bins of equal mass.
+    """Mean gap between probability and frequency over 15 bins of equal mass, each counted by its size.
 
-    Bins of equal width would put nearly all pairs into the lowest where positives are rare. Mean over rows, so the gap
-    of each bin counts by its size.
+    Bins of equal width would put nearly all pairs into the lowest where positives are rare.
     """
     order = np.argsort(probability, kind="stable")
     parts = [part for part in np.array_split(order, CALIBRATION_BINS) if part.size]
@@ -155,7 +134,7 @@ def _has_both(label: Labels) -> bool:
 
 
 def ranking_scores(label: Labels, score: Scores, threshold: float) -> dict[str, float | None]:
-    """The three figures every scorer gets, the audit's included."""
+    """The three figures of every scorer, the audit included."""
     return {
         "balanced_accuracy": balanced_accuracy(label, score, threshold),
         "auroc": auroc(label, score),
@@ -164,15 +143,9 @@ def ranking_scores(label: Labels, score: Scores, threshold: float) -> dict[str, 
 
 
 def all_scores(label: Labels, probability: Scores, threshold: float) -> dict[str, float | None]:
-    """All figures of `metrics.json`'s "test", from probabilities at the natural prevalence.
+    """All figures of `metrics.json`'s "test", from probabilities (P,) at the natural prevalence.
 
-    Parameters
-    ----------
-    label : (P,)
-        0 none, above 0 positive.
-    probability : (P,)
-    threshold
-        Chosen on the validation fold, never on these rows.
+    The threshold is chosen on the validation fold, never on these rows.
     """
     called = np.asarray(probability, np.float64) >= threshold
     return ranking_scores(label, probability, threshold) | {
@@ -185,13 +158,10 @@ def all_scores(label: Labels, probability: Scores, threshold: float) -> dict[str
 
 
 def calibration_scores(label: Labels, probability: Scores) -> dict[str, float | None]:
-    """How far probabilities can be taken at their word.
+    """How well probabilities fit the labels.
 
-    Returns
-    -------
-    dict
-        `brier`: mean squared error. `brier_skill`: 1 less the Brier score over that of answering the prevalence to each
-        pair, so 0 is no knowledge and 1 perfect. `log_loss` in nats. `ece`: see `expected_calibration_error`.
+    `brier` is the mean squared error; `brier_skill` 1 less the Brier score over that of answering the prevalence to
+    each pair, so 0 is no knowledge and 1 perfect; `log_loss` is in nats; `ece` is `expected_calibration_error`.
     """
     truth, p = label > 0, np.clip(np.asarray(probability, np.float64), 0, 1)
     ece = expected_calibration_error(label, p)
@@ -204,18 +174,18 @@ def calibration_scores(label: Labels, probability: Scores) -> dict[str, float | 
 
 @dataclass(frozen=True)
 class Collapse:
-    """Whether a network fell back to one answer, and what shows it."""
+    """Whether a network fell back to one answer, and why it is thought so."""
 
     collapsed: bool
     reason: str
 
 
 def watch_collapse(label: Labels, probability: Scores, threshold: float) -> Collapse:
-    """Tell a network that learned from one that gives every pair the same answer.
+    """Detect a network that gives every pair the same answer.
 
-    Collapsed means both: balanced accuracy at the threshold is not above 0.5 by more than noise (two standard errors; a
-    threshold among scores that hardly differ may also fall below by chance), and the prediction is nearly constant: one
-    call for 99.9 % of the rows at probability 0.5 or at the threshold, or scores that hardly differ.
+    Collapsed means both: balanced accuracy at the threshold is not above 0.5 by more than two standard errors, and the
+    prediction is nearly constant: one call for 99.9 % of the rows at probability 0.5 or at the threshold, or scores
+    that hardly differ.
     """
     if not np.isfinite(probability).all():
         return Collapse(True, "scores are not finite")
@@ -235,14 +205,6 @@ def watch_collapse(label: Labels, probability: Scores, threshold: float) -> Coll
         f"nearly constant (deviation of the scores {spread:.2g}; called positive: {calls[0]:.1%} of the pairs)",
     )
 
-
-# From what a network was taught to believe to probabilities at the natural prevalence, and how far they hold. Pure.
-#
-# What training shifts is known, so it is taken back in closed form and nothing is fitted: the share of positives in
-# the batches, the weights of the classes in the loss, and the flattening of the focal loss. On the demo (26,335 test
-# pairs, cross-entropy) the correction takes the calibration error from 0.0160 to 0.0006; Platt scaling fitted to the
-# validation pairs on top of it makes that 0.0015, isotonic regression 0.0017, with ties that cost 0.015 of average
-# precision, since validation pairs share genes with the training and test pairs do not.
 
 CURVE_BINS = 10
 
@@ -265,7 +227,7 @@ def calibration_record(label: Labels, as_trained: Scores, corrected: Scores) -> 
     }
 
 
-# Which way an edge points: figures of three-class networks (0 none, 1 a→b, 2 b→a).
+# ---------------------------------------------------------------- direction: classes 0 none, 1 a→b, 2 b→a
 
 CLASSES = (0, 1, 2)
 
@@ -278,12 +240,9 @@ def forward_share(probability: Scores) -> NDArray[np.float64]:
 
 
 def direction_accuracy(label: Labels, forward: Scores) -> float | None:
-    """Share of the true edges (labels 1 and 2) whose direction is right.
+    """Share of the true edges (labels 1 and 2) whose direction is right, (P,) values each.
 
-    Parameters
-    ----------
-    label, forward : (P,)
-        A value above 0.5 says a→b, below 0.5 b→a; exactly 0.5 is half right.
+    A value of `forward` above 0.5 means a→b, below 0.5 b→a; exactly 0.5 is half right.
     """
     edge = label > 0
     if not edge.any():
@@ -315,9 +274,9 @@ def direction_scores(label: Labels, probability: Scores, threshold: float) -> di
     Returns
     -------
     dict
-        `n_edges`; `accuracy` and `auroc` of the direction among true edges; `accuracy_of_found`, the same among those
-        that are called; `recall` of each class and `balanced_accuracy`, their mean; `confusion`, 3 × 3, rows the truth.
-        None where not defined.
+        `n_edges`; `accuracy` and `auroc` of the direction among true edges; `accuracy_of_found` among those that are
+        called; `recall` of each class and `balanced_accuracy`, their mean; `confusion`, 3 × 3, rows the truth. None:
+        not defined.
     """
     forward, found = forward_share(probability), 1 - np.asarray(probability, np.float64)[:, 0] >= threshold
     called = np.where(found, np.where(forward >= 0.5, 1, 2), 0)
@@ -338,7 +297,7 @@ def _recall(label: Labels, called: NDArray[np.integer]) -> NDArray[np.float64]:
     return np.asarray(recall_score(label, called, labels=CLASSES, average=None, zero_division=0))
 
 
-# Figures of several runs of one recipe in one: mean, range and standard deviation of each.
+# ---------------------------------------------------------------- several runs of one recipe
 
 Figure = Callable[[list[float]], Any]
 
@@ -346,16 +305,13 @@ Figure = Callable[[list[float]], Any]
 def mean_of(runs: Sequence[Any]) -> Any:
     """Mean of each figure of nested figures; None where no run has it, and of the others where some have not.
 
-    Parameters
-    ----------
-    runs
-        The same figures of each run: numbers, None, or mappings of such. Whatever else they hold is left out.
+    Figures are numbers, None, or mappings of such; other values are left out.
     """
     return _each(runs, lambda numbers: float(np.mean(numbers)))
 
 
 def spread_of(runs: Sequence[Any]) -> Any:
-    """Of each figure {min, max, standard_deviation}, as `mean_of`; the deviation (n − 1) is None for a single run."""
+    """{min, max, standard_deviation} of each figure; the deviation (n − 1) is None for a single run."""
     return _each(runs, _spread)
 
 

@@ -1,31 +1,39 @@
-"""How far new data are from those a network was trained on, in words that say what to trust. Pure.
+"""How far candidate pairs are from the training pairs of a network, and what that means for their scores. Pure.
 
-The verdict is about the candidates. Where they differ, random pairs of their matrix are compared with random pairs of
-the training's, so that a choice of candidates (the positives, one gene with all others) is not laid on the matrix.
+In come the figures of two samples (`PairStatistics`), out comes a `Shift`. Six distances are each divided by the
+distance of two halves of the training genes: 1 is what another choice of genes makes, whatever the quantity and the
+number of genes on either side. The verdict is about the candidates. Where they differ, random pairs of both matrices
+are compared too, which tells a choice of candidates (the positives, one gene with all others) from another matrix.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-# What a sample of pairs shows of its data and of a network's answer, and how far two samples are apart. Pure.
-#
-# Six distances, each divided by what the training pairs have within themselves: by the distance of two halves of their
-# genes, with the pairs inside each. So 1 is what the choice of genes alone makes, whatever the quantity, and the
-# number of genes on either side is taken into account. `model.evaluation.measure` measures.
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.options import BinningRule
 
 Values = NDArray[np.floating[Any]]
+Level = Literal["like", "shifted", "unlike"]
 
 QUANTILES = (np.arange(64) + 0.5) / 64
+TONES = {"like": "good", "shifted": "fair", "unlike": "poor"}
+SHIFTED, UNLIKE = 3.0, 12.0  # times the distance of two halves; measured: docs/models.md
+FEWER_CELLS = 2.0  # times as many or as few cells, from which the number is named as a difference
+OTHER_DENSITY = 1.25  # times as many or as few expressed genes, likewise
+UNCOMPARED = (
+    "This run has no reference.safetensors (the file was left behind), so it is not known whether the new data are "
+    "like those of its training."
+)
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
-    """What a sample of pairs shows of the data and of the network's answer to them.
+class PairStatistics:
+    """Figures of a sample of pairs: of the data, and of a network's answer to them.
 
     Attributes
     ----------
@@ -34,8 +42,7 @@ class Observed:
     scale
         Rule of binning.
     noise
-        Variance that the choice of genes gives to a mean over the pairs, up to a factor: 1/(distinct genes a) +
-        1/(distinct genes b).
+        Variance that the choice of genes gives to a mean over the pairs, up to a factor: see `gene_noise`.
     depth
         Expressed genes of a cell, on average over the cells.
     dropout : (Q,)
@@ -43,11 +50,16 @@ class Observed:
     occupied : (Q,)
         Share of an image's bins that hold a cell: quantiles over the pairs.
     density, residual : (K, K)
-        Mean image, as `model.networks.render` draws the channels `log` and `residual`.
+        Mean image in the channels `log` and `residual` of `model.networks.render`.
     mean : (F,), covariance : (F, F)
         Of the features before the network's last dense layer.
     scores : (Q,)
         Log-odds of an edge at the prevalence of the training pairs: quantiles.
+
+    Raises
+    ------
+    InputError
+        A number is of another type or out of its range.
     """
 
     n_cells: int
@@ -64,24 +76,51 @@ class Observed:
     covariance: Values
     scores: Values
 
+    def __post_init__(self) -> None:
+        rules = get_args(BinningRule)
+        for name in ("n_cells", "n_genes", "n_pairs"):
+            value = getattr(self, name)
+            self._require(type(value) is int and value > 0, name, f"a number of {name.removeprefix('n_')}")
+        self._require(self.scale in rules, "scale", f"a rule of binning ({', '.join(rules)})")
+        self._require(_is_positive(self.noise), "noise", "a variance above 0")
+        self._require(_is_positive(self.depth), "depth", "a number of expressed genes above 0")
+
+    def _require(self, good: bool, name: str, what: str) -> None:
+        if not good:
+            raise InputError(f"{name} is {getattr(self, name)!r}, not {what}")
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What a network's training showed.
+    """Figures of the training pairs of a network.
 
     Attributes
     ----------
-    observed
+    training
         Of a sample of the training pairs.
     units
-        Distance of two halves of their genes, by part.
+        Distance of two halves of their genes, by quantity.
     random
         Of random pairs of the training's matrix; None where its codes were gone.
+
+    Raises
+    ------
+    InputError
+        A unit is missing, or no distance above 0.
     """
 
-    observed: Observed
+    training: PairStatistics
     units: Mapping[str, float]
-    random: Observed | None = None
+    random: PairStatistics | None = None
+
+    def __post_init__(self) -> None:
+        units = self.units
+        if not isinstance(units, dict) or set(units) != set(DISTANCES) or not all(map(_is_positive, units.values())):
+            raise InputError(f"units is {units!r}, not a distance above 0 for each of {', '.join(DISTANCES)}")
 
 
 def quantiles(values: Values) -> NDArray[np.float32]:
@@ -99,7 +138,7 @@ def root_mean_square(a: Values, b: Values) -> float:
     return float(np.sqrt(np.square(np.asarray(a, np.float64) - b).mean()))
 
 
-def frechet(a: Observed, b: Observed) -> float:
+def frechet(a: PairStatistics, b: PairStatistics) -> float:
     """Wasserstein-2 distance of two normal distributions (Fréchet 1957), by their means and covariances."""
     root = _square_root(np.asarray(a.covariance, np.float64))
     shared = np.linalg.eigvalsh(root @ np.asarray(b.covariance, np.float64) @ root)
@@ -113,7 +152,7 @@ def _square_root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
 
 
-DISTANCES: dict[str, Callable[[Observed, Observed], float]] = {
+DISTANCES: dict[str, Callable[[PairStatistics, PairStatistics], float]] = {
     "dropout": lambda a, b: earth_mover(a.dropout, b.dropout),
     "occupied": lambda a, b: earth_mover(a.occupied, b.occupied),
     "density": lambda a, b: root_mean_square(a.density, b.density),
@@ -122,52 +161,43 @@ DISTANCES: dict[str, Callable[[Observed, Observed], float]] = {
     "scores": lambda a, b: earth_mover(a.scores, b.scores),
 }
 FLOORS = {"dropout": 1e-3, "occupied": 1e-4, "density": 1e-4, "residual": 1e-3, "embedding": 1e-4, "scores": 1e-2}
-"""Distances that nobody would call one: where halves are even closer, these are the units."""
+"""The smallest units: where halves are even closer, their distance is rounding."""
 
 
-def units(halves: Sequence[tuple[Observed, Observed]]) -> dict[str, float]:
-    """Typical distance of two halves of the training genes, by part: root mean square over several divisions."""
+def units(halves: Sequence[tuple[PairStatistics, PairStatistics]]) -> dict[str, float]:
+    """Distance of two halves of the training genes, by quantity: root mean square over several divisions."""
     found = {name: [distance(*pair) for pair in halves] for name, distance in DISTANCES.items()}
     return {name: max(float(np.sqrt(np.square(each).mean())), FLOORS[name]) for name, each in found.items()}
 
 
 def gene_noise(gene_a: NDArray[np.integer[Any]], gene_b: NDArray[np.integer[Any]]) -> float:
-    """`Observed.noise` of pairs (n,)."""
+    """1/(distinct genes a) + 1/(distinct genes b) of pairs (n,)."""
     return float(1 / np.unique(gene_a).size + 1 / np.unique(gene_b).size)
 
 
-def distances(there: Observed, here: Observed, reference: Reference) -> dict[str, float]:
-    """Distances of two samples, by part, in the units of a reference.
+def distances(there: PairStatistics, here: PairStatistics, reference: Reference) -> dict[str, float]:
+    """Distances of two samples, by quantity, in the units of a reference.
 
-    Two halves of the genes have twice the noise of the whole each, so the unit shrinks or grows with the noise of the
-    two samples at hand.
+    Each of two halves of the genes has twice the noise of the whole, so the unit is scaled by the noise of both
+    samples.
     """
-    sampling = math.sqrt((there.noise + here.noise) / (4 * reference.observed.noise))
+    sampling = math.sqrt((there.noise + here.noise) / (4 * reference.training.noise))
     return {name: distance(there, here) / (reference.units[name] * sampling) for name, distance in DISTANCES.items()}
 
 
-Level = Literal["like", "shifted", "unlike"]
-
-TONES = {"like": "good", "shifted": "fair", "unlike": "poor"}
-SHIFTED, UNLIKE = 3.0, 12.0  # times the distance of two halves; measured: docs/models.md
-UNCOMPARED = (
-    "This run has no reference.safetensors (an earlier version trained it, or the file was left behind), so nobody can "
-    "say whether the new data are like its training's."
-)
-FEWER_CELLS = 2.0  # times as many or as few cells, from which it is said
-OTHER_DENSITY = 1.25  # times as many or as few expressed genes
+# ---------------------------------------------------------------- the verdict
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of the comparisons.
+class Comparison:
+    """One quantity of both samples.
 
     Attributes
     ----------
     name
-        What is compared, in words.
+        In words.
     training, here
-        A figure of either side that a reader can picture; empty where there is none.
+        Its value on either side as text; empty where there is no single figure.
     times
         The distance in units of that of two halves of the training genes; for cells and depth, the ratio of here to
         training.
@@ -185,14 +215,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the distances of two samples come to.
+    """The distances of two samples together.
 
     Attributes
     ----------
     overall
         Root mean square of the distances in their units: 1 is what the choice of genes alone makes.
     level
-        What that means: `like`, `shifted` or `unlike`.
+        `like`, `shifted` or `unlike`.
     """
 
     overall: float
@@ -200,7 +230,7 @@ class Verdict:
 
     @classmethod
     def of(cls, times: Mapping[str, float]) -> "Verdict":
-        """Of distances by part."""
+        """From the distances by quantity."""
         overall = math.sqrt(sum(value**2 for value in times.values()) / len(times))
         return cls(overall, "like" if overall < SHIFTED else "shifted" if overall < UNLIKE else "unlike")
 
@@ -218,16 +248,16 @@ class Shift:
     sentence
         Both in plain words, with what differs.
     parts
-        By key: each comparison.
+        The comparisons by key.
     """
 
     candidates: Verdict
     random: Verdict | None
     sentence: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Comparison]
 
     def facts(self) -> dict[str, Any]:
-        """What `metrics.json` and a file of scores keep under "shift"."""
+        """For "shift" in `metrics.json` and in a file of scores."""
         return {
             **asdict(self.candidates),
             "sentence": self.sentence,
@@ -236,10 +266,7 @@ class Shift:
         }
 
 
-# ---------------------------------------------------------------- the verdict
-
-
-def compare(reference: Reference, here: Observed, prior: float, random: Observed | None = None) -> Shift:
+def compare(reference: Reference, here: PairStatistics, prior: float, random: PairStatistics | None = None) -> Shift:
     """Compare a sample of candidates with the training's.
 
     Parameters
@@ -247,25 +274,26 @@ def compare(reference: Reference, here: Observed, prior: float, random: Observed
     prior
         Share of edges among the candidates that their scores suppose.
     random
-        Of random pairs of the candidates' matrix, for a reference that has those of the training's. Absent: they are
-        not compared.
+        Of random pairs of the candidates' matrix. Absent, or absent in the reference: they are not compared.
     """
-    there, times, others = reference.observed, distances(reference.observed, here, reference), dict[str, float]()
+    there, times, others = reference.training, distances(reference.training, here, reference), dict[str, float]()
     verdict, of_random = Verdict.of(times), None
     if random is not None and reference.random is not None:
         others = distances(reference.random, random, reference)
         of_random = Verdict.of(others)
     sentence = _sentence(verdict, of_random, _differences(there, here, times), prior)
-    return Shift(verdict, of_random, sentence, _parts(there, here, times, others))
+    return Shift(verdict, of_random, sentence, _comparisons(there, here, times, others))
 
 
-def _parts(there: Observed, here: Observed, times: Mapping[str, float], others: Mapping[str, float]) -> dict[str, Part]:
-    def part(key: str, name: str, told: Callable[[Observed], str]) -> Part:
-        return Part(name, told(there), told(here), times[key], others.get(key))
+def _comparisons(
+    there: PairStatistics, here: PairStatistics, times: Mapping[str, float], others: Mapping[str, float]
+) -> dict[str, Comparison]:
+    def part(key: str, name: str, figure: Callable[[PairStatistics], str]) -> Comparison:
+        return Comparison(name, figure(there), figure(here), times[key], others.get(key))
 
     return {
-        "cells": Part("cells", f"{there.n_cells:,}", f"{here.n_cells:,}", here.n_cells / there.n_cells),
-        "depth": Part("expressed genes a cell", f"{there.depth:,.0f} of {there.n_genes:,}",
+        "cells": Comparison("cells", f"{there.n_cells:,}", f"{here.n_cells:,}", here.n_cells / there.n_cells),
+        "depth": Comparison("expressed genes a cell", f"{there.depth:,.0f} of {there.n_genes:,}",
                       f"{here.depth:,.0f} of {here.n_genes:,}", here.depth / max(there.depth, 1e-9)),
         "dropout": part("dropout", "cells without a gene", lambda o: f"{_mean(o.dropout):.1%}"),
         "occupied": part("occupied", "occupied bins of an image", lambda o: f"{_mean(o.occupied):.1%}"),
@@ -276,8 +304,8 @@ def _parts(there: Observed, here: Observed, times: Mapping[str, float], others: 
     }  # fmt: skip
 
 
-def _differences(there: Observed, here: Observed, times: Mapping[str, float]) -> list[str]:
-    """What candidates do other than the training pairs, in words, the plainest causes first."""
+def _differences(there: PairStatistics, here: PairStatistics, times: Mapping[str, float]) -> list[str]:
+    """How candidates differ from the training pairs, in words, the plainest causes first."""
     found = []
     if here.scale != there.scale:
         found.append(f"are binned by the rule {here.scale}, not {there.scale}")
@@ -312,11 +340,11 @@ TRUST: dict[Level, str] = {
 
 
 def _sentence(candidates: Verdict, random: Verdict | None, differences: Sequence[str], prior: float) -> str:
-    """The verdicts, and what to trust: where either sample is closer, as much as that allows."""
+    """The verdicts, and what to trust: as much as the closer of both samples allows."""
     if candidates.level == "like":
         return f"These candidates are like the training pairs: {TRUST['like'].format(prior=f'{prior:.2%}')}."
-    told = ", ".join(differences[:-1]) + " and " * (len(differences) > 1) + differences[-1]
-    said = f"These candidates {'are unlike the training pairs: they ' * (candidates.level == 'unlike')}{told}"
+    differ = ", ".join(differences[:-1]) + " and " * (len(differences) > 1) + differences[-1]
+    said = f"These candidates {'are unlike the training pairs: they ' * (candidates.level == 'unlike')}{differ}"
     if random is None:
         return f"{said}; {TRUST[candidates.level]}."
     if random.level == "like":
@@ -348,7 +376,7 @@ def _median(values: Values) -> float:
 
 
 def shift_lines(facts: Mapping[str, Any] | None) -> list[str]:
-    """Sentences for the terminal and a report from what is kept under "shift"; nothing where nothing was compared."""
+    """Sentences for the terminal and a report from the facts under "shift"; none where nothing was compared."""
     if not facts:
         return []
     return [
@@ -364,9 +392,7 @@ def _of_random(facts: Mapping[str, Any]) -> str:
 
 
 def shift_words(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The same for a report: `sentence`, `overall`, `tone`, `compares_random`, and `rows` of the parts as text; None
-    where nothing was compared.
-    """
+    """Words for a report from the facts under "shift"; None where nothing was compared."""
     if not facts:
         return None
     rows = [
@@ -380,13 +406,8 @@ def shift_words(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
     sentence, distance = shift_lines(facts)
     random = facts.get("random")
     tone = TONES["shifted" if random and random["level"] == "like" else facts["level"]]
-    return {
-        "sentence": sentence,
-        "overall": distance,
-        "tone": tone,
-        "compares_random": bool(random),
-        "rows": rows,
-    }
+    words = {"sentence": sentence, "overall": distance, "tone": tone}
+    return words | {"compares_random": bool(random), "rows": rows}
 
 
 def _times(value: float | None) -> str:

@@ -1,9 +1,8 @@
-"""Counts in, class probabilities out: the rendering and the network as one module, and its use on rows of a store."""
+"""The classifier: counts of pairs in, class probabilities out; its use on the rows of an image store, and from disk."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pairscape.model.batches.order import Rows
-from pairscape.model.batches.stream import Batch, prefetched, row_batches
+from pairscape.model.batches.stream import prefetched, row_batches
 from pairscape.model.networks.gene_context import (
     Loadings,
     Neighbourhoods,
@@ -27,7 +26,7 @@ from pairscape.model.networks.gene_context import (
 from pairscape.model.networks.pairnet import FactorNet
 from pairscape.model.networks.published import DeepDrim, build_network
 from pairscape.model.networks.render import Render
-from pairscape.model.networks.weights import complete_facts, load_weights
+from pairscape.model.networks.weights import NetworkFacts, load_weights, refuse_repeats
 from pairscape.model.options import Rendering
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
@@ -39,33 +38,22 @@ DESCRIBED_AT_ONCE = 32  # genes, of eleven images each: their maps are what fill
 
 
 class PairClassifier(nn.Module):
-    """A network together with the rendering it was made for.
+    """A network together with the rendering that it takes.
 
     Parameters
     ----------
-    network
-        Name of the architecture.
-    rendering
-        How counts become its input.
-    bins
-        Bins of the stored images.
-    classes
-        2, or 3 with direction.
+    network, rendering
+        Name of the architecture, and how counts become its input.
+    bins, classes
+        Bins of the stored images; 2 classes, or 3 with direction.
     mirror
-        Whether predictions are averaged with those of the transposed image: the same pair, where labels have no
-        direction; the opposite direction, where they have.
+        Whether predictions are averaged with those of the transposed image: the same pair where labels have no
+        direction, the opposite direction where they have.
     """
 
     def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
         super().__init__()
         self.bins = bins
-        self.facts = {
-            "network": network,
-            "rendering": asdict(rendering),
-            "bins": bins,
-            "classes": classes,
-            "mirror": mirror,
-        }
         self.mirror, self.classes = mirror, classes
         try:
             self.render = Render(bins, **asdict(rendering))
@@ -76,27 +64,16 @@ class PairClassifier(nn.Module):
         self.network = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, counts: Tensor, both_zero: Tensor, genes: Tensor | None = None) -> Tensor:
-        """Score pairs.
+        """Counts (B, bins, bins) and both zeros (B,) to (B, classes) logits, float32.
 
-        Parameters
-        ----------
-        counts
-            (B, bins, bins) joint counts, (B,) of both zeros in `both_zero`.
-        genes
-            (B, 2, F) what is known of gene a and of gene b beside their image; only for a network that `knows_genes`:
-            what `describe` says of their neighbours, or their loadings.
-
-        Returns
-        -------
-        Tensor
-            (B, classes) logits, float32.
+        A network that `knows_genes` also takes (B, 2, F): features of the neighbours of both genes, or their loadings.
         """
         image = self._draw(counts, both_zero)
         logits: Tensor = self.network(image) if genes is None else self.network(image, genes)
         return logits.float()
 
     def probabilities(self, counts: Tensor, both_zero: Tensor, genes: Tensor | None = None) -> Tensor:
-        """As `forward`, but probabilities (B, classes), averaged with the mirror's if `mirror` is set."""
+        """Class probabilities (B, classes), averaged with those of the mirror if `mirror` is set."""
         probability = self(counts, both_zero, genes).softmax(1)
         if self.mirror:
             turned = self(counts.mT, both_zero, None if genes is None else genes.flip(1)).softmax(1)
@@ -104,22 +81,27 @@ class PairClassifier(nn.Module):
         return probability
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    @property
     def needs_neighbours(self) -> bool:
-        """Whether the network looks at the genes' neighbours too."""
+        """Whether the network takes images of the genes with their neighbours."""
         return isinstance(self.network, DeepDrim)
 
     @property
     def needs_loadings(self) -> bool:
-        """Whether the network is told the genes' loadings on the factors of the matrix."""
+        """Whether the network takes the genes' loadings on the factors of the matrix."""
         return isinstance(self.network, FactorNet)
 
     @property
     def knows_genes(self) -> bool:
-        """Whether the network is given more of the two genes than their image."""
+        """Whether the network takes more of the two genes than their image."""
         return self.needs_neighbours or self.needs_loadings
 
     def describe(self, counts: Tensor, both_zero: Tensor) -> Tensor:
-        """What a network that `needs_neighbours` makes of genes: counts (G, 11, bins, bins) to features (G, F)."""
+        """Features of genes (G, F) for a network that `needs_neighbours`, from counts (G, 11, bins, bins)."""
         parts = zip(counts.split(DESCRIBED_AT_ONCE), both_zero.split(DESCRIBED_AT_ONCE), strict=True)
         if torch.is_grad_enabled():  # the maps are made again on the way back: all of them at once are gigabytes
             return torch.cat([checkpoint(self._describe, *part, use_reentrant=False) for part in parts])
@@ -146,8 +128,6 @@ def score_rows(
     classifier: PairClassifier,
     images: Images,
     rows: Rows,
-    label: NDArray[np.int8],
-    device: torch.device,
     advance: Callable[[int], None],
     probabilities: Callable[..., Tensor] | None = None,
 ) -> NDArray[np.float32]:
@@ -156,11 +136,11 @@ def score_rows(
     `probabilities` does what the classifier's own method does, faster; see `model.networks.fast.prepare`.
     """
     classifier.eval()
-    score = probabilities or classifier.probabilities
-    found = []
+    score, device, found = probabilities or classifier.probabilities, classifier.device, []
+    unlabelled = np.zeros(images.spec.n_pairs, np.int8)
     with torch.inference_mode():
         described = _describe_all(classifier, images, device)
-        for batch in _ahead(images, rows, label):
+        for batch in prefetched(row_batches(images, rows, unlabelled, PREDICTED_AT_ONCE), 4):
             genes = () if described is None else (described(batch.row),)
             counts, both_zero = batch.counts.to(device), batch.both_zero.to(device)
             found.append(score(counts, both_zero, *genes).cpu().numpy())
@@ -186,7 +166,7 @@ def _describe_all(
 def describe_genes(
     classifier: PairClassifier, codes: Codes, gene: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float32]:
-    """Some genes of a matrix described, each once, for a network that `knows_genes`: (G,) to (G, F)."""
+    """Features (G, F) of some genes of a matrix, each made once, for a network that `knows_genes`."""
     if classifier.needs_loadings:
         return gene_loadings(codes)[gene]
     neighbour, described = nearest_genes(codes, gene), []
@@ -202,7 +182,7 @@ def describe_genes(
 def describe_batch(
     classifier: PairClassifier, around: Neighbourhoods | Loadings | None, row: Tensor, device: torch.device
 ) -> Tensor | None:
-    """The genes of a batch described, each once however many of its pairs are there: rows (B,) to (B, 2, F)."""
+    """Features (B, 2, F) of the genes of some rows, each gene described once."""
     if around is None:
         return None
     if isinstance(around, Loadings):
@@ -213,56 +193,55 @@ def describe_batch(
 
 
 def surroundings(classifier: PairClassifier, images: Images) -> Neighbourhoods | Loadings | None:
-    """What a network knows of a store's genes beside the images of the pairs; None: nothing."""
+    """What a network takes of a store's genes beside the images of the pairs; None: nothing."""
     if classifier.needs_neighbours:
         return neighbourhoods(images)
     return store_loadings(images) if classifier.needs_loadings else None
 
 
 def require_genes_known(classifier: PairClassifier, images: Images) -> None:
-    """Refuse a store that cannot give what the network knows of its genes, before anything is written.
-
-    Raises
-    ------
-    InputError
-        As `gene_codes`.
-    """
+    """Refuse (InputError), before anything is written, a store whose codes a network needs and that are gone."""
     if classifier.knows_genes:
         gene_codes(classifier, images)
 
 
 def gene_codes(classifier: PairClassifier, images: Images) -> Codes:
-    """The codes that a store was counted from, for what a network that `knows_genes` knows of them.
-
-    Raises
-    ------
-    InputError
-        As `model.networks.gene_context.codes_of` and `model.networks.loadings.factor_codes`.
-    """
+    """The codes that a store was counted from, for a network that `knows_genes`; InputError where they are gone."""
     return codes_of(images) if classifier.needs_neighbours else factor_codes(images)
 
 
-def _ahead(images: Images, rows: Rows, label: NDArray[np.int8]) -> Iterator[Batch]:
-    return prefetched(row_batches(images, rows, label, PREDICTED_AT_ONCE), 4)
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A trained classifier with what its file says of it.
 
-
-def load_classifier(run: Path) -> tuple[PairClassifier, dict[str, Any]]:
-    """A trained classifier and its facts (see `model.networks.facts`), those of an older run completed.
-
-    Raises
-    ------
-    InputError
-        As `model.networks.weights.load_weights` and `model.networks.facts.complete_facts`; or the weights are not those
-        of the network that the facts describe.
+    Attributes
+    ----------
+    sha256
+        Hex digest of its file, which holds all that decides a score besides counts and prior.
     """
-    path = run / "model.safetensors"
-    state, stored = load_weights(path)
-    facts = complete_facts(stored, run)
-    rendering = Rendering(**facts["rendering"])
-    classifier = PairClassifier(facts["network"], rendering, facts["bins"], facts["classes"], facts["mirror"])
-    _require_fit(path, state, classifier.state_dict())
-    classifier.load_state_dict(state)
-    return classifier, facts
+
+    classifier: PairClassifier
+    facts: NetworkFacts
+    sha256: str
+
+    @classmethod
+    def load(cls, run: Path) -> "TrainedNetwork":
+        """Read `model.safetensors` of a run folder, once; the classifier is in evaluation mode, on the CPU.
+
+        Raises
+        ------
+        InputError
+            The folder holds several networks or none; the file is damaged, of another version, or its facts are
+            refused; or the weights are not those of the network that the facts describe.
+        """
+        path = run / "model.safetensors"
+        refuse_repeats(run)
+        file = load_weights(path)
+        facts = NetworkFacts.from_table(file.facts, path)
+        classifier = PairClassifier(facts.network, facts.rendering, facts.bins, facts.classes, facts.mirror)
+        _require_fit(path, file.tensors, classifier.state_dict())
+        classifier.load_state_dict(file.tensors)
+        return cls(classifier.eval(), facts, file.sha256)
 
 
 def _require_fit(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What makes training repeat itself, bit by bit: seeds, deterministic algorithms, and the number of threads."""
+"""Devices, precision and repeatability: seeds, deterministic algorithms, number of threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +26,7 @@ def one_thread() -> Iterator[None]:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes a CUDA GPU, else Apple's, else the CPU.
-
-    Raises
-    ------
-    InputError
-        A device this machine has not.
-    """
+    """A device by name; `auto` is a CUDA GPU, else that of Apple, else the CPU. InputError where it is absent."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
@@ -43,14 +37,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """What the layers are computed in while training; None: float32. `auto` takes bfloat16 on a CUDA GPU that has it.
+    """Type of the layers in training; None: float32. `auto` is bfloat16 on a CUDA GPU that has it.
 
     On CPUs without matrix units for it, bfloat16 trains 5 to 10 times more slowly, so there it is only taken if asked.
-
-    Raises
-    ------
-    InputError
-        bfloat16 on a CUDA GPU that has it not.
+    InputError where a CUDA GPU lacks it.
     """
     if name == "float32" or (name == "auto" and device.type != "cuda"):
         return None

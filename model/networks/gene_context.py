@@ -1,8 +1,8 @@
-"""The images of each gene with itself and with the genes that vary most with it, for DeepDRIM.
+"""What a network takes of each gene beside the image of the pair: images with its neighbours, or its loadings.
 
-They depend on one gene alone, so they are counted once for a store, by its own kernel and from its own codes: the cells
-are those of its images and no others. Under replicate labels these are the image half; the label half is never seen.
-Labels play no part, so the neighbours of a test gene give nothing away.
+DeepDRIM takes images of each gene with itself and with the genes of highest covariance; `pairnet-factors` takes the
+loadings of each gene on the leading factors of the matrix. Both depend on one gene alone and are made once for a store,
+from its own codes: the cells are those of its images, under replicate labels the image half. Labels play no part.
 """
 
 from dataclasses import dataclass
@@ -54,17 +54,11 @@ class Neighbourhoods:
     rows: NDArray[np.int32]
 
 
-_kept: dict[str, Neighbourhoods] = {}  # of the last store: training, validation and test ask again and again
+_kept: dict[str, Neighbourhoods] = {}  # of the last store, for training, validation and test
 
 
 def neighbourhoods(images: Images) -> Neighbourhoods:
-    """Neighbour images of a store; counted at the first call, those of the last store are kept.
-
-    Raises
-    ------
-    InputError
-        As `codes_of`, or the matrix has no eleven genes.
-    """
+    """Neighbour images of a store, counted once; those of the last store are kept. Raises like `codes_of`."""
     if images.spec.plan_hash not in _kept:
         made = _count(codes_of(images), images)
         _kept.clear()
@@ -78,7 +72,7 @@ def codes_of(images: Images) -> Codes:
     Raises
     ------
     InputError
-        As `pipeline.heatmaps.images.counted_codes`; or their matrix has too few genes for ten neighbours.
+        The codes are gone or others, or their matrix has too few genes for ten neighbours.
     """
     codes = counted_codes(
         images, "deepdrim counts the neighbours' images from them", otherwise="choose another --network"
@@ -88,13 +82,7 @@ def codes_of(images: Images) -> Codes:
 
 
 def require_genes(codes: Codes, source: Path | str) -> None:
-    """Refuse a matrix that is too small for ten neighbours of each gene; `source` names it.
-
-    Raises
-    ------
-    InputError
-        It has fewer than eleven genes.
-    """
+    """Refuse (InputError) a matrix of fewer than eleven genes; `source` names it."""
     if codes.n_genes < IMAGES_PER_GENE:
         raise InputError(
             f"{source} is of {codes.n_genes} genes, and deepdrim looks at {NEIGHBOURS} neighbours of each; give a "
@@ -119,11 +107,10 @@ def neighbour_images(codes: Codes, gene: Index, neighbour: Index) -> tuple[Tenso
 
 
 def nearest_genes(codes: Codes, genes: Index) -> Index:
-    """The ten genes of highest covariance with each of some genes, highest first: (G,) → (G, 10).
+    """The ten genes of highest covariance with each of some genes, highest first: (G,) to (G, 10).
 
-    Covariance of log expression as the codes have it, the midpoint of a cell's bin and 0 where unexpressed, over all
-    cells, or over `MAX_COVARIANCE_CELLS` at even distances. Signed, as published: a gene that falls where the other
-    rises is no neighbour. Ties go to the gene that comes first in the matrix.
+    Covariance of log expression as binned in the codes, over all cells or `MAX_COVARIANCE_CELLS` at even distances.
+    Signed, as published: a gene that falls where the other rises is no neighbour. Ties go to the gene that comes first.
     """
     expression = _binned_expression(codes)
     expression -= expression.mean(axis=1, keepdims=True)
@@ -162,17 +149,7 @@ def evenly_coded(codes: Codes, most: int) -> NDArray[np.uint8]:
     return coded
 
 
-# What each gene shares with all others: its loadings on the leading factors of the matrix, for `pairnet-factors`.
-#
-# Genes that follow the same few programs of expression (cell types, states, depth) are correlated through them, and a
-# program shows in hundreds of genes at once. So the correlation that two genes have through the leading factors is
-# known far better than that of the pair alone, above all where cells are few and genes sparse.
-#
-# The factors are principal components of the normal scores: mid-ranks of each gene over the cells, as quantiles of a
-# normal distribution, of mean 0 and length 1. Noise alone has components too, with eigenvalues up to an edge that
-# random matrix theory knows (Marchenko & Pastur 1967). Every eigenvalue is lowered by a share of that edge, and none
-# is below 0: so what counts as a factor adapts to the numbers of cells and genes. Labels play no part, and the cells
-# are those of the images: under replicate labels the image half, the label half is never seen.
+# ---------------------------------------------------------------- loadings on the factors of a matrix
 
 MAX_FACTOR_CELLS = 2048  # standard error of one correlation 0.022, of a factor far less; some seconds of one core
 AT_ONCE = 2**16  # pairs whose loadings are multiplied together: 16 MB
@@ -201,23 +178,17 @@ class Loadings:
         return self.gene[self.pairs[rows]]
 
     def correlation(self, rows: NDArray[np.int64]) -> Floats:
-        """Absolute correlation of some pairs through the factors alone, least lowered, (R,): nothing is learned."""
+        """Absolute correlation of some pairs through the factors alone, least lowered, (R,)."""
         first = self.gene[:, :FACTORS]
         parts = np.array_split(self.pairs[rows], rows.size // AT_ONCE + 1)
         return np.concatenate([np.abs((first[pair[:, 0]] * first[pair[:, 1]]).sum(1)) for pair in parts])
 
 
-_kept_loadings: dict[str, Loadings] = {}  # of the last store: training, validation and test ask again and again
+_kept_loadings: dict[str, Loadings] = {}  # of the last store
 
 
 def store_loadings(images: Images) -> Loadings:
-    """Loadings of a store; made at the first call, those of the last store are kept.
-
-    Raises
-    ------
-    InputError
-        As `factor_codes`.
-    """
+    """Loadings of a store; made at the first call, those of the last store are kept. Raises like `factor_codes`."""
     if images.spec.plan_hash not in _kept_loadings:
         pairs = np.stack([images.array("gene_a"), images.array("gene_b")], axis=1)
         made = Loadings(gene_loadings(factor_codes(images)), pairs)
@@ -232,7 +203,7 @@ def factor_codes(images: Images) -> Codes:
     Raises
     ------
     InputError
-        As `pipeline.heatmaps.images.counted_codes`, or `require_factor_genes`.
+        The codes are gone or others, or their matrix has fewer than eleven genes.
     """
     codes = counted_codes(
         images, "pairnet-factors reads what all genes share from them", otherwise="choose another --network"
@@ -242,13 +213,7 @@ def factor_codes(images: Images) -> Codes:
 
 
 def require_factor_genes(codes: Codes) -> None:
-    """Refuse a matrix of too few genes to share factors.
-
-    Raises
-    ------
-    InputError
-        It has fewer than eleven.
-    """
+    """Refuse (InputError) a matrix of fewer than eleven genes: they share no factors."""
     if codes.n_genes < FEWEST_GENES:
         raise InputError(
             f"{codes.path} is of {codes.n_genes} genes, and pairnet-factors reads what many genes share; give a matrix "
@@ -259,7 +224,11 @@ def require_factor_genes(codes: Codes) -> None:
 def gene_loadings(codes: Codes) -> Floats:
     """Loadings of all genes of a matrix on its factors, level by level of `LEVELS`: (G, GENE_LOADINGS).
 
-    The scalar product of two genes' loadings of a level is their correlation through the factors.
+    The scalar product of two genes' loadings of a level is their correlation through the factors: the programs of
+    expression (cell types, states, depth) that hundreds of genes share, known far better than the correlation of the
+    pair alone where cells are few and genes sparse. The factors are principal components of the normal scores. Noise
+    alone has components too, with eigenvalues up to an edge (Marchenko & Pastur 1967); every eigenvalue is lowered by a
+    share of that edge.
     """
     with threadpool_limits(limits=1):  # sums of floats depend on how many share them
         scores = normal_scores(evenly_coded(codes, MAX_FACTOR_CELLS), codes.binning.bins)

@@ -1,8 +1,13 @@
-"""Class probabilities at the share of positives that is natural."""
+"""Class probabilities as trained to those at another share of positives, in closed form: balance, class weights and
+focal loss change what a network answers.
 
-from collections.abc import Mapping, Sequence
+Nothing is fitted. On the demo (26,335 test pairs, cross-entropy) the correction takes the calibration error from 0.0160
+to 0.0006; Platt scaling fitted to the validation pairs on top of it makes that 0.0015, isotonic regression 0.0017, with
+ties that cost 0.015 of average precision, since validation pairs share genes with the training and test pairs do not.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +32,9 @@ def natural_probabilities(
         Of the network; class 0 is none.
     shown, natural
         Share of positives in training batches and in the data; the positive classes keep their shares among each other.
-        Where either is 0 or 1, the prior is left alone.
+        Where either is 0 or 1, the prior is not corrected.
     weights
-        Of the classes in the loss; a class of weight w is believed as if it had been shown w times as often. Absent:
-        all alike.
+        Of the classes in the loss; weight w acts as if the class had been shown w times as often. Absent: all alike.
     gamma
         Of the focal loss; 0 for another loss.
     """
@@ -46,7 +50,7 @@ def natural_probabilities(
 
 
 def class_weights(settings: Training, shown: float, classes: int) -> tuple[float, ...] | None:
-    """As given, or inverse to the share of the class in the batches, so that both classes weigh the same."""
+    """As given, or inverse to the share of the class in the batches; None for a loss without weights."""
     if settings.loss != "weighted":
         return None
     if settings.class_weights is not None:
@@ -55,10 +59,10 @@ def class_weights(settings: Training, shown: float, classes: int) -> tuple[float
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What training made the network believe about the prior; see `natural_probabilities`.
+class PriorCorrection:
+    """What the training of a network did to its probabilities, and how it is taken back.
 
-    Parameters
+    Attributes
     ----------
     shown
         Share of positives in its batches.
@@ -73,20 +77,10 @@ class Taught:
     gamma: float = 0.0
 
     @classmethod
-    def by(cls, settings: Training, shown: float, classes: int) -> "Taught":
-        """What a recipe teaches with batches of which `shown` is positive."""
+    def of(cls, settings: Training, shown: float, classes: int) -> "PriorCorrection":
+        """For a recipe, with batches of which `shown` is positive."""
         gamma = settings.gamma if settings.loss == "focal" else 0.0
         return cls(shown, class_weights(settings, shown, classes), gamma)
-
-    @classmethod
-    def recorded(cls, facts: Mapping[str, Any]) -> "Taught":
-        """What was saved with the weights: `shown`, `loss_weights`, `gamma`."""
-        weights = facts["loss_weights"]
-        return cls(facts["shown"], None if weights is None else tuple(weights), facts["gamma"])
-
-    def facts(self) -> dict[str, Any]:
-        """The same for saving."""
-        return {"shown": self.shown, "loss_weights": self.weights and list(self.weights), "gamma": self.gamma}
 
     def corrected(self, probability: NDArray[np.floating], natural: float) -> NDArray[np.float64]:
         """Class probabilities, (P, classes), at the natural share of positives."""
@@ -94,10 +88,7 @@ class Taught:
 
 
 def _unfocused(p: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
-    """The class probabilities whose expected focal loss has its minimum at p.
-
-    Source: Charoenphakdee et al., On focal loss for class-posterior probability estimation, CVPR 2021, theorem 11.
-    """
+    """Class probabilities whose expected focal loss is least at p (Charoenphakdee et al., CVPR 2021, theorem 11)."""
     p = np.clip(p, 1e-12, 1 - 1e-12)
     slope = (1 - p) ** gamma - gamma * (1 - p) ** (gamma - 1) * p * np.log(p)
     odds = p / slope

@@ -1,8 +1,6 @@
-"""The architectures, line by line: pairnet (ours), CNNC's, and those of the project that we carry on.
+"""The published architectures, line by line, and the choice of one by name; `pairnet`, ours, is in a file of its own.
 
 Every network maps (B, C, K, K) images to (B, classes) logits, for 16 to 150 bins. No softmax: the losses take logits.
-DeepDRIM, which also looks at other images than the pair's own, is in `model.networks.deepdrim`; what `pairnet-factors`
-is told of the genes, in `model.networks.pairnet`.
 """
 
 import torch
@@ -11,30 +9,14 @@ from torch import Tensor, nn
 from pairscape.model.networks.pairnet import FactorNet, PairNet
 from pairscape.pipeline.errors import InputError
 
-# What several published networks are built of: unpadded convolutions, and the tower of CNNC.
-
-TOWER_FEATURES = 512  # what CNNC's tower tells of an image
+TOWER_FEATURES = 512  # of an image, from CNNC's tower
 
 
 def fitting_conv(in_width: int, out_width: int, kernel: int, bins: int) -> tuple[nn.Conv2d, int]:
-    """Build a convolution without padding, as published, and give the new size; padded where the map is too small.
+    """A convolution without padding, as published, and the side length after it.
 
-    The published recipes are for 32 bins, and are kept to the letter there. At 16 bins the deeper ones would run out of
-    picture; those layers, and only those, keep the size instead.
-
-    Parameters
-    ----------
-    in_width, out_width
-        Channels before and after.
-    kernel
-        Side length of the kernel, odd.
-    bins
-        Side length of the map before.
-
-    Returns
-    -------
-    tuple[nn.Conv2d, int]
-        The layer, and the side length of the map after it.
+    The published recipes are for 32 bins. At 16 bins the deeper layers would run out of picture; those, and only those,
+    are padded and keep the size.
     """
     fits = bins - kernel + 1 >= 2  # 2: a pooling follows
     conv = nn.Conv2d(in_width, out_width, kernel, padding=0 if fits else kernel // 2)
@@ -42,21 +24,9 @@ def fitting_conv(in_width: int, out_width: int, kernel: int, bins: int) -> tuple
 
 
 def cnnc_tower(in_channels: int, bins: int, dropout: float) -> nn.Sequential:
-    """CNNC's tower (Yuan & Bar-Joseph, PNAS 2019): three times (padded conv, unpadded conv, pool, dropout), dense 512.
+    """CNNC's tower: three times (padded conv, unpadded conv, pool, dropout), then dense 512; (B, C, K, K) to (B, 512).
 
-    Parameters
-    ----------
-    in_channels
-        Channels C of the image.
-    bins
-        Side length K of the image.
-    dropout
-        Share of the map's values dropped after each pooling.
-
-    Returns
-    -------
-    nn.Sequential
-        (B, C, K, K) images to (B, 512) features, before their activation.
+    Source: Yuan & Bar-Joseph, PNAS 2019. The features are those before their activation.
     """
     steps: list[nn.Module] = []  # (B, C, K, K)
     width, side = in_channels, bins
@@ -107,11 +77,7 @@ def _cnnc(in_channels: int, bins: int, classes: int, dropout: float) -> nn.Seque
 
 
 def _alexnet_10(in_channels: int, bins: int, classes: int, *, deep: bool) -> nn.Sequential:
-    """Build the report's AlexNet-like network: ten padded convolutions in pairs, a pooling after all but the last pair.
-
-    The report gives no widths; these are ours. `deep` is its second form: dropout after each pooling and each dense
-    layer, and one dense layer more.
-    """
+    """The AlexNet-like network: ten padded convolutions in pairs, pooled after all but the last; widths are ours."""
     steps: list[nn.Module] = []  # (B, C, K, K)
     width, side = in_channels, bins
     for block, out_width in enumerate((32, 64, 96, 128, 128)):
@@ -130,29 +96,27 @@ def _alexnet_10(in_channels: int, bins: int, classes: int, *, deep: bool) -> nn.
 
 
 def build_network(name: str, *, in_channels: int, bins: int, classes: int = 2) -> nn.Module:
-    """Build an untrained network by name. Its first weights follow from torch's random state: seed it before.
+    """An untrained network by name; its first weights follow from torch's random state.
 
     Parameters
     ----------
     name
         One of `NETWORKS`.
-    in_channels
-        Channels C of the rendered image.
-    bins
-        Side length K of the rendered image, 16 to 150.
+    in_channels, bins
+        Channels C and side length K of the rendered image, K from 16 to 150.
     classes
         2 (none, pair) or 3 (none, a to b, b to a).
 
     Returns
     -------
     nn.Module
-        (B, C, K, K) float32 images to (B, classes) logits; `deepdrim` also takes what it made of the genes'
-        neighbours, `pairnet-factors` the genes' loadings.
+        (B, C, K, K) float32 images to (B, classes) logits; `deepdrim` and `pairnet-factors` also take features of the
+        genes.
 
     Raises
     ------
     InputError
-        If the name is unknown, or the image is smaller than 16 or larger than 150 bins.
+        The name is unknown, or the image is smaller than 16 or larger than 150 bins.
     """
     if not SMALLEST <= bins <= LARGEST:
         raise InputError(
@@ -180,31 +144,19 @@ def build_network(name: str, *, in_channels: int, bins: int, classes: int = 2) -
     raise InputError(f"network {name!r} is unknown, so nothing can be trained; choose one of {', '.join(NETWORKS)}.")
 
 
-# DeepDRIM: CNNC's tower on the image of a pair, beside those of each of its genes with the gene's neighbours.
-#
-# An image of a and b may show dependence because both follow a third gene; the images of each with the genes that vary
-# most with it let the network tell that from a link of the two. Source: Chen et al., Briefings in Bioinformatics
-# (2021), bbab325. As published: two towers, the second one shared by all neighbour images, then dense 512, 128.
-#
-# The neighbour images of a pair are those of gene a and those of gene b, each the same in every pair that the gene is
-# in. So a gene is described once, and its pairs look the description up: in training once a batch, at prediction once.
-
 NEIGHBOURS = 10  # genes of highest covariance
 IMAGES_PER_GENE = 1 + NEIGHBOURS  # with itself first
 GENE_FEATURES = IMAGES_PER_GENE * TOWER_FEATURES
 
 
 class DeepDrim(nn.Module):
-    """The network of a pair and its genes' neighbours.
+    """DeepDRIM: CNNC's tower on the image of a pair, beside those of each of its genes with the gene's neighbours.
 
-    Parameters
-    ----------
-    in_channels
-        Channels C of the rendered images.
-    bins
-        Side length K of the rendered images.
-    classes
-        Number of classes.
+    An image of a and b may show dependence because both follow a third gene; the images of each with the genes of
+    highest covariance tell that from a link of the two. As published: two towers, the second one shared by all
+    neighbour images, then dense 512, 128. The neighbour images of a gene are the same in all its pairs, so their
+    features are computed once (`describe`): in training once a batch, at prediction once. Source: Chen et al.,
+    Briefings in Bioinformatics (2021), bbab325.
     """
 
     def __init__(self, in_channels: int, bins: int, classes: int) -> None:
@@ -223,36 +175,15 @@ class DeepDrim(nn.Module):
         )
 
     def describe(self, x: Tensor) -> Tensor:
-        """Say what the images of genes with themselves and their neighbours show.
+        """Features of genes, (G, 11 * 512), from their images (G, 11, C, K, K) with themselves and their neighbours.
 
-        Parameters
-        ----------
-        x
-            (G, 11, C, K, K) rendered images, column = bin of the gene, row = bin of itself, then of each neighbour.
-
-        Returns
-        -------
-        Tensor
-            (G, 11 * 512) features.
+        Column = bin of the gene, row = bin of itself, then of each neighbour.
         """
         images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (G * 11, C, K, K)
         return self.gene_tower(images).unflatten(0, x.shape[:2]).flatten(1)  # (G, 11 * 512)
 
     def forward(self, x: Tensor, genes: Tensor) -> Tensor:
-        """Score pairs.
-
-        Parameters
-        ----------
-        x
-            (B, C, K, K) rendered images of the pairs.
-        genes
-            (B, 2, 11 * 512) what `describe` says of gene a and of gene b.
-
-        Returns
-        -------
-        Tensor
-            (B, classes) logits.
-        """
+        """Images of the pairs (B, C, K, K) and features of both genes (B, 2, 11 * 512) to (B, classes) logits."""
         seen = self.pair_tower(x)  # (B, 512)
         logits: Tensor = self.head(torch.cat([seen, genes.flatten(1)], dim=1))  # (B, classes)
         return logits

@@ -1,7 +1,7 @@
-"""Joint counts to image channels: pool, smooth, then log density and independence residual. The network's first layer.
+"""Rendering: joint counts to image channels; pool, smooth, then log density and independence residual.
 
-The image store holds raw counts; whatever can be chosen about the picture is chosen here, on the training device, so
-that another sigma, bin size or channel never recomputes a heatmap.
+The image store holds raw counts. What can be chosen about the picture is chosen here, on the training device, so that
+another sigma, bin size or channel never recomputes a heatmap.
 """
 
 import math
@@ -24,22 +24,10 @@ _EXPECTED_FLOOR = 0.25  # keeps the residual of an (almost) impossible bin finit
 
 
 def smoothing_matrix(bins: int, sigma: float) -> Tensor:
-    """One-dimensional Gaussian smoothing with reflected edges, as a matrix.
+    """One-dimensional Gaussian smoothing with reflected edges, as a matrix: (K, K) float64, rows and columns sum to 1.
 
-    ``S @ X @ S.T`` equals ``scipy.ndimage.gaussian_filter(X, sigma)``. As a matrix it is exact for any sigma, also
-    where the kernel is wider than the image and has to be reflected several times, which torch's own padding refuses.
-
-    Parameters
-    ----------
-    bins
-        Side length K of the image.
-    sigma
-        Standard deviation of the Gaussian, in bins. 0 gives the identity.
-
-    Returns
-    -------
-    Tensor
-        (K, K) float64, symmetric; rows and columns sum to 1, so smoothing keeps the number of cells.
+    ``S @ X @ S.T`` equals ``scipy.ndimage.gaussian_filter(X, sigma)``, also where the kernel is wider than the image
+    and has to be reflected several times, which torch's own padding refuses. `sigma` is in bins; 0 gives the identity.
     """
     if sigma == 0:
         return torch.eye(bins, dtype=torch.float64)
@@ -54,40 +42,20 @@ def smoothing_matrix(bins: int, sigma: float) -> Tensor:
 
 
 def log_density(counts: Tensor) -> Tensor:
-    """Draw density as CNNC does, but with the image's true number of cells.
+    """Density as CNNC draws it, but with the image's true number of cells: (B, K, K) cells to (B, K, K), no unit.
 
-    ``(log10(count / n + 1e-4) + 4) / 4``: 0 in an empty bin, 1 in a bin that holds every cell.
-    Source: Yuan & Bar-Joseph, PNAS 116:27151 (2019), whose code divides by one data set's cell number, 43261.
-
-    Parameters
-    ----------
-    counts
-        (B, K, K) float32, cells.
-
-    Returns
-    -------
-    Tensor
-        (B, K, K) float32, no unit.
+    ``(log10(count / n + 1e-4) + 4) / 4``: 0 in an empty bin, 1 in a bin that holds every cell. Source: Yuan &
+    Bar-Joseph, PNAS 116:27151 (2019), whose code divides by one data set's cell number, 43261.
     """
     cells = counts.sum((1, 2), keepdim=True).clamp_min(1.0)
     return (torch.log10(counts / cells + _LOG_FLOOR) + 4) / 4
 
 
 def independence_residual(counts: Tensor) -> Tensor:
-    """Draw dependence: what is left of the counts once both marginals are taken out.
+    """Dependence: the counts without both marginals, (B, K, K) cells to (B, K, K) in standard deviations.
 
     ``(count - expected) / sqrt(expected + 0.25)`` with ``expected = row sum * column sum / n``, the count that two
     independent genes with these marginals would have. About unit variance in a well-filled bin of an independent pair.
-
-    Parameters
-    ----------
-    counts
-        (B, K, K) float32, cells.
-
-    Returns
-    -------
-    Tensor
-        (B, K, K) float32, in standard deviations.
     """
     rows = counts.sum(2, keepdim=True)
     columns = counts.sum(1, keepdim=True)
@@ -97,7 +65,7 @@ def independence_residual(counts: Tensor) -> Tensor:
 
 
 class Render(nn.Module):
-    """Raw joint counts to the channels that the network sees. Fixed arithmetic: no parameter, no state.
+    """Raw joint counts to the channels of a network. Fixed arithmetic: no parameter, no state.
 
     The steps run in this order: pool, drop, smooth, channels. n in the channels' formulas is the sum of the image as it
     stands after the first three.
@@ -107,29 +75,21 @@ class Render(nn.Module):
     bins
         Side length K of the stored images.
     channels
-        ``log``: density, 1 channel. ``residual``: dependence, 1 channel. ``log+residual``: both, 2 channels.
-        ``counts``: the counts as they are, unscaled, 1 channel; only there to reproduce how the original failed.
+        ``log``: density. ``residual``: dependence. ``log+residual``: both. ``counts``: the counts unscaled, which
+        reproduces how the original failed.
     pool
         Bins summed along each axis: 2 turns 64 bins into 32.
     sigma
-        Standard deviation of the Gaussian smoothing, in bins after pooling. 0 leaves the image as it is.
+        Standard deviation of the Gaussian smoothing, in bins after pooling; 0: none.
     drop_both_zero
-        Take the cells in which neither gene is expressed out of the image. An unexpressed cell has the lowest bin of
-        its gene, so all of these cells lie in bin (0, 0) and are subtracted there.
-
-    Attributes
-    ----------
-    out_channels
-        Number of channels C.
-    out_bins
-        Side length of the rendered image, K // pool.
+        Subtract the cells in which neither gene is expressed; all of them lie in bin (0, 0).
 
     Raises
     ------
     ValueError
-        If `pool` is below 1 or does not divide `bins`, or `sigma` is negative or not finite.
+        `pool` is below 1 or does not divide `bins`, or `sigma` is negative or not finite.
     InputError
-        If `channels` is none of the four names.
+        `channels` is none of the four names.
     """
 
     smooth: Tensor
@@ -164,24 +124,9 @@ class Render(nn.Module):
         self.register_buffer("smooth", smoothing_matrix(self.out_bins, sigma).float(), persistent=False)
 
     def forward(self, counts: Tensor, both_zero: Tensor | None = None) -> Tensor:
-        """Draw a batch of images.
+        """Counts (B, K, K), row = bin of gene b, column = bin of gene a, to (B, C, K // pool, K // pool) float32.
 
-        Parameters
-        ----------
-        counts
-            (B, K, K) of any integer or float dtype, cells; row = bin of gene b, column = bin of gene a.
-        both_zero
-            (B,) cells in which neither gene is expressed. Used only with `drop_both_zero`, and required then.
-
-        Returns
-        -------
-        Tensor
-            (B, C, K // pool, K // pool) float32.
-
-        Raises
-        ------
-        ValueError
-            If `drop_both_zero` is set and `both_zero` is not given.
+        `both_zero` (B,), cells in which neither gene is expressed, is required with `drop_both_zero` (else ValueError).
         """
         image = counts.to(torch.float32)  # (B, K, K)
         if self.pool > 1:

@@ -1,20 +1,23 @@
-"""A trained run on disk: weights as safetensors (no pickle), configuration as TOML; written aside, then renamed."""
+"""The files of a trained run: weights with their facts as safetensors (no pickle), the configuration as TOML.
+
+Files are written aside and renamed. What is read is checked whole, and a refusal names the file.
+"""
 
 import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import tomli_w
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.networks.published import NETWORKS
 from pairscape.model.networks.render import CHANNELS
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
@@ -31,11 +34,6 @@ def write_text(path: Path, text: str) -> None:
     write_file(path, text.encode())
 
 
-def save_weights(path: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write weights with the facts needed to use them (bins, classes, …) in the file's own header."""
-    save_tensors(path, MODEL, state, facts)
-
-
 def save_tensors(path: Path, kind: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors with facts in the file's own header; the same content is the same bytes."""
     header = {"format": kind, "format_version": FORMAT_VERSION, "facts": json.dumps(facts, sort_keys=True)}
@@ -43,46 +41,69 @@ def save_tensors(path: Path, kind: str, tensors: dict[str, Tensor], facts: dict[
     write_file(path, _sorted_header(content))
 
 
+def _header(content: bytes) -> dict[str, Any]:
+    size = int.from_bytes(content[:HEADER_SIZE_BYTES], "little")
+    header: dict[str, Any] = json.loads(content[HEADER_SIZE_BYTES : HEADER_SIZE_BYTES + size])
+    return header
+
+
 def _sorted_header(content: bytes) -> bytes:
     """The same file with its header in order: safetensors writes the metadata in another order each time."""
     size = int.from_bytes(content[:HEADER_SIZE_BYTES], "little")
-    header = json.loads(content[HEADER_SIZE_BYTES : HEADER_SIZE_BYTES + size])
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(_header(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     padded = text.ljust(-(-len(text) // HEADER_SIZE_BYTES) * HEADER_SIZE_BYTES)  # the weights stay aligned
     return len(padded).to_bytes(HEADER_SIZE_BYTES, "little") + padded + content[HEADER_SIZE_BYTES + size :]
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and facts of a trained run.
+class TensorFile(NamedTuple):
+    """A file of tensors as `save_tensors` wrote it.
+
+    Attributes
+    ----------
+    tensors
+        By name.
+    facts
+        From its header.
+    sha256
+        Hex digest of the whole file.
+    """
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+    sha256: str
+
+
+def load_weights(path: Path) -> TensorFile:
+    """Weights and facts of a trained run; raises like `load_tensors`."""
+    return load_tensors(path, MODEL)
+
+
+def load_tensors(path: Path, kind: str) -> TensorFile:
+    """Read a file of tensors, once.
 
     Raises
     ------
     InputError
-        No such file, not ours, damaged, or of another version.
+        No such file, another kind of file, damaged, or of another version.
     """
-    return load_tensors(path, MODEL)
-
-
-def load_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts as `save_tensors` wrote them; see `load_weights` for what is raised."""
     if not path.is_file():
         raise InputError(f"{path}: no trained weights there; give a folder that `pairscape train` made.")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        content = path.read_bytes()
+        tensors = load(content)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read as weights ({error}); train again, or copy the file again.") from error
-    if header.get("format") != kind or header.get("format_version") != FORMAT_VERSION:
-        found = f"{header.get('format')} version {header.get('format_version')}"
+    metadata = _header(content).get("__metadata__", {})
+    if metadata.get("format") != kind or metadata.get("format_version") != FORMAT_VERSION:
+        found = f"{metadata.get('format')} version {metadata.get('format_version')}"
         raise InputError(f"{path} is {found}, this Pairscape reads {kind} version {FORMAT_VERSION}; train again.")
     try:
-        facts = json.loads(header["facts"])
+        facts = json.loads(metadata["facts"])
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} has no readable facts in its header; train again, or copy the file again.") from error
     if not isinstance(facts, dict):
         raise InputError(f"{path} has {facts!r} where its facts should be; train again, or copy the file again.")
-    return tensors, facts
+    return TensorFile(tensors, facts, hashlib.sha256(content).hexdigest())
 
 
 def write_config(
@@ -106,7 +127,13 @@ def _plain(value: Any) -> Any:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A run's `config.toml` as tables; see `read_recipe` for what is raised."""
+    """A run's `config.toml` as tables.
+
+    Raises
+    ------
+    InputError
+        No such file, or not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -180,144 +207,152 @@ def refuse_repeats(run: Path) -> None:
         )
 
 
-# The facts in `model.safetensors` that a prediction needs beside the weights, and what is refused of them.
-#
-# A run from before all of them were kept is completed from its `config.toml` and `metrics.json`.
+# ---------------------------------------------------------------- the facts of a network
 
 NETWORK_VERSION = 1
 """Raised when weights trained before would mean something else in an architecture, a rendering or a rule of binning."""
 
-LATER = ("network_version", "scale", "class_names", "natural", "loss_weights", "gamma")  # absent from early runs
+RENDERING_KINDS = {"channels": (str,), "pool": (int,), "sigma": (int, float), "drop_both_zero": (bool,)}
 
 
-def class_names(classes: int, directed: bool) -> list[str]:
-    """The classes in words, in the order of the labels."""
-    if classes == 3:
-        return ["none", "a → b", "b → a"]
-    return ["none", "a → b" if directed else "pair"]
+@dataclass(frozen=True, kw_only=True)
+class NetworkFacts:
+    """What a prediction has to know of a network beside its weights; in the header of `model.safetensors`.
 
-
-def complete_facts(stored: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    """The facts of a run, checked.
-
-    Returns
-    -------
-    dict
-        `network`, `network_version`, `rendering`, `bins`, `scale`, `classes`, `class_names`, `mirror`, `shown`,
-        `natural` (None where an early run did not record it), `loss_weights`, `gamma`; and whatever else was stored.
+    Attributes
+    ----------
+    network, network_version
+        Architecture, one of `NETWORKS`, and `NETWORK_VERSION` when it was trained.
+    rendering
+        How counts become its input.
+    bins, scale
+        Bins of the images, and the rule of binning.
+    n_cells
+        Cells in every image of the training.
+    classes, class_names
+        Number of classes, 2 or 3, and what they are called, in the order of the labels.
+    mirror
+        Whether predictions are averaged with those of the transposed image.
+    shown, natural
+        Share of positives in the batches of the training, and among its pairs.
+    loss_weights, gamma
+        Weights of the classes in the loss, None: all alike; focus of the focal loss, 0 for another loss.
+    epoch
+        The epoch that the weights are of, from 0.
 
     Raises
     ------
     InputError
-        A fact is missing and cannot be completed, is none that this Pairscape knows, or contradicts another.
+        A value is of another type, out of its range, or contradicts another.
     """
-    facts = dict(stored)
-    path = run / "model.safetensors"
-    absent = [name for name in KINDS if name not in facts and name not in LATER]
-    if absent:
-        raise InputError(f"{path} does not say its {absent[0]}, so it cannot be used; train again.")
-    _check_kinds(facts, path)
-    if any(name not in facts for name in LATER):
-        facts = _of_early_run(facts, run) | facts
-        _check_kinds(facts, run / "config.toml")
-    _check_agreement(facts, path)
-    return facts
 
+    network: str
+    network_version: int = NETWORK_VERSION
+    rendering: Rendering
+    bins: int
+    scale: BinningRule
+    n_cells: int
+    classes: int
+    class_names: tuple[str, ...]
+    mirror: bool
+    shown: float
+    natural: float
+    loss_weights: tuple[float, ...] | None
+    gamma: float
+    epoch: int
 
-def _check_kinds(facts: Mapping[str, Any], path: Path) -> None:
-    for name, (good, what) in KINDS.items():
-        if name in facts and not good(facts[name]):
-            raise InputError(f"{path}: {name} is {facts[name]!r}, not {what}; use the Pairscape that wrote it.")
+    def __post_init__(self) -> None:
+        rules, weights = get_args(BinningRule), self.loss_weights
+        known = isinstance(self.network, str) and self.network in NETWORKS
+        self._require(known, "network", f"a network that this Pairscape has ({', '.join(NETWORKS)})")
+        current = type(self.network_version) is int and self.network_version == NETWORK_VERSION
+        self._require(current, "network_version", f"{NETWORK_VERSION}, the version that this Pairscape has")
+        self._require(isinstance(self.rendering, Rendering), "rendering", "a rendering that this Pairscape has")
+        self._require(type(self.bins) is int and 2 <= self.bins <= 255, "bins", "a number of bins from 2 to 255")
+        self._require(self.scale in rules, "scale", f"a rule of binning ({', '.join(rules)})")
+        self._require(type(self.n_cells) is int and self.n_cells > 0, "n_cells", "a number of cells")
+        self._require(type(self.classes) is int and self.classes in (2, 3), "classes", "2 or 3")
+        self._require(_all(self.class_names, lambda name: isinstance(name, str)), "class_names", "a list of names")
+        self._require(isinstance(self.mirror, bool), "mirror", "true or false")
+        self._require(is_share(self.shown) and 0 < self.shown < 1, "shown", "a share of positives between 0 and 1")
+        self._require(is_share(self.natural), "natural", "a share of positives from 0 to 1")
+        positive = weights is None or _all(weights, lambda weight: is_number(weight) and weight > 0)
+        self._require(positive, "loss_weights", "weights above 0, or none")
+        self._require(is_number(self.gamma) and self.gamma >= 0, "gamma", "the focus of a loss, 0 or more")
+        self._require(type(self.epoch) is int and self.epoch >= 0, "epoch", "the number of an epoch")
+        for name in ("class_names", "loss_weights"):
+            if (entries := getattr(self, name)) is not None and len(entries) != self.classes:
+                raise InputError(f"{name} has {len(entries)} entries for {self.classes} classes")
 
+    def _require(self, good: bool, name: str, what: str) -> None:
+        if not good:
+            raise InputError(f"{name} is {getattr(self, name)!r}, not {what}")
 
-def _of_early_run(facts: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    recipe, _ = read_recipe(run / "config.toml")
-    store = read_config(run / "config.toml").get("store")
-    scale = store.get("scale") if isinstance(store, dict) else None
-    taught = Taught.by(recipe.training, facts["shown"], facts["classes"]).facts()
-    names = class_names(facts["classes"], directed=not facts["mirror"])
-    return {"network_version": 1, "scale": scale, "class_names": names, "natural": _natural(run), **taught}
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], path: Path) -> "NetworkFacts":
+        """Check the facts in the header of a file.
 
+        Raises
+        ------
+        InputError
+            A fact is missing, or one is refused, with the name of the file.
+        """
+        if absent := [field.name for field in fields(cls) if field.name not in table]:
+            raise InputError(f"{path} does not say its {absent[0]}, so it cannot be used; train again.")
+        known = {field.name: table[field.name] for field in fields(cls)}
+        known |= {name: _as_tuple(known[name]) for name in ("class_names", "loss_weights")}
+        try:
+            return cls(**known | {"rendering": _rendering(table["rendering"])})
+        except InputError as error:
+            raise InputError(f"{path}: {error}; use the Pairscape that wrote it, or train again.") from error
 
-def _natural(run: Path) -> float | None:
-    """Share of positives in the training pairs, as `metrics.json` has it."""
-    metrics = read_metrics(run) or {}
-    calibration = metrics.get("calibration", {})
-    found = calibration.get("natural", metrics.get("prevalence")) if isinstance(calibration, dict) else calibration
-    if found is None or is_share(found):
+    def table(self) -> dict[str, Any]:
+        """The same for JSON, sorted by name."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self), sort_keys=True))
         return found
-    raise InputError(
-        f"{run / 'metrics.json'}: the share of edges in training is {found!r}, not a share from 0 to 1; restore the "
-        "file, or remove it and give --prior."
-    )
+
+    @property
+    def correction(self) -> PriorCorrection:
+        """What the training did to the probabilities."""
+        return PriorCorrection(self.shown, self.loss_weights, self.gamma)
+
+
+def save_weights(path: Path, state: dict[str, Tensor], facts: NetworkFacts) -> None:
+    """Write weights with the facts that a prediction needs."""
+    save_tensors(path, MODEL, state, facts.table())
+
+
+def class_names(classes: int, directed: bool) -> tuple[str, ...]:
+    """The classes in words, in the order of the labels."""
+    if classes == 3:
+        return ("none", "a → b", "b → a")
+    return ("none", "a → b" if directed else "pair")
+
+
+def _rendering(table: Any) -> Any:
+    """The rendering of a table; the table itself where it is none, to be refused."""
+    if not isinstance(table, dict) or any(type(v) not in RENDERING_KINDS.get(k, ()) for k, v in table.items()):
+        return table
+    try:
+        made = Rendering(**table)
+    except InputError:
+        return table
+    return made if made.channels in CHANNELS and math.isfinite(made.sigma) else table
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _all(values: Any, good: Any) -> bool:
+    return isinstance(values, tuple) and all(map(good, values))
 
 
 def is_share(value: Any) -> bool:
     """Whether it is a number from 0 to 1."""
-    return _is_number(value) and 0 <= value <= 1
+    return is_number(value) and 0 <= value <= 1
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number, and no truth value."""
     return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_rendering(value: Any) -> bool:
-    """Whether every option is one that `Rendering` takes, of its own type."""
-    if not isinstance(value, dict) or set(value) - {field.name for field in fields(Rendering)}:
-        return False
-    drawn = {**asdict(Rendering()), **value}
-    return (
-        isinstance(drawn["channels"], str)
-        and drawn["channels"] in CHANNELS
-        and type(drawn["pool"]) is int
-        and drawn["pool"] >= 1
-        and _is_number(drawn["sigma"])
-        and drawn["sigma"] >= 0
-        and isinstance(drawn["drop_both_zero"], bool)
-    )
-
-
-def _are_weights(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(_is_number(weight) and weight > 0 for weight in value))
-
-
-KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "network": (
-        lambda v: isinstance(v, str) and v in NETWORKS,
-        f"a network that this Pairscape has ({', '.join(NETWORKS)})",
-    ),
-    "network_version": (
-        lambda v: type(v) is int and v == NETWORK_VERSION,
-        f"{NETWORK_VERSION}, the version that this Pairscape has",
-    ),
-    "rendering": (_is_rendering, "a rendering that this Pairscape has"),
-    "bins": (lambda v: type(v) is int and 2 <= v <= 255, "a number of bins from 2 to 255"),
-    "scale": (lambda v: v in get_args(BinningRule), f"a rule of binning ({', '.join(get_args(BinningRule))})"),
-    "classes": (lambda v: type(v) is int and v in (2, 3), "2 or 3"),
-    "class_names": (lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v), "a list of names"),
-    "mirror": (lambda v: isinstance(v, bool), "true or false"),
-    "shown": (lambda v: is_share(v) and 0 < v < 1, "a share of positives between 0 and 1"),
-    "natural": (lambda v: v is None or is_share(v), "a share of positives from 0 to 1"),
-    "loss_weights": (_are_weights, "weights above 0, or none"),
-    "gamma": (lambda v: _is_number(v) and v >= 0, "the focus of a loss, 0 or more"),
-}
-
-
-def _check_agreement(facts: Mapping[str, Any], path: Path) -> None:
-    for name in ("class_names", "loss_weights"):
-        if facts[name] is not None and len(facts[name]) != facts["classes"]:
-            raise InputError(
-                f"{path}: {name} has {len(facts[name])} entries for {facts['classes']} classes; the file was changed "
-                "by hand: copy it again, or train again."
-            )
-
-
-NETWORK_FILES = ("model.safetensors", "config.toml")  # what decides a score besides the counts and the prior
-
-
-def network_hash(run: Path) -> str:
-    """Hex sha256 of what decides a network's scores."""
-    total = hashlib.sha256()
-    for name in NETWORK_FILES:
-        total.update(hashlib.sha256((run / name).read_bytes()).digest())
-    return total.hexdigest()

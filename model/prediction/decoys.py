@@ -1,10 +1,10 @@
-"""Decoys for a prediction's false discovery rate: candidates with gene b dealt anew, scored as the candidates were.
+"""Decoys for a prediction's false discovery rate: candidates with gene b permuted among cells, scored like candidates.
 
-The null is independence given depth (`pipeline.heatmaps.redealt`), not "no regulation": a call says that two genes vary
-together beyond what depth and their own values make. Over Dask; whoever computes a decoy, it scores the same.
+The null is independence given depth (`pipeline.heatmaps.pairwise`), not "no regulation": a call says that two genes
+vary together beyond what depth and their own values make. Over Dask; a decoy scores the same on any worker.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,17 @@ from numpy.typing import NDArray
 
 from pairscape.model.networks.device import one_thread
 from pairscape.model.prediction.fdr import Discovery
-from pairscape.pipeline.codes.store import Codes, cell_blocks, open_codes
+from pairscape.model.prediction.rescoring import Rescoring, score_runs
+from pairscape.pipeline.codes.store import Codes, cell_blocks
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.gene_reader import held_reader
-from pairscape.pipeline.heatmaps.memory import Portion
-from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_places, depth_task, runs_of, strata_of
+from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_places, depth_task, strata_of
 from pairscape.pipeline.storage.write import replaced
 
 DECOYS = 20_000
-RUN_PAIRS = 512  # decoys that share a deal, and are a task
+RUN_PAIRS = 512  # decoys that share a permutation, and are a task
 LEVELS = (0.01, 0.05, 0.1)
-
-Genes = NDArray[np.int64]
-Score = Callable[[NDArray[Any], NDArray[Any], Genes, Genes], NDArray[np.floating[Any]]]
-"""Scores (P,) of joint counts (P, bins, bins), both zeros (P,), genes a and genes b (P,); NaN where the screen would
-stop a pair. The genes are for networks that look at their neighbours too, which stay as they are."""
 
 
 def sample_candidates(n_pairs: int, seed: int, decoys: int = DECOYS) -> NDArray[np.int64]:
@@ -39,65 +33,40 @@ def sample_candidates(n_pairs: int, seed: int, decoys: int = DECOYS) -> NDArray[
 
 
 def estimate_discovery(
-    codes: Codes,
-    pairs: Pairs,
-    parts: Iterable[NDArray[np.floating]],
-    load: Callable[[], Score],
-    folder: Path,
-    seed: int,
-    portion: Portion,
-    session: Session,
+    rescoring: Rescoring, pairs: Pairs, parts: Iterable[NDArray[np.floating]], folder: Path, session: Session
 ) -> tuple[Discovery, dict[str, Any]]:
     """q-values of a prediction as a function of the score, and what its metadata say of them.
 
     Parameters
     ----------
+    rescoring
+        With the network and the screen's threshold.
     pairs
         All candidates, in the order of the store.
     parts
         Their scores, part by part; NaN where the screen kept a pair from the network.
-    load
-        Called on the worker for what scores there: the network, and the screen's threshold on its statistic. Small and
-        picklable, such as a `functools.partial` of a function over a path.
     folder
         Of the job, where all workers read: the strata are left there.
-    portion
-        How much of the codes a worker holds.
     """
-    strata = save_strata(codes, folder, seed, session)
-    rows = sample_candidates(len(pairs), seed)
-    decoys = decoy_scores(codes, pairs.take(rows), load, strata, seed, portion, session)
+    strata = save_strata(rescoring.codes, folder, rescoring.seed, session)
+    some = pairs.take(sample_candidates(len(pairs), rescoring.seed))
+    decoys = decoy_scores(rescoring, some, strata, session)
     found = Discovery.estimate(parts, decoys)
     return found, discovery_facts(found, decoys, int(_strata(str(strata)).max()) + 1)
 
 
-def decoy_scores(
-    codes: Codes,
-    pairs: Pairs,
-    load: Callable[[], Score],
-    strata: Path,
-    seed: int,
-    portion: Portion,
-    session: Session,
-) -> NDArray[np.float32]:
+def decoy_scores(rescoring: Rescoring, pairs: Pairs, strata: Path, session: Session) -> NDArray[np.float32]:
     """Scores of decoys of some candidates, (D,), in their order; NaN where the screen would stop one.
 
     Parameters
     ----------
     pairs
-        The candidates, best in the order of the store; `sample_candidates` says which.
+        The candidates, best in the order of the store; `sample_candidates` chooses them.
     strata
         File of `save_strata`.
-    load, portion
-        As in `estimate_discovery`.
     """
-    runs = runs_of(pairs.gene_a, pairs.gene_b, RUN_PAIRS)
-    session.progress.start("decoys", len(pairs))
-    found: dict[int, NDArray[np.float32]] = {}
-    for run, scores in run_tasks(session, decoy_task, runs, codes.path, portion, str(strata), seed, load):
-        found[run.number] = scores
-        session.progress.advance(scores.size)
-    return np.concatenate([found[run.number] for run in runs]) if runs else np.empty(0, np.float32)
+    parts = score_runs(decoy_task, (rescoring, str(strata)), pairs, RUN_PAIRS, "decoys", session)
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 def save_strata(codes: Codes, folder: Path, seed: int, session: Session) -> Path:
@@ -116,20 +85,17 @@ def save_strata(codes: Codes, folder: Path, seed: int, session: Session) -> Path
     return path
 
 
-def decoy_task(
-    codes_path: str, portion: Portion, strata: str, seed: int, load: Callable[[], Score], run: PairRun
-) -> NDArray[np.float32]:
+def decoy_task(rescoring: Rescoring, strata: str, run: PairRun) -> NDArray[np.float32]:
     """Scores of the decoys of a run. Runs on a worker, any number of times."""
-    reader, place = held_reader(open_codes(Path(codes_path)), portion), deal_places(_strata(strata), seed, run.number)
-    score = load()
+    place, score = deal_places(_strata(strata), rescoring.seed, run.number), rescoring.load()
     with one_thread():  # of each worker: sums of floats depend on how many share them
-        found = [score(*images) for images in count_decoys(reader, run, place)]
+        found = [score(*images) for images in count_decoys(rescoring.reader(), run, place)]
     return np.concatenate(found).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
 def _strata(path: str) -> NDArray[np.uint8]:
-    """Read once a process; another job's have another name."""
+    """Read once a process; those of another job have another name."""
     strata: NDArray[np.uint8] = np.load(path)
     return strata
 

@@ -40,14 +40,9 @@ class Discovery:
 
     @classmethod
     def estimate(cls, parts: Iterable[Scores], decoys: Scores) -> "Discovery":
-        """From the scores of all candidates, part by part, and of decoys.
+        """From the scores of all candidates, part by part, and of decoys (D,).
 
-        Parameters
-        ----------
-        parts
-            Scores of candidates; NaN where the screen kept a pair from the network: below every score.
-        decoys : (D,)
-            Scores of decoys, NaN likewise.
+        NaN where the screen kept a pair from the network: below every score.
         """
         known = np.sort(decoys[~np.isnan(decoys)].astype(np.float32))
         within, candidates = np.zeros(known.size + 1, np.int64), 0

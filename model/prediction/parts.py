@@ -1,15 +1,14 @@
-"""A worker's task of a prediction: images of some pairs, counted or read; what the counts tell; scores; a part file.
+"""A worker's task of a prediction: images of some pairs, counted or read; their statistics and scores; a part file.
 
 A part is a fixed run of the candidate pairs, and the network sees its pairs in batches of its own: so a part holds the
-same bytes whatever task it is computed in, by whatever kind of worker, alone or beside others. Tasks carry names and
-numbers; pairs are read from the job's folder, images never touch the disk.
+same bytes in any task and on any worker. Tasks carry names and numbers; pairs are read from the job's folder, images
+never touch the disk.
 """
 
 import io
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from numpy.typing import NDArray
 
 from pairscape.model.evaluation.association import dependence, spearman
 from pairscape.model.evaluation.metrics import forward_share
+from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.device import one_thread
-from pairscape.model.networks.weights import network_hash
-from pairscape.model.prediction.decoys import Score
-from pairscape.model.prediction.scorer import Scorer, load_scorer
+from pairscape.model.prediction.rescoring import Score
+from pairscape.model.prediction.scorer import Scorer
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
@@ -44,17 +43,7 @@ Images = tuple[NDArray[np.integer], NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class Parts:
-    """The candidates and their scores as they lie on disk while a job is under way.
-
-    Parameters
-    ----------
-    folder
-        Where the pairs lie and the parts go.
-    n_pairs
-        Candidates.
-    size
-        Of a part, in pairs.
-    """
+    """The candidates and their scores on disk while a job is under way: folder, number of pairs, pairs of a part."""
 
     folder: str
     n_pairs: int
@@ -72,7 +61,7 @@ class Parts:
         return sum(len(self.rows(part)) for part in parts)
 
     def save_pairs(self, pairs: Pairs) -> None:
-        """Leave the candidates where tasks find them."""
+        """Write the candidates for the tasks."""
         for name in PAIR:
             np.save(self._pair_file(name), getattr(pairs, name))
         np.save(self._pair_file("regulators"), np.unique(pairs.gene_a))
@@ -86,18 +75,18 @@ class Parts:
         return np.asarray(np.load(self._pair_file("regulators")))
 
     def save_described(self, gene: NDArray[np.int64], described: NDArray[np.float32]) -> None:
-        """Leave what the network makes of genes, (G, F), where tasks find it; whole or not at all."""
+        """Write features of genes, (G, F), for the tasks; whole or not at all."""
         np.save(self._pair_file("described_gene"), gene)
         with replaced(self._pair_file("described")) as part, part.open("wb") as file:
             np.save(file, described)
 
     @property
     def has_described(self) -> bool:
-        """Whether the genes were described."""
+        """Whether the features of genes are written."""
         return self._pair_file("described").exists()
 
     def described(self, genes: NDArray[np.integer]) -> Callable[[slice], NDArray[np.float32]]:
-        """Of pairs, (P, 2) genes of the matrix, some at a time: (B, 2, F)."""
+        """A function from a slice of some pairs, (P, 2) genes of the matrix, to features (B, 2, F)."""
         described = np.load(self._pair_file("described"), mmap_mode="r")
         at = np.searchsorted(np.load(self._pair_file("described_gene")), genes)
         return lambda some: np.asarray(described[at[some]])
@@ -107,25 +96,13 @@ class Parts:
         return [part for part in range(len(self)) if not self._receipt(part).is_valid()]
 
     def write(self, part: int, columns: NDArray[Any]) -> int:
-        """Write a part and its receipt; returns the bytes on disk.
-
-        Raises
-        ------
-        JobError
-            What was read back differs from what was written.
-        """
+        """Write a part and its receipt; returns the bytes on disk. JobError where what is read back differs."""
         content = io.BytesIO()
         np.save(content, columns)
         return write_receipted(self._receipt(part), {"columns": content.getvalue()})
 
     def read(self, parts: Iterable[int]) -> NDArray[Any]:
-        """Columns of some parts, one after the other: (P,) of `COLUMNS`; score NaN where the network did not look.
-
-        Raises
-        ------
-        JobError
-            A part is gone, or half of one.
-        """
+        """Columns of some parts, one after the other: (P,) of `COLUMNS`. JobError where a part cannot be read."""
         try:
             return np.concatenate([np.load(self._file(part)) for part in parts])
         except (OSError, ValueError) as error:
@@ -151,11 +128,11 @@ class Job:
     parts
         Where the pairs lie and the parts go.
     run, network
-        Folder of the trained network, and `network_hash` of what lay there when the job began.
+        Folder of the trained network, and sha256 of the weights there when the job began.
     prior
         Share of edges among the candidates.
     device
-        As `model.networks.classifier.choose_device`; each worker chooses for itself.
+        `auto`, `cpu`, `cuda` or `mps`; each worker chooses for itself.
     codes, images
         Path of the code store that is counted, or else of the image store that is read.
     portion
@@ -165,7 +142,7 @@ class Job:
     threshold
         Dependence from which a pair goes to the network; None: all do.
     describes
-        Whether the network knows more of the genes than their images, and finds them described beside the pairs.
+        Whether the network `knows_genes`: their features lie beside the pairs.
     """
 
     parts: Parts
@@ -183,17 +160,7 @@ class Job:
 
 @dataclass
 class Cost(Spent):
-    """What a task cost; `reading` is that of codes or of images.
-
-    Attributes
-    ----------
-    deriving
-        Seconds of computing what the counts tell by themselves.
-    scoring
-        Seconds in the network.
-    scored
-        Pairs that the network looked at.
-    """
+    """Seconds of a task, also in statistics (`deriving`) and in the network (`scoring`), and pairs that it scored."""
 
     deriving: float = 0.0
     scoring: float = 0.0
@@ -209,7 +176,8 @@ def score_task(job: Job, task: Task) -> Cost:
     Raises
     ------
     JobError
-        The network is another one than when the job began; codes or images are damaged; the disk garbles.
+        The network is another one than when the job began; codes or images are damaged; what is written reads
+        otherwise.
     """
     cost = Cost()
     with one_thread():  # of each worker: sums of floats depend on how many share them
@@ -255,7 +223,8 @@ def _read(job: Job, parts: tuple[int, ...], cost: Cost) -> Images:
 
 
 def score_images(job: Job, images: Images, genes: NDArray[np.integer] | None, cost: Cost) -> NDArray[Any]:
-    """What the counts tell and what the network says, (P,) of `COLUMNS`; score and forward NaN where it did not look.
+    """Statistics of the counts, and scores of the network, (P,) of `COLUMNS`; score and forward NaN where it is not
+    run.
 
     Pairs that the screen keeps from the network are left out before batches are made of the others.
     """
@@ -281,21 +250,17 @@ def edge_scores(
     """Probability of an edge, and the share of it that points from gene a to gene b, NaN without direction; (P,) each.
 
     Summed over the classes with an edge rather than 1 less that of none, whose last digits would tie small scores.
-
-    Parameters
-    ----------
-    described
-        As `model.prediction.scorer.Scorer` takes it. Absent: the network looks at the pair alone.
+    `described` gives features of a slice of the pairs, for a network that `knows_genes`.
     """
     classes = scorer(*images, described)
     score = classes[:, 1:].sum(axis=1)
-    # a network that blew up has no opinion, and says so with what is expected of any pair
+    # where a network blew up, the score is what is expected of any pair
     score = np.where(np.isfinite(score), score, scorer.prior)
     return score, forward_share(classes) if classes.shape[1] > 2 else np.full(score.size, np.nan)
 
 
 def load_score(job: Job, *, screened: bool) -> Score:
-    """What scores decoys and resamples: NaN where the screen, if it is asked for, would stop a pair."""
+    """A function that scores decoys and resamples: NaN where the screen, if `screened`, would stop a pair."""
     threshold = job.threshold if screened else None
 
     def score(
@@ -304,8 +269,8 @@ def load_score(job: Job, *, screened: bool) -> Score:
         counts, found = np.ascontiguousarray(counts, np.uint32), np.full(len(counts), np.nan)
         kept = np.arange(len(counts))
         if threshold is not None:
-            told = dependence(counts, spearman(counts)).astype(np.float32)  # as a part has it
-            kept = np.flatnonzero(told >= threshold)
+            statistic = dependence(counts, spearman(counts)).astype(np.float32)  # as a part has it
+            kept = np.flatnonzero(statistic >= threshold)
         if kept.size:
             genes = np.stack([gene_a, gene_b], axis=1)[kept]
             described = job.parts.described(genes) if job.describes else None
@@ -316,28 +281,37 @@ def load_score(job: Job, *, screened: bool) -> Score:
     return score
 
 
+_held: dict[tuple[str, float, str], Scorer] = {}  # the network of the last job of this process
+
+
+def hold_scorer(job: Job, network: TrainedNetwork) -> Scorer:
+    """Make the network of a job ready to score, for all tasks of this process."""
+    scorer = Scorer.of(network, job.prior, job.device)
+    _held.clear()
+    _held[job.network, job.prior, job.device] = scorer
+    return scorer
+
+
 def held_scorer(job: Job) -> Scorer:
-    """The network of a job, loaded once a process; threads of one process share it, as scoring changes nothing in it.
+    """The network of a job, read once a process; threads of one process share it, as scoring changes nothing in it.
 
     Raises
     ------
     JobError
         Another one lies there than when the job began.
     """
-    return _scorer(job.run, job.network, job.prior, job.device)
-
-
-@lru_cache(maxsize=1)
-def _scorer(run: str, network: str, prior: float, device: str) -> Scorer:
-    if network_hash(Path(run)) != network:
-        raise JobError(f"{run} holds another network than when this job began; run the same command again for it.")
+    if (scorer := _held.get((job.network, job.prior, job.device))) is not None:
+        return scorer
+    network = TrainedNetwork.load(Path(job.run))
+    if network.sha256 != job.network:
+        raise JobError(f"{job.run} holds another network than when this job began; run the same command again for it.")
     keep_freed_memory()
-    return load_scorer(Path(run), prior, device)
+    return hold_scorer(job, network)
 
 
 def prepare(job: Job) -> Cost:
-    """Load what the first task would load, network, compiled code and genes, so that what is timed next is scoring."""
-    cost, bins = Cost(), int(held_scorer(job).facts["bins"])
+    """Load network, compiled code and genes before the first task, so that the tasks that are timed only score."""
+    cost, bins = Cost(), held_scorer(job).classifier.bins
     blank = np.zeros((1, bins, bins), np.uint32), np.zeros(1, np.uint32)
     with one_thread():
         score_images(replace(job, threshold=np.inf), blank, None, Cost())

@@ -1,12 +1,11 @@
-"""The prediction job: a trained network and the candidate pairs of a matrix → their scores, in one file.
+"""The prediction job: a trained run and the candidate pairs of a matrix or an image store in, one file of scores out.
 
-No image is stored: a task counts a run of pairs and scores it at once (`model.prediction.parts`). What is worth knowing
-before much is spent comes first, from a random sample of the candidates: where the screen has to cut, and what that
-costs. Everything grows in `.OUT.parquet.wip` beside the target, part by part with receipts, and the same command goes
-on where it was interrupted.
+No image is stored: a task counts a run of pairs and scores it at once (`model.prediction.parts`). A random sample of
+the candidates comes first: how far they are from the training pairs, where the screen has to cut, and what that costs.
+Everything grows in `.OUT.parquet.wip` beside the target, part by part with receipts, and the same command goes on where
+it was interrupted.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,41 +13,33 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from pairscape.model.edges.scores import read_facts, write_scores
 from pairscape.model.evaluation.evaluate import versions
-from pairscape.model.evaluation.measure import find_shift
-from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand
-from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
 from pairscape.model.networks.classifier import describe_genes, gene_codes
 from pairscape.model.networks.device import choose_device, one_thread
 from pairscape.model.networks.gene_context import require_factor_genes, require_genes
 from pairscape.model.networks.published import FACTOR_NETWORK
 from pairscape.model.options import Prediction
-from pairscape.model.prediction.candidates import Origin
-from pairscape.model.prediction.confidence import Doubt, doubt_bytes, doubts
+from pairscape.model.prediction.candidates import CandidateImages, look_at_sample
+from pairscape.model.prediction.confidence import Confidence, confidence_bytes, estimate_confidence
 from pairscape.model.prediction.parts import (
     PART_PAIRS,
     Cost,
     Job,
     Parts,
-    edge_scores,
-    held_scorer,
+    hold_scorer,
     prepare,
-    score_images,
     score_task,
 )
-from pairscape.model.prediction.scorer import AT_ONCE
-from pairscape.model.prediction.screen import place_threshold, sample_rows, screen_facts, screen_line
-from pairscape.model.prediction.trained import Trained
+from pairscape.model.prediction.scorer import AT_ONCE, Scorer
+from pairscape.model.prediction.trained import TrainedRun
 from pairscape.model.reports.findings import report_path, write_findings
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.clusters import worker_threads
 from pairscape.pipeline.compute.memory import require_scoring_memory
-from pairscape.pipeline.compute.progress import Say
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
@@ -57,12 +48,9 @@ from pairscape.pipeline.heatmaps.images import Images, counted_codes
 from pairscape.pipeline.heatmaps.job import Request
 from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.heatmaps.tiles import (
-    Rates,
     Task,
     block_density,
     even_runs,
-    pair_events,
-    shard_seconds,
     tiles_of,
 )
 from pairscape.pipeline.matrix.expression import Expression
@@ -71,16 +59,14 @@ from pairscape.pipeline.storage.workspace import workplace
 
 TASK_SECONDS = 5.0  # of a task, if there is work enough
 TASKS_PER_WORKER = 100  # a hundredth of a worker's share each: the time left is right early, and few wait at the end
-TIMED_PAIRS = 512  # that tell how fast the network is here
-DERIVING_SECONDS = 1e-5  # of one image: what the counts tell by themselves, and its place in a part
 JOINED_PARTS = 512  # parts, a million pairs, in one row group of the file: what is held while they are joined
 TORCH_BYTES = 350_000_000  # an idle worker that has loaded torch and a network, beyond one that has not
 LIVE_MAPS = 160  # floats for each pixel of a batch, at the widest place of the widest network
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What a user asks for, checked.
+class CheckedPrediction:
+    """A prediction that a user asks for, checked.
 
     Attributes
     ----------
@@ -88,7 +74,7 @@ class Asked:
         File of scores to write, absolute.
     """
 
-    trained: Trained
+    trained: TrainedRun
     out: Path
     options: Prediction
     seed: int
@@ -100,7 +86,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionOutcome:
     """How a prediction ended.
 
     Attributes
@@ -109,10 +95,8 @@ class Outcome:
         What the file says of itself.
     computed, kept
         Parts computed by this run, and found finished from an earlier one.
-    cost
+    cost, usage
         Of the workers.
-    usage
-        What the workers measured of themselves.
     """
 
     facts: dict[str, Any]
@@ -135,31 +119,28 @@ class Outcome:
         return lines
 
 
-def ask(run: Path, out: str | Path, options: Prediction, seed: int, *, overwrite: bool) -> Asked:
+def check_prediction(
+    run: Path, out: str | Path, options: Prediction, seed: int, *, overwrite: bool
+) -> CheckedPrediction:
     """Check what can be checked before any matrix is opened; nothing is written.
 
     Raises
     ------
     InputError
-        As `model.prediction.trained.Trained.open`; no prior; decoys or resamples are asked of a network that knows the
+        The run is damaged or none (see `TrainedRun.open`); decoys or resamples are asked of a network that is given the
         genes' loadings; `out` does not end in .parquet, exists and may not be replaced, or is something else than a
         file of scores; the device is not there.
     """
     choose_device(options.device)
-    asked = Asked(Trained.open(run), local_target(out).absolute(), options, seed)
-    _ = asked.prior, asked.trained.binning
-    _check_doubt(asked)
-    _check_target(asked.out, overwrite=overwrite)
-    return asked
-
-
-def _check_doubt(asked: Asked) -> None:
-    if asked.options.doubted and asked.trained.facts["network"] == FACTOR_NETWORK:
+    checked = CheckedPrediction(TrainedRun.open(run), local_target(out).absolute(), options, seed)
+    if options.estimates_confidence and checked.trained.network.classifier.needs_loadings:
         raise InputError(
-            f"{asked.trained.run} is a {FACTOR_NETWORK}, which knows the genes' loadings over all cells: a decoy or a "
-            "resample would keep those of the real pair, and its q-values and spreads would mean nothing; leave out "
-            "--q-values and --bootstrap, or train another --network."
+            f"{checked.trained.folder} is a {FACTOR_NETWORK}, which knows the genes' loadings over all cells: a decoy "
+            "or a resample would keep those of the real pair, and its q-values and spreads would mean nothing; leave "
+            "out --q-values and --bootstrap, or train another --network."
         )
+    _check_target(checked.out, overwrite=overwrite)
+    return checked
 
 
 def _check_target(out: Path, *, overwrite: bool) -> None:
@@ -175,8 +156,8 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
 
 
 def predict_matrix(
-    expression: Expression, request: Request, codes: Path | None, asked: Asked, session: Session
-) -> Outcome:
+    expression: Expression, request: Request, codes: Path | None, checked: CheckedPrediction, session: Session
+) -> PredictionOutcome:
     """Score pairs of a matrix, counted with the network's own rule of binning.
 
     Parameters
@@ -187,36 +168,36 @@ def predict_matrix(
     Raises
     ------
     InputError
-        As `pipeline.codes.encode.encode_matrix`; a worker has too little memory.
+        The matrix cannot be encoded, or a worker has too little memory.
     JobError
         Tasks failed, or the disk refuses; what is finished is kept.
     """
-    path = (codes or asked.out.with_name(f"{asked.out.stem}.codes.zarr")).absolute()
-    binning, limit = asked.trained.binning, session.memory
-    need = _bytes_beside(asked.options, request.cells.size, binning.bins)
+    path = (codes or checked.out.with_name(f"{checked.out.stem}.codes.zarr")).absolute()
+    binning, limit = checked.trained.binning, session.memory
+    need = _bytes_beside(checked.options, request.cells.size, binning.bins)
     portion(binning, request.cells.size, 1.0, limit, need)  # refuses before the matrix is read
     encoded = encode_matrix(expression, path, binning, request.cells, session)
-    return _predict(Origin.counted(encoded, request.chosen.pairs, request.provenance), asked, session)
+    return _predict(CandidateImages.counted(encoded, request.chosen.pairs, request.provenance), checked, session)
 
 
-def predict_store(images: Images, asked: Asked, session: Session) -> Outcome:
+def predict_store(images: Images, checked: CheckedPrediction, session: Session) -> PredictionOutcome:
     """Score the pairs of an image store.
 
     Raises
     ------
     InputError
-        Its images are binned in another way than those the network knows; otherwise as `predict_matrix`.
+        Its images are binned in another way than those of the training, or a worker has too little memory.
     JobError
-        As `predict_matrix`.
+        Tasks failed, or the disk refuses; what is finished is kept.
     """
-    known, found = asked.trained.binning, images.spec.binning
+    known, found = checked.trained.binning, images.spec.binning
     if (known.bins, known.scale) != (found.bins, found.scale):
         raise InputError(
-            f"{images.path} has {found.bins} bins of scale {found.scale} and {asked.trained.run} was trained on "
+            f"{images.path} has {found.bins} bins of scale {found.scale} and {checked.trained.folder} was trained on "
             f"{known.bins} of scale {known.scale}; the pictures would mean something else: make the store with --bins "
             f"{known.bins} --scale {known.scale}, or give the matrix."
         )
-    return _predict(Origin.stored(images), asked, session)
+    return _predict(CandidateImages.stored(images), checked, session)
 
 
 def network_bytes(bins: int) -> int:
@@ -224,83 +205,68 @@ def network_bytes(bins: int) -> int:
     return TORCH_BYTES + AT_ONCE * bins**2 * 4 * LIVE_MAPS
 
 
-def _predict(origin: Origin, asked: Asked, session: Session) -> Outcome:
-    prior = asked.prior
+def _predict(candidates: CandidateImages, checked: CheckedPrediction, session: Session) -> PredictionOutcome:
+    trained, prior = checked.trained, checked.prior
     session.say(
-        f"{asked.trained.facts['network']} of {asked.trained.run}: {len(origin.pairs):,} candidate pairs, "
-        f"{origin.n_cells:,} cells, scores at a share of {prior:.2%} edges among the candidates"
+        f"{trained.network.facts.network} of {trained.folder}: {len(candidates.pairs):,} candidate pairs, "
+        f"{candidates.n_cells:,} cells, scores at a share of {prior:.2%} edges among the candidates"
     )
-    counted = _counted(origin, asked.options)
-    with workplace(asked.out) as place:
-        job = _job(origin, counted, asked, place.path, session.memory)
+    counted = _counted(candidates, checked.options)
+    with workplace(checked.out) as place:
+        job = _job(candidates, counted, checked, place.path, session.memory)
         with one_thread():
-            place.claim(_identity(origin, asked))
-            facts = _facts(origin, asked)
-            job = _with_described(job, origin)
-            job, rate, more = _look_at_sample(job, origin, asked, session)
-            facts |= more
+            place.claim(_identity(candidates, checked))
+            facts = _facts(candidates, checked)
+            job = _with_described(job, candidates, hold_scorer(job, checked.trained.network))
+            found = look_at_sample(job, candidates, checked.trained, checked.options.screen, checked.seed, session)
+            job, facts = replace(job, threshold=found.threshold), facts | found.facts
         place.keeps = True
-        job.parts.save_pairs(origin.pairs)
-        outcome = _score(job, origin, rate, session)
-        doubt = doubts(job, origin, counted, asked.options, asked.seed, session)
-        facts |= doubt.facts
-        directed = ["forward"] if int(asked.trained.facts["classes"]) > 2 else []
-        columns = ["gene_a", "gene_b", "label", "score", *directed, "dependence", "correlation", *doubt.columns]
-        write_scores(place.store, _joined(job.parts, origin, doubt), columns, facts)
-        place.publish(asked.out)
-    write_findings(asked.out, counted)
+        job.parts.save_pairs(candidates.pairs)
+        outcome = _score(job, candidates, found.part_seconds, session)
+        confidence = estimate_confidence(job, candidates.pairs, counted, checked.options, checked.seed, session)
+        facts |= confidence.facts
+        directed = ["forward"] if checked.trained.network.facts.classes > 2 else []
+        columns = ["gene_a", "gene_b", "label", "score", *directed, "dependence", "correlation", *confidence.columns]
+        write_scores(place.store, _joined(job.parts, candidates, confidence), columns, facts)
+        place.publish(checked.out)
+    write_findings(checked.out, counted)
     return replace(outcome, facts=facts)
 
 
 def _bytes_beside(options: Prediction, n_cells: int, bins: int) -> int:
     """Memory of a task for all else than counting."""
-    return network_bytes(bins) + doubt_bytes(options, n_cells, bins)
+    return network_bytes(bins) + confidence_bytes(options, n_cells, bins)
 
 
-def _counted(origin: Origin, options: Prediction) -> Codes | None:
-    """The codes that images are counted from; those of an image store only where decoys and resamples need them.
-
-    Raises
-    ------
-    InputError
-        As `pipeline.heatmaps.images.counted_codes`.
-    """
-    if origin.images is None or not options.doubted:
-        return origin.codes
+def _counted(candidates: CandidateImages, options: Prediction) -> Codes | None:
+    """The codes that images are counted from; those of an image store only where decoys and resamples need them."""
+    if candidates.images is None or not options.estimates_confidence:
+        return candidates.codes
     return counted_codes(
-        origin.images,
+        candidates.images,
         "decoys and resamples are counted from them",
         otherwise="leave out --q-values and --bootstrap",
     )
 
 
-def _job(origin: Origin, counted: Codes | None, asked: Asked, folder: Path, limit: int | None) -> Job:
-    """What the tasks share, before the screen is placed.
-
-    Parameters
-    ----------
-    counted
-        Of `_counted`.
-
-    Raises
-    ------
-    InputError
-        A worker has too little memory.
-    """
-    need = _bytes_beside(asked.options, origin.n_cells, origin.binning.bins)
-    if origin.images is not None:
-        require_scoring_memory(need + 2 * PART_PAIRS * origin.binning.bins**2 * 4, limit)
-    share = None if counted is None else _portion(counted, origin.pairs, limit, need)
+def _job(
+    candidates: CandidateImages, counted: Codes | None, checked: CheckedPrediction, folder: Path, limit: int | None
+) -> Job:
+    """What the tasks share, before the screen is placed; refused where a worker has too little memory."""
+    need = _bytes_beside(checked.options, candidates.n_cells, candidates.binning.bins)
+    if candidates.images is not None:
+        require_scoring_memory(need + 2 * PART_PAIRS * candidates.binning.bins**2 * 4, limit)
+    share = None if counted is None else _portion(counted, candidates.pairs, limit, need)
     return Job(
-        parts=Parts(str(folder), len(origin.pairs), PART_PAIRS),
-        run=str(asked.trained.run),
-        network=asked.trained.network,
-        prior=asked.prior,
-        device=asked.options.device,
-        codes=origin.codes.path if origin.codes is not None else None,
-        images=str(origin.images.path) if origin.images is not None else None,
+        parts=Parts(str(folder), len(candidates.pairs), PART_PAIRS),
+        run=str(checked.trained.folder),
+        network=checked.trained.network.sha256,
+        prior=checked.prior,
+        device=checked.options.device,
+        codes=candidates.codes.path if candidates.codes is not None else None,
+        images=str(candidates.images.path) if candidates.images is not None else None,
         portion=share,
-        parts_at_once=_parts_at_once(origin.codes, share),
+        parts_at_once=_parts_at_once(candidates.codes, share),
         threshold=None,
         describes=False,
     )
@@ -318,143 +284,54 @@ def _parts_at_once(codes: Codes | None, share: Portion | None) -> int:
     return max(share.shards * codes.binning.shard_pairs // PART_PAIRS, 1)
 
 
-def _with_described(job: Job, origin: Origin) -> Job:
-    """The job with its genes described, each once, where the network knows more of them than the image.
-
-    Raises
-    ------
-    InputError
-        As `model.networks.classifier.gene_codes`, `model.networks.gene_context.require_genes` and
-        `model.networks.loadings.require_factor_genes`.
-    """
-    scorer = held_scorer(job)
+def _with_described(job: Job, candidates: CandidateImages, scorer: Scorer) -> Job:
+    """The job with features of its genes, each made once, where the network `knows_genes`."""
     if not scorer.classifier.knows_genes:
         return job
-    codes = origin.codes if origin.images is None else gene_codes(scorer.classifier, origin.images)
+    codes = candidates.codes if candidates.images is None else gene_codes(scorer.classifier, candidates.images)
     assert codes is not None
     if scorer.classifier.needs_neighbours:
         require_genes(codes, codes.path)
     else:
         require_factor_genes(codes)
     if not job.parts.has_described:
-        gene = np.union1d(origin.pairs.gene_a, origin.pairs.gene_b).astype(np.int64)
+        gene = np.union1d(candidates.pairs.gene_a, candidates.pairs.gene_b).astype(np.int64)
         job.parts.save_described(gene, describe_genes(scorer.classifier, codes, gene, scorer.device))
     return replace(job, describes=True)
 
 
-def _identity(origin: Origin, asked: Asked) -> dict[str, Any]:
+def _identity(candidates: CandidateImages, checked: CheckedPrediction) -> dict[str, Any]:
     """All that decides a byte of the file."""
     return {
         "version": 1,
-        "network": asked.trained.network,
-        "run": str(asked.trained.run),
-        "prior": asked.prior,
-        "options": asdict(asked.options),
-        "images": origin.record(),
-        "content": origin.content_hash,
-        "pairs": origin.pairs.content_hash(),
-        "seed": asked.seed,
+        "network": checked.trained.network.sha256,
+        "run": str(checked.trained.folder),
+        "prior": checked.prior,
+        "options": asdict(checked.options),
+        "images": candidates.record(),
+        "content": candidates.content_hash,
+        "pairs": candidates.pairs.content_hash(),
+        "seed": checked.seed,
         "part": PART_PAIRS,
         "versions": versions(),
     }
 
 
-def _facts(origin: Origin, asked: Asked) -> dict[str, Any]:
+def _facts(candidates: CandidateImages, checked: CheckedPrediction) -> dict[str, Any]:
     return {
-        "model": asked.trained.record(),
-        **origin.record(),
-        "prior": asked.prior,
-        "thresholds": asked.trained.thresholds(asked.prior),
-        "seed": asked.seed,
+        "model": checked.trained.record(),
+        **candidates.record(),
+        "prior": checked.prior,
+        "thresholds": checked.trained.thresholds(checked.prior),
+        "seed": checked.seed,
         "versions": versions(),
     }
 
 
-def _compared(
-    job: Job,
-    origin: Origin,
-    rows: NDArray[np.int64],
-    images: tuple[NDArray[Any], NDArray[Any]],
-    genes: NDArray[np.integer] | None,
-    asked: Asked,
-    say: Say,
-) -> dict[str, Any]:
-    """How far a sample is from the training pairs, told before anything is spent; the facts `shift`."""
-    reference, scorer = asked.trained.reference, held_scorer(job)
-    if reference is None:
-        say(UNCOMPARED)
-        return {}
-    described = None if genes is None else job.parts.described(genes)
-    sample = CountedPairs(
-        origin.pairs.gene_a[rows], origin.pairs.gene_b[rows], *images, origin.source.array("dropout"), origin.n_cells,
-        origin.binning.scale, lambda some: None if described is None else torch.as_tensor(described(some)),
-    )  # fmt: skip
-
-    def at_random() -> CountedPairs | None:
-        codes = origin.codes if origin.images is None else codes_at_hand(origin.images)
-        return None if codes is None else CountedPairs.at_random(codes, scorer.classifier, asked.seed)
-
-    found = find_shift(reference, scorer.classifier, scorer.facts, sample, at_random, job.prior).facts()
-    say(*shift_lines(found))
-    return {"shift": found}
-
-
-def _look_at_sample(
-    job: Job, origin: Origin, asked: Asked, session: Session
-) -> tuple[Job, NDArray[np.float64], dict[str, Any]]:
-    """The job with its screen, the seconds that each part should take, and facts about the sample."""
-    rows = sample_rows(len(origin.pairs), asked.seed)
-    session.progress.start("sampling pairs", rows.size)
-    images, facts = origin.read(rows), dict[str, Any]()
-    genes = np.stack([origin.pairs.gene_a[rows], origin.pairs.gene_b[rows]], axis=1) if job.describes else None
-    facts |= _compared(job, origin, rows, images, genes, asked, session.say)
-    fraction = asked.options.screen
-    if fraction is None or fraction == 1:
-        rate, kept = _seconds_a_pair(job, images, genes), 1.0
-    else:
-        started = time.perf_counter()
-        columns = score_images(job, images, genes, Cost())
-        rate = (time.perf_counter() - started) / rows.size
-        job = replace(job, threshold=place_threshold(columns["dependence"], fraction))
-        facts["screen"] = screen_facts(fraction, float(job.threshold or 0), columns["dependence"], columns["score"])
-        kept = facts["screen"]["kept"]
-        session.say(screen_line(facts["screen"]))
-    session.progress.advance(rows.size)
-    return job, _part_seconds(job.parts, origin, rate * kept), facts
-
-
-def _seconds_a_pair(
-    job: Job, images: tuple[NDArray[np.integer], NDArray[np.integer]], genes: NDArray[np.integer] | None
-) -> float:
-    """How long the network takes for one of the images, here; the first batch, which is slow, is not counted."""
-    seconds = 0.0
-    for some in (slice(64), slice(TIMED_PAIRS)):
-        described = None if genes is None else job.parts.described(genes[some])
-        started = time.perf_counter()
-        edge_scores(held_scorer(job), (images[0][some], images[1][some]), described)
-        seconds = (time.perf_counter() - started) / len(images[0][some])
-    return seconds
-
-
-def _part_seconds(parts: Parts, origin: Origin, scoring: float) -> NDArray[np.float64]:
-    """What each part should take on one worker, if the network takes so long for a pair."""
-    rates = Rates(writing=DERIVING_SECONDS + scoring)
-    if origin.codes is None:
-        return np.array([len(parts.rows(part)) for part in range(len(parts))]) * rates.writing
-    events = pair_events(origin.pairs, 1 - origin.codes.array("dropout"), origin.n_cells)
-    return shard_seconds(events, parts.size, rates)
-
-
-def _score(job: Job, origin: Origin, seconds: NDArray[np.float64], session: Session) -> Outcome:
-    """Fan the parts that are still missing out.
-
-    Raises
-    ------
-    JobError
-        Tasks failed, or parts are missing at the end.
-    """
+def _score(job: Job, candidates: CandidateImages, seconds: NDArray[np.float64], session: Session) -> PredictionOutcome:
+    """Compute the parts that are still missing."""
     parts, missing = job.parts, job.parts.missing()
-    tasks = _tasks(job, origin, missing, seconds[missing], worker_threads(session.client))
+    tasks = _tasks(job, candidates, missing, seconds[missing], worker_threads(session.client))
     cost = Cost()
     if missing:
         session.progress.start("starting workers", worker_threads(session.client))
@@ -469,22 +346,24 @@ def _score(job: Job, origin: Origin, seconds: NDArray[np.float64], session: Sess
         raise JobError(
             f"{parts.folder}: {len(left)} of {len(parts)} parts are missing (first: {left[0]}); run the same again."
         )
-    return Outcome({}, len(missing), len(parts) - len(missing), cost, session.usage)
+    return PredictionOutcome({}, len(missing), len(parts) - len(missing), cost, session.usage)
 
 
-def _tasks(job: Job, origin: Origin, parts: list[int], seconds: NDArray[np.float64], workers: int) -> list[Task]:
+def _tasks(
+    job: Job, candidates: CandidateImages, parts: list[int], seconds: NDArray[np.float64], workers: int
+) -> list[Task]:
     """Runs of parts that take about the same time."""
     if not parts:
         return []
     wanted = min(TASK_SECONDS, float(seconds.sum()) / (TASKS_PER_WORKER * workers))
-    tiles = tiles_of(origin.pairs.gene_b, job.parts.size) if job.codes else [()] * len(job.parts)
+    tiles = tiles_of(candidates.pairs.gene_b, job.parts.size) if job.codes else [()] * len(job.parts)
     runs = [tuple(parts[run]) for run in even_runs(seconds, wanted)]
     return [Task(run, tuple(tiles[part] for part in run)) for run in runs]
 
 
-def _joined(parts: Parts, origin: Origin, doubt: Doubt) -> Iterator[pa.Table]:
+def _joined(parts: Parts, candidates: CandidateImages, confidence: Confidence) -> Iterator[pa.Table]:
     """The rows of the file, some parts at a time."""
-    pairs, names = origin.pairs, pa.array(origin.genes.astype(object), pa.string())
+    pairs, names = candidates.pairs, pa.array(candidates.genes.astype(object), pa.string())
     for start in range(0, len(parts), JOINED_PARTS):
         some = range(start, min(start + JOINED_PARTS, len(parts)))
         rows, found = slice(parts.rows(start).start, parts.rows(some[-1]).stop), parts.read(some)
@@ -493,7 +372,7 @@ def _joined(parts: Parts, origin: Origin, doubt: Doubt) -> Iterator[pa.Table]:
             {name: pa.DictionaryArray.from_arrays(pa.array(index), names) for name, index in genes.items()}
             | {"label": pairs.label[rows]}
             | {name: _or_null(found[name]) for name in found.dtype.names or ()}
-            | {name: _or_null(column) for name, column in doubt.rows(rows, found["score"]).items()}
+            | {name: _or_null(column) for name, column in confidence.rows(rows, found["score"]).items()}
         )
 
 

@@ -1,4 +1,4 @@
-"""Which pairs the network looks at, where it does not look at all: the cut, and what it costs, from a sample."""
+"""The screen: the dependence from which a pair goes to the network, and what it loses, from a sample. Pure."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_PAIRS = 4096  # standard error of a share of 10 % kept: 0.5 %
-BEST = (10, 50, 200)  # of the sample, as the network ranks it, of which it is told how many the screen keeps
+BEST = (10, 50, 200)  # of the sample, as the network ranks it: how many of these the screen keeps
 STATISTIC = "standard deviations from independence: the larger of those of |Spearman| and of G over 3 × 3 bins"
 
 
 def sample_rows(n_pairs: int, seed: int) -> NDArray[np.int64]:
-    """Random candidates that stand for all, ascending; all of them where there are no more."""
+    """Random candidates, ascending; all of them where there are no more."""
     if n_pairs <= SAMPLE_PAIRS:
         return np.arange(n_pairs)
     return np.sort(np.random.default_rng([seed, 11]).choice(n_pairs, SAMPLE_PAIRS, replace=False))
@@ -26,18 +26,10 @@ def place_threshold(dependence: NDArray[np.float32], fraction: float) -> float:
 def screen_facts(
     fraction: float, threshold: float, dependence: NDArray[np.float32], score: NDArray[np.floating]
 ) -> dict[str, Any]:
-    """What a file of scores says of the screen.
+    """What a file of scores says of the screen, from dependence and score (P,) of a sample that was scored whole.
 
-    Parameters
-    ----------
-    dependence, score : (P,)
-        Of the sample, which the network saw whole.
-
-    Returns
-    -------
-    dict
-        `fraction` asked for, `statistic` in words, `threshold`; `sample`, its number of pairs, `kept`, the share of
-        them that reach the threshold, and `recall`: of the sample's best k, by k, the share that does.
+    `fraction` asked for, `statistic` in words, `threshold`; `sample`, its number of pairs, `kept`, the share of them
+    that reach the threshold, and `recall`: of the sample's best k, by k, the share that does.
     """
     reached, order = dependence >= threshold, np.argsort(-score, kind="stable")
     recall = {str(k): float(reached[order[:k]].mean()) for k in BEST if k <= dependence.size}

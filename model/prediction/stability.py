@@ -1,31 +1,24 @@
-"""How far the best pairs of a prediction hang on the cells at hand: their scores in resamples of the cells.
+"""How stable the best pairs of a prediction are: their scores in resamples of the cells.
 
-A resample is a weighted sum of counts that are taken once for each group of cells (`pipeline.heatmaps.resampled`), so
-what it costs is the network alone: N resamples of P pairs are as N · P candidates. All pairs see the same resamples, so
-their ranks can be compared. Mean and spread are of the probability, beside which they stand and on which thresholds are
-set; in log-odds, the spread of a pair near 0 or 1 would mostly be that of how sure the network is of what is sure
-anyway.
+A resample is a weighted sum of counts that are taken once for each group of cells (`pipeline.heatmaps.pairwise`), so it
+costs the network alone: N resamples of P pairs are as N · P candidates. All pairs share the resamples, so their ranks
+can be compared. Mean and spread are of the probability: in log-odds, the spread of a pair near 0 or 1 would mostly be
+that of how sure the network is of what is sure anyway.
 
 Like every bootstrap of a measure of dependence, a resample carries the chance of the cells and that of the drawing:
 pairs that are independent look less so, and the mean of a weak pair lies above its score.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.model.networks.device import one_thread
-from pairscape.model.prediction.decoys import Score
-from pairscape.pipeline.codes.store import Codes, open_codes
+from pairscape.model.prediction.rescoring import Rescoring, Score, score_runs
 from pairscape.pipeline.compute.session import Session
-from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.gene_reader import held_reader
-from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.pairwise import (
     GROUPS,
     PairRun,
@@ -33,7 +26,6 @@ from pairscape.pipeline.heatmaps.pairwise import (
     count_grouped,
     deal_groups,
     draw_weights,
-    runs_of,
     weighted_sums,
     within_memory,
 )
@@ -47,28 +39,9 @@ STABLE = 0.9
 Real = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Resampling:
-    """How the cells are drawn again.
-
-    Parameters
-    ----------
-    resamples
-        Number of them, at least two.
-    best
-        Length of the list whose stability is asked for, at least one; as many runners-up are resampled too.
-    seed
-        Of the groups and of the draws.
-    """
-
-    resamples: int
-    best: int = BEST
-    seed: int = 0
-
-
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """What resamples say of the best pairs.
+    """Scores of the best pairs over the resamples.
 
     Attributes
     ----------
@@ -79,7 +52,7 @@ class Stability:
     rank_stability : (P,) float64
         Share of the resamples in which the pair is in the list, that is, among the better half of these pairs.
     facts
-        The same in few words and figures.
+        What the file of scores says of them.
     """
 
     rows: NDArray[np.int64]
@@ -90,40 +63,35 @@ class Stability:
 
 
 def resample_best(
-    codes: Codes,
+    rescoring: Rescoring,
     pairs: Pairs,
     score: NDArray[np.floating],
-    load: Callable[[], Score],
-    resampling: Resampling,
-    portion: Portion,
     session: Session,
+    *,
+    resamples: int,
+    best: int = BEST,
 ) -> Stability:
     """Resample the cells and score the best pairs again.
 
     Parameters
     ----------
+    rescoring
+        With the network, without a screen.
     score : (P,)
         Of each pair; NaN where the screen kept it from the network, which is never among the best.
-    load
-        Called on the worker for what scores there, the network without a screen; as in
-        `model.prediction.decoys.decoy_scores`.
-    portion
-        How much of the codes a worker holds.
+    resamples
+        Number of them, at least two.
+    best
+        Length of the list whose stability is estimated, at least one; as many runners-up are resampled too.
     """
-    rows = best_rows(score, 2 * resampling.best)
-    session.progress.start("resamples", rows.size)
-    runs = runs_of(pairs.gene_a[rows], pairs.gene_b[rows], RUN_PAIRS)
-    found: dict[int, Real] = {}
-    for run, scores in run_tasks(session, resample_task, runs, codes.path, portion, resampling, load):
-        found[run.number] = scores
-        session.progress.advance(scores.shape[1])
-    empty = np.empty((resampling.resamples, 0))
-    scores = np.concatenate([empty, *(found[run.number] for run in runs)], axis=1)
-    length = min(resampling.best, -(-rows.size // 2))
-    stability = share_in_list(scores, length)
-    sd = scores.std(axis=0, ddof=1)
+    rows = best_rows(score, 2 * best)
+    parts = score_runs(resample_task, (rescoring, resamples), pairs.take(rows), RUN_PAIRS, "resamples", session)
+    scores = np.concatenate([np.empty((resamples, 0)), *parts], axis=1)
+    length = min(best, -(-rows.size // 2))
+    stability, sd = share_in_list(scores, length), scores.std(axis=0, ddof=1)
     listed = np.isin(rows, best_rows(score, length))
-    return Stability(rows, scores.mean(axis=0), sd, stability, _facts(codes, resampling, sd, stability, listed))
+    facts = _facts(resamples, rescoring.codes.n_cells, sd, stability, listed)
+    return Stability(rows, scores.mean(axis=0), sd, stability, facts)
 
 
 def best_rows(score: NDArray[np.floating], number: int) -> NDArray[np.int64]:
@@ -136,14 +104,9 @@ def best_rows(score: NDArray[np.floating], number: int) -> NDArray[np.int64]:
 
 
 def share_in_list(scores: Real, length: int) -> Real:
-    """Share of the resamples in which each pair is among the `length` best of them, (P,).
+    """Share of the resamples in which each pair is among the `length` best of them, (P,), from scores (N, P).
 
     Pairs of equal score at the end of the list share the places that are left.
-
-    Parameters
-    ----------
-    scores : (N, P)
-        In each resample.
     """
     if length >= scores.shape[1]:
         return np.ones(scores.shape[1])
@@ -153,14 +116,12 @@ def share_in_list(scores: Real, length: int) -> Real:
     return np.asarray((above + tied * places).mean(axis=0))
 
 
-def resample_task(
-    codes_path: str, portion: Portion, resampling: Resampling, load: Callable[[], Score], run: PairRun
-) -> Real:
+def resample_task(rescoring: Rescoring, resamples: int, run: PairRun) -> Real:
     """Scores of a run of pairs in every resample, (N, P). Runs on a worker, any number of times."""
-    codes = open_codes(Path(codes_path))
-    reader, score = held_reader(codes, portion), load()
-    group = deal_groups(codes.n_cells, resampling.seed)
-    weights = draw_weights(int(group.max()) + 1, resampling.resamples, resampling.seed)
+    reader, score, seed = rescoring.reader(), rescoring.load(), rescoring.seed
+    codes = reader.codes
+    group = deal_groups(codes.n_cells, seed)
+    weights = draw_weights(int(group.max()) + 1, resamples, seed)
     parts = []
     with one_thread():  # of each worker: sums of floats depend on how many share them
         for some in within_memory(reader, run, max(PAIRS_AT_ONCE * 32**2 // codes.binning.bins**2, 1)):
@@ -180,14 +141,7 @@ def score_resamples(
 ) -> Real:
     """Scores of pairs in resamples, (N, P), from the counts of the groups; some thousand images at a time.
 
-    Parameters
-    ----------
-    weights : (N, M)
-        How often each resample holds each group.
-    counts : (M, P, bins, bins), (M, P)
-        Of `pipeline.heatmaps.pairwise.count_grouped`.
-    pairs : (P,), (P,)
-        Genes a and genes b.
+    `weights` (N, M): how often each resample holds each group; `counts` (M, P, bins, bins), (M, P): of `count_grouped`.
     """
     n_pairs, parts = counts[1].shape[1], []
     together = max(IMAGES_AT_ONCE // n_pairs, 1)
@@ -199,18 +153,16 @@ def score_resamples(
     return np.concatenate(parts)
 
 
-def _facts(
-    codes: Codes, resampling: Resampling, sd: Real, stability: Real, listed: NDArray[np.bool_]
-) -> dict[str, Any]:
-    """Of the list alone, but for the number of pairs."""
+def _facts(resamples: int, n_cells: int, sd: Real, stability: Real, listed: NDArray[np.bool_]) -> dict[str, Any]:
+    """Facts of the list alone, but for the number of pairs."""
     length, held = int(listed.sum()), int((stability[listed] >= STABLE).sum())
-    facts = {"resamples": resampling.resamples, "groups": min(GROUPS, codes.n_cells), "pairs": sd.size, "list": length}
+    facts = {"resamples": resamples, "groups": min(GROUPS, n_cells), "pairs": sd.size, "list": length}
     if not length:
         return facts | {"sentence": "No pair was scored, so none was resampled."}
     spread, middle = float(np.median(sd[listed])), float(np.median(stability[listed]))
     sentence = (
         f"Of the {length:,} best pairs {held:,} are among the {length:,} best in at least {STABLE:.0%} of "
-        f"{resampling.resamples:,} resamples of the cells; the spread of their scores has median {spread:.2g}."
+        f"{resamples:,} resamples of the cells; the spread of their scores has median {spread:.2g}."
     )
     return facts | {
         "median_sd": spread, "median_rank_stability": middle, "stable": held, "stable_from": STABLE,

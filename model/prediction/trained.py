@@ -1,14 +1,14 @@
-"""A trained run, checked whole before anything is spent on it; its rule of binning, and what its training knew."""
+"""A trained run as a prediction uses it: read once, checked whole before anything is computed with it."""
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pairscape.model.evaluation.reference import load_reference
 from pairscape.model.evaluation.shift import Reference
-from pairscape.model.networks.classifier import load_classifier
-from pairscape.model.networks.weights import is_share, network_hash, read_metrics, refuse_repeats
+from pairscape.model.networks.classifier import TrainedNetwork
+from pairscape.model.networks.weights import is_share, read_metrics
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Binning
 
@@ -16,75 +16,63 @@ ANY_PRIOR = "balanced accuracy"  # the one aim whose threshold marks the same pa
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedRun:
     """A trained run.
 
     Attributes
     ----------
-    run
-        Its folder, absolute.
-    network
-        `model.prediction.parts.network_hash`.
-    facts
-        As `model.networks.facts.complete_facts` gives them.
+    folder
+        Absolute, as workers have other working folders.
     points
-        Thresholds placed on its validation pairs, by aim; none where its figures are gone.
+        Thresholds on the probability by aim, placed on the validation pairs; none where `metrics.json` is not there.
     reference
-        What its training showed; None for a run from before that was kept.
+        Figures of its training pairs, for comparison; None where its file is not there.
+
+    Raises
+    ------
+    InputError
+        A threshold is no share.
     """
 
-    run: Path
-    network: str
-    facts: dict[str, Any]
-    points: dict[str, float]
+    folder: Path
+    network: TrainedNetwork
+    points: Mapping[str, float]
     reference: Reference | None
 
+    def __post_init__(self) -> None:
+        for aim, threshold in self.points.items():
+            if not isinstance(aim, str) or not is_share(threshold):
+                raise _no_point(self.folder, f"{aim!r} from {threshold!r} on")
+
     @classmethod
-    def open(cls, run: Path) -> "Trained":
-        """What lies in a folder.
+    def open(cls, folder: Path) -> "TrainedRun":
+        """Read `model.safetensors`, `metrics.json` and `reference.safetensors` of a folder, each once.
 
         Raises
         ------
         InputError
-            No trained network there, or several; as `model.networks.classifier.load_classifier` and
-            `model.evaluation.reference.load_reference`; or its figures are damaged.
+            The folder holds several networks or none, or one of the files is damaged or does not fit the others.
         """
-        run = run.absolute()  # workers have other working folders
-        refuse_repeats(run)
-        classifier, facts = load_classifier(run)
-        if not (run / "config.toml").is_file():
-            raise InputError(f"{run / 'config.toml'}: no such file, and it says what the network was taught to "
-                             "believe; give a folder that `pairscape train` made.")  # fmt: skip
-        return cls(run, network_hash(run), facts, _points(run), load_reference(run, classifier))
+        folder = folder.absolute()
+        network = TrainedNetwork.load(folder)
+        return cls(folder, network, _operating_points(folder), load_reference(folder, network))
 
     @property
     def binning(self) -> Binning:
-        """The rule by which its images were binned: the rule travels, not the edges."""
-        return Binning(self.facts["scale"], self.facts["bins"])
+        """The rule by which its images were binned; the edges follow from the matrix at hand."""
+        return Binning(self.network.facts.scale, self.network.facts.bins)
 
     @property
     def natural(self) -> float:
-        """Share of edges among the pairs of the training.
-
-        Raises
-        ------
-        InputError
-            Nothing tells it.
-        """
-        found = self.facts["natural"]
-        if found is None:
-            raise InputError(f"{self.run / 'metrics.json'} does not tell the share of edges in training; give "
-                             "--prior.")  # fmt: skip
-        return float(found)
+        """Share of edges among the pairs of the training."""
+        return float(self.network.facts.natural)
 
     def thresholds(self, prior: float) -> dict[str, float]:
         """Probabilities from which a pair is called an edge, by aim.
 
-        Placed on validation pairs at the natural prior; at another one the same calls are made at other probabilities.
-        Their precision is then another, so only the aim that has none is told.
+        They were placed at the natural prior. At another one the same calls are made at other probabilities and have
+        another precision, so only the aim without one is kept.
         """
-        if self.facts["natural"] is None:  # nothing tells where they would lie at another one
-            return {}
         if prior == self.natural:
             return dict(self.points)
         p = self.points.get(ANY_PRIOR)
@@ -92,8 +80,7 @@ class Trained:
 
     def record(self) -> dict[str, Any]:
         """What a file of scores says of the network."""
-        weights = hashlib.sha256((self.run / "model.safetensors").read_bytes()).hexdigest()
-        return {"run": str(self.run), **self.facts, "weights": weights}
+        return {"run": str(self.folder), **self.network.facts.table(), "weights": self.network.sha256}
 
 
 def moved_probability(p: float, before: float, after: float) -> float:
@@ -104,14 +91,17 @@ def moved_probability(p: float, before: float, after: float) -> float:
     return odds / (odds + (1 - p) * before * (1 - after))
 
 
-def _points(run: Path) -> dict[str, float]:
-    """Thresholds of the operating points that were reached, by aim."""
-    found, told = dict[str, float](), (read_metrics(run) or {}).get("operating_points", [])
-    for point in told if isinstance(told, list) else [told]:
-        aim, threshold = (point.get("aim"), point.get("threshold")) if isinstance(point, dict) else (None, None)
-        if not isinstance(aim, str) or not (threshold is None or is_share(threshold)):
-            raise InputError(f"{run / 'metrics.json'}: {point!r} is no operating point, an aim with a threshold from 0 "
-                             "to 1; restore the file, or remove it.")  # fmt: skip
-        if threshold is not None:
-            found[aim] = float(threshold)
-    return found
+def _operating_points(folder: Path) -> dict[str, float]:
+    """Thresholds that were reached, by aim."""
+    points = (read_metrics(folder) or {}).get("operating_points", [])
+    try:
+        return {point["aim"]: point["threshold"] for point in points if point["threshold"] is not None}
+    except (TypeError, KeyError) as error:
+        raise _no_point(folder, repr(points)) from error
+
+
+def _no_point(folder: Path, found: str) -> InputError:
+    return InputError(
+        f"{folder / 'metrics.json'}: {found} is no operating point, an aim with a threshold from 0 to 1; restore the "
+        "file, or remove it."
+    )

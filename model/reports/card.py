@@ -1,26 +1,20 @@
-"""The model card: what a network was trained on, what it is worth beside its audit, and what it is not for."""
+"""The model card: the files of a run in, `model-card.md` out; training data, figures beside the audit, limits."""
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from pairscape.model.networks.published import FACTOR_NETWORK
-from pairscape.model.networks.weights import complete_facts, load_weights, read_config, read_metrics, write_text
-from pairscape.model.options import Rendering
+from pairscape.model.networks.weights import NetworkFacts, load_weights, read_config, read_metrics
+from pairscape.model.reports.page import percent, whole, write_page
 from pairscape.model.reports.run_report import (
     audit_rows,
     calibration_words,
     comparison,
     label_leak,
-    operating_rows,
-    percent,
     split_words,
     verdict,
-    whole,
 )
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
@@ -40,13 +34,13 @@ BESIDE = {  # network: what it is given of the genes beside the images of their 
 
 
 def source_facts(images: Images) -> dict[str, Any]:
-    """Matrix, cells, pairs and labels behind a store, for a run's `config.toml`: what is unknown is left out."""
+    """Matrix, cells, pairs and labels behind a store, for a run's `config.toml`; what is unknown is left out."""
     made = images.provenance
-    told: dict[str, Any] = {
+    known: dict[str, Any] = {
         name: made[name] for name in ("matrix", "cells", "seed", "pairs", "network") if name in made
     }
-    told |= {"codes_hash": images.spec.codes_hash, "n_genes": int(images.array("gene").size)}
-    found: dict[str, Any] = json.loads(json.dumps(told, default=str), object_hook=_without_null)
+    known |= {"codes_hash": images.spec.codes_hash, "n_genes": int(images.array("gene").size)}
+    found: dict[str, Any] = json.loads(json.dumps(known, default=str), object_hook=_without_null)
     return found
 
 
@@ -56,88 +50,62 @@ def _without_null(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_card(run: Path) -> Path:
-    """Write `model-card.md` of a run from the files of its folder.
-
-    Raises
-    ------
-    InputError
-        A file is missing or damaged; as `model.networks.facts.complete_facts`.
-    """
-    state, stored = load_weights(run / "model.safetensors")
-    facts, config, metrics = complete_facts(stored, run), read_config(run / "config.toml"), read_metrics(run)
+    """Write `model-card.md` of a run; InputError where one of its files is missing or damaged."""
+    path = run / "model.safetensors"
+    file, config, metrics = load_weights(path), read_config(run / "config.toml"), read_metrics(run)
     if metrics is None:
         raise InputError(
             f"{run / 'metrics.json'}: no such file, and the model card quotes it; restore it, or train again."
         )
-    parameters = sum(tensor.numel() for tensor in state.values())
-    write_text(run / FILE, render_card(run.resolve().name, facts, parameters, config, metrics))
-    return run / FILE
+    facts, parameters = NetworkFacts.from_table(file.facts, path), sum(t.numel() for t in file.tensors.values())
+    return write_page(run / FILE, "card.md.j2", page_words(run.resolve().name, facts, parameters, config, metrics))
 
 
-def render_card(
-    name: str, facts: Mapping[str, Any], parameters: int, config: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> str:
-    """The whole card as text.
-
-    Parameters
-    ----------
-    facts
-        As `model.networks.facts.complete_facts` gives them.
-    parameters
-        Numbers in the weights.
-    config, metrics
-        What `config.toml` and `metrics.json` hold.
-    """
+def page_words(
+    name: str, facts: NetworkFacts, parameters: int, config: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the template of the card is filled with; `parameters` is the number of weights."""
     source = config.get("store", {}).get("source", {})
-    template = (
-        resources.files("pairscape.model.reports")
-        .joinpath("templates")
-        .joinpath("card.md.j2")
-        .read_text(encoding="utf-8")
-    )
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")  # of a table
-    natural = facts["natural"]
-    return environment.from_string(template).render(
-        name=name,
-        verdict=verdict(metrics),
-        comparison=comparison(metrics),
-        prior="" if natural is None else f" --prior {natural:.2g}",
-        about=_about(facts, parameters),
-        classes=facts["class_names"],
-        source=_trained_on(config, source, natural),
-        split=metrics["split"],
-        split_words=split_words(metrics["split"]),
-        sizes=_sizes(metrics),
-        audit=audit_rows(metrics, config),
-        warning=label_leak(metrics),
-        calibration=calibration_words(metrics),
-        points=operating_rows(metrics),
-        limits=_limits(facts, metrics, label_words(source)),
-        licence=_licence(source),
-        versions=", ".join(f"{what} {version}" for what, version in (metrics.get("versions") or {}).items()),
-    )
+    return {
+        "name": name,
+        "verdict": verdict(metrics),
+        "comparison": comparison(metrics),
+        "prior": f" --prior {facts.natural:.2g}",
+        "about": _about(facts, parameters),
+        "classes": facts.class_names,
+        "source": _trained_on(config, source, facts.natural),
+        "split": metrics["split"],
+        "split_words": split_words(metrics["split"]),
+        "sizes": _sizes(metrics),
+        "audit": audit_rows(metrics, config),
+        "warning": label_leak(metrics),
+        "calibration": calibration_words(metrics["calibration"]),
+        "points": metrics["operating_points"],
+        "limits": _limits(facts, metrics, label_words(source)),
+        "licence": _licence(source),
+        "versions": ", ".join(f"{what} {version}" for what, version in metrics["versions"].items()),
+    }
 
 
-def _about(facts: Mapping[str, Any], parameters: int) -> list[tuple[str, str]]:
-    drawn, bins = Rendering(**facts["rendering"]), facts["bins"]
+def _about(facts: NetworkFacts, parameters: int) -> list[tuple[str, str]]:
+    drawn, bins = facts.rendering, facts.bins
     steps = [f"channels `{drawn.channels}`"]
     steps += [f"bins pooled by {drawn.pool}"] if drawn.pool > 1 else []
     steps += [f"smoothed by {drawn.sigma:g} bins"] if drawn.sigma else []
     steps += ["cells without both genes left out"] if drawn.drop_both_zero else []
-    mirror = "averaged over (a, b) and (b, a)" if facts["mirror"] else "of (a, b) as given: the order matters"
-    beside = BESIDE.get(facts["network"])
+    mirror = "averaged over (a, b) and (b, a)" if facts.mirror else "of (a, b) as given: the order matters"
+    beside = BESIDE.get(facts.network)
     return [
-        ("network", f"`{facts['network']}`, version {facts['network_version']}, {parameters:,} numbers"),
+        ("network", f"`{facts.network}`, version {facts.network_version}, {parameters:,} numbers"),
         ("images", f"joint counts of two genes over all cells, {bins} × {bins} bins"),
         *([("beside the images", beside)] if beside else []),
-        ("rule of binning", f"`{facts['scale']}`: {SCALES[facts['scale']]}; applied to each matrix anew"),
+        ("rule of binning", f"`{facts.scale}`: {SCALES[facts.scale]}; applied to each matrix anew"),
         ("rendering", ", ".join(steps)),
         ("scores", f"probability of any class but none, {mirror}"),
     ]
 
 
-def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: float | None) -> list[tuple[str, str]]:
+def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: float) -> list[tuple[str, str]]:
     store = config.get("store", {})
     known = source.get("matrix", {})
     matrix = f"`{_name(known['path'])}`, content sha256 `{known['sha256']}`" if known else "not recorded"
@@ -157,7 +125,7 @@ def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: f
 
 
 def _name(path: str) -> str:
-    """Of a file or URL without its folders: the card travels, they do not."""
+    """Of a file or URL without its folders, which mean nothing elsewhere."""
     return path.rstrip("/").rpartition("/")[2]
 
 
@@ -198,8 +166,8 @@ def _sizes(metrics: Mapping[str, Any]) -> str:
     return f"{sizes}; {percent(metrics['prevalence'])} of the test pairs are positive."
 
 
-def _limits(facts: Mapping[str, Any], metrics: Mapping[str, Any], labels: str) -> list[str]:
-    prevalence = percent(facts["natural"])
+def _limits(facts: NetworkFacts, metrics: Mapping[str, Any], labels: str) -> list[str]:
+    prevalence = percent(facts.natural)
     lines = [
         "It ranks gene pairs of a single-cell matrix by how much their joint counts look like pairs labelled by: "
         f"{labels}. It knows no other meaning of an edge.",
@@ -212,7 +180,7 @@ def _limits(facts: Mapping[str, Any], metrics: Mapping[str, Any], labels: str) -
         "evaluate`).",
         "Not for decisions about patients.",
     ]
-    if facts["classes"] == 3:
+    if facts.classes == 3:
         lines.insert(
             2, "The direction of an edge may be no more than who is a regulator: see `direction` in metrics.json."
         )

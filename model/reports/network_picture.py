@@ -1,4 +1,4 @@
-"""A picture of a small network: each connected part laid out by itself, parts side by side, labels kept apart."""
+"""A picture of a small network: edges in, a figure out; each connected part laid out by itself, labels kept apart."""
 
 from collections.abc import Iterator
 
@@ -28,17 +28,10 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 @styled
 def network_figure(edges: Edges, *, regulators: bool, seed: int = 0) -> Figure:
-    """Draw some tens of edges; more are drawn but cannot be told apart.
+    """Draw some tens of edges; more cannot be distinguished.
 
-    The colour of an edge is the sign of its correlation, its width the score; regulators are squares; edges have arrows
-    where the network said a direction.
-
-    Parameters
-    ----------
-    regulators
-        Whether sources are marked as regulators.
-    seed
-        Of the layout.
+    The colour of an edge is the sign of its correlation, its width the score; with `regulators` the sources are
+    squares; edges have arrows where the network gives the direction. `seed` is of the layout.
     """
     graph = graph_of(edges, regulators=regulators)
     places, height = lay_out(graph, seed)

@@ -1,77 +1,54 @@
-"""The overview of several repeats as one HTML file: mean, spread, and each of them beside its audit."""
+"""The report of several repeats: their `metrics.json` in, `report.html` out, with means, spreads and a row a repeat."""
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from pairscape.model.reports import figures
-from pairscape.model.reports.run_report import (
-    EXPRESSION_BASELINES,
-    SCORER_WORDS,
-    finite,
-    label_leak,
-    number,
-    percent,
-    split_words,
-    whole,
-)
+from pairscape.model.reports.figures import SCORERS, ScorerLook
+from pairscape.model.reports.page import finite, number, percent, whole, write_page
+from pairscape.model.reports.run_report import EXPRESSION_BASELINES, label_leak, split_words
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.storage.write import write_file
 
 METRICS = {"average_precision": "Average precision", "auroc": "AUROC", "balanced_accuracy": "Balanced accuracy"}
 CHANCE = {"average_precision": 0.0, "auroc": 0.5, "balanced_accuracy": 0.5}  # where a strip of dots begins
 
 
 def holds_repeats(run: Path) -> bool:
-    """Whether a run folder holds several repeats rather than one run."""
+    """Whether a run folder holds several repeats rather than one run; False where its metrics cannot be read."""
+    return _read_repeats(run) is not None
+
+
+def _read_repeats(run: Path) -> dict[str, Any] | None:
     try:
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False  # whoever reads it next says what is wrong with it
-    return isinstance(metrics, dict) and "repeats" in metrics
+        return None
+    return metrics if isinstance(metrics, dict) and "repeats" in metrics else None
 
 
 def write_overview(run: Path) -> Path:
-    """Rebuild `run/report.html` from `run/metrics.json`.
-
-    Raises
-    ------
-    InputError
-        There is no such file, or it is not that of several repeats.
-    """
-    if not holds_repeats(run):
+    """Rebuild `run/report.html` from `run/metrics.json`; InputError where that is not of several repeats."""
+    metrics = _read_repeats(run)
+    if metrics is None:
         raise InputError(f"{run} has no metrics.json of several repeats: an overview is made from it; train again.")
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    write_file(run / "report.html", render_overview(run.resolve().name, metrics).encode())
-    return run / "report.html"
+    return write_page(run / "report.html", "overview.html.j2", page_words(run.resolve().name, metrics))
 
 
-def render_overview(name: str, metrics: Mapping[str, Any]) -> str:
-    """The whole page as text."""
-    folder = resources.files("pairscape.model.reports").joinpath("templates")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    colours = {"positive": figures.POSITIVE, "negative": figures.NEGATIVE}
-    report = folder.joinpath("report.html.j2").read_text(encoding="utf-8")
-    style = report.partition("<style>")[2].partition("</style>")[0]  # one look for both pages
-    return environment.from_string(folder.joinpath("overview.html.j2").read_text(encoding="utf-8")).render(
-        name=name,
-        style=environment.from_string(style).render(colours=colours),
-        headline=headline(metrics),
-        comparison=comparison(metrics["repeats"]),
-        facts=facts(metrics),
-        scorers=scorer_rows(metrics),
-        repeats=[repeat_row(repeat) for repeat in metrics["repeats"]],
-        metric_names=METRICS,
-        notes=[note for note in (label_leak(metrics), *metrics["notes"]) if note],
-        collapsed=metrics["collapse_reason"] if metrics["collapsed"] else "",
-        shared=any("fold" in repeat for repeat in metrics["repeats"]),
-    )
+def page_words(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template of the page is filled with."""
+    return {
+        "name": name,
+        "headline": headline(metrics),
+        "comparison": comparison(metrics["repeats"]),
+        "facts": facts(metrics),
+        "scorers": scorer_rows(metrics),
+        "repeats": [repeat_row(repeat) for repeat in metrics["repeats"]],
+        "metric_names": METRICS,
+        "notes": [note for note in (label_leak(metrics), *metrics["notes"]) if note],
+        "collapsed": metrics["collapse_reason"] if metrics["collapsed"] else "",
+        "shared": any("fold" in repeat for repeat in metrics["repeats"]),
+    }
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
@@ -131,24 +108,27 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def scorer_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The network and the audit's scorers, best mean average precision first; each figure with a dot a repeat."""
-    names = ["score", *metrics["audit"]]
-    rows = [_scorer_row(metrics, name) for name in names]
+    rows = [_scorer_row(metrics, name) for name in ("score", *metrics["audit"])]
     return sorted(rows, key=lambda row: -row["rank"])
 
 
 def _scorer_row(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
     path = ("test",) if name == "score" else ("audit", name)
     mean = metrics["test"] if name == "score" else metrics["audit"][name]
-    title, colour = figures.SCORERS[name][:2] if name in figures.SCORERS else (name.replace("_", " "), "var(--muted)")
+    look = _look(name)
     precision = finite(mean.get("average_precision"))
     return {
-        "name": title[0].upper() + title[1:],
-        "words": SCORER_WORDS.get(name, ""),
+        "name": look.name[0].upper() + look.name[1:],
+        "words": look.words,
         "is_network": name == "score",
-        "colour": "var(--ink)" if name == "score" else colour,
+        "colour": "var(--ink)" if name == "score" else look.colour,
         "rank": -1.0 if precision is None else precision,
         "figures": [_figure(metrics, path, metric) for metric in METRICS if metric in mean],
     }
+
+
+def _look(name: str) -> ScorerLook:
+    return SCORERS.get(name) or ScorerLook(name.replace("_", " "), "var(--muted)", "-", "")
 
 
 def _figure(metrics: Mapping[str, Any], path: tuple[str, ...], metric: str) -> dict[str, Any]:
@@ -156,8 +136,8 @@ def _figure(metrics: Mapping[str, Any], path: tuple[str, ...], metric: str) -> d
     values = [_at(repeat, (*path, metric)) for repeat in metrics["repeats"]]
     low = CHANCE[metric]
     dots = [100 * min(max((value - low) / (1 - low), 0.0), 1.0) for value in values if value is not None]
-    told = ", ".join(number(value) for value in values)
-    return {"text": with_spread(metrics, *path, metric), "dots": dots, "told": told}
+    each = ", ".join(number(value) for value in values)
+    return {"text": with_spread(metrics, *path, metric), "dots": dots, "each": each}
 
 
 def _at(table: Any, path: Sequence[str]) -> float | None:
@@ -169,13 +149,12 @@ def _at(table: Any, path: Sequence[str]) -> float | None:
 def repeat_row(repeat: Mapping[str, Any]) -> dict[str, Any]:
     """One line of the table of repeats."""
     name, value = best_baseline(repeat, "average_precision")
-    rival = figures.SCORERS[name][0] if name in figures.SCORERS else name.replace("_", " ")
     return {
         "name": repeat["name"],
         "n_test": whole(repeat["n_test"]),
         "positive": percent(repeat["prevalence"]),
         "figures": [number(repeat["test"].get(metric)) for metric in METRICS],
-        "rival": f"{number(value)} {rival}" if name else "–",
+        "rival": f"{number(value)} {_look(name).name}" if name else "–",
         "labels_only": number(repeat["audit"].get("labels_only", {}).get("auroc")),
         "collapsed": repeat["collapsed"],
     }

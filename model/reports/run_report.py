@@ -1,31 +1,26 @@
-"""Rebuild a run's report.html, one file that needs nothing else, from nothing but the run folder."""
+"""The report of one trained run: the files of its folder in, `report.html` out, with every picture inside.
 
-from __future__ import annotations
+Words and tables are made here, the page by `templates/report.html.j2`; `card` and `overview` use the same words.
+"""
 
-import base64
 import json
-import math
 import tomllib
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pairscape.model.evaluation.shift import shift_words
-from pairscape.model.reports import figures
+from pairscape.model.reports import figures, heatmap_figures
+from pairscape.model.reports.page import finite, number, percent, probability, rate, signed, times, whole, write_page
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.storage.write import write_file
 
-LEVEL = 0.005  # a smaller difference is called level where a run recorded no interval
 PAIRS_PER_GROUP = 6
 EXPRESSION_BASELINES = ("spearman", "pearson", "mutual_information", "marginals_only", "factors_only")
 
@@ -44,18 +39,6 @@ REQUIRED_COLUMNS = {
     ),
     "metrics.json": ("split", "prevalence", "n_test", "test", "audit", "collapsed"),
 }  # fmt: skip
-
-SCORER_WORDS = {
-    "score": "The network, reading the joint-expression heatmaps.",
-    "spearman": "Absolute rank correlation of the two genes.",
-    "pearson": "Absolute linear correlation of the two genes.",
-    "mutual_information": "Mutual information of the joint counts, from the heatmap itself.",
-    "factors_only": "Correlation through what all genes share, which the network was told: nothing is learned.",
-    "marginals_only": "Mean, variance and dropout of each gene alone: nothing about the pair.",
-    "labels_only": "How often each gene is positive in the training labels: no expression at all.",
-    "labels_only_regulator": "How often the regulator is positive in the training labels, the target left out.",
-    "labels_only_target": "How often the target is positive in the training labels, the regulator left out.",
-}
 
 SPLIT_WORDS = {
     "pair": "test pairs were not trained on, but their genes may have been",
@@ -76,7 +59,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a report is drawn from, as read from the run folder."""
+    """The files of a run folder, read."""
 
     name: str
     metrics: dict[str, Any]
@@ -92,38 +75,26 @@ class RunRecord:
         return (self.predictions["label"].to_numpy() > 0).astype(np.int8)
 
     def scores(self) -> dict[str, NDArray[np.float32]]:
-        """Column → (n) score, of the network and of the audit's scorers that were recorded."""
+        """Scores (n,) of the network and of the audit by column."""
         return {name: self.predictions[name].to_numpy() for name in figures.SCORERS if name in self.predictions}
 
 
 def write_report(run: Path) -> Path:
-    """Rebuild `run/report.html` from the files of the run folder.
-
-    Parameters
-    ----------
-    run
-        The folder that training wrote.
-
-    Returns
-    -------
-    Path
-        The report: one HTML file with its pictures inside, no script, nothing loaded from elsewhere.
+    """Rebuild `run/report.html` from the files of the run folder; returns its path.
 
     Raises
     ------
     InputError
-        When the folder or one of its files is missing, cannot be read, or lacks a column or key.
+        The folder or one of its files is missing, cannot be read, or lacks a column or key.
     """
-    run = Path(run)
-    write_file(run / "report.html", render_report(read_run(run)).encode())
-    return run / "report.html"
+    return write_page(run / "report.html", "report.html.j2", page_words(read_run(run)))
 
 
 # ---------------------------------------------------------------- reading the run folder
 
 
 def read_run(run: Path) -> RunRecord:
-    """Read and check the five files of a run; see `write_report` for what is raised."""
+    """Read and check the five files of a run; raises like `write_report`."""
     if not run.is_dir():
         raise InputError(f"{run} is not a folder: a report is made from a run; pass the folder that training wrote.")
     predictions = _read(run, "predictions.parquet", pd.read_parquet)
@@ -167,64 +138,50 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 # ---------------------------------------------------------------- the page
 
 
-def render_report(record: RunRecord) -> str:
-    """The whole page as text."""
-    template = (
-        resources.files("pairscape.model.reports")
-        .joinpath("templates")
-        .joinpath("report.html.j2")
-        .read_text(encoding="utf-8")
-    )
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(template).render(
-        name=record.name,
-        verdict=verdict(record.metrics),
-        comparison=comparison(record.metrics),
-        warning=label_leak(record.metrics),
-        facts=facts(record),
-        cards=metric_cards(record.metrics),
-        level_words=level_words(record.metrics),
-        audit=audit_rows(record.metrics, record.config),
-        pictures=draw_pictures(record),
-        groups=example_groups(record.examples),
-        confusion=confusion_table(record.metrics.get("confusion")),
-        threshold=number(record.metrics.get("threshold")),
-        operating_points=operating_rows(record.metrics),
-        calibration=calibration_words(record.metrics),
-        direction=direction_tables(record.metrics.get("direction")),
-        shift=shift_words(record.metrics.get("shift")),
-        details=detail_tables(record),
-        config_text=record.config_text,
-        colours={"positive": figures.POSITIVE, "negative": figures.NEGATIVE},
-    )
+def page_words(record: RunRecord) -> dict[str, Any]:
+    """What the template of the page is filled with."""
+    metrics = record.metrics
+    return {
+        "name": record.name,
+        "verdict": verdict(metrics),
+        "comparison": comparison(metrics),
+        "warning": label_leak(metrics),
+        "facts": facts(record),
+        "cards": metric_cards(metrics),
+        "interval_words": interval_words(metrics),
+        "audit": audit_rows(metrics, record.config),
+        "pictures": draw_pictures(record),
+        "groups": example_groups(record.examples),
+        "confusion": confusion_table(metrics.get("confusion")),
+        "threshold": metrics["threshold"],
+        "operating_points": metrics["operating_points"],
+        "calibration": calibration_words(metrics["calibration"]),
+        "direction": direction_words(metrics.get("direction")),
+        "shift": shift_words(metrics.get("shift")),
+        "details": detail_tables(record),
+        "config_text": record.config_text,
+    }
 
 
 def draw_pictures(record: RunRecord) -> dict[str, str]:
     """Name of each picture → its data address."""
     label, scores, examples = record.label, record.scores(), record.examples
-    best_epoch = record.metrics.get("best_epoch")
+    best_epoch, as_trained = record.metrics.get("best_epoch"), record.metrics["calibration"]["as_trained"]["curve"]
     drawn = {
         "roc": figures.roc_figure(label, scores),
         "precision_recall": figures.precision_recall_figure(label, scores),
-        "mean_density": figures.mean_density_figure(examples["mean_positive"], examples["mean_negative"]),
-        "mean_residual": figures.mean_residual_figure(
+        "mean_density": heatmap_figures.mean_density_figure(examples["mean_positive"], examples["mean_negative"]),
+        "mean_residual": heatmap_figures.mean_residual_figure(
             examples["mean_residual_positive"], examples["mean_residual_negative"]
         ),
         "loss": figures.loss_figure(record.history, best_epoch),
         "validation": figures.validation_figure(record.history, best_epoch),
-        "reliability": figures.reliability_figure(label, scores["score"], curve_as_trained(record.metrics)),
+        "reliability": figures.reliability_figure(label, scores["score"], as_trained),
         "histogram": figures.score_histogram_figure(label, scores["score"], finite(record.metrics.get("threshold"))),
     }
     if len(examples["images"]):
-        drawn["count_key"] = figures.count_key_figure(int(examples["images"][0].sum()))
-    return {name: data_address(figure) for name, figure in drawn.items()}
-
-
-def data_address(figure: Figure) -> str:
-    """The figure as an address that holds the picture itself."""
-    return "data:image/svg+xml;base64," + base64.b64encode(figures.svg_text(figure).encode()).decode()
+        drawn["count_key"] = heatmap_figures.count_key_figure(int(examples["images"][0].sum()))
+    return {name: figures.data_address(figure) for name, figure in drawn.items()}
 
 
 def example_groups(examples: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
@@ -240,9 +197,9 @@ def example_groups(examples: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]
 def example_pair(examples: Mapping[str, NDArray[Any]], i: int) -> dict[str, Any]:
     """One heatmap with its names and score."""
     gene_a, gene_b = str(examples["gene_a"][i]), str(examples["gene_b"][i])
-    figure = figures.heatmap_figure(examples["images"][i], gene_a, gene_b)
+    figure = heatmap_figures.heatmap_figure(examples["images"][i], gene_a, gene_b)
     score = probability(examples["score"][i])
-    return {"gene_a": gene_a, "gene_b": gene_b, "score": score, "picture": data_address(figure)}
+    return {"gene_a": gene_a, "gene_b": gene_b, "score": score, "picture": figures.data_address(figure)}
 
 
 # ---------------------------------------------------------------- the verdict in words
@@ -274,10 +231,10 @@ FIGURE_WORDS = {"average_precision": "average precision", "auroc": "AUROC"}
 
 def comparison(metrics: Mapping[str, Any]) -> str:
     """Whether the network beats the best scorer that uses expression, by average precision and by AUROC."""
-    recorded = metrics.get("against_baseline") or {}
-    entries = {key: recorded[key] for key in FIGURE_WORDS if recorded.get(key)}
+    recorded = metrics["against_baseline"]
+    entries = {key: recorded[key] for key in FIGURE_WORDS if recorded[key]}
     if not entries:
-        return _compared_without_intervals(metrics)
+        return "It cannot be compared with the expression baselines: the scores are not defined on these pairs."
     standings = {entry["standing"] for entry in entries.values()}
     if standings == {"ahead"}:
         head = "The network beats the best expression baseline on the same pairs"
@@ -287,27 +244,28 @@ def comparison(metrics: Mapping[str, Any]) -> str:
         head = "The network does not reach the best expression baseline on the same pairs"
     else:
         head = "It is not shown that the network beats the best expression baseline on the same pairs"
-    return f"{head}: it is " + " and ".join(_compared_with_interval(key, entry) for key, entry in entries.items()) + "."
+    return f"{head}: it is " + " and ".join(_compared(key, entry) for key, entry in entries.items()) + "."
 
 
-def _compared_with_interval(key: str, entry: Mapping[str, Any]) -> str:
+def _compared(key: str, entry: Mapping[str, Any]) -> str:
     low, high = finite(entry["low"]), finite(entry["high"])
     within = "" if low is None or high is None else f", 95 % interval {signed(low)} to {signed(high)}"
     return (
         f"{entry['standing']} on {FIGURE_WORDS[key]} ({number(entry['network'])} against {number(entry['value'])} for "
-        f"{figures.SCORERS[entry['baseline']][0]}; difference {signed(entry['difference'])}{within})"
+        f"{figures.SCORERS[entry['baseline']].name}; difference {signed(entry['difference'])}{within})"
     )
 
 
-def level_words(metrics: Mapping[str, Any]) -> str:
-    """What is called level, and how the intervals came about."""
-    recorded = metrics.get("against_baseline") or {}
-    if not any(recorded.get(key) for key in FIGURE_WORDS):
-        return f"Differences under {LEVEL} are called level."
+def interval_words(metrics: Mapping[str, Any]) -> str:
+    """What is called level, and how the intervals came about; empty where none are defined."""
+    recorded = metrics["against_baseline"]
+    entries = {words: recorded[key] for key, words in FIGURE_WORDS.items() if recorded[key]}
+    if not entries:
+        return ""
     by_pairs = "; ".join(
         f"{signed(entry['low_by_pairs'])} to {signed(entry['high_by_pairs'])} on {words}"
-        for key, words in FIGURE_WORDS.items()
-        if (entry := recorded.get(key)) and entry.get("low_by_pairs") is not None
+        for words, entry in entries.items()
+        if entry["low_by_pairs"] is not None
     )
     rather = f" Resampling pairs as if they were independent would promise more: {by_pairs}." if by_pairs else ""
     return (
@@ -317,31 +275,8 @@ def level_words(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _compared_without_intervals(metrics: Mapping[str, Any]) -> str:
-    """For runs that recorded none."""
-    parts = []
-    for key, words in FIGURE_WORDS.items():
-        network = finite(metrics["test"].get(key))
-        rivals = {name: finite(metrics["audit"].get(name, {}).get(key)) for name in EXPRESSION_BASELINES}
-        defined = {name: value for name, value in rivals.items() if value is not None}
-        if network is None or not defined:
-            continue
-        best = max(defined, key=lambda name: defined[name])
-        parts.append(_compared(words, network, defined[best], figures.SCORERS[best][0]))
-    if not parts:
-        return "It cannot be compared with the expression baselines: the scores are not defined on these pairs."
-    return "Beside the best expression baseline on the same pairs, the network is " + " and ".join(parts) + "."
-
-
-def _compared(metric: str, network: float, rival: float, name: str) -> str:
-    difference = network - rival
-    standing = "level" if abs(difference) < LEVEL else "ahead" if difference > 0 else "behind"
-    margin = "" if standing == "level" else f" by {abs(difference):.3f}"
-    return f"{standing} on {metric}{margin} ({number(network)} against {number(rival)} for {name})"
-
-
 def label_leak(metrics: Mapping[str, Any]) -> str:
-    """A warning when the training labels alone already tell the test labels; else empty."""
+    """A warning when the training labels alone predict the test labels; else empty."""
     labels_only = finite(metrics["audit"].get("labels_only", {}).get("auroc"))
     if labels_only is None or labels_only < 0.6:
         return ""
@@ -370,7 +305,7 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def metric_cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The test metrics, each with a line that says how to read it; those that a run did not record are left out."""
+    """The test metrics that the run recorded, each with a line on how to read it."""
     test, prevalence = metrics["test"], finite(metrics["prevalence"])
     precision = finite(test.get("average_precision"))
     lift = f"{precision / prevalence:.3g} times the prevalence" if precision is not None and prevalence else ""
@@ -401,7 +336,9 @@ def audit_rows(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[di
     """The network and the audit's scorers on the same pairs, best average precision first."""
     scored = {"score": metrics["test"], **metrics["audit"]}
     rows = [
-        audit_row(name, scored[name], scorer_words(name, metrics, config)) for name in SCORER_WORDS if scored.get(name)
+        audit_row(name, scored[name], scorer_words(name, metrics, config))
+        for name in figures.SCORERS
+        if scored.get(name)
     ]
     return sorted(rows, key=lambda row: (-row["rank"][0], -row["rank"][1]))
 
@@ -409,11 +346,11 @@ def audit_rows(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[di
 def audit_row(scorer: str, values: Mapping[str, Any], words: str) -> dict[str, Any]:
     """One line of the audit table; a bar's width is per cent of its cell."""
     precision, auroc = finite(values.get("average_precision")), finite(values.get("auroc"))
-    name, colour, _ = figures.SCORERS[scorer]
+    look = figures.SCORERS[scorer]
     return {
-        "name": name[0].upper() + name[1:],
+        "name": look.name[0].upper() + look.name[1:],
         "is_network": scorer == "score",
-        "colour": "var(--ink)" if scorer == "score" else colour,
+        "colour": "var(--ink)" if scorer == "score" else look.colour,
         "words": words,
         "rank": (-1.0 if precision is None else precision, -1.0 if auroc is None else auroc),
         "average_precision": number(precision),
@@ -426,8 +363,8 @@ def audit_row(scorer: str, values: Mapping[str, Any], words: str) -> dict[str, A
 
 
 def scorer_words(scorer: str, metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """What a scorer knows, and what this run adds to that."""
-    words = SCORER_WORDS[scorer]
+    """What a scorer uses, and what is special to it in this run."""
+    words = figures.SCORERS[scorer].words
     if scorer.startswith("labels_only") and metrics["split"] == "both":
         words += " AUROC 0.5 is expected here, since no test gene has a training label."
     if scorer == "spearman" and setting(config, "labels") == "replicate":
@@ -467,54 +404,22 @@ def calls_in_words(confusion: Sequence[Sequence[int]]) -> list[str]:
     return words
 
 
-def operating_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Where to call a pair positive for what is wanted: thresholds of the validation pairs, their worth on the test."""
-    return [
-        {
-            "aim": str(point["aim"]),
-            "threshold": number(point["threshold"]) if point["threshold"] is not None else "never reached",
-            "called": whole(point["called"]),
-            "precision": number(point["precision"]) if point["precision"] is not None else "–",
-            "recall": number(point["recall"]) if point["recall"] is not None else "–",
-        }
-        for point in metrics.get("operating_points") or []
-    ]
-
-
-def calibration_words(metrics: Mapping[str, Any]) -> str:
-    """What the correction of the prior did; empty for runs that did not record it."""
-    recorded = metrics.get("calibration") or {}
-    if not recorded:
-        return ""
-    errors = [recorded[name]["ece"] for name in ("as_trained", "prior_corrected")]
+def calibration_words(recorded: Mapping[str, Any]) -> str:
+    """What the correction of the prior changed."""
+    before, after = (number(recorded[name]["ece"]) for name in ("as_trained", "prior_corrected"))
     return (
         f"Training showed {percent(recorded['shown'])} positives, {percent(recorded['natural'])} are natural. What "
         "this, class weights and the focal loss do to the probabilities is taken back in closed form. "
-        f"The calibration error went from {number(errors[0])} to {number(errors[1])}."
+        f"The calibration error went from {before} to {after}."
     )
 
 
-def curve_as_trained(metrics: Mapping[str, Any]) -> Mapping[str, Sequence[float]] | None:
-    """The recorded reliability curve before the correction."""
-    curve: Mapping[str, Sequence[float]] | None = (metrics.get("calibration") or {}).get("as_trained", {}).get("curve")
-    return curve
-
-
-def direction_tables(direction: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Direction among the true edges, beside what labels and marginals alone tell of it; None for two classes."""
+def direction_words(direction: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Direction among the true edges, beside what labels and marginals alone give; None for two classes."""
     if not direction:
         return None
-    scorers = {"CNN": direction} | {figures.SCORERS[name][0]: row for name, row in direction["audit"].items()}
-    return {
-        "n_edges": whole(direction["n_edges"]),
-        "rows": [
-            {"name": name, "accuracy": number(row["accuracy"]), "auroc": number(row["auroc"])}
-            for name, row in scorers.items()
-        ],
-        "found": number(direction["accuracy_of_found"]),
-        "balanced": number(direction["balanced_accuracy"]),
-        "confusion": confusion_table(direction["confusion"]),
-    }
+    scorers = {"CNN": direction} | {figures.SCORERS[name].name: row for name, row in direction["audit"].items()}
+    return {**direction, "scorers": scorers, "confusion": confusion_table(direction["confusion"])}
 
 
 def detail_tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -533,65 +438,8 @@ def detail_tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def split_words(split: str) -> str:
-    """What a split holds apart, in words."""
+    """The meaning of a split."""
     return SPLIT_WORDS.get(split, "a split of the user's own")
-
-
-# ---------------------------------------------------------------- numbers
-
-
-def finite(value: Any) -> float | None:
-    """The number, or None for null, NaN and infinity."""
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def number(value: Any) -> str:
-    """Three decimals, four where three would round an imperfect value to 1, two digits below 0.01."""
-    known = finite(value)
-    if known is None:
-        return "not defined"
-    if 0.9995 <= known < 1:
-        return f"{known:.4f}" if known < 0.99995 else "> 0.9999"
-    if 0 < abs(known) < 0.00995:
-        return f"{known:.2g}".replace("-", "−")
-    return f"{known:.3f}".replace("-", "−")
-
-
-def signed(value: Any) -> str:
-    """A difference with its sign."""
-    known = finite(value)
-    return "not defined" if known is None else ("+" if known > 0 else "") + number(known)
-
-
-def times(ratio: Any) -> str:
-    """A multiple of the prevalence, to one decimal."""
-    known = finite(ratio)
-    return "not defined" if known is None else f"{known:.1f} ×"
-
-
-def probability(value: Any) -> str:
-    """A score beneath a picture: three decimals, neither 0 nor 1 unless it is."""
-    known = finite(value)
-    if known is not None and 0 < known < 0.001:
-        return "< 0.001"
-    return "> 0.999" if known is not None and 0.999 < known < 1 else number(known)
-
-
-def percent(share: Any) -> str:
-    """A share in percent, to two digits, to three where two would make 1e+02 of it."""
-    known = finite(share)
-    return "–" if known is None else f"{100 * known:.{3 if known >= 0.995 else 2}g} %"
-
-
-def rate(share: Any) -> str:
-    """A rare share to two digits."""
-    known = finite(share)
-    return "not defined" if known is None else f"{known:.2g}"
-
-
-def whole(count: Any) -> str:
-    """A count with thousands set apart."""
-    return "–" if count is None else f"{count:,}"
 
 
 def setting(config: Mapping[str, Any], name: str) -> Any:

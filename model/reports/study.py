@@ -1,12 +1,10 @@
-"""A finished search on disk: `trials.csv`, `study.json`, and a report with the table and what mattered."""
+"""The report of a search: an optuna study in; `trials.csv`, `study.json` and `report.html` out."""
 
 import csv
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import optuna
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -15,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pairscape.model.networks.weights import write_text
 from pairscape.model.reports.figures import styled, svg_text
+from pairscape.model.reports.page import write_page
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 DEFAULT = "default"  # attribute of the trial that is the recipe as given
@@ -23,10 +22,7 @@ DEFAULT = "default"  # attribute of the trial that is the recipe as given
 def write_study(folder: Path, study: optuna.Study, metrics: dict[str, Any]) -> dict[str, Any]:
     """Write the files of a study; returns what `study.json` holds.
 
-    Parameters
-    ----------
-    metrics
-        Of the best recipe, trained in full: what its `metrics.json` holds.
+    `metrics` are those of the best recipe, trained in full.
     """
     trials = sorted(study.get_trials(states=FINISHED), key=lambda trial: trial.number)
     default = next(trial for trial in trials if trial.user_attrs.get(DEFAULT))
@@ -40,12 +36,12 @@ def write_study(folder: Path, study: optuna.Study, metrics: dict[str, Any]) -> d
     }
     _write_table(folder / "trials.csv", trials)
     write_text(folder / "study.json", json.dumps(found, indent=2) + "\n")
-    write_text(folder / "report.html", render_study(folder.name, found, trials))
+    write_page(folder / "report.html", "study.html.j2", page_words(folder.name, found, trials))
     return found
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Share of the scores' variance that each parameter explains (fANOVA), largest first; empty if none can be told."""
+    """Share of the variance of the scores that each parameter explains (fANOVA), largest first; empty if unknown."""
     values = {trial.value for trial in study.get_trials(states=[TrialState.COMPLETE])}
     return dict(get_param_importances(study)) if len(values) > 1 else {}
 
@@ -72,27 +68,21 @@ def _parameter_names(trials: list[FrozenTrial]) -> list[str]:
     return list(dict.fromkeys(name for trial in trials for name in trial.params))
 
 
-def render_study(name: str, found: dict[str, Any], trials: list[FrozenTrial]) -> str:
-    """The report: one HTML file, nothing loaded from elsewhere."""
-    page = (
-        resources.files("pairscape.model.reports")
-        .joinpath("templates")
-        .joinpath("study.html.j2")
-        .read_text(encoding="utf-8")
-    )
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    ranked = sorted(trials, key=score_of, reverse=True)
-    rows = [
-        {"facts": _facts(trial), "best": trial.number == found["best"]["number"], "params": trial.params}
-        for trial in ranked
-    ]
-    pictures = {
-        "course": svg_text(course_figure(trials)),
-        "importance": svg_text(importance_figure(found["importance"])),
+def page_words(name: str, found: dict[str, Any], trials: list[FrozenTrial]) -> dict[str, Any]:
+    """What the template of the report is filled with."""
+    return {
+        "name": name,
+        "found": found,
+        "rows": [
+            {"facts": _facts(trial), "best": trial.number == found["best"]["number"], "params": trial.params}
+            for trial in sorted(trials, key=score_of, reverse=True)
+        ],
+        "names": _parameter_names(trials),
+        "pictures": {
+            "course": svg_text(course_figure(trials)),
+            "importance": svg_text(importance_figure(found["importance"])),
+        },
     }
-    return environment.from_string(page).render(
-        name=name, found=found, rows=rows, names=_parameter_names(trials), pictures=pictures
-    )
 
 
 @styled

@@ -1,4 +1,4 @@
-"""The last words of a training run in the terminal: the network beside the audit, and whether it collapsed."""
+"""The summary of a training run in the terminal: the network beside the audit, and whether it collapsed."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How the weights move: optimizer, learning rate, moving average, and what the layers are computed in."""
+"""Optimizer, learning rate, moving average, compilation and the losses of a training."""
 
 import math
 import warnings
@@ -19,7 +19,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizer(classifier: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """Weights decay, biases and norms do not."""
+    """The optimizer of a recipe; weights decay, biases and norms do not."""
     matrices = [p for p in classifier.parameters() if p.ndim > 1]
     vectors = [p for p in classifier.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -40,7 +40,7 @@ def rate_at(done: float, schedule: str) -> float:
 
 
 def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Exponential average that forgets faster at first, so that the random start does not linger."""
+    """Exponential average of weights that forgets faster at first, so that the random start does not linger."""
 
     @torch.no_grad()
     def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
@@ -56,10 +56,7 @@ def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], N
 
 
 def compiled(classifier: PairClassifier) -> Callable[..., Tensor]:
-    """The classifier through torch.compile; with a warning as it is where that fails, which shows at the first batch.
-
-    Torch compiles with a compiler of the machine, and many have none.
-    """
+    """The classifier through torch.compile; where that fails at the first batch, as it is, with a warning."""
     chosen: Callable[..., Tensor] = torch.compile(classifier)
 
     def forward(*batch: Tensor | None) -> Tensor:
@@ -77,9 +74,10 @@ def compiled(classifier: PairClassifier) -> Callable[..., Tensor]:
     return forward
 
 
-# The losses: cross-entropy, class-weighted cross-entropy, focal. Each takes logits and labels, returns the mean.
+# ---------------------------------------------------------------- losses
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+"""Mean loss in nats, a scalar, of logits (B, classes) and labels (B,) from 0 to classes - 1."""
 
 LOSSES = ("cross-entropy", "weighted", "focal")
 
@@ -87,66 +85,24 @@ FOCAL_GAMMA = 2.0  # the value that Lin et al. found best
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean of ``-log p_y``.
-
-    Parameters
-    ----------
-    logits
-        (B, classes) float, before the softmax.
-    labels
-        (B,) of any integer dtype, 0 .. classes - 1.
-
-    Returns
-    -------
-    Tensor
-        () float, in nats.
-    """
+    """Mean of ``-log p_y``; see `Loss`."""
     return functional.cross_entropy(logits, labels.long())
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Mean of ``-w_y log p_y`` over the images of the batch.
+    """Mean of ``-w_y log p_y`` over the images of the batch, `weight` (classes,); see `Loss`.
 
-    With two classes this is ``-(w+ y log p + w- (1 - y) log(1 - p))``, ``weight`` being (w-, w+). The mean divides by
-    the number of images, not by the sum of their weights (torch's habit): else a batch of one class only would not feel
-    its weight at all.
-
-    Parameters
-    ----------
-    logits
-        (B, classes) float, before the softmax.
-    labels
-        (B,) of any integer dtype, 0 .. classes - 1.
-    weight
-        (classes,) float, the weight of each class.
-
-    Returns
-    -------
-    Tensor
-        () float, in nats.
+    With two classes this is ``-(w+ y log p + w- (1 - y) log(1 - p))``. The mean divides by the number of images, not by
+    the sum of their weights (torch's habit): else a batch of one class only would not feel its weight at all.
     """
     weight = weight.to(logits)
     return functional.cross_entropy(logits, labels.long(), weight=weight, reduction="sum") / len(labels)
 
 
 def focal(logits: Tensor, labels: Tensor, gamma: float = FOCAL_GAMMA) -> Tensor:
-    """Mean of ``-(1 - p_y)^gamma log p_y``: images already answered well count little.
+    """Mean of ``-(1 - p_y)^gamma log p_y``: images already answered well count little; see `Loss`.
 
-    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
-
-    Parameters
-    ----------
-    logits
-        (B, classes) float, before the softmax.
-    labels
-        (B,) of any integer dtype, 0 .. classes - 1.
-    gamma
-        Strength of the focus; 0 gives the cross-entropy.
-
-    Returns
-    -------
-    Tensor
-        () float, in nats.
+    Gamma 0 gives the cross-entropy. Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
     """
     log_p = functional.log_softmax(logits, dim=1).gather(1, labels.long()[:, None])[:, 0]  # (B,)
     missed = (-log_p.expm1()).clamp_min(1e-12)  # 1 - p_y; above 0, where a gamma below 1 has no slope
@@ -154,28 +110,19 @@ def focal(logits: Tensor, labels: Tensor, gamma: float = FOCAL_GAMMA) -> Tensor:
 
 
 def make_loss(name: str, *, classes: int, weight: Sequence[float] | None = None, gamma: float = FOCAL_GAMMA) -> Loss:
-    """Choose the loss by name.
+    """The loss of a name: ``cross-entropy``, ``weighted`` or ``focal``.
 
     Parameters
     ----------
-    name
-        ``cross-entropy``, ``weighted`` or ``focal``.
-    classes
-        Number of classes, the width of the logits.
     weight
-        One weight per class, in the order of the labels. Needed by ``weighted``, ignored by the others.
+        One weight per class, in the order of the labels; for ``weighted``.
     gamma
-        Strength of the focus of ``focal``, 0 or more; ignored by the others.
-
-    Returns
-    -------
-    Callable
-        (logits (B, classes), labels (B,)) to the mean loss, a scalar.
+        Strength of the focus, 0 or more; for ``focal``.
 
     Raises
     ------
     InputError
-        If the name is unknown, or ``weighted`` lacks one finite, non-negative weight per class.
+        The name is unknown, or ``weighted`` lacks one finite, non-negative weight per class.
     """
     if name == "cross-entropy":
         return cross_entropy

@@ -1,4 +1,4 @@
-"""One recipe trained several times, over folds, seeds or both: a run folder each, and the mean and spread of them all.
+"""Repeats: one recipe trained over folds, seeds or both; a run folder each, and the mean and spread of them all.
 
 A repeat that is finished is not trained again, so that the same command goes on after a kill.
 """
@@ -40,17 +40,7 @@ COUNTS = ("n_test", "n_train", "n_validation")
 
 @dataclass(frozen=True)
 class Repeat:
-    """One training of several.
-
-    Attributes
-    ----------
-    name
-        Of its run folder: `fold-0`, `seed-0` or `seed-0-fold-0`.
-    recipe
-        With its fold.
-    seed
-        Of folds, weights and order.
-    """
+    """One training of several: its run folder (`fold-0`, `seed-0`, `seed-0-fold-0`), recipe with fold, and seed."""
 
     name: str
     recipe: Recipe
@@ -58,7 +48,7 @@ class Repeat:
 
 
 def read_seeds(seeds: int | str | Sequence[int], seed: int) -> tuple[int, ...]:
-    """The seeds that a user means: a number N is `seed` and the N − 1 after it, several are themselves.
+    """Seeds from an option: a number N is `seed` and the N − 1 after it, several are themselves.
 
     Raises
     ------
@@ -82,18 +72,7 @@ def read_seeds(seeds: int | str | Sequence[int], seed: int) -> tuple[int, ...]:
 
 
 def plan_repeats(recipe: Recipe, seeds: Sequence[int] | None, seed: int) -> list[Repeat]:
-    """What to train one after the other; nothing where it is a single run.
-
-    Parameters
-    ----------
-    seeds
-        Absent: only `seed`.
-
-    Raises
-    ------
-    InputError
-        A file of folds cannot be read.
-    """
+    """The repeats in order; none for a single run. `seeds` absent: only `seed`."""
     folds = _folds_to_run(recipe.splitting)
     if seeds is None and folds is None:
         return []
@@ -132,19 +111,13 @@ def train_repeats(
 ) -> dict[str, Any]:
     """Train each repeat in a folder of its own in `run`; returns what `metrics.json` of `run` holds.
 
-    All repeats are checked before the first is trained. Those that an earlier call finished are kept.
-
-    Parameters
-    ----------
-    recipe
-        Of all, as asked for.
-    overwrite
-        Train all of them anew.
+    All repeats are checked before the first is trained. Those that an earlier call finished are kept, unless
+    `overwrite`.
 
     Raises
     ------
     InputError
-        As `model.training.run.train_run`; a repeat there has another recipe, seed, store or split; `run` holds
+        A repeat does not fit the store; one that is there has another recipe, seed, store or split; `run` holds
         something else.
     """
     splits = [_check(images, repeat) for repeat in repeats]
@@ -163,14 +136,14 @@ def train_repeats(
 
 
 def _check(images: Images, repeat: Repeat) -> str:
-    """Refuse what cannot be trained; the content hash of the repeat's folds."""
+    """Refuse a repeat that cannot be trained; returns the content hash of its folds."""
     folds = make_folds(images, repeat.recipe, repeat.seed)
     check_recipe(images, folds, repeat.recipe)
     return folds.content_hash()
 
 
 def _refuse_others(run: Path, repeats: Sequence[Repeat]) -> None:
-    """A folder may hold repeats and their overview, also of other seeds or folds; not one run, nor foreign files."""
+    """Refuse a folder with files that belong neither to repeats nor to their overview."""
     if run.exists() and not run.is_dir():
         raise InputError(f"{run} is a file and a run is a folder; give another path.")
     kinds = ("seed-", "fold-")
@@ -249,13 +222,7 @@ def _summarise(run: Path, recipe: Recipe, repeats: Sequence[Repeat], found: Sequ
 
 
 def summary(recipe: Recipe, repeats: Sequence[Repeat], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The metrics over all repeats: means under the names they have in one run, their spread, and each repeat's own.
-
-    Parameters
-    ----------
-    found
-        Metrics of each repeat.
-    """
+    """Metrics over all repeats: means under the names that they have in one run, spreads, and those of each repeat."""
     summarised = [{key: metrics[key] for key in SUMMARISED if key in metrics} for metrics in found]
     collapsed = {repeat.name: metrics for repeat, metrics in zip(repeats, found, strict=True) if metrics["collapsed"]}
     return {

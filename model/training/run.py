@@ -1,6 +1,7 @@
-"""A run folder from start to end: train, evaluate, audit, report; and a trained run on another store."""
+"""The jobs of a run folder: train, evaluate, audit and report; and a trained run on another store."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,12 @@ import numpy as np
 from pairscape.model.batches.folds import Folds, mirror_groups
 from pairscape.model.batches.store_folds import is_directed, make_folds
 from pairscape.model.evaluation.evaluate import Evaluation, evaluate, save_evaluation, store_facts
-from pairscape.model.evaluation.measure import find_shift
+from pairscape.model.evaluation.measure import PairSample, find_shift, random_pairs, sample_rows
 from pairscape.model.evaluation.reference import load_reference, make_reference, save_reference
-from pairscape.model.evaluation.sample import CountedPairs, codes_at_hand, sample_rows
-from pairscape.model.evaluation.shift import UNCOMPARED, Reference, shift_lines
-from pairscape.model.networks.classifier import PairClassifier, load_classifier, require_genes_known
+from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
+from pairscape.model.networks.classifier import TrainedNetwork, require_genes_known
 from pairscape.model.networks.device import choose_device
-from pairscape.model.networks.prior import Taught
-from pairscape.model.networks.weights import read_recipe, refuse_repeats, write_config
+from pairscape.model.networks.weights import read_recipe, write_config
 from pairscape.model.options import Recipe
 from pairscape.model.reports.card import source_facts, write_card
 from pairscape.model.reports.run_report import write_report
@@ -39,16 +38,10 @@ def train_run(
 
     Everything about the labels, the recipe and the folder is checked before anything is written.
 
-    Parameters
-    ----------
-    overwrite
-        Replace an earlier run there.
-
     Raises
     ------
     InputError
-        A run is there already, the store's labels do not suffice (see `model.training.train.make_folds`), or the recipe
-        does not fit (see `model.training.train.check_recipe`).
+        A run is there already and may not be replaced, the store's labels do not suffice, or the recipe does not fit.
     """
     folds = make_folds(images, recipe, seed)
     check_recipe(images, folds, recipe)
@@ -57,9 +50,9 @@ def train_run(
         session.say(note)
     write_config(run / "config.toml", recipe, store_facts(images) | {"source": source_facts(images)}, seed)
     fitted = fit(images, folds, recipe, run, seed, session.progress)
-    taught = Taught.by(recipe.training, fitted.shown, folds.classes)
-    save_reference(run, _reference(fitted.classifier, images, folds, taught, seed))
-    result = evaluate(fitted.classifier, images, folds, taught, fitted.device, seed, session.progress)
+    network = fitted.network
+    _save_reference(run, network, images, folds, seed)
+    result = evaluate(network.classifier, images, folds, network.facts.correction, seed, session.progress)
     extra: dict[str, Any] = {
         "split": recipe.splitting.split,
         "seconds": {"train": fitted.seconds},
@@ -73,25 +66,17 @@ def train_run(
     return metrics
 
 
-def _reference(classifier: PairClassifier, images: Images, folds: Folds, taught: Taught, seed: int) -> Reference:
-    """What the training pairs look like, and random pairs of their matrix."""
-    sample = CountedPairs.of_rows(images, sample_rows(folds.train, seed), classifier)
-    return make_reference(classifier, taught, folds.natural, sample, _at_random(images, classifier, seed), seed)
-
-
-def _at_random(images: Images, classifier: PairClassifier, seed: int) -> CountedPairs | None:
-    """Random pairs of a store's matrix; None where its codes are gone."""
-    codes = codes_at_hand(images)
-    return None if codes is None else CountedPairs.at_random(codes, classifier, seed)
+def _save_reference(run: Path, network: TrainedNetwork, images: Images, folds: Folds, seed: int) -> None:
+    sample = PairSample.of_rows(images, sample_rows(folds.train, seed), network.classifier)
+    at_random = random_pairs(images, network.classifier, seed)
+    save_reference(run, make_reference(network, sample, at_random, seed), network.sha256)
 
 
 def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict[str, Any]:
     """Score all labelled pairs of another store with a trained run; returns what `metrics.json` holds.
 
     Thresholds and the audit's trained rows need labels of this store: half of the pairs place them, drawn by the run's
-    seed, and the figures are about the other half.
-
-    The session says before anything is scored how far the pairs are from the training's.
+    seed, and the figures are about the other half. The session says before how far the pairs are from the training's.
 
     Raises
     ------
@@ -100,13 +85,12 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
         `reference.safetensors` is damaged or of other weights.
     """
     recipe, seed = read_recipe(run / "config.toml")
-    refuse_repeats(run)
-    classifier, facts = load_classifier(run)
-    reference = load_reference(run, classifier)
-    if images.spec.binning.bins != facts["bins"]:
+    network = TrainedNetwork.load(run)
+    reference, classifier, bins = load_reference(run, network), network.classifier, network.facts.bins
+    if images.spec.binning.bins != bins:
         raise InputError(
-            f"{images.path} has {images.spec.binning.bins} bins and {run} was trained on {facts['bins']}; the pictures "
-            f"would mean something else: make the store with --bins {facts['bins']}."
+            f"{images.path} has {images.spec.binning.bins} bins and {run} was trained on {bins}; the pictures would "
+            f"mean something else: make the store with --bins {bins}."
         )
     require_genes_known(classifier, images)
     folds = _halves(images, seed)
@@ -115,17 +99,15 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
     History(out / "history.csv")
     if (run / "history.csv").exists():  # a portable model comes without
         shutil.copyfile(run / "history.csv", out / "history.csv")
-    device, extra = choose_device("auto"), dict[str, Any](split="another store", seconds={})
-    classifier.to(device)
+    extra: dict[str, Any] = {"split": "another store", "seconds": {}}
+    classifier.to(choose_device("auto"))
     if reference is not None:
-        sample = CountedPairs.of_rows(images, sample_rows(np.union1d(folds.train, folds.test), seed), classifier)
-        found = find_shift(
-            reference, classifier, facts, sample, lambda: _at_random(images, classifier, seed), folds.natural
-        )
-        extra["shift"] = found.facts()
+        sample = PairSample.of_rows(images, sample_rows(np.union1d(folds.train, folds.test), seed), classifier)
+        at_random = partial(random_pairs, images, classifier, seed)
+        extra["shift"] = find_shift(reference, network, sample, at_random, folds.natural).facts()
     for line in shift_lines(extra.get("shift")) or [UNCOMPARED]:
         session.say(line)
-    result = evaluate(classifier, images, folds, Taught.recorded(facts), device, seed, session.progress)
+    result = evaluate(classifier, images, folds, network.facts.correction, seed, session.progress)
     return _finish(out, result, extra, images, folds, seed)
 
 

@@ -1,12 +1,11 @@
-"""The training job: folds, the loop in the open, and the weights of the best epoch. What they are worth: `evaluate`."""
+"""The training of one network: folds in, the loop in the open, the weights of the best epoch out."""
 
 import csv
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from pairscape.model.batches.stream import Batch, PairStream
 from pairscape.model.evaluation.metrics import best_threshold, ranking_scores
 from pairscape.model.networks.classifier import (
     PairClassifier,
+    TrainedNetwork,
     describe_batch,
     require_genes_known,
     score_rows,
@@ -28,8 +28,8 @@ from pairscape.model.networks.classifier import (
 )
 from pairscape.model.networks.device import choose_device, choose_precision, seed_everything
 from pairscape.model.networks.gene_context import Loadings, Neighbourhoods
-from pairscape.model.networks.prior import Taught, class_weights
-from pairscape.model.networks.weights import NETWORK_VERSION, class_names, load_weights, save_weights
+from pairscape.model.networks.prior import PriorCorrection, class_weights
+from pairscape.model.networks.weights import NetworkFacts, class_names, save_weights
 from pairscape.model.options import Recipe, Training
 from pairscape.model.training.optimize import Loss, compiled, make_loss, make_optimizer, moving_average, rate_at
 from pairscape.pipeline.compute.progress import Progress
@@ -57,7 +57,7 @@ def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
     ------
     InputError
         Unknown network, loss, channels or device; class weights, pool or bins that do not fit; a precision that the
-        device has not; codes that the network needs and that are gone.
+        device lacks; codes that the network needs and that are gone.
     """
     settings = recipe.training
     choose_precision(settings.precision, choose_device(settings.device))
@@ -68,41 +68,27 @@ def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A trained classifier, with the weights of its best epoch.
+    """A trained network, with the weights of its best epoch, on the device; and why training broke off, if it did."""
 
-    Attributes
-    ----------
-    shown
-        Share of positives in the batches it saw.
-    seconds
-        Of training.
-    failure
-        Why training broke off, in words; None if it did not. The weights are those of the best epoch before.
-    """
-
-    classifier: PairClassifier
-    device: torch.device
-    shown: float
+    network: TrainedNetwork
     seconds: float
     failure: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """What changes while training.
+    """Everything that training changes.
 
     Attributes
     ----------
-    classifier
-        Learns from every batch.
+    classifier, forward
+        Learns from every batch; the same, compiled if that is asked for.
     averaged
-        Moving average of its weights, which is evaluated and saved; the classifier itself where averaging is off.
-    forward
-        The classifier, compiled if that was asked for.
+        Moving average of its weights, which is evaluated and saved; None where averaging is off.
     flips
-        Decides which images of a batch are shown mirrored; None where no mirror is to be shown.
+        Random choice of the images of a batch that are mirrored; None: none are.
     around
-        Images of the genes' neighbours, or their loadings; None where the network looks at the pair alone.
+        Images of the genes' neighbours, or their loadings; None where the network takes the pair alone.
     precision
         Of the layers, under autocast; None: float32.
     """
@@ -135,18 +121,14 @@ def fit(
 ) -> Fitted:
     """Train a classifier; leaves `history.csv` and `model.safetensors` (the best epoch so far) in the run folder.
 
-    Parameters
-    ----------
-    stop
-        Told the average precision on the validation fold after every epoch; whether to end there.
+    `stop` gets the number of an epoch and its average precision on the validation fold; training ends where it is true.
     """
     started, settings, label = time.perf_counter(), recipe.training, folds.pairs.label
     seed_everything(seed)
-    balance, ratio, batch_size = settings.balance, settings.ratio, settings.batch_size
-    stream = PairStream(images, folds.train, label, balance=balance, ratio=ratio, batch_size=batch_size, seed=seed)
+    stream = PairStream(images, folds.train, label, settings, seed)
     shown = stream.share_of_positives
     learner = _make_learner(images, folds, recipe, stream, shown, seed)
-    facts = _facts(learner, images, folds, Taught.by(settings, shown, folds.classes))
+    facts = _facts(learner.classifier, images, folds, recipe, shown)
     watched = _some(folds.validation, seed)
     history, best, since_best, failure = History(run / "history.csv"), (-math.inf, -math.inf), 0, None
     progress.start("training", settings.epochs * stream.images_per_epoch)
@@ -159,27 +141,33 @@ def fit(
         score = _rank_of(scores)
         if epoch == 0 or score > best:
             best, since_best = score, 0
-            save_weights(run / "model.safetensors", learner.evaluated.state_dict(), facts | {"epoch": epoch})
+            save_weights(run / "model.safetensors", learner.evaluated.state_dict(), replace(facts, epoch=epoch))
         if not math.isfinite(train_loss):
             failure = _failure(settings, epoch)
         if since_best >= settings.patience or failure or (stop and stop(epoch, scores[-1])):
             break
-    state, _ = load_weights(run / "model.safetensors")
-    learner.classifier.load_state_dict(state)
-    return Fitted(learner.classifier, learner.device, shown, time.perf_counter() - started, failure)
+    network = TrainedNetwork.load(run)
+    network.classifier.to(learner.device)
+    return Fitted(network, time.perf_counter() - started, failure)
 
 
-def _facts(learner: Learner, images: Images, folds: Folds, taught: Taught) -> dict[str, Any]:
-    """What a prediction has to know beside the weights; see `model.networks.facts`."""
-    return {
-        **learner.classifier.facts,
-        "network_version": NETWORK_VERSION,
-        "scale": images.spec.binning.scale,
-        "n_cells": images.spec.n_cells,
-        "class_names": class_names(folds.classes, folds.directed),
-        "natural": folds.natural,
-        **taught.facts(),
-    }
+def _facts(classifier: PairClassifier, images: Images, folds: Folds, recipe: Recipe, shown: float) -> NetworkFacts:
+    correction = PriorCorrection.of(recipe.training, shown, folds.classes)
+    return NetworkFacts(
+        network=recipe.training.network,
+        rendering=recipe.rendering,
+        bins=images.spec.binning.bins,
+        scale=images.spec.binning.scale,
+        n_cells=images.spec.n_cells,
+        classes=folds.classes,
+        class_names=class_names(folds.classes, folds.directed),
+        mirror=classifier.mirror,
+        shown=shown,
+        natural=folds.natural,
+        loss_weights=correction.weights,
+        gamma=correction.gamma,
+        epoch=0,
+    )
 
 
 def _failure(settings: Training, epoch: int) -> str:
@@ -252,26 +240,14 @@ def _loss_of(learner: Learner, batch: Batch) -> Tensor:
 
 
 def mirrored(counts: Tensor, label: Tensor, flip: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Some images transposed, and what they are then: (a, b) and (b, a) are the same pair, a→b (1) is then b→a (2).
-
-    Parameters
-    ----------
-    counts
-        (B, K, K) images.
-    label
-        (B,) labels.
-    flip
-        (B,) bool, which ones to transpose.
-    classes
-        2, or 3 with direction.
-    """
+    """Some images (B, K, K) transposed, those of `flip` (B,), and their labels: a→b (1) is then b→a (2)."""
     turned = torch.tensor(turned_labels(classes))[label]
     return torch.where(flip[:, None, None], counts.mT, counts), torch.where(flip, turned, label)
 
 
 def _validate(learner: Learner, images: Images, rows: Rows, label: NDArray[np.int8]) -> list[float]:
     """Loss, balanced accuracy (at these rows' best threshold), AUROC and average precision on the validation fold."""
-    probability = score_rows(learner.evaluated, images, rows, label, learner.device, lambda _: None)
+    probability = score_rows(learner.evaluated, images, rows, lambda _: None)
     if not np.isfinite(probability).all():
         return [math.nan] * 4
     truth = label[rows]
@@ -288,7 +264,7 @@ def _rank_of(scores: list[float]) -> tuple[float, float]:
 
 
 class History:
-    """`history.csv`, a row an epoch, on disk as soon as the epoch ends; at first without rows."""
+    """`history.csv`, a row an epoch in the order of HISTORY, on disk as soon as the epoch ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

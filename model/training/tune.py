@@ -1,9 +1,8 @@
 """The search for a better recipe: trials as tasks on the workers, stopped early, resumed after a kill.
 
-The driver proposes (Optuna's tree-structured Parzen estimator) and books the results; a worker trains one trial a task
-and tells its validation score after every epoch through the study's journal, a file that all of them see, as they see
-the stores. Heatmaps are never counted again: everything that is searched comes after them. The test fold is looked at
-once, at the end, with the best recipe.
+The driver proposes (Optuna's tree-structured Parzen estimator) and records the results. A worker trains one trial a
+task and writes its validation score after every epoch into the study's journal, a file that all of them see. Heatmaps
+are never counted again. The test fold is used once, at the end, with the best recipe.
 """
 
 import json
@@ -41,7 +40,7 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
-class Task:
+class Trial:
     """A trial on its way to a worker."""
 
     number: int
@@ -49,8 +48,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Score:
-    """How a trial ended: the best average precision on the validation fold, and whether it was stopped early."""
+class TrialScore:
+    """The best average precision of a trial on the validation fold, and whether it was stopped early."""
 
     value: float
     pruned: bool
@@ -59,17 +58,12 @@ class Score:
 def tune(images: Images, folder: Path, base: Recipe, search: Search, seed: int, session: Session) -> dict[str, Any]:
     """Search, then train and evaluate the best recipe; returns what `study.json` holds.
 
-    Parameters
-    ----------
-    folder
-        Of the study; what an earlier call finished there is kept.
-    session
-        Without a client: one trial after the other, in this process.
+    What an earlier call finished in `folder` is kept.
 
     Raises
     ------
     InputError
-        The folder holds another study, or the recipe or the labels do not fit (as `model.training.run.train_run`).
+        The folder holds another study, or the recipe or the labels do not fit.
     """
     _check(images, base, search, seed)
     study = _open(folder, images, base, search, seed)
@@ -138,14 +132,14 @@ def _pruner(search: Search) -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED)
 
 
-def _proposals(study: optuna.Study, base: Recipe, search: Search, images: Images) -> Iterator[Task]:
+def _proposals(study: optuna.Study, base: Recipe, search: Search, images: Images) -> Iterator[Trial]:
     for _ in range(search.trials - len(study.get_trials(deepcopy=False, states=DONE))):
         trial = study.ask()
-        yield Task(trial.number, propose(trial, base, search, images.spec.binning.bins))
+        yield Trial(trial.number, propose(trial, base, search, images.spec.binning.bins))
 
 
-def run_trial(folder: str, store: str, search: Search, seed: int, task: Task) -> Score:
-    """Train one recipe, tell its score epoch by epoch, stop where that is hopeless. Runs on a worker.
+def run_trial(folder: str, store: str, search: Search, seed: int, task: Trial) -> TrialScore:
+    """Train one recipe, report its score epoch by epoch, stop where that is hopeless. Runs on a worker.
 
     It takes one thread wherever it runs, so that a score does not depend on the worker.
     """
@@ -166,7 +160,7 @@ def run_trial(folder: str, store: str, search: Search, seed: int, task: Task) ->
     write_config(run / "config.toml", task.recipe, store_facts(images), seed)
     with one_thread():
         fit(images, make_folds(images, task.recipe, seed), task.recipe, run, seed, Silent(), stop)
-    return Score(max(scores), stopped)
+    return TrialScore(max(scores), stopped)
 
 
 def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:
@@ -176,7 +170,7 @@ def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, session: S
     return train_run(images, run, recipe, seed, session, overwrite=True)
 
 
-# The space of recipes that `tune` searches: rendering, network, learning rate, loss and balance.
+# ---------------------------------------------------------------- the space of recipes
 
 CHANNELS = ("log", "residual", "log+residual")
 MOST_SIGMA = 2.0  # bins; wider, and a heatmap of 32 bins is a blot, as the original's were
@@ -185,14 +179,9 @@ RATIOS = (1.0, 20.0)
 
 
 def propose(trial: BaseTrial, base: Recipe, search: Search, bins: int) -> Recipe:
-    """A recipe of the space, as the trial has it.
+    """A recipe of the space, with the values that the trial suggests; what is not searched is as in `base`.
 
-    Parameters
-    ----------
-    base
-        What is not searched, and a point of the space itself.
-    bins
-        Of the stored images; they are pooled no further than a network can see.
+    Images of so many `bins` are pooled no further than a network can take.
     """
     shown, trained = base.rendering, base.training
     rendering = replace(

@@ -14,6 +14,7 @@ import torch
 from model_fixtures import sharded_store
 from pairscape.model.batches.order import Partition
 from pairscape.model.batches.stream import PairStream, prefetched, read_rows, row_batches
+from pairscape.model.options import Training
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,8 @@ def make_stream(images, balance="down", workers=0, partition=None):
     """Windows of 300 images: an epoch reads from all three shards, several times."""
     label = images.array("label")
     rows = np.flatnonzero(np.arange(label.size) % 3 > 0)
-    stream = PairStream(
-        images, rows, label, balance=balance, ratio=2.0, batch_size=30, seed=4, partition=partition, workers=workers
-    )
+    settings = Training(balance=balance, ratio=2.0, batch_size=30)
+    stream = PairStream(images, rows, label, settings, 4, partition=partition, workers=workers)
     stream.drawing, stream.resident_images = replace(stream.drawing, window_images=300), 600
     return stream
 

@@ -23,7 +23,7 @@ from pairscape.model.edges.edges import choose_edges, rank_within
 from pairscape.model.edges.export import FORMATS, export_scores
 from pairscape.model.edges.formats import CORRELATION, SCORE
 from pairscape.model.edges.scores import ALWAYS, read_scores, write_scores
-from pairscape.model.options import Wanted
+from pairscape.model.options import EdgeChoice
 
 GENES = [f"G{i}" for i in range(9)]
 FACTS = {
@@ -112,7 +112,7 @@ def test_chosen_edges_are_those_of_the_oracle(
     """Whatever is asked for, in blocks of whatever size, over several row groups."""
     path = write(tmp_path_factory.getbasetemp() / "chosen.parquet", table(rows, seed=seed, directed=directed))
     precision = 0.5 if precise and threshold is None else None
-    wanted = Wanted(top, per_regulator, threshold, precision, max_q, new, both and not directed)
+    wanted = EdgeChoice(top, per_regulator, threshold, precision, max_q, new, both and not directed)
     right = expected(path, wanted)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(edges, "ROWS_AT_ONCE", block)
@@ -136,13 +136,13 @@ def test_a_threshold_keeps_its_digits(tmp_path):
     below = np.nextafter(np.float32(0.5), np.float32(0))
     found = table(3).set_column(3, "score", pa.array([0.5, below, 0.9], pa.float32()))
     path = write(tmp_path / "s.parquet", found)
-    assert choose_edges(path, Wanted(threshold=0.5)).weight.tolist() == pytest.approx([0.9, 0.5])
-    assert len(choose_edges(path, Wanted(threshold=float(below)))) == 3
+    assert choose_edges(path, EdgeChoice(threshold=0.5)).weight.tolist() == pytest.approx([0.9, 0.5])
+    assert len(choose_edges(path, EdgeChoice(threshold=float(below)))) == 3
 
 
 def test_a_large_file_is_trimmed_as_it_is_read(tmp_path, monkeypatch):
     """Of many rows no more than are wanted stay in memory, and they are the right ones."""
-    path, wanted = write(tmp_path / "s.parquet", table(60)), Wanted(top=3)
+    path, wanted = write(tmp_path / "s.parquet", table(60)), EdgeChoice(top=3)
     held = []
     monkeypatch.setattr(edges, "ROWS_AT_ONCE", 4)
     whole = edges._joined
@@ -161,7 +161,7 @@ def test_rank_within():
 # ── formats ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def exported(scores, path, wanted=Wanted(), **options):
+def exported(scores, path, wanted=EdgeChoice(), **options):
     export_scores(scores, path, wanted, **options)
     return path
 
@@ -174,22 +174,22 @@ def test_scenic_reads_its_adjacencies(scores, tmp_path, name, separator):
     frame = pd.read_csv(path, sep=separator, dtype=dtype, keep_default_na=False)
     assert list(frame) == ["TF", "target", "importance"]
     assert frame["importance"].is_monotonic_decreasing
-    right = expected(scores, Wanted())
+    right = expected(scores, EdgeChoice())
     assert list(frame.itertuples(index=False, name=None)) == [(a, b, pytest.approx(s)) for a, b, s in right]
 
 
 def test_beeline_reads_its_ranked_edges(scores, tmp_path):
     """With pandas as BEELINE's evaluation calls it; the name alone tells the format."""
-    path = exported(scores, tmp_path / "rankedEdges.csv", Wanted(top=7))
+    path = exported(scores, tmp_path / "rankedEdges.csv", EdgeChoice(top=7))
     frame = pd.read_csv(path, sep="\t", header=0, index_col=None)
     assert list(frame) == ["Gene1", "Gene2", "EdgeWeight"]
-    assert list(frame["Gene1"]) == [a for a, _, _ in expected(scores, Wanted(top=7))]
+    assert list(frame["Gene1"]) == [a for a, _, _ in expected(scores, EdgeChoice(top=7))]
     assert frame["EdgeWeight"].is_monotonic_decreasing
 
 
 def test_decoupler_scores_with_a_signed_network(scores, tmp_path):
     dc = pytest.importorskip("decoupler")
-    path = exported(scores, tmp_path / "net.csv", Wanted(threshold=0.2), format="decoupler", signed=True)
+    path = exported(scores, tmp_path / "net.csv", EdgeChoice(threshold=0.2), format="decoupler", signed=True)
     net = pd.read_csv(path)
     assert list(net) == ["source", "target", "weight"]
     rows = read_scores(scores).to_pylist()
@@ -204,10 +204,10 @@ def test_decoupler_scores_with_a_signed_network(scores, tmp_path):
 
 
 def test_cytoscape_table_and_sif(scores, tmp_path):
-    frame = pd.read_csv(exported(scores, tmp_path / "e.tsv", Wanted(top=5), format="cytoscape"), sep="\t")
+    frame = pd.read_csv(exported(scores, tmp_path / "e.tsv", EdgeChoice(top=5), format="cytoscape"), sep="\t")
     assert list(frame) == ["source", "interaction", "target", "score", "correlation", "q_value"]
-    lines = exported(scores, tmp_path / "e.sif", Wanted(top=5)).read_text().splitlines()
-    right = expected(scores, Wanted(top=5))
+    lines = exported(scores, tmp_path / "e.sif", EdgeChoice(top=5)).read_text().splitlines()
+    right = expected(scores, EdgeChoice(top=5))
     assert [line.split("\t") for line in lines] == [[a, "coexpressed", b] for a, b, _ in right]
     assert frame[["source", "interaction", "target"]].to_numpy().tolist() == [line.split("\t") for line in lines]
 
@@ -216,9 +216,9 @@ def test_cytoscape_table_and_sif(scores, tmp_path):
 def test_networkx_reads_graphml(tmp_path, directed):
     facts = FACTS | {"pairs": {"n_pairs": 50, "pairs": {"regulators": "tfs.txt"}}}
     scores = write(tmp_path / "s.parquet", table(50, directed=directed), facts)
-    graph = nx.read_graphml(exported(scores, tmp_path / "net.graphml", Wanted(top=20)))
+    graph = nx.read_graphml(exported(scores, tmp_path / "net.graphml", EdgeChoice(top=20)))
     assert graph.is_directed() == directed
-    right = expected(scores, Wanted(top=20))
+    right = expected(scores, EdgeChoice(top=20))
     assert set(graph) == {gene for a, b, _ in right for gene in (a, b)}
     best = {}
     for a, b, score in right:
@@ -234,10 +234,10 @@ def test_networkx_reads_graphml(tmp_path, directed):
 
 def test_pandas_reads_parquet_with_the_facts(scores, tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "EDGES_AT_ONCE", 7)
-    path = exported(scores, tmp_path / "net.parquet", Wanted(max_q=0.8))
+    path = exported(scores, tmp_path / "net.parquet", EdgeChoice(max_q=0.8))
     frame = pd.read_parquet(path)
     assert list(frame) == ["source", "target", "score", "correlation", "q_value"]
-    right = expected(scores, Wanted(max_q=0.8))
+    right = expected(scores, EdgeChoice(max_q=0.8))
     assert list(frame[["source", "target", "score"]].itertuples(index=False, name=None)) == [
         (a, b, pytest.approx(s)) for a, b, s in right
     ]
@@ -262,7 +262,7 @@ def test_anndata_holds_the_edges_beside_the_matrix(scores, tmp_path, kind):
     if kind == "zarr":
         group = zarr.open_group(str(given), mode="w", zarr_format=3)
         write_elem(group, "/", whole, dataset_kwargs={"shards": None})
-    wanted = Wanted(threshold=0.3, both_directions=True)
+    wanted = EdgeChoice(threshold=0.3, both_directions=True)
     found = ad.read_h5ad(exported(scores, tmp_path / "net.h5ad", wanted, expression=given))
     if given is not None:
         assert (found.X != whole.X).nnz == 0
@@ -280,14 +280,14 @@ def test_anndata_holds_the_edges_beside_the_matrix(scores, tmp_path, kind):
 def test_genernib_finds_its_three_slots(scores, tmp_path):
     """`uns` as its `file_prediction_h5ad` describes it; weights are text, as its guide asks."""
     for named, name in ((None, "spleen"), ("op", "op")):
-        path = exported(scores, tmp_path / f"{name}.h5ad", Wanted(top=9), format="genernib", dataset_id=named)
+        path = exported(scores, tmp_path / f"{name}.h5ad", EdgeChoice(top=9), format="genernib", dataset_id=named)
         uns = ad.read_h5ad(path).uns
         assert {"dataset_id", "method_id", "prediction"} == set(uns)
         assert (uns["dataset_id"], uns["method_id"]) == (name, "pairscape")
         net = uns["prediction"]
         assert list(net) == ["source", "target", "weight"]
         assert all(isinstance(weight, str) for weight in net["weight"])
-        right = expected(scores, Wanted(top=9))
+        right = expected(scores, EdgeChoice(top=9))
         assert [(a, b, float(w)) for a, b, w in net.itertuples(index=False)] == [
             (a, b, pytest.approx(s)) for a, b, s in right
         ]
@@ -297,14 +297,14 @@ def test_genernib_finds_its_three_slots(scores, tmp_path):
 def test_odd_names_of_genes_survive_a_table(tmp_path, name):
     scores = write(tmp_path / "s.parquet", table(50, genes=[name, *GENES[1:]]))
     frame = pd.read_csv(exported(scores, tmp_path / "a.csv"), keep_default_na=False)
-    right = expected(scores, Wanted())
+    right = expected(scores, EdgeChoice())
     assert name in [a for a, _, _ in right]
     assert list(zip(frame["TF"], frame["target"], strict=True)) == [(a, b) for a, b, _ in right]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "graphml", "parquet", "sif"])
 def test_same_scores_give_the_same_bytes(scores, tmp_path, suffix):
-    first, second = (exported(scores, tmp_path / f"{n}.{suffix}", Wanted(top=30)).read_bytes() for n in "ab")
+    first, second = (exported(scores, tmp_path / f"{n}.{suffix}", EdgeChoice(top=30)).read_bytes() for n in "ab")
     assert first == second
 
 
@@ -394,7 +394,7 @@ def test_what_fails_half_way_leaves_the_old_file(scores, tmp_path, monkeypatch):
 
     monkeypatch.setitem(FORMATS, "scenic", export.Format((".csv",), torn))
     with pytest.raises(OSError, match="no space"):
-        export_scores(scores, old, Wanted(), overwrite=True)
+        export_scores(scores, old, EdgeChoice(), overwrite=True)
     assert old.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.csv", "scores.parquet"]
 
@@ -411,5 +411,5 @@ def test_the_command_says_what_it_wrote(scores, tmp_path, capfd):
 def test_the_columns_that_are_always_there_suffice(tmp_path):
     scores = write(tmp_path / "s.parquet", table(50).select(ALWAYS), {})
     for name, form in FORMATS.items():
-        exported(scores, Path(tmp_path / f"{name}{form.suffixes[0]}"), Wanted(top=5), format=name)
+        exported(scores, Path(tmp_path / f"{name}{form.suffixes[0]}"), EdgeChoice(top=5), format=name)
     assert len(list(tmp_path.iterdir())) == len(FORMATS) + 1

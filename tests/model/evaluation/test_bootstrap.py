@@ -76,9 +76,9 @@ def test_one_seed_one_interval_whatever_the_batches(monkeypatch):
     told = []
     for weights_at_once in (2**22, 700):
         monkeypatch.setattr("pairscape.model.evaluation.bootstrap.BATCH_WEIGHTS", weights_at_once)
-        told.append(against_baseline(label, score, {"pearson": np.roll(score, 1)}, a, b, 4, resamples=60))
+        told.append(against_baseline(label, score, {"pearson": np.roll(score, 1)}, (a, b), 4, resamples=60))
     assert told[0] == told[1]
-    other = against_baseline(label, score, {"pearson": np.roll(score, 1)}, a, b, 5, resamples=60)
+    other = against_baseline(label, score, {"pearson": np.roll(score, 1)}, (a, b), 5, resamples=60)
     assert other["auroc"]["low"] != told[0]["auroc"]["low"]
 
 
@@ -107,7 +107,7 @@ def coverage(gene_effect, n_genes, repetitions=120):
     truth, held = expected_difference(gene_effect), np.zeros((repetitions, 2), bool)
     for i in range(repetitions):
         a, b, label, scores = scored_pairs(np.random.default_rng([i, 1]), n_genes, gene_effect)
-        found = against_baseline(label, scores[0], {"pearson": scores[1]}, a, b, i, resamples=150)["auroc"]
+        found = against_baseline(label, scores[0], {"pearson": scores[1]}, (a, b), i, resamples=150)["auroc"]
         held[i] = [found[f"low{by}"] <= truth <= found[f"high{by}"] for by in ("", "_by_pairs")]
     return held.mean(axis=0)
 
@@ -131,9 +131,9 @@ def test_without_gene_effects_intervals_by_pairs_are_right_and_those_by_genes_wi
 def test_a_clear_winner_a_clear_loser_and_a_draw():
     a, b, label, (strong, weak) = scored_pairs(np.random.default_rng(0), 60, 0.2, (3.0, 0.5))
     told = {
-        "ahead": against_baseline(label, strong, {"pearson": weak}, a, b, 0, resamples=100),
-        "behind": against_baseline(label, weak, {"pearson": strong}, a, b, 0, resamples=100),
-        "level": against_baseline(label, strong, {"pearson": strong.copy()}, a, b, 0, resamples=100),
+        "ahead": against_baseline(label, strong, {"pearson": weak}, (a, b), 0, resamples=100),
+        "behind": against_baseline(label, weak, {"pearson": strong}, (a, b), 0, resamples=100),
+        "level": against_baseline(label, strong, {"pearson": strong.copy()}, (a, b), 0, resamples=100),
     }
     for standing, found in told.items():
         assert found["verdict"] == f"{standing} on AUROC, {standing} on average precision"
@@ -149,7 +149,7 @@ def test_each_figure_has_its_own_best_baseline():
     broad = rng.normal(size=400) + 1.2 * label
     a, b = np.triu_indices(30, 1)
     shuffle = rng.permutation(a.size)[:400]
-    found = against_baseline(label, broad, {"top": top, "broad": broad}, a[shuffle], b[shuffle], 0, resamples=50)
+    found = against_baseline(label, broad, {"top": top, "broad": broad}, (a[shuffle], b[shuffle]), 0, resamples=50)
     assert found["baseline"] == found["average_precision"]["baseline"] == "top"
     assert found["auroc"]["baseline"] == "broad"
     assert found["auroc"]["difference"] == 0
@@ -158,7 +158,7 @@ def test_each_figure_has_its_own_best_baseline():
 @pytest.mark.parametrize("label", [np.zeros(6, np.int8), np.ones(6, np.int8)], ids=["negatives", "positives"])
 def test_nothing_is_compared_without_both_classes(label):
     a, b = np.triu_indices(4, 1)
-    found = against_baseline(label, np.arange(6.0), {"pearson": np.ones(6)}, a, b, 0, resamples=10)
+    found = against_baseline(label, np.arange(6.0), {"pearson": np.ones(6)}, (a, b), 0, resamples=10)
     assert found["auroc"] is found["average_precision"] is found["baseline"] is None
     assert "not defined" in found["verdict"]
 

@@ -10,10 +10,10 @@ from sklearn.calibration import calibration_curve
 from pairscape.model.evaluation.metrics import (
     calibration_record,
     calibration_scores,
-    prior_corrected,
     reliability_curve,
 )
 from pairscape.model.networks.prior import natural_probabilities
+from reference import prior_corrected
 
 SHARE = st.floats(0.01, 0.99)
 

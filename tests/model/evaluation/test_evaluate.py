@@ -7,16 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.metrics import confusion_matrix
 
 from model_fixtures import curved_store, make_store, module_expression, write_pairs
 from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation import evaluate as evaluate_module
 from pairscape.model.evaluation.evaluate import evaluate
-from pairscape.model.evaluation.metrics import all_scores, auroc, balanced_accuracy, calibration_scores
+from pairscape.model.evaluation.metrics import all_scores, auroc, calibration_scores
 from pairscape.model.networks.classifier import PairClassifier
-from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.model.reports.run_report import write_report
 from pairscape.model.training.run import train_run
@@ -44,12 +43,12 @@ def pointed(root):
     return make_store(folder, expression, PairSource(pairs=write_pairs(folder / "pairs.csv", gene_a, gene_b, label)))
 
 
-def evaluated(images, taught, predicted, monkeypatch, threshold=None):
+def evaluated(images, shown, predicted, monkeypatch):
     """The evaluation of a network that answers `predicted(rows)`."""
     folds = make_folds(images, Recipe(splitting=Splitting("pair")), 0)
     network = PairClassifier("cnnc", Rendering(), images.spec.binning.bins, folds.classes, mirror=False)
     monkeypatch.setattr(evaluate_module, "score_rows", lambda c, i, rows, *_: predicted(rows).astype(np.float32))
-    return folds, evaluate(network, images, folds, taught, torch.device("cpu"), 0, Silent(), threshold)
+    return folds, evaluate(network, images, folds, PriorCorrection(shown), 0, Silent())
 
 
 def informed(images, classes, seed=0):
@@ -91,7 +90,7 @@ def test_two_classes_end_to_end(root, monkeypatch):
 
 def _as_scored(folds, images, natural):
     raw = informed(images, 2)(folds.test).astype(np.float32)
-    return Taught(0.5).corrected(raw, natural)[:, 1]
+    return PriorCorrection(0.5).corrected(raw, natural)[:, 1]
 
 
 def test_three_classes_end_to_end(pointed, monkeypatch):
@@ -136,19 +135,6 @@ def test_a_network_that_blew_up_is_reported_as_collapsed(pointed, monkeypatch):
     assert found.metrics["direction"]["accuracy"] == 0.5
     assert found.metrics["against_baseline"]["auroc"]["standing"] != "ahead"
     assert json.loads(json.dumps(found.metrics)) == found.metrics
-
-
-def test_a_given_threshold_is_kept_and_no_validation_row_is_scored(root, monkeypatch):
-    images, scored = curved_store(root), []
-    informative = informed(images, 2)
-    folds, found = evaluated(images, 0.5, lambda rows: scored.append(rows) or informative(rows), monkeypatch, 0.4)
-    assert found.threshold == found.metrics["threshold"] == 0.4
-    assert [rows.size for rows in scored] == [folds.test.size]
-    assert [point["aim"] for point in found.metrics["operating_points"]] == ["as given"]
-    expected = balanced_accuracy(
-        folds.pairs.label[folds.test], _as_scored(folds, images, found.metrics["calibration"]["natural"]), 0.4
-    )
-    assert found.metrics["test"]["balanced_accuracy"] == expected
 
 
 @pytest.mark.parametrize(

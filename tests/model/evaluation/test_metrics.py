@@ -28,10 +28,10 @@ from pairscape.model.evaluation.metrics import (
     operating_point,
     precision_at,
     precision_threshold,
-    prior_corrected,
     ranking_scores,
     watch_collapse,
 )
+from reference import prior_corrected
 
 BY_HAND = ("precision_at_10", "precision_at_100", "precision_at_1000", "early_precision_ratio", "ece")
 

@@ -11,12 +11,18 @@ import pairscape
 from benchmarks import shift as benchmark
 from model_fixtures import HERE, make_store, module_expression
 from pairscape.model.batches.store_folds import make_folds
-from pairscape.model.evaluation.measure import find_shift
+from pairscape.model.evaluation.measure import (
+    RANDOM_PAIRS,
+    PairSample,
+    codes_at_hand,
+    find_shift,
+    random_pairs,
+    sample_rows,
+)
 from pairscape.model.evaluation.reference import FILE, KIND, load_reference, make_reference, save_reference
-from pairscape.model.evaluation.sample import RANDOM_PAIRS, CountedPairs, codes_at_hand, sample_rows
 from pairscape.model.evaluation.shift import (
     UNCOMPARED,
-    Observed,
+    PairStatistics,
     Reference,
     compare,
     earth_mover,
@@ -24,12 +30,10 @@ from pairscape.model.evaluation.shift import (
     shift_lines,
     shift_words,
 )
-from pairscape.model.networks.classifier import load_classifier
-from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.weights import load_tensors, save_tensors
 from pairscape.model.options import Prediction
-from pairscape.model.prediction.trained import Trained
-from pairscape.model.training.run import _at_random
+from pairscape.model.prediction.trained import TrainedRun
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.options import Binning, PairSource
@@ -69,10 +73,10 @@ def other(tmp_path_factory):
 
 def guard(run, images, sample=None, seed=1, at_random=None):
     """The guard's verdict on a sample of pairs; of all pairs of a store where none is given."""
-    classifier, facts = load_classifier(run)
-    sample = sample or CountedPairs.of_rows(images, np.arange(images.spec.n_pairs), classifier)
-    at_random = at_random or partial(_at_random, images, classifier, seed)
-    return find_shift(load_reference(run, classifier), classifier, facts, sample, at_random, PRIOR)
+    network = TrainedNetwork.load(run)
+    sample = sample or PairSample.of_rows(images, np.arange(images.spec.n_pairs), network.classifier)
+    at_random = at_random or partial(random_pairs, images, network.classifier, seed)
+    return find_shift(load_reference(run, network), network, sample, at_random, PRIOR)
 
 
 def within_modules():
@@ -83,7 +87,7 @@ def within_modules():
 def counted_within_modules(images):
     codes, (gene_a, gene_b) = codes_at_hand(images), within_modules().T
     counted = count_pairs(codes, gene_a, gene_b)
-    return CountedPairs(gene_a, gene_b, *counted, codes.array("dropout"), codes.n_cells, "rank")
+    return PairSample(gene_a, gene_b, *counted, codes.array("dropout"), codes.n_cells, "rank")
 
 
 # ── what is said ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,9 +145,8 @@ def test_random_pairs_are_drawn_only_where_candidates_differ(run, images):
 
 
 def test_random_pairs_are_pairs_of_two_genes_and_follow_the_seed(run, images):
-    classifier, _ = load_classifier(run)
-    codes = codes_at_hand(images)
-    one, again, next_seed = (CountedPairs.at_random(codes, classifier, seed) for seed in (1, 1, 2))
+    classifier, codes = TrainedNetwork.load(run).classifier, codes_at_hand(images)
+    one, again, next_seed = (PairSample.at_random(codes, classifier, seed) for seed in (1, 1, 2))
     assert one.gene_a.size == RANDOM_PAIRS
     assert (one.gene_a < one.gene_b).all()
     assert set(one.gene_a.tolist()) | set(one.gene_b.tolist()) == set(range(codes.n_genes))
@@ -154,12 +157,10 @@ def test_random_pairs_are_pairs_of_two_genes_and_follow_the_seed(run, images):
 
 def test_the_same_seed_gives_the_same_reference(run, images, tmp_path):
     again = copy_portable(run, tmp_path / "again", ("model.safetensors", "config.toml"))
-    classifier, facts = load_classifier(run)
-    folds = make_folds(images, RECIPE, SEED)
-    sample = CountedPairs.of_rows(images, sample_rows(folds.train, SEED), classifier)
-    at_random = _at_random(images, classifier, SEED)
-    taught = Taught.recorded(facts)
-    save_reference(again, make_reference(classifier, taught, folds.natural, sample, at_random, SEED))
+    network, folds = TrainedNetwork.load(run), make_folds(images, RECIPE, SEED)
+    sample = PairSample.of_rows(images, sample_rows(folds.train, SEED), network.classifier)
+    at_random = random_pairs(images, network.classifier, SEED)
+    save_reference(again, make_reference(network, sample, at_random, SEED), network.sha256)
     assert (again / FILE).read_bytes() == (run / FILE).read_bytes()
 
 
@@ -233,11 +234,11 @@ def without(name):
 
 
 BAD = {
-    "no cells": (facts_of(n_cells=0), "n_cells of training is 0, not a number of cells"),
-    "cells of text": (facts_of(n_cells="x"), "n_cells of training is 'x', not a number of cells"),
-    "no noise": (facts_of(noise=0), "noise of training is 0, not a variance above 0"),
-    "an endless depth": (facts_of(depth=float("inf")), "depth of training is inf, not a number"),
-    "a rule that nobody knows": (facts_of(scale=["rank"]), "scale of training is ['rank'], not a rule of binning"),
+    "no cells": (facts_of(n_cells=0), "training: n_cells is 0, not a number of cells"),
+    "cells of text": (facts_of(n_cells="x"), "training: n_cells is 'x', not a number of cells"),
+    "no noise": (facts_of(noise=0), "training: noise is 0, not a variance above 0"),
+    "an endless depth": (facts_of(depth=float("inf")), "training: depth is inf, not a number"),
+    "a rule that nobody knows": (facts_of(scale=["rank"]), "training: scale is ['rank'], not a rule of binning"),
     "no scalars": (without("training"), "training is None, not a table"),
     "scalars of another kind": (lambda _, facts: facts.update(training=3), "training is 3, not a table"),
     "random pairs of another kind": (lambda _, facts: facts.update(random=[]), "random is [], not a table"),
@@ -260,11 +261,11 @@ BAD = {
 def test_a_reference_that_is_none_is_refused_in_one_line(run, tmp_path, case):
     change, said = BAD[case]
     folder = copy_portable(run, tmp_path / "run")
-    tensors, facts = load_tensors(folder / FILE, KIND)
+    tensors, facts, _ = load_tensors(folder / FILE, KIND)
     change(tensors, facts)
     save_tensors(folder / FILE, KIND, tensors, facts)
     with pytest.raises(InputError) as refused:
-        Trained.open(folder)
+        TrainedRun.open(folder)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -286,7 +287,7 @@ def test_a_file_that_is_no_reference_is_refused(run, images, tmp_path, content):
 def test_a_reference_of_other_weights_is_refused(run, tmp_path):
     folder = rewrite_facts(copy_portable(run, tmp_path / "run", PORTABLE), natural=0.5)
     with pytest.raises(InputError, match="measured with other weights"):
-        Trained.open(folder)
+        TrainedRun.open(folder)
 
 
 # ── distances ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -300,7 +301,7 @@ def observed(**changed):
         "residual": np.zeros((4, 4)), "mean": rng.normal(size=3), "covariance": np.diag([1.0, 2.0, 3.0]),
         "scores": np.linspace(-5, 1, 64),
     }  # fmt: skip
-    return Observed(**(made | changed))
+    return PairStatistics(**(made | changed))
 
 
 def test_distances_of_known_distributions():

@@ -7,7 +7,7 @@ import torch
 from model_fixtures import small_store
 from pairscape.model.networks.classifier import PairClassifier, score_rows
 from pairscape.model.networks.fast import prepare
-from pairscape.model.networks.prior import Taught
+from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.networks.published import NETWORKS
 from pairscape.model.networks.render import CHANNELS, Render
 from pairscape.model.options import Rendering
@@ -140,8 +140,8 @@ def test_drawing_commutes_with_transposition(rendering):
 
 def test_the_scorer_scores_at_the_prior_of_the_data():
     classifier, (counts, both_zero) = classifier_of("cnnc"), some_pairs(7)
-    scorer = Scorer(classifier, CPU, Taught(0.25), 0.01, {})
-    wanted = Taught(0.25).corrected(classifier.probabilities(counts, both_zero).numpy(), 0.01)
+    scorer = Scorer(classifier, CPU, PriorCorrection(0.25), 0.01)
+    wanted = PriorCorrection(0.25).corrected(classifier.probabilities(counts, both_zero).numpy(), 0.01)
     np.testing.assert_allclose(scorer(counts.numpy().astype(np.uint32), both_zero.numpy()), wanted, atol=1e-5)
 
 
@@ -149,9 +149,9 @@ def test_the_scorer_scores_at_the_prior_of_the_data():
 def test_rows_of_a_store_score_the_same(network, tmp_path_factory):
     images = small_store(tmp_path_factory.getbasetemp())
     classifier = classifier_of(network, bins=images.spec.binning.bins)
-    rows, label, seen = np.arange(0, 66, 2), np.zeros(66, np.int8), []
-    wanted = score_rows(classifier, images, rows, label, CPU, seen.append)
-    found = score_rows(classifier, images, rows, label, CPU, seen.append, prepare(classifier, CPU))
+    rows, seen = np.arange(0, 66, 2), []
+    wanted = score_rows(classifier, images, rows, seen.append)
+    found = score_rows(classifier, images, rows, seen.append, prepare(classifier, CPU))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
     assert sum(seen) == 2 * rows.size

@@ -23,7 +23,7 @@ from model_fixtures import (
 from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.evaluation.bootstrap import against_baseline
 from pairscape.model.networks import gene_context
-from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
+from pairscape.model.networks.classifier import PairClassifier, TrainedNetwork, score_rows
 from pairscape.model.networks.gene_context import (
     factor_codes,
     gene_loadings,
@@ -196,8 +196,8 @@ def test_the_features_are_correlations_level_by_level_and_know_no_order():
 def test_what_genes_share_reaches_the_score(images):
     torch.manual_seed(0)
     classifier = PairClassifier("pairnet-factors", Rendering(), 16, 2, mirror=False).eval()
-    rows, label = np.array([0, 7, 31, 65]), images.array("label")
-    scored = score_rows(classifier, images, rows, label, CPU, lambda _: None)
+    rows = np.array([0, 7, 31, 65])
+    scored = score_rows(classifier, images, rows, lambda _: None)
     counts = torch.from_numpy(np.stack([images.counts(slice(r, r + 1))[0] for r in rows]).astype(np.int32))
     genes, neither = torch.from_numpy(store_loadings(images).of(rows)), torch.zeros(4, dtype=torch.int32)
     with torch.inference_mode():
@@ -228,7 +228,7 @@ def test_it_trains_to_the_same_bytes_and_predicts_on_another_store_with_factors_
     assert set(gene_context._kept_loadings) == {other.spec.plan_hash}
     assert_audited(other, tmp_path / "out")
     assert rivals.count("factors_only") == 2  # of training, and of the other store
-    classifier, _ = load_classifier(tmp_path / "run")
+    classifier = TrainedNetwork.load(tmp_path / "run").classifier
     assert classifier.needs_loadings
     assert not classifier.needs_neighbours
     assert "beside the images: how the two genes are correlated" in (tmp_path / "run/model-card.md").read_text()

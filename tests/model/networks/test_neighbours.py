@@ -18,7 +18,7 @@ from model_fixtures import (
 )
 from pairscape.model.batches.store_folds import make_folds
 from pairscape.model.networks import gene_context
-from pairscape.model.networks.classifier import PairClassifier, describe_batch, load_classifier, score_rows
+from pairscape.model.networks.classifier import PairClassifier, TrainedNetwork, describe_batch, score_rows
 from pairscape.model.networks.gene_context import codes_of, nearest_genes, neighbourhoods
 from pairscape.model.networks.published import IMAGES_PER_GENE, NEIGHBOURS
 from pairscape.model.networks.weights import load_weights, write_config
@@ -171,7 +171,7 @@ def test_a_pair_scores_as_its_mirror_and_a_direction_turns_round(images):
 
 def test_genes_described_once_score_as_those_described_with_their_pair(images):
     classifier, rows = made(images), np.array([3, 9, 10, 44])
-    scored = score_rows(classifier, images, rows, images.array("label"), torch.device("cpu"), lambda _: None)
+    scored = score_rows(classifier, images, rows, lambda _: None)
     around = neighbourhoods(images)
     with torch.inference_mode():
         place = torch.from_numpy(around.rows[rows].astype(np.int64))  # (4, 2)
@@ -202,7 +202,7 @@ def test_deepdrim_trains_and_predicts_on_another_store_with_neighbours_of_its_ow
     other = make_store(tmp_path / "other", expression, PairSource(pairs=pairs), Binning("rank", 16))
     evaluate_run(tmp_path / "run", other, tmp_path / "out", Session())
     assert set(gene_context._kept) == {other.spec.plan_hash}
-    classifier, _ = load_classifier(tmp_path / "run")
+    classifier = TrainedNetwork.load(tmp_path / "run").classifier
     assert classifier.needs_neighbours
 
 

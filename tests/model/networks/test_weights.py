@@ -1,5 +1,6 @@
 """A run is read back as it was written, and what was not written to its end is never seen."""
 
+import hashlib
 import tomllib
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import save_file
 
 from pairscape.model.networks import weights
 from pairscape.model.networks.device import seed_everything
-from pairscape.model.networks.weights import load_weights, read_recipe, save_weights, write_config, write_text
+from pairscape.model.networks.weights import MODEL, load_weights, read_recipe, save_tensors, write_config, write_text
 from pairscape.model.options import DEEP_CELL, Recipe, Rendering, Splitting, Training
 from pairscape.pipeline.errors import InputError
 
@@ -17,8 +18,9 @@ FACTS = {"network": "pairnet", "bins": 32, "rendering": {"sigma": 0.5, "channels
 
 
 def assert_stored(path):
-    state, facts = load_weights(path)
+    state, facts, sha256 = load_weights(path)
     assert facts == FACTS
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert state.keys() == STATE.keys()
     for name, tensor in STATE.items():
         assert torch.equal(state[name], tensor)
@@ -26,7 +28,7 @@ def assert_stored(path):
 
 
 def test_weights_and_facts_come_back_exactly(tmp_path):
-    save_weights(tmp_path / "model.safetensors", STATE, FACTS)
+    save_tensors(tmp_path / "model.safetensors", MODEL, STATE, FACTS)
     assert_stored(tmp_path / "model.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
@@ -35,7 +37,7 @@ def test_what_is_no_trained_run_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(InputError, match=r"no trained weights.*pairscape train"):
         load_weights(path)
-    save_weights(path, STATE, FACTS)
+    save_tensors(path, MODEL, STATE, FACTS)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="cannot be read as weights"):
@@ -55,13 +57,13 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
     """The library's own header is in another order each time."""
     files = [tmp_path / f"{number}.safetensors" for number in range(8)]
     for file in files:
-        save_weights(file, STATE, FACTS)
+        save_tensors(file, MODEL, STATE, FACTS)
     assert len({file.read_bytes() for file in files}) == 1
 
 
 def test_weights_half_written_leave_the_earlier_ones(tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
-    save_weights(path, STATE, FACTS)
+    save_tensors(path, MODEL, STATE, FACTS)
 
     def out_of_disk(target, content):
         assert target != path
@@ -72,7 +74,7 @@ def test_weights_half_written_leave_the_earlier_ones(tmp_path, monkeypatch):
 
     monkeypatch.setattr(weights.Path, "write_bytes", out_of_disk)
     with pytest.raises(OSError, match="No space"):
-        save_weights(path, {"other": torch.zeros(1)}, {})
+        save_tensors(path, MODEL, {"other": torch.zeros(1)}, {})
     assert_stored(path)
 
 

@@ -1,5 +1,6 @@
 """Decoys keep every gene's values and the strata of depth; q-values are those of their definition."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from made_scores import chi_square, load
 from pairscape.model.prediction import decoys, fdr
 from pairscape.model.prediction.decoys import decoy_scores, estimate_discovery, sample_candidates, save_strata
 from pairscape.model.prediction.fdr import Discovery, q_values
+from pairscape.model.prediction.rescoring import Rescoring
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
@@ -35,6 +37,10 @@ def encoded(expression_path, path):
 
 def whole_portion(codes):
     return portion(codes.binning, codes.n_cells, 1.0, None)
+
+
+def rescored(codes, load):
+    return Rescoring(codes, whole_portion(codes), load)
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +125,9 @@ def test_decoys_are_counted_as_by_histogram2d_and_keep_the_margins(codes, dense,
 
 def test_decoys_look_like_pairs_with_but_depth_in_common_and_find_the_others(modules, tmp_path):
     codes, pairs, partners = modules
-    share, strata = whole_portion(codes), save_strata(codes, tmp_path, 0, Session())
+    strata, rescoring = save_strata(codes, tmp_path, 0, Session()), rescored(codes, CHI_SQUARE)
     score = chi_square(*count_pairs(codes, pairs.gene_a.astype(np.int64), pairs.gene_b.astype(np.int64)))
-    null, other = (decoy_scores(codes, pairs, CHI_SQUARE, strata, seed, share, Session()) for seed in (0, 1))
+    null, other = (decoy_scores(replace(rescoring, seed=seed), pairs, strata, Session()) for seed in (0, 1))
     assert null.shape == partners.shape
     assert kstest(chance_of(score[~partners], null), "uniform").statistic < 0.15
     assert kstest(chance_of(other, null), "uniform").statistic < 0.1
@@ -134,9 +140,9 @@ def test_decoys_look_like_pairs_with_but_depth_in_common_and_find_the_others(mod
 def test_dealt_among_all_cells_depth_alone_would_be_called(modules, tmp_path, monkeypatch):
     codes, pairs, partners = modules
     monkeypatch.setattr(decoys, "strata_of", partial(strata_of, strata=1))
-    strata, share = save_strata(codes, tmp_path, 0, Session()), whole_portion(codes)
+    strata = save_strata(codes, tmp_path, 0, Session())
     score = chi_square(*count_pairs(codes, pairs.gene_a.astype(np.int64), pairs.gene_b.astype(np.int64)))
-    null = decoy_scores(codes, pairs, CHI_SQUARE, strata, 0, share, Session())
+    null = decoy_scores(rescored(codes, CHI_SQUARE), pairs, strata, Session())
     assert (q_values(score, null)[~partners] <= 0.05).mean() > 0.2
 
 
@@ -149,10 +155,8 @@ def test_the_whole_estimate_and_its_facts(modules, tmp_path):
     codes, pairs, partners = modules
     score, stages = np.where(partners | (np.arange(len(pairs)) < 40), 1e4, 0.0).astype(np.float32), Stages()
     score[::9] = np.nan
-    parts, share = [score[:100], score[100:]], whole_portion(codes)
-    found, facts = estimate_discovery(
-        codes, pairs, parts, partial(load, "screened"), tmp_path, 0, share, Session(progress=stages)
-    )
+    parts, rescoring = [score[:100], score[100:]], rescored(codes, partial(load, "screened"))
+    found, facts = estimate_discovery(rescoring, pairs, parts, tmp_path, Session(progress=stages))
     called = int((score > 60).sum())
     assert stages.seen == {"depth of cells": [400, 400], "decoys": [len(pairs)] * 2}
     assert (facts["decoys"], facts["strata"]) == (len(pairs), 10)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -16,19 +17,20 @@ import torch
 from scipy import stats
 
 import pairscape
-from model_fixtures import as_anndata, make_store, module_expression, module_pairs, run_command, write_pairs
+from model_fixtures import as_anndata, facts_of, make_store, module_expression, module_pairs, run_command, write_pairs
 from pairscape.model.edges.scores import ALWAYS, read_facts, read_scores
 from pairscape.model.evaluation.association import dependence, spearman
-from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
+from pairscape.model.evaluation.measure import PairSample
+from pairscape.model.evaluation.reference import make_reference, save_reference
+from pairscape.model.networks.classifier import PairClassifier, TrainedNetwork, score_rows
 from pairscape.model.networks.fast import prepare
 from pairscape.model.networks.pairnet import GENE_LOADINGS
-from pairscape.model.networks.weights import network_hash, save_weights, write_config
+from pairscape.model.networks.weights import save_weights, write_config
 from pairscape.model.options import Prediction, Recipe, Rendering
 from pairscape.model.prediction import parts, predict
-from pairscape.model.prediction.confidence import doubt_bytes
+from pairscape.model.prediction.confidence import confidence_bytes
 from pairscape.model.prediction.screen import place_threshold, sample_rows, screen_facts
-from pairscape.model.prediction.trained import Trained, moved_probability
-from pairscape.pipeline.compute import session
+from pairscape.model.prediction.trained import TrainedRun, moved_probability
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.memory import Portion
@@ -66,10 +68,11 @@ def make_run(folder, network="cnnc", classes=2, scale="rank", seed=0):
     torch.manual_seed(seed)
     classifier = PairClassifier(network, Rendering(), BINS, classes, mirror=classes == 2).eval()
     give_opinions(classifier, classes)
-    save_weights(folder / "model.safetensors", classifier.state_dict(), classifier.facts | {"shown": 0.25, "epoch": 1})
+    facts = facts_of(classifier, network, scale=scale, natural=NATURAL, shown=0.25)
+    save_weights(folder / "model.safetensors", classifier.state_dict(), facts)
     store = {"path": "images.zarr", "plan_hash": "", "n_pairs": 1, "n_cells": 1, "bins": BINS, "scale": scale}
     write_config(folder / "config.toml", Recipe(), store, 0)
-    metrics = {"calibration": {"natural": NATURAL}, "store": store, "operating_points": POINTS}
+    metrics = {"store": store, "operating_points": POINTS}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
 
@@ -125,11 +128,10 @@ def fused(folder, tmp_path_factory):
 def test_scores_are_those_of_stored_images_at_the_prior(folder, tmp_path):
     score(folder, tmp_path / "s.parquet", prediction=Prediction(prior=0.1))
     images = open_images(folder / "images.zarr")
-    classifier, _ = load_classifier(folder / "run")
+    classifier = TrainedNetwork.load(folder / "run").classifier
     pairs, rows = images.pairs(), np.arange(images.spec.n_pairs)
-    cpu = torch.device("cpu")
-    ready = prepare(classifier.eval(), cpu)  # as `evaluate` scores
-    raw = score_rows(classifier, images, rows, pairs.label, cpu, lambda _: None, probabilities=ready)
+    ready = prepare(classifier.eval(), torch.device("cpu"))  # as `evaluate` scores
+    raw = score_rows(classifier, images, rows, lambda _: None, probabilities=ready)
     odds = raw * [0.9 / 0.75, 0.1 / 0.25]
     found, names = frame(tmp_path / "s.parquet"), images.array("gene")
     assert found["gene_a"].tolist() == names[pairs.gene_a].tolist()
@@ -204,11 +206,10 @@ def test_a_network_that_knows_more_of_the_genes_finds_it(folder, tmp_path, netwo
     run = make_run(tmp_path / "run", network=network)
     score(folder, tmp_path / "s.parquet", run=run)
     found = frame(tmp_path / "s.parquet")
-    images, (classifier, _) = open_images(folder / "images.zarr"), load_classifier(run)
-    pairs, rows = images.pairs(), np.arange(images.spec.n_pairs)
-    cpu = torch.device("cpu")
-    ready = prepare(classifier.eval(), cpu)  # as `evaluate` scores
-    raw = score_rows(classifier, images, rows, pairs.label, cpu, lambda _: None, probabilities=ready)
+    images, classifier = open_images(folder / "images.zarr"), TrainedNetwork.load(run).classifier
+    rows = np.arange(images.spec.n_pairs)
+    ready = prepare(classifier.eval(), torch.device("cpu"))  # as `evaluate` scores
+    raw = score_rows(classifier, images, rows, lambda _: None, probabilities=ready)
     odds = raw * [(1 - NATURAL) / 0.75, NATURAL / 0.25]
     np.testing.assert_allclose(found["score"], odds[:, 1] / odds.sum(axis=1), atol=1e-5)
     assert found["score"].std() > 0.01
@@ -226,9 +227,9 @@ def test_doubts_of_a_network_that_knows_loadings_are_refused(folder, tmp_path, r
 
 def test_a_network_without_an_opinion_says_what_is_expected(folder, tmp_path):
     run = make_run(tmp_path / "run")
-    classifier, facts = load_classifier(run)
-    state = {name: tensor * float("nan") for name, tensor in classifier.state_dict().items()}
-    save_weights(run / "model.safetensors", state, facts)
+    network = TrainedNetwork.load(run)
+    state = {name: tensor * float("nan") for name, tensor in network.classifier.state_dict().items()}
+    save_weights(run / "model.safetensors", state, network.facts)
     score(folder, tmp_path / "s.parquet", run=run)
     assert frame(tmp_path / "s.parquet")["score"].to_numpy() == pytest.approx(NATURAL)
 
@@ -396,12 +397,27 @@ def test_another_job_for_the_same_file_begins_anew(folder, fused, tmp_path, monk
     assert (tmp_path / "s.parquet").read_bytes() == fused.read_bytes()
 
 
-def test_a_network_that_changes_under_way_is_noticed(folder, tmp_path, monkeypatch, refuses):
+def test_a_network_that_changes_under_way_is_noticed(folder, tmp_path):
+    before = TrainedNetwork.load(folder / "run").sha256
+    run = make_run(tmp_path / "run", seed=1)
+    job = parts.Job(parts.Parts(str(tmp_path), 1), str(run), before, 0.1, "cpu", None, None, None, 1, None, False)
+    parts._held.clear()
+    with pytest.raises(JobError, match="holds another network than when this job began"):
+        parts.held_scorer(job)
+
+
+def test_each_file_of_a_run_is_read_once_at_most(folder, tmp_path):
     run = make_run(tmp_path / "run")
-    parts._scorer.cache_clear()
-    monkeypatch.setattr("pairscape.model.prediction.trained.network_hash", lambda _: "another")
-    with refuses("holds another network than when this job began", kind=JobError):
-        score(folder, tmp_path / "s.parquet", run=run)
+    network, sample = TrainedNetwork.load(run), open_images(folder / "images.zarr")
+    pairs = PairSample.of_rows(sample, np.arange(sample.spec.n_pairs), network.classifier)
+    save_reference(run, make_reference(network, pairs, None, 0), network.sha256)
+    opened, watched = [], [True]  # a hook cannot be taken back
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if watched and event == "open" else None)
+    score(folder, tmp_path / "s.parquet", run=run, prediction=DOUBTFUL)
+    watched.clear()
+    names = ("model.safetensors", "reference.safetensors", "metrics.json", "config.toml")
+    counts = {name: sum(path == str(run / name) for path in opened) for name in names}
+    assert counts == {"model.safetensors": 1, "reference.safetensors": 1, "metrics.json": 1, "config.toml": 0}
 
 
 def test_an_earlier_file_stays_until_the_new_one_is_complete(folder, fused, tmp_path, monkeypatch):
@@ -415,7 +431,7 @@ def test_an_earlier_file_stays_until_the_new_one_is_complete(folder, fused, tmp_
 
 
 def test_progress_counts_pairs(folder, tmp_path, monkeypatch, stages):
-    monkeypatch.setattr(session, "Silent", lambda: stages)
+    monkeypatch.setattr("pairscape.pipeline.compute.session.Silent", lambda: stages)
     score(folder, tmp_path / "s.parquet")
     assert stages.seen["sampling pairs"] == [276, 276]
     assert stages.seen["scoring pairs"] == [276, 276]
@@ -475,7 +491,7 @@ def test_doubt_takes_memory_that_is_planned(folder, tmp_path, monkeypatch):
     score(folder, tmp_path / "s.parquet")
     score(folder, tmp_path / "t.parquet", prediction=Prediction(bootstrap=8))
     plain, doubted = planned[:2], planned[2:]
-    needed = doubt_bytes(Prediction(bootstrap=8), 200, BINS)
+    needed = confidence_bytes(Prediction(bootstrap=8), 200, BINS)
     assert needed > 10e6
     assert doubted == [beside + needed for beside in plain]
 
@@ -486,8 +502,6 @@ RUN, MATRIX, OUT, PAIRS = "run", "expression.zarr", "{out}/s.parquet", ["--pairs
 BAD = {
     "no run": (["nothing", MATRIX, OUT, *PAIRS], ["nothing/model.safetensors", "no trained weights"]),
     "repeats": (["repeats", MATRIX, OUT, *PAIRS], ["holds 2 repeats", "give one of them"]),
-    "no config": (["bare", MATRIX, OUT, *PAIRS], ["config.toml", "no such file"]),
-    "no metrics": (["figureless", MATRIX, OUT, *PAIRS], ["share of edges in training", "--prior"]),
     "damaged metrics": (["garbled", MATRIX, OUT, *PAIRS], ["metrics.json", "damaged"]),
     "another suffix": ([RUN, MATRIX, "{out}/s.csv", *PAIRS], ["s.csv", "does not end in .parquet"]),
     "it exists": ([RUN, MATRIX, "there.parquet", *PAIRS], ["there.parquet exists", "--overwrite"]),
@@ -531,10 +545,8 @@ def bad(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("bad")
     for name in ("run", "expression.zarr", "images.zarr", "codes.zarr", "pairs.csv"):
         (place / name).symlink_to(folder / name)
-    for name in ("repeats/seed-0", "repeats/seed-1", "bare", "figureless", "garbled"):
+    for name in ("repeats/seed-0", "repeats/seed-1", "garbled"):
         shutil.copytree(folder / "run", place / name)
-    (place / "bare" / "config.toml").unlink()
-    (place / "figureless" / "metrics.json").unlink()
     (place / "garbled" / "metrics.json").write_text("{")
     make_run(place / "max", scale="max")
     shutil.copytree(folder / "images.zarr", place / "alone" / "images.zarr")
@@ -584,16 +596,13 @@ def test_a_bad_value_leaves_nothing_of_the_workplace(folder, tmp_path, capfd):
 # ── what a run says of itself ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_facts_of_the_weights_come_before_figures(folder, tmp_path):
-    run = make_run(tmp_path / "run")
-    classifier, facts = load_classifier(run)
-    assert (Trained.open(run).natural, Trained.open(run).binning) == (NATURAL, Binning("rank", BINS))
-    save_weights(run / "model.safetensors", classifier.state_dict(), facts | {"natural": 0.4, "scale": "max"})
-    assert (Trained.open(run).natural, Trained.open(run).binning) == (0.4, Binning("max", BINS))
+def test_a_run_says_its_share_of_edges_and_its_rule_of_binning(folder, tmp_path):
+    trained = TrainedRun.open(make_run(tmp_path / "run", scale="max"))
+    assert (trained.natural, trained.binning) == (NATURAL, Binning("max", BINS))
 
 
 def test_a_threshold_moves_with_the_prior(folder):
-    trained = Trained.open(folder / "run")
+    trained = TrainedRun.open(folder / "run")
     assert trained.thresholds(NATURAL) == {"balanced accuracy": 0.03}
     moved = trained.thresholds(0.5)["balanced accuracy"]
     assert moved / (1 - moved) == pytest.approx(0.03 / 0.97 / (NATURAL / (1 - NATURAL)))
@@ -601,8 +610,11 @@ def test_a_threshold_moves_with_the_prior(folder):
     assert moved_probability(0.3, 0.1, 0.1) == pytest.approx(0.3)
 
 
-def test_another_network_or_belief_has_another_hash(folder, tmp_path):
+def test_another_network_or_prior_has_another_hash(folder, tmp_path):
     first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1)
-    assert network_hash(first) == network_hash(folder / "run") != network_hash(second)
-    (first / "config.toml").write_text((first / "config.toml").read_text() + "\n")
-    assert network_hash(first) != network_hash(folder / "run")
+    hashes = [TrainedNetwork.load(run).sha256 for run in (folder / "run", first, second)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    network = TrainedNetwork.load(first)
+    facts = replace(network.facts, natural=0.4)
+    save_weights(first / "model.safetensors", network.classifier.state_dict(), facts)
+    assert TrainedNetwork.load(first).sha256 != hashes[0]

@@ -1,5 +1,6 @@
 """Counts of groups of cells are exact and add up; resamples of them are those of a bootstrap over cells."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from made_scores import load, trend
 from model_fixtures import module_expression
 from pairscape.model.prediction import decoys, stability
 from pairscape.model.prediction.decoys import decoy_scores, save_strata
+from pairscape.model.prediction.rescoring import Rescoring
 from pairscape.model.prediction.stability import (
-    Resampling,
     best_rows,
     resample_best,
     resample_task,
@@ -58,6 +59,10 @@ def encoded(expression_path, path):
 
 def whole_portion(codes):
     return portion(codes.binning, codes.n_cells, 1.0, None)
+
+
+def rescored(codes, load=TREND, seed=0):
+    return Rescoring(codes, whole_portion(codes), load, seed)
 
 
 def some_pairs(n_genes=46, number=N_PAIRS, seed=0):
@@ -162,8 +167,8 @@ def test_strong_pairs_stay_and_chance_ones_come_and_go(tmp_path):
     pairs, together = Pairs(a, b, np.zeros(a.size, np.int8)), module[a] == module[b]
     counts, _ = count_pairs(codes, a.astype(np.int64), b.astype(np.int64))
     score, stages = trend(counts), Stages()
-    resampling = Resampling(40, best=60)  # of which 36 depend on each other
-    found = resample_best(codes, pairs, score, TREND, resampling, whole_portion(codes), Session(progress=stages))
+    session = Session(progress=stages)
+    found = resample_best(rescored(codes), pairs, score, session, resamples=40, best=60)  # 36 depend on each other
     assert together.sum() == 36
     assert stages.seen == {"resamples": [120, 120]}
     np.testing.assert_array_equal(found.rows, np.sort(np.argsort(-score, kind="stable")[:120]))
@@ -188,25 +193,24 @@ def test_strong_pairs_stay_and_chance_ones_come_and_go(tmp_path):
 def test_the_same_whoever_resamples_and_makes_decoys(codes, tmp_path, monkeypatch):
     monkeypatch.setattr(stability, "RUN_PAIRS", 16)
     monkeypatch.setattr(decoys, "RUN_PAIRS", 40)
-    pairs, share = some_pairs_of_a_store(), whole_portion(codes)
-    score, resampling, found = np.linspace(0, 1, N_PAIRS), Resampling(5, best=40, seed=7), []
+    pairs, rescoring = some_pairs_of_a_store(), rescored(codes, partial(load, "sums"), 7)
+    score, found = np.linspace(0, 1, N_PAIRS), []
     for compute in (Compute("synchronous"), Compute("threads", 2), Compute("local", 2)):
         folder = tmp_path / compute.scheduler
         folder.mkdir()
         with open_client(compute) as client:
-            best = resample_best(codes, pairs, score, partial(load, "sums"), resampling, share, Session(client))
+            best = resample_best(rescoring, pairs, score, Session(client), resamples=5, best=40)
             strata = save_strata(codes, folder, 0, Session(client))
-            chance = decoy_scores(codes, pairs, partial(load, "sums"), strata, 0, share, Session(client))
+            chance = decoy_scores(replace(rescoring, seed=0), pairs, strata, Session(client))
         numbers = [getattr(best, name).tobytes() for name in ("rows", "mean", "sd", "rank_stability")]
         found.append((numbers, best.facts, chance.tobytes(), strata.name, strata.read_bytes()))
     assert found[0] == found[1] == found[2]
 
 
 def test_another_seed_draws_other_cells(codes):
-    pairs, score, share = some_pairs_of_a_store(), np.linspace(0, 1, N_PAIRS), whole_portion(codes)
+    pairs, score = some_pairs_of_a_store(), np.linspace(0, 1, N_PAIRS)
     one, again, other = (
-        resample_best(codes, pairs, score, TREND, Resampling(3, best=20, seed=seed), share, Session())
-        for seed in (7, 7, 8)
+        resample_best(rescored(codes, TREND, seed), pairs, score, Session(), resamples=3, best=20) for seed in (7, 7, 8)
     )
     assert one.mean.tobytes() == again.mean.tobytes()
     assert (one.mean != other.mean).any()
@@ -214,7 +218,7 @@ def test_another_seed_draws_other_cells(codes):
 
 def test_a_task_has_a_row_for_each_resample(codes):
     (run,) = runs_of(*some_pairs(number=10), 64)
-    found = resample_task(codes.path, whole_portion(codes), Resampling(3), TREND, run)
+    found = resample_task(rescored(codes), 3, run)
     assert found.shape == (3, 10)
     assert open_codes(Path(codes.path)) == codes
 
@@ -240,6 +244,6 @@ def test_ties_share_the_places_that_are_left():
 
 def test_nothing_was_scored(codes):
     pairs, score = some_pairs_of_a_store(4), np.full(4, np.nan)
-    found = resample_best(codes, pairs, score, TREND, Resampling(2), whole_portion(codes), Session())
+    found = resample_best(rescored(codes), pairs, score, Session(), resamples=2)
     assert (found.rows.size, found.facts["pairs"], found.facts["list"]) == (0, 0, 0)
     assert "none was resampled" in found.facts["sentence"]

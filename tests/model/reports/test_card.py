@@ -1,7 +1,6 @@
 """A trained run is portable: four files suffice, the card says what it is, and what does not fit is refused."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -11,16 +10,14 @@ from safetensors.torch import load_file
 import pairscape
 from model_fixtures import HERE, run_command
 from pairscape.model.edges.scores import read_facts, read_scores
-from pairscape.model.networks.classifier import load_classifier
-from pairscape.model.networks.weights import complete_facts, load_weights, save_weights
-from pairscape.model.prediction.scorer import load_scorer
-from pairscape.model.prediction.trained import Trained
+from pairscape.model.networks.classifier import TrainedNetwork
+from pairscape.model.networks.weights import MODEL, load_weights, save_tensors
+from pairscape.model.prediction.scorer import Scorer
+from pairscape.model.prediction.trained import TrainedRun
 from pairscape.model.reports.card import candidate_words, label_words
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.read import read_images
 from portable_run import copy_portable, portable_run, portable_store, rewrite_facts, write_metrics
-
-LATER = ("network_version", "scale", "class_names", "natural", "loss_weights", "gamma")
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +33,6 @@ def run(tmp_path_factory):
 @pytest.fixture
 def portable(run, tmp_path):
     return copy_portable(run, tmp_path / "elsewhere")
-
-
-@pytest.fixture
-def early(run, portable):
-    """A run of before all facts were kept, with its figures."""
-    shutil.copy(run / "metrics.json", portable)
-    return rewrite_facts(portable, **dict.fromkeys(LATER))
 
 
 def test_the_card_says_what_it_was_trained_on_and_what_it_is_worth(run, images):
@@ -83,27 +73,10 @@ def test_four_files_score_as_the_whole_run_does(run, portable, images, tmp_path,
     pairscape.predict(portable, tmp_path / "four.parquet", images=images.path, compute=HERE, quiet=True)
     four, facts = read_scores(tmp_path / "four.parquet").to_pandas()["score"], read_facts(tmp_path / "four.parquet")
     rows = np.arange(images.spec.n_pairs)
-    whole = load_scorer(run, facts["prior"], "cpu")(*read_images(images, rows))[:, 1:].sum(axis=1)
+    whole = Scorer.of(TrainedNetwork.load(run), facts["prior"], "cpu")(*read_images(images, rows))[:, 1:].sum(axis=1)
     np.testing.assert_array_equal(four, whole.astype(np.float32))
     assert facts["shift"]["level"] == "like"
     assert facts["thresholds"] == {}  # they are in metrics.json, which stayed behind
-
-
-def test_an_early_run_is_completed_from_its_other_files(run, early):
-    _, stored = load_weights(run / "model.safetensors")
-    _, facts = load_weights(early / "model.safetensors")
-    assert "natural" not in facts
-    found = complete_facts(facts, early)
-    assert {name: found[name] for name in LATER} == {name: pytest.approx(stored[name]) for name in LATER}
-
-
-def test_an_early_run_without_figures_asks_for_the_prior(early):
-    for name in ("metrics.json", "reference.safetensors"):
-        (early / name).unlink()
-    trained = Trained.open(early)
-    with pytest.raises(InputError, match="give --prior"):
-        _ = trained.natural
-    assert trained.thresholds(0.1) == {}
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,6 +91,7 @@ BAD = {
     "an option that nobody knows": ({"rendering": {"channels": "log", "hue": 2}}, r"rendering is .*, not a rendering"),
     "an endless smoothing": ({"rendering": {"channels": "log", "sigma": 1e999}}, r"rendering is .*, not a rendering"),
     "no table of rendering": ({"rendering": "log"}, r"rendering is 'log', not a rendering"),
+    "no share of edges": ({"natural": None}, r"does not say its natural"),
     "no bins": ({"bins": None}, r"does not say its bins"),
     "bins of text": ({"bins": "16"}, r"bins is '16', not a number of bins"),
     "another rule of binning": ({"scale": "log2"}, r"scale is 'log2', not a rule of binning"),
@@ -137,7 +111,7 @@ def test_what_does_not_fit_is_refused_in_one_line(portable, case):
     facts, said = BAD[case]
     rewrite_facts(portable, **facts)
     with pytest.raises(InputError, match=said) as refused:
-        load_classifier(portable)
+        TrainedNetwork.load(portable)
     assert "\n" not in str(refused.value)
 
 
@@ -145,38 +119,31 @@ BAD_FIGURES = {
     "a list": ([1, 2], r"metrics.json holds '\[1, 2\]', not the figures of a run"),
     "a number": (3, r"metrics.json holds '3', not the figures of a run"),
     "nothing": (None, r"metrics.json holds 'None', not the figures of a run"),
-    "a share that is a word": ({"calibration": {"natural": "x"}}, r"share of edges in training is 'x', not a share"),
-    "a share beyond 1": ({"prevalence": 7}, r"share of edges in training is 7, not a share"),
-    "calibration of another kind": ({"calibration": [1]}, r"share of edges in training is \[1\], not a share"),
-    "points that are a number": ({"prevalence": 0.1, "operating_points": 5}, r"5 is no operating point"),
-    "a point without aim": ({"prevalence": 0.1, "operating_points": [{"threshold": 0.5}]}, r"is no operating point"),
+    "points that are a number": ({"operating_points": 5}, r"5 is no operating point"),
+    "a point without aim": ({"operating_points": [{"threshold": 0.5}]}, r"is no operating point"),
     "a threshold of text": (
-        {"prevalence": 0.1, "operating_points": [{"aim": "precision 0.9", "threshold": "high"}]},
+        {"operating_points": [{"aim": "precision 0.9", "threshold": "high"}]},
+        r"is no operating point, an aim with a threshold from 0 to 1",
+    ),
+    "a threshold beyond 1": (
+        {"operating_points": [{"aim": "precision 0.9", "threshold": 1.5}]},
         r"is no operating point, an aim with a threshold from 0 to 1",
     ),
 }
 
 
 @pytest.mark.parametrize("case", BAD_FIGURES)
-def test_figures_of_an_early_run_that_are_none_are_refused_in_one_line(early, case):
+def test_figures_that_are_none_are_refused_in_one_line(portable, case):
     metrics, said = BAD_FIGURES[case]
-    write_metrics(early, metrics)
-    (early / "reference.safetensors").unlink()
+    write_metrics(portable, metrics)
     with pytest.raises(InputError, match=said) as refused:
-        Trained.open(early)
+        TrainedRun.open(portable)
     assert "\n" not in str(refused.value)
-
-
-def test_figures_without_calibration_leave_the_share_open(early):
-    for metrics in ({}, {"calibration": None}, {"calibration": {}}):
-        write_metrics(early, metrics)
-        _, facts = load_weights(early / "model.safetensors")
-        assert complete_facts(facts, early)["natural"] is None
 
 
 def test_other_shapes_and_lost_weights_are_refused(portable):
     path = portable / "model.safetensors"
-    _, facts = load_weights(path)
+    _, facts, _ = load_weights(path)
     state = load_file(path)
     name, tensor = next((n, t) for n, t in state.items() if t.ndim > 1)
     for changed, said in (
@@ -185,9 +152,9 @@ def test_other_shapes_and_lost_weights_are_refused(portable):
         (state | {name: tensor[:1]}, f"{name} is float32 1 × "),
         (state | {name: tensor.double()}, f"{name} is float64"),
     ):
-        save_weights(path, changed, facts)
+        save_tensors(path, MODEL, changed, facts)
         with pytest.raises(InputError, match=said):
-            load_classifier(portable)
+            TrainedNetwork.load(portable)
 
 
 @pytest.mark.parametrize("lost", ["weights", "reference", "facts"])

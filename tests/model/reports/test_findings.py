@@ -15,19 +15,12 @@ import pytest
 from model_fixtures import run_command, small_store
 from pairscape.model.edges import edges
 from pairscape.model.edges.edges import choose_edges, tally_scores
+from pairscape.model.edges.evidence import SHOWN, count_edges, new_edges, scored_codes, show_scores
 from pairscape.model.edges.scores import read_facts, read_scores, write_scores
-from pairscape.model.options import Wanted
+from pairscape.model.options import EdgeChoice
 from pairscape.model.reports import findings, network_picture
-from pairscape.model.reports.figures import pair_figure
-from pairscape.model.reports.findings import (
-    SHOWN,
-    count_edges,
-    new_edges,
-    scored_codes,
-    show_scores,
-    title_of,
-    write_findings,
-)
+from pairscape.model.reports.findings import title_of, write_findings
+from pairscape.model.reports.heatmap_figures import pair_figure
 from pairscape.model.reports.network_picture import label_places, lay_out, network_figure
 from pairscape.pipeline.codes.store import open_codes
 
@@ -214,7 +207,7 @@ print(placed(sys.argv[1]))
 
 def placed(path):
     """Where each gene of a small network is drawn."""
-    places, _ = lay_out(network_picture.graph_of(choose_edges(Path(path), Wanted(top=40)), regulators=False), 0)
+    places, _ = lay_out(network_picture.graph_of(choose_edges(Path(path), EdgeChoice(top=40)), regulators=False), 0)
     return sorted((gene, *place.tolist()) for gene, place in places.items())
 
 
@@ -255,7 +248,7 @@ def test_labels_of_sixty_edges_do_not_lie_on_each_other():
 
 
 def test_parts_of_a_network_are_apart_and_within_the_page(scores):
-    found = network_picture.graph_of(choose_edges(scores, Wanted(top=4), SHOWN), regulators=False)
+    found = network_picture.graph_of(choose_edges(scores, EdgeChoice(top=4), SHOWN), regulators=False)
     places, height = lay_out(found, 0)
     at = np.array(list(places.values()))
     apart = np.linalg.norm(at[:, None] - at[None], axis=2) + 9 * np.eye(len(at))
@@ -376,7 +369,7 @@ def test_facts_of_the_record_are_whole(page, finished):
 
 
 def test_counts_of_other_codes_are_refused(scores, store, refuses):
-    found = choose_edges(scores, Wanted(top=3))
+    found = choose_edges(scores, EdgeChoice(top=3))
     other = edges.replace(found, genes=tuple(f"X{i}" for i in range(len(found.genes))))
     with refuses("lacks gene X"):
         count_edges(scored_codes(read_facts(scores), scores), other)

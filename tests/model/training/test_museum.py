@@ -78,7 +78,7 @@ def trained(images, folder, rendering=Rendering(), folds=None, **settings):
     fitted = fit(images, folds, recipe, folder, 0, Silent())
     label, score = folds.pairs.label, {}
     for name, rows in (("validation", folds.validation), ("test", folds.test)):
-        probability = score_rows(fitted.classifier, images, rows, label, fitted.device, lambda _: None)
+        probability = score_rows(fitted.network.classifier, images, rows, lambda _: None)
         score[name] = np.nan_to_num(1 - probability[:, 0].astype(np.float64), nan=0.5)  # no number is no opinion
     threshold = best_threshold(label[folds.validation], score["validation"])
     test = label[folds.test]

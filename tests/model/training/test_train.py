@@ -19,8 +19,7 @@ import pairscape
 from model_fixtures import curved_expression, curved_store, gene_names, make_store, small_store, write_pairs
 from pairscape.model.batches.folds import Folds, mirror_groups
 from pairscape.model.batches.store_folds import is_directed, make_folds
-from pairscape.model.evaluation.metrics import prior_corrected
-from pairscape.model.networks.classifier import PairClassifier, load_classifier, score_rows
+from pairscape.model.networks.classifier import PairClassifier, TrainedNetwork, score_rows
 from pairscape.model.networks.device import choose_device, choose_precision
 from pairscape.model.networks.weights import load_weights
 from pairscape.model.options import Recipe, Rendering, Splitting, Training, preset
@@ -33,6 +32,7 @@ from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Binning, PairSource
+from reference import prior_corrected
 
 QUICK = Training(epochs=10, patience=10, batch_size=96)
 FILES = {
@@ -151,12 +151,12 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_way_of_training_runs_and_gives_finite_scores(images, tmp_path, name):
     fitted = quick_fit(images, tmp_path, **OPTIONS[name])
-    assert 0 < fitted.shown < 1
+    assert 0 < fitted.network.facts.shown < 1
     (row,) = history(tmp_path)
     assert all(math.isfinite(value) for value in row.values())
     with torch.inference_mode():
         counts = torch.from_numpy(images.counts(slice(0, 8)).astype(np.int32))
-        probability = fitted.classifier.eval().probabilities(counts, torch.zeros(8, dtype=torch.int32))
+        probability = fitted.network.classifier.eval().probabilities(counts, torch.zeros(8, dtype=torch.int32))
     torch.testing.assert_close(probability.sum(1), torch.ones(8))
 
 
@@ -166,7 +166,7 @@ def test_every_way_of_training_runs_and_gives_finite_scores(images, tmp_path, na
 def test_the_prior_that_is_corrected_for_is_the_one_that_was_shown(images, tmp_path, options, shown):
     fitted = quick_fit(images, tmp_path, **options)
     label, train = images.array("label"), make_folds(images, Recipe(), 0).train
-    assert fitted.shown == pytest.approx((label[train] > 0).mean() if shown is None else shown)
+    assert fitted.network.facts.shown == pytest.approx((label[train] > 0).mean() if shown is None else shown)
 
 
 def test_averaged_weights_are_the_ones_that_are_kept(images, tmp_path):
@@ -183,8 +183,8 @@ def test_three_classes_tell_the_direction(root, tmp_path):
     assert folds.directed
     fitted = fit(images, folds, recipe, tmp_path, 0, Silent())
     label = images.array("label")
-    assert fitted.classifier.mirror  # the transposed image of label 1 is label 2
-    probability = score_rows(fitted.classifier, images, folds.test, label, fitted.device, lambda _: None)
+    assert fitted.network.classifier.mirror  # the transposed image of label 1 is label 2
+    probability = score_rows(fitted.network.classifier, images, folds.test, lambda _: None)
     assert probability.shape == (folds.test.size, 3)
     positive = label[folds.test] > 0
     told = probability[positive, 1] > probability[positive, 2]
@@ -301,16 +301,17 @@ def test_predictions_are_the_test_pairs_and_give_the_figures(run, metrics, image
 
 
 def test_saved_weights_are_the_ones_that_made_the_predictions(run, images):
-    classifier, facts = load_classifier(run)
+    network = TrainedNetwork.load(run)
+    classifier, facts = network.classifier, network.facts
     assert isinstance(classifier, PairClassifier)
     folds = make_folds(images, Recipe(training=QUICK), 0)
     label = images.array("label")
-    raw = 1 - score_rows(classifier, images, folds.test, label, torch.device("cpu"), lambda _: None)[:, 0]
+    raw = 1 - score_rows(classifier, images, folds.test, lambda _: None)[:, 0]
     natural = (label[folds.train] > 0).mean()
     table = pd.read_parquet(run / "predictions.parquet")
-    np.testing.assert_allclose(table["score"], prior_corrected(raw, facts["shown"], natural), atol=1e-6)
+    np.testing.assert_allclose(table["score"], prior_corrected(raw, facts.shown, natural), atol=1e-6)
     best = max(history(run), key=lambda row: (round(row["validation_average_precision"], 9), -row["validation_loss"]))
-    assert facts["epoch"] == best["epoch"]
+    assert facts.epoch == best["epoch"]
 
 
 def test_the_report_is_written_and_names_the_headline(run, metrics):

@@ -120,7 +120,7 @@ def test_a_store_behind_a_url_reads_the_same(images, bucket):
     assert_as_zarr(read_images(remote, np.array(rows)), remote, rows, images)
     label = images.array("label")
     streams = [
-        PairStream(each, np.arange(label.size), label, balance="down", ratio=2.0, batch_size=50, seed=0)
+        PairStream(each, np.arange(label.size), label, Training(ratio=2.0, batch_size=50), 0)
         for each in (images, remote)
     ]
     for here, there in zip(*streams, strict=True):

@@ -1,0 +1,96 @@
+"""Heatmaps of chosen edges, counted again from the codes that were scored: scores in, edges and counts out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pairscape.model.edges.edges import Edges, choose_edges
+from pairscape.model.edges.scores import read_facts
+from pairscape.model.options import EdgeChoice
+from pairscape.pipeline.codes.store import Codes, open_codes
+from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps.count import count_pairs
+
+SHOWN = ("label", "correlation", "forward", "q_value", "score_mean", "score_sd", "rank_stability")
+MOST_PICTURES = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Chosen edges, best first, with their counts (E, bins, bins); row = bin of the target, column of the source."""
+
+    edges: Edges
+    counts: NDArray[np.signedinteger]
+
+
+def scored_codes(facts: dict[str, Any], scores: Path) -> Codes:
+    """The codes that a file of scores was counted from.
+
+    Raises
+    ------
+    InputError
+        The file names none, they are gone, or others lie there now.
+    """
+    named = facts.get("codes") or {}
+    if not named.get("path"):
+        raise InputError(f"{scores} does not say which codes it was counted from, so no heatmap can be drawn.")
+    path = Path(named["path"])
+    again = "predict again to count the same pairs once more"
+    if not path.exists():
+        raise InputError(f"{scores}: the codes that its heatmaps are counted from are gone ({path}); {again}.")
+    codes = open_codes(path)
+    if named.get("content_hash") not in (None, codes.content_hash):
+        raise InputError(f"{path} holds other codes than those that {scores} was scored from; {again}.")
+    return codes
+
+
+def count_edges(codes: Codes, edges: Edges) -> Evidence:
+    """Count the heatmaps of some edges in this process; InputError where the codes lack a gene."""
+    number = {name: at for at, name in enumerate(codes.array("gene").tolist())}
+    used = np.unique(np.concatenate([edges.source, edges.target]))
+    if missing := [name for name in edges.names(used) if name not in number]:
+        raise InputError(f"{codes.path} lacks gene {missing[0]}, so it is not what was scored; predict again.")
+    at = np.array([number.get(name, -1) for name in edges.genes], np.int64)
+    return Evidence(edges, count_pairs(codes, at[edges.source], at[edges.target])[0])
+
+
+def new_edges(scores: Path, k: int) -> Edges:
+    """The best k pairs that are not known to be edges. Raises like `choose_edges`."""
+    return choose_edges(scores, EdgeChoice(top=k, new=True), SHOWN)
+
+
+def scored_edge(scores: Path, gene_a: str, gene_b: str) -> Edges:
+    """A pair of a file of scores as an edge from gene_a to gene_b, found in either order; InputError if absent."""
+    read_facts(scores)
+    a, b = pc.field("gene_a"), pc.field("gene_b")
+    either = ((a == gene_a) & (b == gene_b)) | ((a == gene_b) & (b == gene_a))
+    rows = pq.read_table(scores, filters=either).to_pylist()
+    if not rows:
+        raise InputError(
+            f"{scores} holds no pair of {gene_a} and {gene_b}; names are as in the matrix, and not every pair is there."
+        )
+    row = {name: np.nan if value is None else value for name, value in rows[0].items()}
+    columns = {name: np.array([row[name]], np.float32) for name in SHOWN if name in row}
+    source, target = np.array([0], np.int32), np.array([1], np.int32)
+    weight = np.array([row["score"]], np.float32)
+    return Edges((gene_a, gene_b), source, target, weight, columns, "forward" in row)
+
+
+def show_scores(scores: Path, pair: tuple[str, str] | None, k: int) -> Evidence:
+    """Count the heatmaps that `pairscape show` draws of a file of scores: one pair, or the best k new ones.
+
+    Raises
+    ------
+    InputError
+        k is out of its range, the codes are gone, the pair was not scored, or no new pair was.
+    """
+    if not 1 <= k <= MOST_PICTURES:
+        raise InputError(f"-k is {k}: it is how many pairs are drawn; give 1 to {MOST_PICTURES}.")
+    codes = scored_codes(read_facts(scores), scores)
+    edges = new_edges(scores, k) if pair is None else scored_edge(scores, *pair)
+    return count_edges(codes, edges)

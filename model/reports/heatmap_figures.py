@@ -1,0 +1,243 @@
+"""Heatmaps of gene pairs as matplotlib figures: single pairs, grids of pairs, and the mean image of each class.
+
+In come joint counts (K, K), row = bin of gene b; `figures` has the style and turns a figure into SVG.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from pairscape.model.reports.figures import INK, MUTED, styled
+
+RESIDUAL_LIMIT = 5.0  # standard deviations from which on a bin of a single pair has the full colour
+DENSITY_FLOOR = 1e-5  # share of cells below which a bin of a mean image counts as empty
+RATIO_FLOOR = 1e-4  # share of cells added to both classes before they are divided: rare bins are mostly noise
+
+
+class ColourScale(NamedTuple):
+    """Values to colours, and the legend that explains them."""
+
+    norm: Normalize
+    colours: Colormap
+    label: str = ""
+    text: FuncFormatter | None = None
+    ticks: Sequence[float] | Locator | None = None
+
+    @property
+    def mappable(self) -> ScalarMappable:
+        """What matplotlib draws a colour bar of."""
+        return ScalarMappable(self.norm, self.colours)
+
+
+COUNT_WORDS = FuncFormatter(lambda count, _: f"{count:,.0f}")
+SHARE_WORDS = FuncFormatter(lambda share, _: f"{100 * share:g} %")
+RATIO_WORDS = FuncFormatter(lambda log, _: f"×{10**log:.2g}")
+
+
+def _signed_words(form: str) -> FuncFormatter:
+    return FuncFormatter(lambda value, _: f"{value:{form}}".replace("-", "−") if value else "0")
+
+
+def _of_counts(cells: int) -> ColourScale:
+    """Viridis without its darkest part, so that a bin of one cell stands out from the dark of an empty one."""
+    return ColourScale(LogNorm(1, max(cells, 2)), _density_map(), "cells", COUNT_WORDS)
+
+
+def _density_map() -> Colormap:
+    colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.2, 1, 256)))
+    return colours.with_extremes(under="#2a1040", bad="#2a1040")
+
+
+def _around_zero(limit: float, label: str, text: FuncFormatter | None, ticks: Sequence[float] | None) -> ColourScale:
+    return ColourScale(Normalize(-limit, limit), matplotlib.colormaps["RdBu_r"], label, text, ticks)
+
+
+RESIDUALS = _around_zero(RESIDUAL_LIMIT, "against independence", None, None)  # of single pairs
+
+
+# ---------------------------------------------------------------- single pairs
+
+
+@styled
+def pair_figure(
+    images: NDArray[np.integer],
+    titles: Sequence[str],
+    gene_a: Sequence[str],
+    gene_b: Sequence[str],
+    *,
+    residual: bool = False,
+    columns: int = 4,
+) -> Figure:
+    """Heatmaps of chosen pairs in a grid, on one colour scale.
+
+    Parameters
+    ----------
+    images : (n, K, K)
+        Counts of cells; row = bin of gene_b, column = bin of gene_a.
+    titles
+        n lines above the heatmaps.
+    gene_a, gene_b
+        n names each, for the horizontal and the vertical axis.
+    residual
+        Draw beneath each heatmap its deviation from independence, (count - expected) / sqrt(expected + 0.25).
+    columns
+        Heatmaps beside each other, at most.
+    """
+    columns = min(columns, len(images))
+    stacked = 2 if residual else 1
+    rows = ceil(len(images) / columns) * stacked
+    figure = Figure(figsize=(2.5 * columns + 0.9, 2.75 * rows + 0.1), layout="constrained", dpi=150)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for unused in axes.flat:
+        unused.set_axis_off()
+    scale = _of_counts(int(images[0].sum()))
+    for i, image in enumerate(images):
+        row, column = i // columns * stacked, i % columns
+        _draw(axes[row, column], image, scale, gene_a[i], gene_b[i])
+        axes[row, column].set_title(titles[i], parse_math=False)
+        if residual:
+            _draw(axes[row + 1, column], independence_residual(image), RESIDUALS, gene_a[i], gene_b[i])
+    _scale_beside(figure, axes[:1] if residual else axes, scale)
+    if residual:
+        _scale_beside(figure, axes[1:2], RESIDUALS)
+    return figure
+
+
+def heatmap_figure(image: NDArray[np.integer], gene_a: str, gene_b: str) -> Figure:
+    """One pair's (K, K) counts on a log colour scale, gene_a to the right and gene_b upwards."""
+    return _single_figure(image, _of_counts(int(image.sum())), gene_a, gene_b)
+
+
+def residual_figure(image: NDArray[np.integer], gene_a: str, gene_b: str) -> Figure:
+    """One pair's (K, K) counts as deviation from independence, gene_a to the right and gene_b upwards."""
+    return _single_figure(independence_residual(image), RESIDUALS, gene_a, gene_b)
+
+
+@styled
+def _single_figure(image: NDArray[Any], scale: ColourScale, gene_a: str, gene_b: str) -> Figure:
+    figure = Figure(figsize=(1.6, 1.6))
+    _draw(figure.add_axes((0.14, 0.14, 0.85, 0.85)), image, scale, gene_a, gene_b)
+    return figure
+
+
+def residual_key_figure() -> Figure:
+    """The colour scale shared by all residuals of single pairs."""
+    return _key_figure(RESIDUALS._replace(text=_signed_words("+.0f"), ticks=[-4, -2, 0, 2, 4]))
+
+
+def count_key_figure(cells: int) -> Figure:
+    """The colour scale shared by all heatmaps of `cells` cells."""
+    return _key_figure(_of_counts(cells)._replace(ticks=LogLocator(numticks=6)))
+
+
+@styled
+def _key_figure(scale: ColourScale) -> Figure:
+    figure = Figure(figsize=(3.2, 0.42))
+    axes = figure.add_axes((0.02, 0.62, 0.96, 0.3))
+    bar = figure.colorbar(scale.mappable, cax=axes, orientation="horizontal", format=scale.text, ticks=scale.ticks)
+    bar.ax.xaxis.set_minor_locator(NullLocator())
+    bar.outline.set_visible(False)
+    return figure
+
+
+def independence_residual(image: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(K, K) counts → (K, K) float64, (count - expected) / sqrt(expected + 0.25); expected from the marginals."""
+    counts = image.astype(np.float64)
+    expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0, keepdims=True) / max(counts.sum(), 1.0)
+    return np.asarray((counts - expected) / np.sqrt(expected + 0.25))
+
+
+def _draw(axes: Axes, image: NDArray[Any], scale: ColourScale, gene_a: str, gene_b: str) -> None:
+    # interpolation "none" puts the K x K pixels themselves into an SVG: small, and sharp at every zoom
+    axes.imshow(image, norm=scale.norm, cmap=scale.colours, origin="lower", interpolation="none")
+    _name_axes(axes, gene_a, gene_b, INK)
+
+
+def _name_axes(axes: Axes, gene_a: str, gene_b: str, colour: str) -> None:
+    """Axis labels without ticks; a dollar sign in a gene's name is a dollar sign."""
+    axes.set_axis_on()
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(_shortened(gene_a), parse_math=False, color=colour, labelpad=3)
+    axes.set_ylabel(_shortened(gene_b), parse_math=False, color=colour, labelpad=3)
+
+
+def _shortened(gene: str, letters: int = 18) -> str:
+    return gene if len(gene) <= letters else gene[: letters - 1] + "…"
+
+
+def _scale_beside(figure: Figure, axes: NDArray[np.object_], scale: ColourScale) -> None:
+    bar = figure.colorbar(scale.mappable, ax=axes.ravel().tolist(), shrink=0.6, aspect=30, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    if scale.text is not None:
+        bar.ax.yaxis.set_major_formatter(scale.text)
+    bar.set_label(scale.label)
+
+
+# ---------------------------------------------------------------- mean images
+
+
+def mean_density_figure(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> Figure:
+    """Mean image of each class, (K, K) shares of cells on a log scale, and log10 of their ratio."""
+    difference = np.log10(positive + RATIO_FLOOR) - np.log10(negative + RATIO_FLOOR)
+    limit = _symmetric_limit(difference)
+    outer = max([log for log in np.log10([1.1, 1.2, 1.5, 2, 5, 10]) if log < limit], default=0.0)
+    shares = ColourScale(LogNorm(DENSITY_FLOOR, 1), _density_map(), "share of the cells", SHARE_WORDS)
+    ratios = _around_zero(limit, "positive ÷ other", RATIO_WORDS, sorted({-outer, 0.0, outer}))
+    return _classes_figure(positive, negative, difference, shares, ratios)
+
+
+def mean_residual_figure(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> Figure:
+    """Mean (K, K) residual of each class and their difference, in standard deviations around 0."""
+    difference, text = positive - negative, _signed_words("+.2g")
+    scale = _around_zero(_symmetric_limit(np.stack([positive, negative])), "mean residual", text, None)
+    apart = _around_zero(_symmetric_limit(difference), "positive − other", text, None)
+    return _classes_figure(positive, negative, difference, scale, apart)
+
+
+@styled
+def _classes_figure(
+    positive: NDArray[np.floating],
+    negative: NDArray[np.floating],
+    difference: NDArray[np.floating],
+    scale: ColourScale,
+    apart: ColourScale,
+) -> Figure:
+    """Both classes on one scale, and their difference on another."""
+    figure = Figure(figsize=(10.2, 3.85))
+    panels = [figure.add_axes((left, 0.19, 0.285, 0.735)) for left in (0.025, 0.345, 0.69)]
+    drawn = (("positive pairs", positive, scale), ("other pairs", negative, scale), ("difference", difference, apart))
+    for panel, (title, image, own) in zip(panels, drawn, strict=True):
+        panel.imshow(image, norm=own.norm, cmap=own.colours, origin="lower", interpolation="none")
+        panel.set_title(title)
+        _name_axes(panel, "gene a →", "gene b →", MUTED)
+    _scale_below(figure, panels[:2], scale)
+    _scale_below(figure, panels[2:], apart)
+    return figure
+
+
+def _scale_below(figure: Figure, panels: Sequence[Axes], scale: ColourScale) -> None:
+    """A thin horizontal colour scale under the panels that share it, its meaning written to the left."""
+    left, right = panels[0].get_position().x0, panels[-1].get_position().x1
+    words = 0.0065 * len(scale.label) + 0.012  # a letter's mean width as a share of the figure's
+    axes = figure.add_axes((left + words, 0.085, right - left - words - 0.015, 0.028))
+    bar = figure.colorbar(scale.mappable, cax=axes, orientation="horizontal", format=scale.text, ticks=scale.ticks)
+    bar.ax.xaxis.set_minor_locator(NullLocator())
+    bar.outline.set_visible(False)
+    figure.text(left, 0.099, scale.label, color=MUTED, va="center")
+
+
+def _symmetric_limit(values: NDArray[np.floating]) -> float:
+    """The 99.5th percentile of |values|: one hot corner must not wash out the rest."""
+    known = np.abs(values[np.isfinite(values)])
+    return max(float(np.percentile(known, 99.5)), 1e-6) if known.size else 1.0
