@@ -1,6 +1,7 @@
 """The frozen facts that travel from the command line to the plan and from the plan to every worker. Pure."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -24,6 +25,37 @@ SHARD_PAIRS = 8192  # images in one file: the unit of writing, of a receipt, of 
 SHARD_BYTES = SHARD_PAIRS * 32 * 32 * 4  # uncompressed; finer bins put fewer images into a shard, not more bytes
 CODES_CELLS = 16_384  # cells in one shard of the code store
 HASH_CELLS = 16_384  # cells hashed together; part of what a content hash means, so never to be changed
+
+
+class Stream(IntEnum):
+    """Numbers that keep the random draws of one seed apart: `default_rng([seed, Stream.NAME])`, one name a purpose.
+
+    The bytes of stores and runs depend on them, so a number never changes; five are shared by two purposes that never
+    meet in one draw. Take the next free number for a new purpose. The order of training images has streams of its own,
+    in `model.batches.order`, by seed and epoch.
+    """
+
+    CELL_HALVES = 1
+    FOLDS = 2
+    BASELINES = 3
+    VALIDATION_ROWS = 4
+    THRESHOLD_ROWS = 5
+    MATCHED_FOLDS = 6
+    MEAN_IMAGES = 6
+    NEGATIVES = 6
+    EXAMPLES = 7
+    PLANTING = 7
+    STORE_HALVES = 8
+    GENE_BOOTSTRAP = 9
+    SHIFT_SAMPLE = 9
+    REFERENCE_GENES = 10
+    CELL_GROUPS = 11
+    SCREEN_SAMPLE = 11
+    RANDOM_PAIRS = 12
+    RESAMPLES = 12
+    DEPTH_TIES = 13
+    DECOY_CELLS = 14
+    DECOY_PAIRS = 15
 
 
 def check_share(name: str, value: float) -> None:

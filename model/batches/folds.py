@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pairscape.model.options import Splitting
 from pairscape.pipeline.genes.negatives import matched
 from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.options import Stream
 
 UNUSED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 STRATUM = 10  # dealt together; at the default shares 3 to the test, 1 to validation
@@ -76,7 +77,9 @@ def assign_folds(pairs: Pairs, n_genes: int, splitting: Splitting, seed: int) ->
     `model.batches.fold_file`.
     """
     labelled, own = labelled_pairs(pairs)  # the shares are shares of these: the others play no part
-    found = _labelled_folds(own, n_genes, splitting, np.random.default_rng([seed, 2])) if len(own) else UNUSED
+    found = (
+        _labelled_folds(own, n_genes, splitting, np.random.default_rng([seed, Stream.FOLDS])) if len(own) else UNUSED
+    )
     folds = np.full(len(pairs), UNUSED, np.int8)
     folds[labelled] = found
     if splitting.negatives == "matched":
@@ -89,7 +92,7 @@ def match_negatives(pairs: Pairs, folds: FoldArray, n_genes: int, seed: int) -> 
 
     Labels alone then score 0.5 under any split. Other negatives become `UNUSED`; positives stay.
     """
-    matched_folds, rng = folds.copy(), np.random.default_rng([seed, 6])
+    matched_folds, rng = folds.copy(), np.random.default_rng([seed, Stream.MATCHED_FOLDS])
     for fold in (TRAIN, VALIDATION, TEST):
         rows = np.flatnonzero(folds == fold)
         zeros = rows[pairs.label[rows] == 0]

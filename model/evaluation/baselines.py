@@ -14,6 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from pairscape.model.evaluation.association import mutual_information, spearman
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.options import Stream
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
@@ -103,7 +104,7 @@ def direction_from_marginals(images: Images, pairs: Pairs, train: Rows, rows: Ro
 def marginals_only(images: Images, pairs: Pairs, train: Rows, rows: Rows, directed: bool, seed: int) -> Scores:
     """Score of a gradient-boosted model of mean, variance and dropout of each gene, (R,); it never sees the pair."""
     genes = _gene_marginals(images)
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng([seed, Stream.BASELINES])
     if train.size > MARGINAL_ROWS:  # of each class so many at most
         classes = [train[pairs.label[train] > 0], train[pairs.label[train] == 0]]
         train = np.concatenate([rng.choice(c, min(MARGINAL_ROWS, c.size), replace=False) for c in classes])

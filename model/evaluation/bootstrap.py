@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.model.evaluation.metrics import Labels, Scores, auroc, average_precision
+from pairscape.pipeline.options import Stream
 
 RESAMPLES = 1000
 LEVEL = 0.95  # of the intervals
@@ -123,7 +124,7 @@ def resampled(
 
 def _draws(n_units: int, n_rows: int, seed: int, resamples: int) -> Iterator[Weights]:
     """How often each unit was drawn, (r, n_units), a few resamples at a time."""
-    rng = np.random.default_rng([seed, 9])
+    rng = np.random.default_rng([seed, Stream.GENE_BOOTSTRAP])
     at_once = max(BATCH_WEIGHTS // max(n_units, n_rows), 1)
     for start in range(0, resamples, at_once):
         r = min(at_once, resamples - start)

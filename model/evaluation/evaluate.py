@@ -46,6 +46,7 @@ from pairscape.model.networks.weights import write_text
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.options import Stream
 from pairscape.pipeline.storage.write import replaced
 
 EXPRESSION = ("marginals_only", "pearson", "spearman", "mutual_information")  # the audit's rows that use expression
@@ -186,7 +187,9 @@ def _audit(
     pairs, test = folds.pairs, folds.test
     watched = folds.validation
     if watched.size > THRESHOLD_ROWS:
-        watched = np.sort(np.random.default_rng([seed, 5]).choice(watched, THRESHOLD_ROWS, replace=False))
+        watched = np.sort(
+            np.random.default_rng([seed, Stream.THRESHOLD_ROWS]).choice(watched, THRESHOLD_ROWS, replace=False)
+        )
     rows, n_genes = np.union1d(watched, test), images.array("gene").size
     progress.start("audit", 3)
     scores = {"labels_only": labels_only(pairs, folds.train, rows, n_genes, folds.directed)}
@@ -269,7 +272,7 @@ def _examples(images: Images, folds: Folds, evaluation: Evaluation, seed: int) -
         "group": np.repeat(list(chosen), [part.size for part in chosen.values()]),
     }
     for name, rows in (("positive", test[label > 0]), ("negative", test[label == 0])):
-        rng = np.random.default_rng([seed, 6])
+        rng = np.random.default_rng([seed, Stream.MEAN_IMAGES])
         counts = _read(
             images, rows if rows.size <= MEAN_IMAGES else np.sort(rng.choice(rows, MEAN_IMAGES, replace=False))
         )
@@ -283,7 +286,7 @@ def _choose_examples(
 ) -> dict[str, NDArray[np.int64]]:
     called, order = score >= threshold, np.argsort(-score, kind="stable")
     rejected = np.flatnonzero((label == 0) & ~called)
-    rng = np.random.default_rng([seed, 7])
+    rng = np.random.default_rng([seed, Stream.EXAMPLES])
     return {
         "true positive": order[(label[order] > 0) & called[order]][:EXAMPLES],
         "true negative": np.sort(rng.choice(rejected, min(EXAMPLES, rejected.size), replace=False)),

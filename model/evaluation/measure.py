@@ -29,6 +29,7 @@ from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.heatmaps.images import Images, counted_codes
 from pairscape.pipeline.heatmaps.read import read_images
+from pairscape.pipeline.options import Stream
 
 SAMPLE_PAIRS = 4096
 RANDOM_PAIRS = 1024  # of a matrix: they tell levels apart, and deepdrim describes both genes of each
@@ -78,7 +79,7 @@ class PairSample:
     @classmethod
     def at_random(cls, codes: Codes, classifier: PairClassifier, seed: int) -> "PairSample":
         """Random pairs of the genes of a matrix of two genes or more, the first of each pair before the second."""
-        rng = np.random.default_rng([seed, 12])
+        rng = np.random.default_rng([seed, Stream.RANDOM_PAIRS])
         one = rng.integers(0, codes.n_genes, RANDOM_PAIRS)
         other = (one + rng.integers(1, codes.n_genes, RANDOM_PAIRS)) % codes.n_genes
         gene_a, gene_b = np.minimum(one, other), np.maximum(one, other)
@@ -108,7 +109,7 @@ def sample_rows(rows: Rows, seed: int) -> Rows:
     """Some of the rows at random, ascending, or all if they are few."""
     if rows.size <= SAMPLE_PAIRS:
         return rows
-    return np.sort(np.random.default_rng([seed, 9]).choice(rows, SAMPLE_PAIRS, replace=False))
+    return np.sort(np.random.default_rng([seed, Stream.SHIFT_SAMPLE]).choice(rows, SAMPLE_PAIRS, replace=False))
 
 
 def codes_at_hand(images: Images) -> Codes | None:

@@ -19,6 +19,7 @@ from pairscape.model.evaluation.shift import QUANTILES, PairStatistics, Referenc
 from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.weights import load_tensors, save_tensors
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.options import Stream
 
 FILE, KIND = "reference.safetensors", "pairscape-reference"
 DIVISIONS = 8  # of the genes into halves
@@ -40,7 +41,7 @@ def make_reference(network: TrainedNetwork, sample: PairSample, at_random: PairS
 
 def _halves(gene_a: NDArray[np.integer[Any]], gene_b: NDArray[np.integer[Any]], seed: int) -> list[NDArray[np.bool_]]:
     """Pairs within each half of the genes, in turn; of the pairs themselves where a half would hold hardly any."""
-    rng, found = np.random.default_rng([seed, 10]), list[NDArray[np.bool_]]()
+    rng, found = np.random.default_rng([seed, Stream.REFERENCE_GENES]), list[NDArray[np.bool_]]()
     for _ in range(DIVISIONS):
         side = rng.permutation(int(max(gene_a.max(), gene_b.max())) + 1) % 2
         halves = [(side[gene_a] == half) & (side[gene_b] == half) for half in (0, 1)]

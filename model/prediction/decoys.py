@@ -20,6 +20,7 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_places, depth_task, strata_of
+from pairscape.pipeline.options import Stream
 from pairscape.pipeline.storage.write import replaced
 
 DECOYS = 20_000
@@ -29,7 +30,9 @@ LEVELS = (0.01, 0.05, 0.1)
 
 def sample_candidates(n_pairs: int, seed: int, decoys: int = DECOYS) -> NDArray[np.int64]:
     """Candidates that decoys are made from, ascending: at random, each once, all where there are fewer."""
-    return np.sort(np.random.default_rng([seed, 15]).choice(n_pairs, min(decoys, n_pairs), replace=False))
+    return np.sort(
+        np.random.default_rng([seed, Stream.DECOY_PAIRS]).choice(n_pairs, min(decoys, n_pairs), replace=False)
+    )
 
 
 def estimate_discovery(

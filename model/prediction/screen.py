@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pairscape.pipeline.options import Stream
+
 SAMPLE_PAIRS = 4096  # standard error of a share of 10 % kept: 0.5 %
 BEST = (10, 50, 200)  # of the sample, as the network ranks it: how many of these the screen keeps
 STATISTIC = "standard deviations from independence: the larger of those of |Spearman| and of G over 3 × 3 bins"
@@ -14,7 +16,7 @@ def sample_rows(n_pairs: int, seed: int) -> NDArray[np.int64]:
     """Random candidates, ascending; all of them where there are no more."""
     if n_pairs <= SAMPLE_PAIRS:
         return np.arange(n_pairs)
-    return np.sort(np.random.default_rng([seed, 11]).choice(n_pairs, SAMPLE_PAIRS, replace=False))
+    return np.sort(np.random.default_rng([seed, Stream.SCREEN_SAMPLE]).choice(n_pairs, SAMPLE_PAIRS, replace=False))
 
 
 def place_threshold(dependence: NDArray[np.float32], fraction: float) -> float:

@@ -23,6 +23,7 @@ from pairscape.model.training.train import History, check_recipe, fit
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.options import Stream
 
 
 def train_run(
@@ -115,7 +116,7 @@ def _halves(images: Images, seed: int) -> Folds:
     pairs = images.pairs()
     rows = np.flatnonzero(pairs.label >= 0)
     mirror = mirror_groups(pairs, images.array("gene").size)[rows]
-    halves = (np.random.default_rng([seed, 8]).random(int(mirror.max(initial=-1)) + 1) < 0.5)[mirror]
+    halves = (np.random.default_rng([seed, Stream.STORE_HALVES]).random(int(mirror.max(initial=-1)) + 1) < 0.5)[mirror]
     for part in (rows[halves], rows[~halves]):
         if not (pairs.label[part] > 0).any() or not (pairs.label[part] == 0).any():
             raise InputError(

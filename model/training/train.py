@@ -34,6 +34,7 @@ from pairscape.model.options import Recipe, Training
 from pairscape.model.training.optimize import Loss, compiled, make_loss, make_optimizer, moving_average, rate_at
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.options import Stream
 
 VALIDATION_ROWS = 20_000  # scored after every epoch; a random part of a larger fold says the same
 CHECKED = 20  # batches after which the loss is looked at
@@ -202,7 +203,7 @@ def _some(rows: Rows, seed: int) -> Rows:
     """The rows, or a random part of them, ascending."""
     if rows.size <= VALIDATION_ROWS:
         return rows
-    return np.sort(np.random.default_rng([seed, 4]).choice(rows, VALIDATION_ROWS, replace=False))
+    return np.sort(np.random.default_rng([seed, Stream.VALIDATION_ROWS]).choice(rows, VALIDATION_ROWS, replace=False))
 
 
 def _train_epoch(learner: Learner, stream: PairStream, progress: Progress) -> float:

@@ -12,7 +12,7 @@ from pairscape.pipeline.datasets.planted import LEAST_CELLS, Deal, copy_names, d
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.open import read_any
 from pairscape.pipeline.matrix.store import write_expression
-from pairscape.pipeline.options import Planting
+from pairscape.pipeline.options import Planting, Stream
 from pairscape.pipeline.storage.write import check_target, replaced, writing
 
 
@@ -70,7 +70,7 @@ def plant_truth(
             f"{source if not isinstance(source, AnnData) else 'the AnnData'} has {cells.n_obs} cells: a dependence "
             f"shows in {LEAST_CELLS} at least; give more cells."
         )
-    rng = np.random.default_rng([planting.seed, 7])
+    rng = np.random.default_rng([planting.seed, Stream.PLANTING])
     deal = deal_genes(np.diff(cells.X.tocsc().indptr) / cells.n_obs, planting, rng)
     planted = _replanted(cells, deal, planting, rng)
     table = truth(list(planted.var_names), deal, planting, rng)

@@ -24,6 +24,7 @@ from scipy.stats import false_discovery_control, rankdata, t
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.options import Stream
 
 MAX_LABEL_CELLS = 20_000  # standard error of rho 0.007: more cells would cost memory and change no label worth having
 LEAST_FDR_CELLS = 10  # below, Student's t says nothing about a rank correlation
@@ -58,7 +59,7 @@ def split_cells(n_cells: int, seed: int, image_cells: int | None = None) -> tupl
             f"image cells is {image_cells:,}, but the image half of {n_cells:,} cells has {n_cells - half:,}; give at "
             "most so many, or leave the option out for all."
         )
-    order = np.random.default_rng([seed, 1]).permutation(n_cells)
+    order = np.random.default_rng([seed, Stream.CELL_HALVES]).permutation(n_cells)
     return np.sort(order[:half][:MAX_LABEL_CELLS]), np.sort(order[half:][:image_cells])
 
 

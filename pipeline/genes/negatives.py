@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Candidates, Pairs, pair_keys
-from pairscape.pipeline.options import PairSource
+from pairscape.pipeline.options import PairSource, Stream
 
 FORBIDDEN, FREE, TAKEN = np.uint8(0), np.uint8(1), np.uint8(2)
 MIXING, ROUNDS = 30, 300  # rounds in any case, and at most while edges are left over
@@ -46,7 +46,7 @@ def choose_negatives(found: Candidates, source: PairSource, n_genes: int, seed: 
     wanted = source.negatives_per_positive
     if source.negatives == "random" and wanted is None:
         return found
-    pairs, rng = found.pairs, np.random.default_rng([seed, 6])
+    pairs, rng = found.pairs, np.random.default_rng([seed, Stream.NEGATIVES])
     positive, negative = int((pairs.label > 0).sum()), int((pairs.label == 0).sum())
     if not positive or not negative:
         raise InputError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pairscape.pipeline.codes.store import cell_blocks, open_codes
 from pairscape.pipeline.heatmaps.gene_reader import KEPT_ENTRY_BYTES, GeneReader
 from pairscape.pipeline.heatmaps.kernel import GeneCells, Margins, finish
+from pairscape.pipeline.options import Stream
 
 HELD_BYTES = 2**28  # of the genes of some pairs that are counted together
 
@@ -206,7 +207,7 @@ def strata_of(depth: NDArray[np.integer], seed: int, strata: int = STRATA) -> ND
     strata
         Fewer where a stratum would have fewer than `LEAST_CELLS` cells.
     """
-    tie = np.random.default_rng([seed, 13]).permutation(depth.size)
+    tie = np.random.default_rng([seed, Stream.DEPTH_TIES]).permutation(depth.size)
     number = max(min(strata, depth.size // LEAST_CELLS), 1)
     stratum = np.empty(depth.size, np.uint8)
     stratum[np.lexsort((tie, depth))] = np.arange(depth.size) * number // depth.size
@@ -221,7 +222,7 @@ def deal_places(stratum: NDArray[np.uint8], seed: int, deal: int) -> NDArray[np.
     deal
         Its number: another one, another permutation.
     """
-    rng, place = np.random.default_rng([seed, 14, deal]), np.empty(stratum.size, np.int32)
+    rng, place = np.random.default_rng([seed, Stream.DECOY_CELLS, deal]), np.empty(stratum.size, np.int32)
     for number in range(int(stratum.max()) + 1):
         members = np.flatnonzero(stratum == number)
         place[members] = rng.permutation(members)
@@ -281,7 +282,7 @@ def deal_groups(n_cells: int, seed: int, groups: int = GROUPS) -> NDArray[np.uin
         Group of each cell.
     """
     dealt = np.arange(n_cells) % min(groups, n_cells)
-    return np.random.default_rng([seed, 11]).permutation(dealt).astype(np.uint8)
+    return np.random.default_rng([seed, Stream.CELL_GROUPS]).permutation(dealt).astype(np.uint8)
 
 
 def draw_weights(groups: int, resamples: int, seed: int) -> NDArray[np.int64]:
@@ -289,7 +290,7 @@ def draw_weights(groups: int, resamples: int, seed: int) -> NDArray[np.int64]:
 
     A resample has as many cells as there are up to the difference of the groups, fewer than M of them.
     """
-    rng = np.random.default_rng([seed, 12])
+    rng = np.random.default_rng([seed, Stream.RESAMPLES])
     return rng.multinomial(groups, np.full(groups, 1 / groups), resamples)
 
 
