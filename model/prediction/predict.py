@@ -39,7 +39,7 @@ from pairscape.model.reports.findings import report_path, write_findings
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.clusters import worker_threads
-from pairscape.pipeline.compute.memory import require_scoring_memory
+from pairscape.pipeline.compute.memory import require_memory
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
@@ -255,7 +255,7 @@ def _job(
     """What the tasks share, before the screen is placed; refused where a worker has too little memory."""
     need = _bytes_beside(checked.options, candidates.n_cells, candidates.binning.bins)
     if candidates.images is not None:
-        require_scoring_memory(need + 2 * PART_PAIRS * candidates.binning.bins**2 * 4, limit)
+        require_memory("scoring images", need + 2 * PART_PAIRS * candidates.binning.bins**2 * 4, limit)
     share = None if counted is None else _portion(counted, candidates.pairs, limit, need)
     return Job(
         parts=Parts(str(folder), len(candidates.pairs), PART_PAIRS),

@@ -32,7 +32,7 @@ from pairscape.pipeline.codes.store import (
     set_provenance,
     write_block,
 )
-from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, _usable
+from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, require_memory
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import in_order, run_on_source, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
@@ -146,7 +146,7 @@ def encoding(
     if job.found is not None and job.found.content_hash == job.content_hash:
         yield job
         return
-    require_encode_memory(_task_bytes(expression, cells, binning), session.memory)
+    require_memory(ENCODING, _task_bytes(expression, cells, binning), session.memory)
     with locked(target):
         _look(job)  # another driver may have been there
         try:
@@ -306,6 +306,7 @@ def encode_blocks(matrix: Path, codes: Path, blocks: list[int], session: Session
     return dict(run_tasks(session, _encode_block, blocks, str(matrix), str(codes)))
 
 
+ENCODING = f"encoding a block of {CODES_CELLS:,} cells"
 SORTED_BYTES = 6  # an entry in the lists by gene: float32 value, uint16 cell
 
 CHUNK_BYTES = 32 * CODES_CELLS  # dense codes that are compressed together
@@ -326,24 +327,6 @@ def encode_bytes(n_genes: int, entries: int, binning: Binning, entry_bytes: int 
     writing = entries * (SORTED_BYTES + 3 * SHARD_BYTES)  # lists, chunks, shard, and the shard as read back
     per_gene = n_genes * (4 * (binning.bins + 1) + 64)
     return max(reading, sorting, writing) + per_gene + 2 * CHUNK_BYTES
-
-
-def require_encode_memory(need: int, limit: int | None) -> None:
-    """Refuse an encoding job whose tasks would not fit into a worker.
-
-    Parameters
-    ----------
-    need
-        Bytes of a task, as `encode_bytes`, and what the worker keeps of the matrix between tasks.
-    limit
-        Bytes of the smallest worker; None: no limit.
-
-    Raises
-    ------
-    InputError
-        Naming the limit to raise and to what.
-    """
-    _usable(f"encoding a block of {CODES_CELLS:,} cells", need, limit)
 
 
 # ── the sample of cells whose quantiles place the edges of `rank` and `quantile` ─────────────────────────────────────

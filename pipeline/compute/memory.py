@@ -16,11 +16,13 @@ CSR_BYTES = 8  # an entry as float32 value and int32 gene
 SHARD_BYTES = 4  # an entry in a compressed shard, upper end of what is measured at 5 % and 14 % non-zero
 
 
-def require_scoring_memory(need: int, limit: int | None) -> None:
-    """Refuse to score an image store with workers that cannot hold the network and its images.
+def require_memory(what: str, need: int, limit: int | None) -> int:
+    """Bytes that a task may hold on top of the idle worker, at least as many as it needs.
 
     Parameters
     ----------
+    what
+        What needs the memory, at the beginning of a sentence.
     need
         Bytes of a task on top of the idle worker.
     limit
@@ -29,13 +31,8 @@ def require_scoring_memory(need: int, limit: int | None) -> None:
     Raises
     ------
     InputError
-        Naming the limit to raise and to what.
+        They do not fit: names the limit to raise and to what.
     """
-    _usable("scoring images", need, limit)
-
-
-def _usable(what: str, need: int, limit: int | None) -> int:
-    """Bytes for a task beside the idle worker, at least as many as it needs."""
     if limit is None:
         return max(need, UNLIMITED_BYTES)
     usable = int(USED_SHARE * limit) - WORKER_BASE_BYTES

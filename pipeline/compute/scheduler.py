@@ -14,7 +14,7 @@ from typing import Any
 
 from distributed import Client, Future, as_completed
 from distributed.client import ClosedClientError
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from pairscape.pipeline.errors import JobError
 
@@ -66,7 +66,7 @@ class SchedulerLink:
         self._client, self._asked, self.threads = client, 0.0, 1
         self._ask()
 
-    def next_batch(self, ready: as_completed) -> list[Future]:
+    def next_batch(self, ready: as_completed) -> list[Future[Any]]:
         """Futures that have ended; sometimes none, so that the caller can submit more for workers that joined.
 
         Raises
@@ -82,7 +82,7 @@ class SchedulerLink:
             time.sleep(POLL_SECONDS)
         return list(ready.next_batch(block=False))
 
-    def gather(self, futures: list[Future]) -> dict[Future, Any]:
+    def gather(self, futures: list[Future[Any]]) -> dict[Future[Any], Any]:
         """Results by future, none of them None; a result that was lost with its worker is left out."""
         if not futures:
             return {}

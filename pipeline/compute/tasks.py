@@ -250,9 +250,9 @@ class _Run(Generic[T, R]):
 
         Whatever has ended is fetched together and replaced together: one message each to the scheduler, not one a task.
         """
-        line, pending, again = SchedulerLink(self.client), dict[Future, T](), list[T]()
+        line, pending, again = SchedulerLink(self.client), dict[Future[Any], T](), list[T]()
 
-        def submitted() -> list[Future]:
+        def submitted() -> list[Future[Any]]:
             room = 0 if self.hopeless else max(2 * line.threads - len(pending), 0)
             futures = self._submit(added := [*again, *islice(tasks, max(room - len(again), 0))])
             again.clear()
@@ -278,7 +278,7 @@ class _Run(Generic[T, R]):
             if following := submitted():
                 ready.update(following)
 
-    def _submit(self, tasks: list[T]) -> list[Future]:
+    def _submit(self, tasks: list[T]) -> list[Future[Any]]:
         if not tasks:
             return []
         keys = [f"{self.function.__name__}-{self.name}-{next(self.numbers)}" for _ in tasks]

@@ -47,7 +47,7 @@ class GeneReader:
     zero_bin: NDArray[np.int64] = field(init=False)
     _dropout: NDArray[np.float32] = field(init=False)
     _keeps_all: bool = field(init=False)
-    _genes: LRUCache = field(init=False)
+    _genes: LRUCache[tuple[int, int], GeneCells] = field(init=False)
     _block: dict[tuple[tuple[int, ...], int], tuple[GeneBlock, NDArray[np.int64]]] = field(init=False)
     _room: NDArray[np.uint32] = field(init=False)
 

@@ -6,7 +6,7 @@ at a time, and cells that do not fit together are counted slab by slab.
 
 from dataclasses import dataclass
 
-from pairscape.pipeline.compute.memory import _usable
+from pairscape.pipeline.compute.memory import require_memory
 from pairscape.pipeline.heatmaps.kernel import BLOCK_GENES, MAX_SLAB_CELLS
 from pairscape.pipeline.options import CODES_CELLS, Binning
 
@@ -60,7 +60,7 @@ def portion(binning: Binning, n_cells: int, density: float, limit: int | None, b
     fixed = shard + shard // 4 + BLOCK_GENES * binning.bins**2 * 4 + beside
     cell = (BLOCK_GENES + GENES_AT_ONCE) * density * ENTRY_BYTES + CELL_BYTES
     most = min(n_cells, MAX_SLAB_CELLS)
-    free = _usable("a task", fixed + int(min(most, CODES_CELLS) * cell), limit) - fixed
+    free = require_memory("a task", fixed + int(min(most, CODES_CELLS) * cell), limit) - fixed
     if free >= most * cell and most == n_cells:  # all cells in one go; the rest keeps genes that were read
         cache = free - int(most * cell)
         return Portion(most, 1, cache, fixed + free)

@@ -146,14 +146,14 @@ def _margins(genes: GeneCells, group: NDArray[np.uint8], groups: int, bins: int)
 
 
 @numba.njit(nogil=True, cache=True)
-def _add_margins(start, cell, code, group, margins):
+def _add_margins(start, cell, code, group, margins):  # type: ignore[no-untyped-def]
     for g in range(start.size - 1):
         for i in range(start[g], start[g + 1]):
             margins[group[cell[i]], g, code[i] - 1] += 1
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(genes_a, genes_b, rows, group, images):
+def _count(genes_a, genes_b, rows, group, images):  # type: ignore[no-untyped-def]
     """Count each pair along the cells of gene b; `dense` holds the codes of one gene a at a time."""
     (a_start, a_cell, a_code), (b_start, b_cell, b_code), (rows_a, rows_b) = genes_a, genes_b, rows
     dense = np.zeros(group.size, np.uint8)

@@ -87,7 +87,7 @@ def _read_direct(images: Images, shard: int, within: Rows, out: Counts) -> NDArr
 
 
 @numba.njit(nogil=True, cache=True)
-def _take(chunk, rows, out):
+def _take(chunk, rows, out):  # type: ignore[no-untyped-def]
     """`out[:] = chunk[rows]`, all with flat images, cast on the way."""
     for i in range(rows.size):
         image, taken = chunk[rows[i]], out[i]

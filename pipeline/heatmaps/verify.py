@@ -15,7 +15,7 @@ from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import images as image_store
 from pairscape.pipeline.heatmaps.images import open_images
-from pairscape.pipeline.heatmaps.shards import damage
+from pairscape.pipeline.heatmaps.shards import SHARDED, damage
 from pairscape.pipeline.storage.digests import Described, describe, described_shards, has_layout, layout_damage
 from pairscape.pipeline.storage.paths import content_of, located
 
@@ -67,7 +67,7 @@ def store_kind(path: Path) -> Kind:
     InputError
         Neither.
     """
-    if any((path / name).is_dir() for name in image_store.SHARDED):
+    if any((path / name).is_dir() for name in SHARDED):
         return "images"
     if (path / "codes").is_dir():
         return "codes"

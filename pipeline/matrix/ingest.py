@@ -25,7 +25,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from pairscape.pipeline.compute.clusters import open_client, smallest_memory
-from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, _usable
+from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, require_memory
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_on_source
@@ -193,11 +193,11 @@ def _session(
     """The cluster that was asked for; where none was, a small matrix needs none, nor a bar."""
     need = ingest_bytes(len(job.source.var), max(job.block_entries, min(job.entries, SHARD_ENTRIES)))
     if compute is None and job.entries <= SMALL_ENTRIES:
-        _usable(INGESTING, need, smallest_memory(None, Compute("synchronous")))
+        require_memory(INGESTING, need, smallest_memory(None, Compute("synchronous")))
         yield replace(session, progress=Silent())
         return
     with opened(compute or Compute()) as client:
-        _usable(INGESTING, need, smallest_memory(client, compute or Compute()))
+        require_memory(INGESTING, need, smallest_memory(client, compute or Compute()))
         yield replace(session, client=client)
 
 

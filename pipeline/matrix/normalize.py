@@ -17,11 +17,11 @@ No preset looks at any other cell than the one it scales, so blocks may be cut a
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import dask
 import numpy as np
 import pandas as pd
 import scanpy as sc
 from anndata import AnnData
+from dask.delayed import delayed
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -184,7 +184,7 @@ def highly_variable(source: Normalised, kept: ChosenCells, n: int, here: bool) -
 def _block(source: Normalised, kept: ChosenCells, block: Block) -> tuple[Any, ...]:
     chosen = kept.chosen[slice(*block)]
     shape, meta = (int(chosen.sum()), source.genes.size), sparse.csr_matrix((0, 0), dtype=np.float32)
-    return dask.delayed(normalised_block, pure=False)(source, block, chosen), shape, np.float32, meta
+    return delayed(normalised_block, pure=False)(source, block, chosen), shape, np.float32, meta
 
 
 def normalised_block(source: Normalised, block: Block, chosen: NDArray[np.bool_]) -> sparse.csr_matrix:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscape.pipeline.codes.encode import encode_bytes, require_encode_memory
-from pairscape.pipeline.compute.memory import USED_SHARE, WORKER_BASE_BYTES
+from pairscape.pipeline.codes.encode import ENCODING, encode_bytes
+from pairscape.pipeline.compute.memory import USED_SHARE, WORKER_BASE_BYTES, require_memory
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.kernel import BLOCK_GENES
 from pairscape.pipeline.heatmaps.memory import ENTRY_BYTES, portion
@@ -72,15 +72,15 @@ def test_it_grows_with_the_entries_and_what_they_are():
 
 def test_a_block_of_the_atlas_fits_into_two_gigabytes():
     """16,384 cells × 20,000 genes, 5 % non-zero: the promise of the documentation."""
-    require_encode_memory(encode_bytes(20_000, 16_384 * 1000, Binning("rank", 255)), 2 * GB)
+    require_memory(ENCODING, encode_bytes(20_000, 16_384 * 1000, Binning("rank", 255)), 2 * GB)
 
 
 @pytest.mark.parametrize("need", [1_100_000_001, 10**10])
 def test_what_does_not_fit_is_refused(need, refuses):
     with refuses("encoding a block of 16,384 cells needs", "each worker has 2.0 GB", "--memory-limit"):
-        require_encode_memory(need, 2 * GB)
+        require_memory(ENCODING, need, 2 * GB)
 
 
 @pytest.mark.parametrize("limit", [None, 2 * GB])
 def test_what_fits_is_not(limit):
-    require_encode_memory(1_100_000_000, limit)
+    require_memory(ENCODING, 1_100_000_000, limit)
