@@ -17,6 +17,8 @@ No preset looks at any other cell than the one it scales, so blocks may be cut a
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import dask
+import dask.array
 import numpy as np
 import pandas as pd
 import scanpy as sc
