@@ -60,9 +60,15 @@ class _Rate(ProgressColumn):
 
 
 class Bars:
-    """A bar a stage on standard error: done, rate, time left. In a file or pipe it stays silent but for stage names."""
+    """A bar a stage on standard error: done, rate, time left. In a file or pipe it stays silent but for stage names.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    clock
+        Seconds of any clock that does not jump.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = Console(stderr=True)
         columns = (
             SpinnerColumn(finished_text="✓"),
@@ -75,8 +81,10 @@ class Bars:
             TimeRemainingColumn(),
         )
         self._bars = RichProgress(
-            *columns, console=self._console, disable=not self._console.is_terminal, speed_estimate_period=SPEED_SECONDS
-        )
+            *columns, console=self._console, disable=not self._console.is_terminal,
+            speed_estimate_period=SPEED_SECONDS, get_time=clock,
+        )  # fmt: skip
+        self._clock = clock
         self._task: TaskID | None = None
         self._began = 0.0
 
@@ -94,7 +102,7 @@ class Bars:
     def start(self, stage: str, total: int) -> None:
         """Begin the bar of a stage; the bar before it is full, also where it stopped early by design."""
         self._complete()
-        self._began = time.monotonic()
+        self._began = self._clock()
         self._task = self._bars.add_task(stage, total=max(total, 1), completed=0 if total else 1)
         if not self._console.is_terminal:
             print(stage, file=sys.stderr)
@@ -103,10 +111,15 @@ class Bars:
         """Move the bar. Units reported at once were finished by an earlier run, and say nothing of the speed."""
         if self._task is None:
             return
-        if time.monotonic() - self._began < KEPT_SECONDS:
+        if self._clock() - self._began < KEPT_SECONDS:
             self._bars.reset(self._task, completed=int(self._bars.tasks[self._task].completed) + units)
         else:
             self._bars.advance(self._task, units)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the end of the stage at the rate of the last minutes; None while nothing tells."""
+        return None if self._task is None else self._bars.tasks[self._task].time_remaining
 
     def _complete(self) -> None:
         if self._task is not None:

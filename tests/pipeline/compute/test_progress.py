@@ -1,0 +1,54 @@
+"""The bars of a job: the time left is right early, and stays right while workers come and go."""
+
+import pytest
+
+from pairscape.pipeline.compute.progress import SPEED_SECONDS, Bars
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def bars():
+    clock = Clock()
+    made = Bars(clock)
+    made.clock = clock
+    return made
+
+
+def test_the_time_left_follows_workers_that_come_and_go(bars):
+    """One worker for an hour, then ten, then two: five minutes later the time left is right each time."""
+    bars.start("counting", 100_000)
+    done = 0
+    for workers, seconds in ((1, 3600), (10, 2.5 * SPEED_SECONDS), (2, 2.5 * SPEED_SECONDS)):
+        until = bars.clock.now + seconds
+        while bars.clock.now < until:
+            bars.clock.now += 10.0
+            bars.advance(10 * workers)
+            done += 10 * workers
+        assert bars.seconds_left == pytest.approx((100_000 - done) / workers, rel=0.2)
+
+
+def test_what_an_earlier_run_finished_says_nothing_of_the_speed(bars):
+    bars.start("counting", 1000)
+    bars.clock.now = 0.01
+    bars.advance(450)
+    bars.advance(450)
+    assert bars.seconds_left is None
+    for _ in range(3):
+        bars.clock.now += 10.0
+        bars.advance(10)
+    assert bars.seconds_left == pytest.approx(70, rel=0.1)
+
+
+def test_a_stage_that_is_over_has_no_time_left(bars):
+    bars.start("counting", 20)
+    bars.clock.now = 5.0
+    bars.advance(20)
+    assert bars.seconds_left == 0
