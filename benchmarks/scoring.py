@@ -28,9 +28,9 @@ from benchmarks.networks import random_counts
 from pairscape.model.networks import fast
 from pairscape.model.networks.classifier import PairClassifier
 from pairscape.model.networks.device import one_thread
+from pairscape.model.networks.fast import Scorer
 from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.options import Rendering
-from pairscape.model.prediction.scorer import Scorer
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 
 PLAIN_BATCH, SMALL_BATCH = 256, 32

@@ -100,7 +100,7 @@ def train(
     from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
     from pairscape.model.training.run import train_run
     from pairscape.pipeline.heatmaps.images import open_images
-    from pairscape.pipeline.storage.folders import sent_folder
+    from pairscape.pipeline.storage.workspace import sent_folder
 
     recipe = Recipe(rendering, splitting, training)
     if preset is not None:
@@ -139,7 +139,7 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     """
     from pairscape.model.training.run import evaluate_run
     from pairscape.pipeline.heatmaps.images import open_images
-    from pairscape.pipeline.storage.folders import fetched_folder, sent_folder
+    from pairscape.pipeline.storage.workspace import fetched_folder, sent_folder
 
     store = open_images(images)
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"

@@ -80,7 +80,7 @@ def ingest(
     quiet
         No progress bars, no summary.
     """
-    from pairscape.pipeline.compute.events import Events
+    from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.matrix.ingest import ingest as ingest_matrix
 
     *sources, expression = _matrices(matrices)
@@ -189,7 +189,7 @@ def heatmaps(
     import time
 
     from pairscape.pipeline.compute.clusters import open_session, reported
-    from pairscape.pipeline.compute.events import Events
+    from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
     from pairscape.pipeline.matrix.expression import open_expression

@@ -19,8 +19,8 @@ from pairscape.model.evaluation.association import dependence, spearman
 from pairscape.model.evaluation.metrics import forward_share
 from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.device import one_thread
+from pairscape.model.networks.fast import Scorer
 from pairscape.model.prediction.rescoring import Score
-from pairscape.model.prediction.scorer import Scorer
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError

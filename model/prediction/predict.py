@@ -19,6 +19,7 @@ from pairscape.model.edges.scores import read_facts, write_scores
 from pairscape.model.evaluation.evaluate import versions
 from pairscape.model.networks.classifier import describe_genes, gene_codes
 from pairscape.model.networks.device import choose_device, one_thread
+from pairscape.model.networks.fast import SENT_AT_ONCE, Scorer
 from pairscape.model.networks.gene_context import require_factor_genes, require_genes
 from pairscape.model.networks.published import FACTOR_NETWORK
 from pairscape.model.options import Prediction
@@ -33,7 +34,6 @@ from pairscape.model.prediction.parts import (
     prepare,
     score_task,
 )
-from pairscape.model.prediction.scorer import AT_ONCE, Scorer
 from pairscape.model.prediction.trained import TrainedRun
 from pairscape.model.reports.findings import report_path, write_findings
 from pairscape.pipeline.codes.encode import encode_matrix
@@ -202,7 +202,7 @@ def predict_store(images: Images, checked: CheckedPrediction, session: Session) 
 
 def network_bytes(bins: int) -> int:
     """Memory of a worker for torch, a network and one of its batches, at most."""
-    return TORCH_BYTES + AT_ONCE * bins**2 * 4 * LIVE_MAPS
+    return TORCH_BYTES + SENT_AT_ONCE * bins**2 * 4 * LIVE_MAPS
 
 
 def _predict(candidates: CandidateImages, checked: CheckedPrediction, session: Session) -> PredictionOutcome:

@@ -13,11 +13,10 @@ import dask
 from distributed import Client, LocalCluster, Security, default_client, performance_report
 
 from pairscape.pipeline.compute import machine
-from pairscape.pipeline.compute.events import Events
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import asked_bytes, gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
-from pairscape.pipeline.compute.session import Session, here
+from pairscape.pipeline.compute.session import Events, Session, here
 from pairscape.pipeline.compute.workers import checked_workers
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import HERE, QUEUES, Compute

@@ -6,12 +6,11 @@ import torch
 
 from model_fixtures import small_store
 from pairscape.model.networks.classifier import PairClassifier, score_rows
-from pairscape.model.networks.fast import prepare
+from pairscape.model.networks.fast import Scorer, prepare
 from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.networks.published import NETWORKS
 from pairscape.model.networks.render import CHANNELS, Render
 from pairscape.model.options import Rendering
-from pairscape.model.prediction.scorer import Scorer
 
 CPU = torch.device("cpu")
 RENDERINGS = [Rendering(name) for name in CHANNELS if name != "counts"] + [

@@ -11,8 +11,8 @@ import pairscape
 from model_fixtures import HERE, run_command
 from pairscape.model.edges.scores import read_facts, read_scores
 from pairscape.model.networks.classifier import TrainedNetwork
+from pairscape.model.networks.fast import Scorer
 from pairscape.model.networks.weights import MODEL, load_weights, save_tensors
-from pairscape.model.prediction.scorer import Scorer
 from pairscape.model.prediction.trained import TrainedRun
 from pairscape.model.reports.card import candidate_words, label_words
 from pairscape.pipeline.errors import InputError

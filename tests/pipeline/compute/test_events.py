@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pairscape.pipeline.compute.events import Events
+from pairscape.pipeline.compute.session import Events
 
 
 def lines(path):

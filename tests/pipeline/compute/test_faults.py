@@ -21,8 +21,7 @@ from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.compute import clusters as performance
 from pairscape.pipeline.compute import scheduler as lifeline
 from pairscape.pipeline.compute.clusters import open_client
-from pairscape.pipeline.compute.events import Events
-from pairscape.pipeline.compute.session import Session, Usage
+from pairscape.pipeline.compute.session import Events, Session, Usage
 from pairscape.pipeline.compute.tasks import HOPELESS, run_tasks
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps import count, job, shards

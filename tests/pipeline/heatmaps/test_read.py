@@ -18,7 +18,7 @@ from pairscape.pipeline.heatmaps import read
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.read import read_images
 from pairscape.pipeline.heatmaps.shards import shard_file
-from pairscape.pipeline.storage.folders import sent_folder
+from pairscape.pipeline.storage.workspace import sent_folder
 
 ROWS = [[0], [4559], [0, 255, 256, 2047, 2048, 4095, 4096, 4559], list(range(2000, 4200, 7)), list(range(4560))]
 
