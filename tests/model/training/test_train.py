@@ -170,7 +170,7 @@ def test_the_prior_that_is_corrected_for_is_the_one_that_was_shown(images, tmp_p
 
 
 def test_averaged_weights_are_the_ones_that_are_kept(images, tmp_path):
-    plain, averaged = (quick_fit(images, tmp_path / str(a), averaging=a).classifier for a in (0.0, 0.5))
+    plain, averaged = (quick_fit(images, tmp_path / str(a), averaging=a).network.classifier for a in (0.0, 0.5))
     assert not torch.equal(plain.network.stem.weight, averaged.network.stem.weight)
     assert not any("module" in key for key in load_weights(tmp_path / "0.5" / "model.safetensors")[0])
 
@@ -558,7 +558,7 @@ def test_mirrors_are_shown_where_it_is_known_what_they_mean(images, tmp_path, re
     label = images.array("label").copy()
     label[np.flatnonzero(label)[::2]] = labels - 1
     store = replace(relabelled(images, label), provenance=named)
-    assert quick_fit(store, tmp_path, ratio=1.0).classifier.mirror is mirror
+    assert quick_fit(store, tmp_path, ratio=1.0).network.classifier.mirror is mirror
 
 
 def test_training_goes_on_where_nothing_can_be_compiled(images, tmp_path, monkeypatch):
