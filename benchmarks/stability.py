@@ -23,8 +23,9 @@ from benchmarks.heatmaps import folder_of, prepare
 from pairscape.model.networks.classifier import PairClassifier
 from pairscape.model.networks.device import one_thread, seed_everything
 from pairscape.model.options import Rendering
-from pairscape.model.prediction.decoys import RUN_PAIRS, Score, decoy_scores, sample_candidates, save_strata
-from pairscape.model.prediction.stability import Resampling, resample_best
+from pairscape.model.prediction.decoys import RUN_PAIRS, decoy_scores, sample_candidates, save_strata
+from pairscape.model.prediction.rescoring import Rescoring, Score
+from pairscape.model.prediction.stability import resample_best
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.session import Session
@@ -92,14 +93,15 @@ def measure(
         return np.concatenate(found)
 
     def resample(spent: dict[str, float]) -> Any:
-        load = partial(load_network, binning.bins, spent)
-        return resample_best(codes, pairs, scores, load, Resampling(resamples, best), share, Session())
+        rescoring = Rescoring(codes, share, partial(load_network, binning.bins, spent))
+        return resample_best(rescoring, pairs, scores, Session(), resamples=resamples, best=best)
 
     def make_decoys(spent: dict[str, float]) -> np.ndarray:
-        load, rows = partial(load_network, binning.bins, spent), sample_candidates(len(pairs), 0, decoys)
+        rescoring = Rescoring(codes, share, partial(load_network, binning.bins, spent))
+        rows = sample_candidates(len(pairs), 0, decoys)
         with TemporaryDirectory() as place:
             strata = save_strata(codes, Path(place), 0, Session())
-            return decoy_scores(codes, pairs.take(rows), load, strata, 0, share, Session())
+            return decoy_scores(rescoring, pairs.take(rows), strata, Session())
 
     scores, predicted = timed(predict)
     stability, resampled = timed(resample)

@@ -572,7 +572,7 @@ def test_training_goes_on_where_nothing_can_be_compiled(images, tmp_path, monkey
     monkeypatch.setattr(torch, "compile", no_compiler)
     with pytest.warns(UserWarning, match=r"does not work here, so training goes on without: no C\+\+ compiler found"):
         told = quick_fit(images, tmp_path / "compiled", compile=True)
-    assert torch.equal(plain.classifier.network.stem.weight, told.classifier.network.stem.weight)
+    assert torch.equal(plain.network.classifier.network.stem.weight, told.network.classifier.network.stem.weight)
 
 
 def test_an_error_of_ones_own_is_not_taken_for_a_compilers(monkeypatch):
