@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
+from pairscape.pipeline.commands import on_disk
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute, Flat, PairSource, _required
@@ -196,7 +197,6 @@ def predict(
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import resolve_request
     from pairscape.pipeline.matrix.expression import open_expression
-    from pairscape.pipeline.matrix.ingest import on_disk
 
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)

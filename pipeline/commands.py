@@ -13,8 +13,7 @@ from pairscape.pipeline.options import Atlas, Binning, Compute, Flat, PairSource
 from pairscape.pipeline.storage.paths import local_target, located
 
 if TYPE_CHECKING:
-    from pairscape.pipeline.datasets.fetch import Place
-    from pairscape.pipeline.datasets.registry import DataSet
+    pass
 
 
 def ingest(
@@ -193,7 +192,6 @@ def heatmaps(
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
     from pairscape.pipeline.matrix.expression import open_expression
-    from pairscape.pipeline.matrix.ingest import on_disk
     from pairscape.pipeline.storage.paths import is_remote, writable
 
     images, codes, started = writable(images), codes and located(codes), time.perf_counter()
@@ -363,12 +361,20 @@ def fetch(
     dict
         The path of each file by its name; of an archive, the unpacked folder.
     """
-    from pairscape.pipeline.datasets.fetch import Fetched, Place, fetch_set, fetch_url, find_set
+    from pairscape.pipeline.datasets.fetch import (
+        Fetched,
+        Place,
+        describe_set,
+        fetch_set,
+        fetch_url,
+        find_set,
+        list_sets_of,
+    )
     from pairscape.pipeline.datasets.registry import read_registry
 
     place, registry = Place.given(to), read_registry()
     if list_sets:
-        say_unless(quiet)(*_listed(registry, place))
+        say_unless(quiet)(*list_sets_of(registry, place))
         return {}
     if name is None:
         raise InputError(f"name a data set ({', '.join(registry)}) or an https:// address; --list tells more of them.")
@@ -384,8 +390,32 @@ def fetch(
         )
     say_unless(quiet)(*fetched.notes, *map(str, fetched.files.values()))
     if found is not None:
-        say_unless(quiet)(*_about(found, fetched.files))
+        say_unless(quiet)(*describe_set(found, fetched.files))
     return fetched.files
+
+
+def on_disk(expression: Any, beside: Path) -> Path:
+    """A matrix that workers can read themselves; one in memory is written beside the result first.
+
+    Raises
+    ------
+    InputError
+        The result is a URL, or the matrix cannot be ingested.
+    """
+    from anndata import AnnData
+
+    from pairscape.pipeline.storage.paths import is_remote, located
+
+    if not isinstance(expression, AnnData):
+        return located(expression)
+    if is_remote(beside):
+        raise InputError(
+            f"{beside} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
+            "and give its path or URL."
+        )
+    path = beside.with_name(f"{beside.stem}.expression.zarr")
+    ingest(expression, path, preset="none", overwrite=True, quiet=True)
+    return path
 
 
 def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
@@ -394,35 +424,6 @@ def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     if len(found) < 2:
         raise InputError("ingest takes one matrix or several, and last the store to write: MATRIX EXPRESSION.zarr")
     return found
-
-
-def _listed(registry: "dict[str, DataSet]", place: "Place") -> list[str]:
-    """A few lines for each known data set."""
-    from pairscape.pipeline.datasets.fetch import is_local
-
-    lines = []
-    for found in registry.values():
-        size = "size unknown" if found.bytes is None else _size(found.bytes)
-        there = ", here already" if is_local(found, place) else ""
-        lines += [f"{found.name:<21} {found.title}", f"{'':<21} {found.organism}, {found.contents}, {size}{there}"]
-    return lines
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.0f} kB"
-
-
-def _about(found: "DataSet", files: dict[str, Path]) -> list[str]:
-    """What is to be known of a fetched data set, and the commands that go on with it."""
-    import shlex
-
-    lines = [f"{what:<9} {getattr(found, what)}" for what in ("title", "contents", "labels", "licence", "citation")]
-    lines += [f"note      {found.note}"] if found.note else []
-    for command in found.use:
-        for name, path in files.items():
-            command = command.replace(f"{{{name}}}", shlex.quote(str(path)))
-        lines.append(command)
-    return lines
 
 
 def _scratch() -> str:

@@ -8,6 +8,7 @@ them at first, and held to that from then on.
 import difflib
 import json
 import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -343,3 +344,28 @@ def offline_folder() -> Path | None:
     if not Path(named).is_dir():
         raise InputError(f"{VARIABLE} is {named!r}, no folder, so nothing can be served from it; correct or unset it.")
     return Path(named)
+
+
+def list_sets_of(registry: dict[str, DataSet], place: Place) -> list[str]:
+    """Two lines for each known data set: name and title; organism, contents, size, whether it is here."""
+    lines = []
+    for found in registry.values():
+        size = "size unknown" if found.bytes is None else _size(found.bytes)
+        there = ", here already" if is_local(found, place) else ""
+        lines += [f"{found.name:<21} {found.title}", f"{'':<21} {found.organism}, {found.contents}, {size}{there}"]
+    return lines
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.0f} kB"
+
+
+def describe_set(found: DataSet, files: dict[str, Path]) -> list[str]:
+    """Title, contents, labels, licence and citation of a fetched data set, and the commands that go on with it."""
+    lines = [f"{what:<9} {getattr(found, what)}" for what in ("title", "contents", "labels", "licence", "citation")]
+    lines += [f"note      {found.note}"] if found.note else []
+    for command in found.use:
+        for name, path in files.items():
+            command = command.replace(f"{{{name}}}", shlex.quote(str(path)))
+        lines.append(command)
+    return lines

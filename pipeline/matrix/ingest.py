@@ -29,7 +29,6 @@ from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, require_me
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_on_source
-from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.describe import describe_names
 from pairscape.pipeline.matrix.filter import Filtered, choose_stored, sift
 from pairscape.pipeline.matrix.intake import Intake, take_in
@@ -47,7 +46,7 @@ from pairscape.pipeline.matrix.summary import Summary, annotations, record
 from pairscape.pipeline.matrix.survey import Facts, Values
 from pairscape.pipeline.matrix.write import Writing, WrittenMatrix, is_written, write_piece
 from pairscape.pipeline.options import Choices, Compute, Preset
-from pairscape.pipeline.storage.paths import is_remote, local_target, located, spelled
+from pairscape.pipeline.storage.paths import is_remote, local_target, spelled
 from pairscape.pipeline.storage.workspace import Workplace, no_workplace, workplace
 from pairscape.pipeline.storage.write import check_target, clear_unfinished, write_file
 
@@ -145,26 +144,6 @@ def ingest(
             _write(plan, place, session)
         place.publish(target)
     return plan.summary
-
-
-def on_disk(expression: Any, beside: Path) -> Path:
-    """A matrix that workers can read themselves: one in memory is written beside a result first.
-
-    Raises
-    ------
-    InputError
-        The result is a URL, or as `ingest`.
-    """
-    if not isinstance(expression, AnnData):
-        return located(expression)
-    if is_remote(beside):
-        raise InputError(
-            f"{beside} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
-            "and give its path or URL."
-        )
-    path = beside.with_name(f"{beside.stem}.expression.zarr")
-    ingest(expression, path, preset="none", overwrite=True)
-    return path
 
 
 def _files(source: Any) -> list[str]:
