@@ -1,4 +1,4 @@
-"""Memory that a worker may use, and what scoring takes of it."""
+"""Memory of workers: what a task may hold, and the refusal where it does not fit."""
 
 import math
 
