@@ -1,14 +1,15 @@
 """Pairscape: gene-pair inference from single-cell data with images of joint expression.
 
-The front door. Every command is a plain function, so the command line and the notebook are one interface:
-`pairscape train images.zarr run` is `pairscape.train("images.zarr", "run")`. It parses, opens the cluster and calls;
-the work is done in `pipeline` (matrix → heatmaps) and `model` (heatmaps → classifier).
+The command line: it registers the commands of `pipeline.commands` (matrix → heatmaps) and `model.commands` (heatmaps →
+network), adds `demo` and `run`, and turns errors into one line and an exit status. Every command is a plain function,
+so `pairscape train images.zarr run` is `pairscape.train("images.zarr", "run")`. Commands import what they need when
+they run: `pairscape --help` loads neither torch nor dask.
 """
 
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cyclopts import App, CycloptsError
 
@@ -17,9 +18,6 @@ from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, si
 from pairscape.pipeline.compute.session import say_unless
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import Binning, Compute, PairSource
-
-if TYPE_CHECKING:  # `pairscape --help` loads neither torch nor dask: commands import what they need
-    pass
 
 __version__ = version("pairscape")
 

@@ -1,4 +1,4 @@
-"""Commands from a matrix to heatmaps."""
+"""Commands from a matrix to heatmaps: ingest, plan, heatmaps, verify, simulate, plant, fetch; each calls its job."""
 
 import sys
 from importlib.metadata import version
