@@ -1,4 +1,4 @@
-"""Commands from heatmaps to a network of genes."""
+"""Commands from heatmaps to a network: show, train, evaluate, predict, tune, report, export; each calls its job."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +10,7 @@ from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.commands import on_disk
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.options import Compute, Flat, PairSource, _required
+from pairscape.pipeline.options import Compute, Flat, PairSource, required_source
 from pairscape.pipeline.storage.paths import local_target, located
 
 
@@ -209,7 +209,7 @@ def predict(
     else:
         reads = on_disk(expression, checked.out)
         matrix = open_expression(reads)
-        with with_network(_required(source), checked.out) as (source, notes):
+        with with_network(required_source(source), checked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
             say(*notes, *request.chosen.notes, request.label_note())
             with open_session(compute, quiet, reads=[run, str(reads)], writes=checked.out) as session:

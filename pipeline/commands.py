@@ -3,17 +3,14 @@
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.options import Atlas, Binning, Compute, Flat, PairSource, Planting, _required
+from pairscape.pipeline.options import Atlas, Binning, Compute, Flat, PairSource, Planting, required_source
 from pairscape.pipeline.storage.paths import local_target, located
-
-if TYPE_CHECKING:
-    pass
 
 
 def ingest(
@@ -131,7 +128,7 @@ def plan(
     from pairscape.pipeline.matrix.expression import open_expression
 
     matrix = open_expression(expression)
-    with with_network(_required(source), None) as (source, notes):
+    with with_network(required_source(source), None) as (source, notes):
         request = resolve_request(matrix, source, seed)
     say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
     with open_session(measuring(compute), quiet, reads=[expression], writes=_scratch()) as session:
@@ -197,7 +194,7 @@ def heatmaps(
     images, codes, started = writable(images), codes and located(codes), time.perf_counter()
     reads, beside = on_disk(expression, images), None if is_remote(images) else images
     matrix = open_expression(reads)
-    with Events(events) as log, with_network(_required(source), beside) as (source, notes):
+    with Events(events) as log, with_network(required_source(source), beside) as (source, notes):
         log.write(
             "start", command="heatmaps", expression=str(matrix.path), images=str(images), version=version("pairscape")
         )

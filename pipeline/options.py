@@ -424,5 +424,12 @@ class Choices:
 Flat = Parameter(name="*")
 
 
-def _required(source: PairSource | None) -> PairSource:
+def required_source(source: PairSource | None) -> PairSource:
+    """The source of pairs that was given.
+
+    Raises
+    ------
+    InputError
+        None was given; the message names the ways.
+    """
     return source if source is not None else PairSource()  # which says what is missing
