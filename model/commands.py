@@ -110,7 +110,8 @@ def train(
         recipe = recipe_preset(preset)
     store = open_images(images)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
-    with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, here(quiet) as session:
+    holds: Literal["repeats", "network"] = "repeats" if repeats else "network"
+    with sent_folder(run, holds, overwrite=overwrite) as folder, here(quiet) as session:
         if repeats:
             metrics = train_repeats(store, folder, recipe, repeats, session, overwrite=overwrite)
         else:
@@ -144,7 +145,7 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
 
     store = open_images(images)
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
-    with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, here(quiet) as session:
+    with fetched_folder(run) as trained, sent_folder(out, "evaluation", overwrite=True) as folder, here(quiet) as session:
         metrics = evaluate_run(trained, store, folder, session)
     _close(quiet, metrics, located(out))
     return metrics
@@ -289,7 +290,11 @@ def report(run: Any, /) -> Path:
     from pairscape.model.reports.card import write_card
     from pairscape.model.reports.overview import holds_repeats, write_overview
     from pairscape.model.reports.run_report import write_report
+    from pairscape.pipeline.storage.results import require_result
 
+    require_result(
+        run, "config.toml", "metrics.json", "history.csv", "predictions.parquet", "examples.npz", "model.safetensors"
+    )
     path = (write_overview if holds_repeats(run) else write_report)(run)
     card = [write_card(run)] if (run / "model.safetensors").is_file() else []  # a run on another store has none
     say_unless(False)(*(f"wrote {written}" for written in (path, *card)))

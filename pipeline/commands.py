@@ -287,7 +287,7 @@ def simulate(
 
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.simulate import simulate_atlas
-    from pairscape.pipeline.storage.write import check_target
+    from pairscape.pipeline.storage.ownership import check_target
 
     expression, started = local_target(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started

@@ -51,11 +51,12 @@ class TrainedRun:
         Raises
         ------
         InputError
-            The folder holds several networks or none, or one of the files is damaged or does not fit the others.
+            The folder holds several networks or none, is unfinished, or one of the files is damaged or does not fit the
+            others.
         """
         folder = folder.absolute()
-        network = TrainedNetwork.load(folder)
-        return cls(folder, network, _operating_points(folder), load_reference(folder, network))
+        network = TrainedNetwork.open(folder)
+        return cls(folder, network, _operating_points(folder, network.sha256), load_reference(folder, network))
 
     @property
     def binning(self) -> Binning:
@@ -91,9 +92,15 @@ def moved_probability(p: float, before: float, after: float) -> float:
     return odds / (odds + (1 - p) * before * (1 - after))
 
 
-def _operating_points(folder: Path) -> dict[str, float]:
-    """Thresholds that were reached, by aim."""
-    points = (read_metrics(folder) or {}).get("operating_points", [])
+def _operating_points(folder: Path, weights: str) -> dict[str, float]:
+    """Thresholds that were reached, by aim; earlier versions did not say of which weights."""
+    metrics = read_metrics(folder) or {}
+    if metrics.get("weights", weights) != weights:
+        raise InputError(
+            f"{folder / 'metrics.json'} is of other weights than {folder / 'model.safetensors'}, so its thresholds would "
+            "mean nothing; copy both files from the same run, or remove it."
+        )
+    points = metrics.get("operating_points", [])
     try:
         return {point["aim"]: point["threshold"] for point in points if point["threshold"] is not None}
     except (TypeError, KeyError) as error:

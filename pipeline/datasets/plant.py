@@ -13,7 +13,8 @@ from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.open import read_any
 from pairscape.pipeline.matrix.store import write_expression
 from pairscape.pipeline.options import Planting, Stream
-from pairscape.pipeline.storage.write import check_target, replaced, writing
+from pairscape.pipeline.storage.ownership import check_target, mark_expression
+from pairscape.pipeline.storage.write import replaced, writing
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def plant_truth(
         The matrix cannot be read or the target not be written; the list is there already;
         too few cells, or genes that enough cells express.
     """
-    check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite, sources=[source])
     pairs = target.with_suffix(".tsv")
     if pairs.exists() and not overwrite:
         raise InputError(f"{pairs} exists, and the list of planted pairs goes there: give another name, or --overwrite")
@@ -76,6 +77,7 @@ def plant_truth(
     table = truth(list(planted.var_names), deal, planting, rng)
     with writing(target), replaced(target) as store:
         write_expression(planted, store)
+        mark_expression(store)
         table.to_csv(pairs, sep="\t", index=False)
     positives = int((table["label"] > 0).sum())
     copies = planted.n_vars - cells.n_vars
