@@ -39,7 +39,7 @@ def show(
     """
     if str(images).endswith(".parquet"):
         return _show_scores(located(images), gene_a, gene_b, k, output)
-    from pairscape.model.reports.heatmap_figures import pair_figure
+    from pairscape.model.reports.heatmap_figures import pair_figure, require_own_picture, save_picture
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
     if gene_a is None or gene_b is None:
@@ -47,12 +47,12 @@ def show(
     store = open_images(images)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
-    output = _picture(output, f"{gene_a}-{gene_b}.png")
+    require_own_picture(output := _picture(output, f"{gene_a}-{gene_b}.png"))
     label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
         int(store.array("label")[row])
     ]
     picture = image.T if turned else image
-    pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True).savefig(output)
+    save_picture(pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True), output)
     say_unless(False)(f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")
     return output
 
@@ -377,13 +377,15 @@ def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, o
     """One pair of a file of scores, or the best new ones, as picture."""
     from pairscape.model.edges.evidence import show_scores
     from pairscape.model.reports.findings import draw_evidence
+    from pairscape.model.reports.heatmap_figures import require_own_picture, save_picture
 
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
     pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
     output = _picture(output, f"{scores.stem}-best.png" if pair is None else f"{gene_a}-{gene_b}.png")
+    require_own_picture(output)
     found = show_scores(scores, pair, k)
-    draw_evidence(found).savefig(output)
+    save_picture(draw_evidence(found), output)
     best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
     say_unless(False)(f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
     return output

@@ -246,11 +246,13 @@ def verify(
     path = writable(store) if repair else located(store)
     codes, expression = codes and located(codes), expression and located(expression)
     with open_session(compute, quiet, reads=[str(path)], writes=path if repair else None) as session:
-        found = repair_store(path, codes, expression, session) if repair else verify_store(path, session)
+        found = repair_store(path, codes, expression, session) if repair else verify_store(path, session, codes)
     bad = found.lines()
     note = "" if found.covered else "; an earlier version made it, without digests of its small files"
     for line in bad:
         print(line, file=sys.stderr)
+    if found.codes and not (repair or found.shards or found.files):
+        raise JobError(f"{path} agrees with its receipts, but {found.codes}.")
     if bad and not repair:
         raise JobError(
             f"{path} is damaged: {len(found.shards)} of {found.n_shards} shards, {len(found.files)} other files; run "

@@ -8,19 +8,22 @@ command's own rule. Folders of results have a rule of their own, in `results.py`
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.storage.paths import ROOT, content_of, is_remote, located
+from pairscape.pipeline.storage.paths import ROOT, content_of, is_remote, located, remove_tree
 from pairscape.pipeline.storage.write import write_file
 
 EXPRESSION, EXPRESSION_VERSION = "pairscape-expression", 1
 KEY = "pairscape"  # of the root's attribute
+LOOKED_AT = 2**16  # bytes at each end of a file in which our sign has to stand
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file managers leave in any folder
 NODE_FILE = re.compile(r"(?:(?P<node>.*)/)?(?:zarr\.json|c(?:/\d+)*)")  # metadata or a chunk of a group or array
+ASIDE_FILE = re.compile(rf"{NODE_FILE.pattern}|(receipts|spare|sample)/[^/]+|(.*/)?\.[^/]+\.\d{{10,19}}(/.*)?")
 EARLIER_NODES = re.compile(r"|X(/.*)?|layers(/counts(/.*)?)?|(obs|var)(/.*)?|uns(/pairscape(/.*)?)?|(obs|var)[mp]|raw")
 
 
@@ -90,6 +93,49 @@ def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
             f"{folder} holds {foreign}, which Pairscape did not write there and which would be lost: move it elsewhere, "
             "or give another name"
         )
+
+
+def require_own_file(path: Path, *signs: bytes) -> None:
+    """Refuse to replace a file in which none of our signs stands, near its beginning or its end.
+
+    Parameters
+    ----------
+    signs
+        Bytes that only what we write to such files has.
+
+    Raises
+    ------
+    InputError
+        It is a file of somebody else, or a folder.
+    """
+    if path.exists() and not any(sign in ends_of(path) for sign in signs):
+        raise InputError(
+            f"{path} exists and Pairscape did not make it, so it is not overwritten: give another name, or remove it "
+            "yourself."
+        )
+
+
+def ends_of(path: Path) -> bytes:
+    """The first and the last bytes of a file; none of what is no file."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        head = file.read(LOOKED_AT)
+        file.seek(max(file.seek(0, os.SEEK_END) - LOOKED_AT, 0))
+        return head + b"\n" + file.read()
+
+
+def clear_aside(path: Path) -> None:
+    """Remove what a killed job left of a store that it was making, and nothing else.
+
+    Raises
+    ------
+    InputError
+        It holds something of somebody else.
+    """
+    if not is_remote(path):
+        refuse_foreign(path, (name for name in files_below(path) if not ASIDE_FILE.fullmatch(name)))
+    remove_tree(path)
 
 
 def files_below(folder: Path) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.storage.lock import locked
+from pairscape.pipeline.storage.ownership import files_below, refuse_foreign
 from pairscape.pipeline.storage.paths import (
     content_of,
     fetch_file,
@@ -28,6 +29,7 @@ from pairscape.pipeline.storage.paths import (
 from pairscape.pipeline.storage.results import RECEIPT, Holds, check_result, unfinished
 from pairscape.pipeline.storage.write import put_in_place, write_file, writing
 
+JOB = "job.json"
 KEPT = "; what is finished is kept, run the same command again for the rest"
 SCRATCH = "scratch"  # of whoever opens the source: kept, as it is told apart by the source and not by the job
 
@@ -46,6 +48,8 @@ class Workplace:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.keeps = path.exists()  # what an earlier run has finished outlives a mistake in this command
+        if self.keeps and not (path / JOB).exists():
+            refuse_foreign(path, (name for name in files_below(path) if not name.startswith(f"{SCRATCH}/")))
         path.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -66,14 +70,15 @@ class Workplace:
         job
             All that decides a byte of the result.
         """
-        file, text = self.path / "job.json", json.dumps(job, sort_keys=True)
+        file, text = self.path / JOB, json.dumps(job, sort_keys=True)
         found = file.exists() and file.read_text() == text
         self.keeps = False
         if not found:
+            write_file(file, b"{}")  # what is left after a kill is still ours, and of no job
             for path in self.path.iterdir():
                 if path.is_dir() and path.name != SCRATCH:
                     shutil.rmtree(path)
-                elif path.name != SCRATCH:
+                elif path.name not in (SCRATCH, JOB):
                     path.unlink()
             write_file(file, text.encode())
         return found
@@ -90,6 +95,8 @@ def workplace(target: Path) -> Iterator[Workplace]:
 
     Raises
     ------
+    InputError
+        What lies where the folder goes is of somebody else.
     JobError
         The disk refuses, or another driver writes `target`.
     """
