@@ -62,6 +62,7 @@ class Expression:
     symbols : (gene,) symbols, "" where a gene has none; None when the matrix has none
     n_cells : number of cells
     memory : the AnnData, when path is None
+    values : what kind of values it holds, such as "log" or "counts"; "" where that is unknown
     """
 
     path: str | None
@@ -69,6 +70,7 @@ class Expression:
     symbols: tuple[str, ...] | None
     n_cells: int
     memory: AnnData | None = field(default=None, repr=False, compare=False)
+    values: str = ""
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Expression of the cells start..stop: (stop - start, gene) float32, indices sorted, no explicit zeros.
