@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from anndata import AnnData
-from anndata.io import read_elem
 
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.expression import Expression, open_expression
-from pairscape.pipeline.matrix.formats.hdf5_zarr import opened
+from pairscape.pipeline.matrix.expression import Expression, open_expression, own_record, values_of
+from pairscape.pipeline.matrix.formats.hdf5_zarr import existing, opened
 from pairscape.pipeline.matrix.ingest import ingest
 from pairscape.pipeline.matrix.normalize import STEPS
 from pairscape.pipeline.matrix.open import open_source
 from pairscape.pipeline.matrix.source import IN_MEMORY, Source
-from pairscape.pipeline.matrix.value_kinds import judge, sampled
+from pairscape.pipeline.matrix.value_kinds import Judged, judge, sampled
 from pairscape.pipeline.options import Compute, Preset
 from pairscape.pipeline.storage.digests import digest
-from pairscape.pipeline.storage.paths import is_remote, located, spelled
+from pairscape.pipeline.storage.paths import holds_store, is_remote, located, spelled
 
 ANNDATA = (".h5ad", ".zarr")  # that can be read as they lie
 
@@ -58,14 +57,15 @@ def prepared(
     InputError
         It cannot be opened; what its values are cannot be told; it has to be ingested, and the result is a URL.
     """
-    if not isinstance(source, AnnData) and (record := _own_record(spelled(source))):
-        return replace(open_expression(located(source)), values=_values(record))
+    record = _own_record(source)
+    if record and not isinstance(source, AnnData):
+        return open_expression(located(source))
     with tempfile.TemporaryDirectory() as scratch:
         found = open_source(source, scratch=Path(scratch), progress=Silent())
     if found.name.endswith(ANNDATA) and found.judged.kind == "log" and not found.notes:
         say(f"{found.name}: {found.judged.words()}, taken as they are ({found.judged.why})")
         return replace(open_expression(located(source)), values="log")
-    return _ingested(source, found, beside, preset, compute, say)
+    return _ingested(source, found, beside, "none" if record else preset, compute, say)
 
 
 def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
@@ -83,27 +83,33 @@ def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
         )
 
 
-def _own_record(place: str) -> Mapping[str, Any]:
-    """What a store that `ingest` or a simulation wrote says of its making; empty if its values contradict it."""
-    if not place.endswith(ANNDATA) or not (is_remote(place) or Path(place).exists()):
+def _own_record(source: Any) -> Mapping[str, Any]:
+    """What an AnnData of our making says of it; empty for all else, and where its values contradict it.
+
+    Raises
+    ------
+    InputError
+        It is a store of ours that holds no matrix.
+    """
+    if isinstance(source, AnnData):
+        record, expression = source.uns.get("pairscape", {}), source
+    elif not (place := spelled(source)).endswith(ANNDATA):
         return {}
-    with opened(place) as root:
-        record = dict(read_elem(root["uns/pairscape"])) if "pairscape" in root.get("uns", {}) else {}
+    else:
+        with opened(existing(place, ANNDATA)) as root:
+            if (kind := str(root.attrs.get("format", ""))).startswith("pairscape-"):
+                raise InputError(f"{place} is a store of {kind.removeprefix('pairscape-')}, and no matrix with an X")
+            record = own_record(root)
+        expression = located(source)
     if not record or record.get("preset") == "none":
         return record
-    expression = open_expression(located(place))
-    first, *_, last = [*sampled(expression.n_cells), *sampled(expression.n_cells)]
-    judged = judge([expression.rows(*run) for run in (first, last)], place)
-    return {} if judged.kind == "raw counts" else record
+    return {} if _sampled(open_expression(expression)).kind == "raw counts" else record
 
 
-def _values(record: Mapping[str, Any]) -> str:
-    """The kind of values that a store holds; "" where its record does not tell."""
-    preset = str(record.get("preset", ""))
-    if preset == "none":
-        kind = str(record.get("value_kind", ""))
-        return "counts" if "counts" in kind else "log" if kind == "log" else ""
-    return "log" if preset in ("scanpy", "log1p") else preset
+def _sampled(expression: Expression) -> Judged:
+    """What the first and the last cells of a matrix hold."""
+    runs = sampled(expression.n_cells)
+    return judge([expression.rows(*run) for run in {runs[0], runs[-1]}], expression.path or IN_MEMORY)
 
 
 def _ingested(
@@ -117,13 +123,13 @@ def _ingested(
         )
     path = beside.with_name(f"{beside.stem}.expression.zarr")
     made_from = digest({"stamp": found.stamp, "preset": preset})
-    record = _own_record(str(path))
+    record = _own_record(path) if holds_store(path) else {}
     if path.exists() and "made_from" not in record and record.get("source") != IN_MEMORY:
         raise InputError(f"{path} exists, and {found.name} has to be ingested there: give the result another name")
     if record.get("made_from") != made_from:
         made = ingest(source, path, preset=preset, overwrite=True, compute=compute, made_from=made_from)
         say(*(f"{found.name}: {note}" for note in made.notes if not note.startswith("taken for")))
-        record = _own_record(str(path))
+        record = _own_record(path)
     what = found.judged.words() if found.judged.kind != "raw counts" else "raw counts"
     say(f"{found.name}: {what}, {STEPS[record['preset']]}, as `pairscape ingest` does; kept in {path}")
-    return replace(open_expression(path), values=_values(record))
+    return replace(open_expression(path), values=values_of(record))

@@ -161,7 +161,7 @@ def test_ingesting_the_store_again_changes_nothing(tmp_path: Path) -> None:
     ingest(adata(), tmp_path / "a.zarr")
     summary = ingest(tmp_path / "a.zarr", tmp_path / "b.zarr")
     assert (summary.preset, summary.counts_kept) == ("none", True)
-    assert "normalised already" in " ".join(summary.notes)
+    assert "natural logarithms of 10,000 per cell" in " ".join(summary.notes)
     first, second = (ad.read_zarr(tmp_path / f"{name}.zarr") for name in "ab")
     assert open_expression(tmp_path / "a.zarr").content_hash() == open_expression(tmp_path / "b.zarr").content_hash()
     pd.testing.assert_frame_equal(first.obs, second.obs)
