@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.options import Binning, Compute, PairSource
 
 __version__ = version("pairscape")
@@ -137,5 +137,5 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    print("pairscape:", " ".join(message.split()), file=sys.stderr)
+    print("pairscape:", printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(status)

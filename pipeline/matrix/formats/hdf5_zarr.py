@@ -37,7 +37,7 @@ def opened(place: str) -> Iterator[Any]:
     """The root group of an HDF5 file or a .zarr, closed at the end; one that cannot be read is the user's matter."""
     try:
         if suffix_of(place) == ".zarr":
-            yield zarr.open_group(str(place), mode="r")
+            yield open_to_read(place)
         elif is_remote(place):
             with binary(place) as file, h5py.File(file, "r") as root:
                 yield root
