@@ -134,6 +134,11 @@ def main() -> None:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted; what is finished is kept", 130)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        _fail(f"this is a mistake of Pairscape {__version__}, not of your files; please report the lines above", 1)
 
 
 def _fail(message: str, status: int) -> None:
