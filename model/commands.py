@@ -158,6 +158,7 @@ def predict(
     source: Annotated[PairSource | None, Flat] = None,
     prediction: Annotated[Prediction, Flat] = Prediction(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     overwrite: bool = False,
@@ -176,6 +177,9 @@ def predict(
         Score the pairs of this image store, in place of a matrix.
     codes
         Where the encoded matrix is kept for reuse. Absent: beside the scores.
+    gene_column
+        Column of the genes' annotations that has their symbols, by which lists and results name them. Absent: the first
+        of those in use (docs/names.md).
     seed
         Of the sample of candidates that is looked at first, of the split of the cells under `--labels replicate`, and
         of the draw of negatives.
@@ -207,11 +211,11 @@ def predict(
         with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
             done = predict_store(store, checked, session)
     else:
-        reads = on_disk(expression, checked.out)
-        matrix = open_expression(reads)
+        reads = on_disk(expression, checked.out, gene_column)
+        matrix = open_expression(reads, gene_column)
         with with_network(required_source(source), checked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
-            say(*notes, *request.chosen.notes, request.label_note())
+            say(*matrix.notes, *notes, *request.chosen.notes, request.label_note())
             with open_session(compute, quiet, reads=[run, str(reads)], writes=checked.out) as session:
                 done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")

@@ -134,7 +134,7 @@ def main() -> None:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted; what is finished is kept", 130)
-    except Exception:
+    except Exception:  # noqa: BLE001 — told as what it is, a mistake of ours
         import traceback
 
         traceback.print_exc()

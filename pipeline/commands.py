@@ -22,6 +22,7 @@ def ingest(
     genes: Path | None = None,
     highly_variable: int | None = None,
     gene_map: Path | None = None,
+    gene_column: str | None = None,
     orientation: Literal["auto", "genes-by-cells", "cells-by-genes"] = "auto",
     layer: str | None = None,
     key: str | None = None,
@@ -59,6 +60,8 @@ def ingest(
         candidates for pairs. Cells are normalised over all genes before.
     gene_map
         File of two columns that gives the matrix's genes symbols, such as Entrez ids and symbols.
+    gene_column
+        Column of the genes' annotations that has their symbols. Absent: the first of those in use (docs/names.md).
     orientation
         What the rows of a text file are; `auto` tells from the names.
     layer
@@ -85,7 +88,7 @@ def ingest(
         ingest_matrix(
             sources[0] if len(sources) == 1 else sources, expression, preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
-            orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
+            gene_column=gene_column, orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
             overwrite=overwrite, session=session,
         )  # fmt: skip
         log.write("end", ok=True)
@@ -99,6 +102,7 @@ def plan(
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     quiet: bool = False,
@@ -114,6 +118,8 @@ def plan(
         Expression store, or any AnnData .zarr or .h5ad.
     codes
         Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
+    gene_column
+        As in `ingest`, by which lists name the genes.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     quiet
@@ -127,10 +133,10 @@ def plan(
     from pairscape.pipeline.heatmaps.plan import plan_heatmaps
     from pairscape.pipeline.matrix.expression import open_expression
 
-    matrix = open_expression(expression)
+    matrix = open_expression(expression, gene_column)
     with with_network(required_source(source), None) as (source, notes):
         request = resolve_request(matrix, source, seed)
-    say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
+    say_unless(quiet)(*matrix.notes, *notes, *request.chosen.notes, request.label_note())
     with open_session(measuring(compute), quiet, reads=[expression], writes=_scratch()) as session:
         workers = compute.workers or worker_threads(session.client)
         cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
@@ -156,6 +162,7 @@ def heatmaps(
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     events: Path | None = None,
@@ -173,6 +180,8 @@ def heatmaps(
         interrupted, only what is missing is computed.
     codes
         Where the encoded matrix is kept for reuse, path or URL. Absent: beside the images.
+    gene_column
+        As in `ingest`, by which lists name the genes.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     events
@@ -192,14 +201,14 @@ def heatmaps(
     from pairscape.pipeline.storage.paths import is_remote, writable
 
     images, codes, started = writable(images), codes and located(codes), time.perf_counter()
-    reads, beside = on_disk(expression, images), None if is_remote(images) else images
-    matrix = open_expression(reads)
+    reads, beside = on_disk(expression, images, gene_column), None if is_remote(images) else images
+    matrix = open_expression(reads, gene_column)
     with Events(events) as log, with_network(required_source(source), beside) as (source, notes):
         log.write(
             "start", command="heatmaps", expression=str(matrix.path), images=str(images), version=version("pairscape")
         )
         request = resolve_request(matrix, source, seed)
-        say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
+        say_unless(quiet)(*matrix.notes, *notes, *request.chosen.notes, request.label_note())
         with (
             open_session(compute, quiet, reads=[str(reads)], writes=images, events=log) as session,
             reported(session.client, performance_report),
@@ -391,7 +400,7 @@ def fetch(
     return fetched.files
 
 
-def on_disk(expression: Any, beside: Path) -> Path:
+def on_disk(expression: Any, beside: Path, gene_column: str | None = None) -> Path:
     """A matrix that workers can read themselves; one in memory is written beside the result first.
 
     Raises
@@ -411,7 +420,7 @@ def on_disk(expression: Any, beside: Path) -> Path:
             "and give its path or URL."
         )
     path = beside.with_name(f"{beside.stem}.expression.zarr")
-    ingest(expression, path, preset="none", overwrite=True, quiet=True)
+    ingest(expression, path, preset="none", gene_column=gene_column, overwrite=True, quiet=True)
     return path
 
 

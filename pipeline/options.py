@@ -382,6 +382,8 @@ class Choices:
         Genes of several sources: those that all have, or those that any has.
     gene_map
         File of two columns, the matrix's name of a gene and its symbol. Absent: symbols as the source has them.
+    gene_column
+        Column of the genes' annotations that has their symbols. Absent: the first of those in use.
     cells
         Condition on columns of obs, such as `cell_type == 'dendritic'`. Absent: all cells.
     genes
@@ -403,6 +405,7 @@ class Choices:
     key: str | None = None
     join: Join = "inner"
     gene_map: Path | None = None
+    gene_column: str | None = None
     cells: str | None = None
     genes: Path | None = None
     highly_variable: int | None = None

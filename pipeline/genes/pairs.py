@@ -92,13 +92,18 @@ def label_edges(pairs: Pairs, source: GeneIndex, target: GeneIndex, n_genes: int
     return replace(pairs, label=np.isin(pair_keys(pairs.gene_a, pairs.gene_b, n_genes), edges).astype(np.int8))
 
 
-def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] | None = None) -> Candidates:
+def candidates(
+    source: PairSource,
+    genes: Sequence[str],
+    symbols: Sequence[str] | None = None,
+    others: Sequence[str] | None = None,
+) -> Candidates:
     """The candidate pairs that a user asked for, in terms of a matrix.
 
     Parameters
     ----------
-    genes, symbols
-        Ids and, if known, symbols of the matrix's genes.
+    genes, symbols, others
+        Ids and, if known, symbols and further ids of the matrix's genes.
 
     Raises
     ------
@@ -107,7 +112,7 @@ def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] 
         no pair left.
     """
     aliases = () if source.gene_map is None else tuple(lists.read_gene_map(source.gene_map))
-    vocabulary = Vocabulary(genes, symbols, aliases, source.ignore_case, source.min_matched)
+    vocabulary = Vocabulary(genes, symbols, aliases, source.ignore_case, source.min_matched, others=others)
     if source.pairs is not None:
         found = _listed(source.pairs, vocabulary)
     elif source.regulators is not None:
