@@ -27,6 +27,7 @@ LOCAL = ("file://", "local://")
 ROOT = "zarr.json"
 MARK = ".unfinished"  # object in a store that is being put together; with it, and without a root, it may be replaced
 STORAGE_CLIENTS = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")  # packages with own errors
+LONGEST_NAME = 100  # characters of a name that is made of names of genes
 VERSIONS = ("ETag", "etag", "mtime", "LastModified", "created")  # what servers call the version of a file
 
 # ── what a place is ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -238,6 +239,13 @@ def suffix_of(place: str) -> str:
 def name_of(place: str) -> str:
     """The last part of the path."""
     return place.rstrip("/").rsplit("/", 1)[-1]
+
+
+def file_name(text: str) -> str:
+    """A name for a file that is made of names of genes: what would mean a folder, or could not be typed, becomes _."""
+    bare = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in text)
+    stem, _, suffix = bare.rpartition(".")
+    return f"{stem.lstrip('.-')[:LONGEST_NAME] or '_'}.{suffix}"
 
 
 def stamp_of(place: str) -> tuple[int, int]:
