@@ -7,7 +7,6 @@ from cyclopts import Parameter
 
 from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
-from pairscape.pipeline.commands import on_disk
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute, Flat, PairSource, required_source
@@ -171,8 +170,8 @@ def predict(
     run
         Folder that `train` made.
     paths
-        Expression store (or any AnnData .zarr or .h5ad; in Python also an AnnData) and last the file of scores to
-        write, ending in .parquet. With `images`, only the file of scores.
+        Expression store, or any matrix (counts are treated as those of the training, and it is said; in Python also an
+        AnnData), and last the file of scores to write, ending in .parquet. With `images`, only the file of scores.
     images
         Score the pairs of this image store, in place of a matrix.
     codes
@@ -200,7 +199,7 @@ def predict(
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import resolve_request
-    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.prepare import ALIKE, prepared, refuse_unlike
 
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
@@ -211,12 +210,13 @@ def predict(
         with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
             done = predict_store(store, checked, session)
     else:
-        reads = on_disk(expression, checked.out, gene_column)
-        matrix = open_expression(reads, gene_column)
+        preset = ALIKE.get(checked.trained.values, "auto")
+        matrix = prepared(expression, checked.out, preset=preset, compute=compute, gene_column=gene_column, say=say)
+        refuse_unlike(checked.trained.values, matrix.values, run, str(matrix.path))
         with with_network(required_source(source), checked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
-            say(*matrix.notes, *notes, *request.chosen.notes, request.label_note())
-            with open_session(compute, quiet, reads=[run, str(reads)], writes=checked.out) as session:
+            say(*notes, *request.chosen.notes, request.label_note())
+            with open_session(compute, quiet, reads=[run, str(matrix.path)], writes=checked.out) as session:
                 done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return done.facts

@@ -27,6 +27,7 @@ def ingest(
     layer: str | None = None,
     key: str | None = None,
     join: Literal["inner", "outer"] = "inner",
+    features: Literal["genes", "all"] = "genes",
     compute: Annotated[Compute | None, Flat] = None,
     dry_run: bool = False,
     overwrite: bool = False,
@@ -70,6 +71,9 @@ def ingest(
         The table of a file that holds several, such as `rpkm`.
     join
         Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
+    features
+        `genes`: rows and columns that are no genes or cells (HTSeq's counters, spike-ins, antibodies, columns of
+        annotations) are left out before cells are scaled, and named. `all`: nothing is left out.
     dry_run
         Say what was understood, and write nothing.
     overwrite
@@ -88,8 +92,8 @@ def ingest(
         ingest_matrix(
             sources[0] if len(sources) == 1 else sources, expression, preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
-            gene_column=gene_column, orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
-            overwrite=overwrite, session=session,
+            gene_column=gene_column, orientation=orientation, layer=layer, key=key, join=join, features=features,
+            compute=compute, dry_run=dry_run, overwrite=overwrite, session=session,
         )  # fmt: skip
         log.write("end", ok=True)
     session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
@@ -115,7 +119,7 @@ def plan(
     Parameters
     ----------
     expression
-        Expression store, or any AnnData .zarr or .h5ad.
+        Expression store, or any matrix, as in `heatmaps`.
     codes
         Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
     gene_column
@@ -126,20 +130,23 @@ def plan(
         No progress bars, no table.
     """
     from dataclasses import asdict
+    from tempfile import TemporaryDirectory
 
     from pairscape.pipeline.compute.clusters import measuring, open_session, worker_threads
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import resolve_request
     from pairscape.pipeline.heatmaps.plan import plan_heatmaps
-    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.prepare import prepared
 
-    matrix = open_expression(expression, gene_column)
-    with with_network(required_source(source), None) as (source, notes):
-        request = resolve_request(matrix, source, seed)
-    say_unless(quiet)(*matrix.notes, *notes, *request.chosen.notes, request.label_note())
-    with open_session(measuring(compute), quiet, reads=[expression], writes=_scratch()) as session:
-        workers = compute.workers or worker_threads(session.client)
-        cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
+    with TemporaryDirectory(prefix="pairscape-plan") as scratch:
+        beside, say = Path(scratch, "plan"), say_unless(quiet)
+        matrix = prepared(expression, beside, compute=compute, gene_column=gene_column, say=say)
+        with with_network(required_source(source), None) as (source, notes):
+            request = resolve_request(matrix, source, seed)
+        say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
+        with open_session(measuring(compute), quiet, reads=[matrix.path], writes=scratch) as session:
+            workers = compute.workers or worker_threads(session.client)
+            cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
     limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
     say_unless(quiet)(
         f"pairs            {cost.pairs:,}",
@@ -174,7 +181,9 @@ def heatmaps(
     Parameters
     ----------
     expression
-        Expression store, or any AnnData .zarr or .h5ad, by path or URL; in Python also an AnnData.
+        Expression store, or any matrix that `ingest` takes, by path or URL; in Python also an AnnData. Logarithms in an
+        AnnData are read as they lie; counts, normalised values and other formats are ingested first, into
+        `NAME.expression.zarr` beside the images, and it is said.
     images
         Image store to write: a folder, or a URL such as s3://bucket/images.zarr. If an earlier run of the same job was
         interrupted, only what is missing is computed.
@@ -197,20 +206,20 @@ def heatmaps(
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
-    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.prepare import prepared
     from pairscape.pipeline.storage.paths import is_remote, writable
 
     images, codes, started = writable(images), codes and located(codes), time.perf_counter()
-    reads, beside = on_disk(expression, images, gene_column), None if is_remote(images) else images
-    matrix = open_expression(reads, gene_column)
+    matrix = prepared(expression, images, compute=compute, gene_column=gene_column, say=say_unless(quiet))
+    beside = None if is_remote(images) else images
     with Events(events) as log, with_network(required_source(source), beside) as (source, notes):
         log.write(
             "start", command="heatmaps", expression=str(matrix.path), images=str(images), version=version("pairscape")
         )
         request = resolve_request(matrix, source, seed)
-        say_unless(quiet)(*matrix.notes, *notes, *request.chosen.notes, request.label_note())
+        say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
         with (
-            open_session(compute, quiet, reads=[str(reads)], writes=images, events=log) as session,
+            open_session(compute, quiet, reads=[str(matrix.path)], writes=images, events=log) as session,
             reported(session.client, performance_report),
         ):
             done = make_heatmaps(matrix, images, codes, request, binning, session)
@@ -400,43 +409,12 @@ def fetch(
     return fetched.files
 
 
-def on_disk(expression: Any, beside: Path, gene_column: str | None = None) -> Path:
-    """A matrix that workers can read themselves; one in memory is written beside the result first.
-
-    Raises
-    ------
-    InputError
-        The result is a URL, or the matrix cannot be ingested.
-    """
-    from anndata import AnnData
-
-    from pairscape.pipeline.storage.paths import is_remote, located
-
-    if not isinstance(expression, AnnData):
-        return located(expression)
-    if is_remote(beside):
-        raise InputError(
-            f"{beside} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
-            "and give its path or URL."
-        )
-    path = beside.with_name(f"{beside.stem}.expression.zarr")
-    ingest(expression, path, preset="none", gene_column=gene_column, overwrite=True, quiet=True)
-    return path
-
-
 def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     """Sources, and last the target; in Python the sources may be a list."""
     found = [one for given in matrices for one in (given if isinstance(given, list | tuple) else [given])]
     if len(found) < 2:
         raise InputError("ingest takes one matrix or several, and last the store to write: MATRIX EXPRESSION.zarr")
     return found
-
-
-def _scratch() -> str:
-    """A name in the folder for temporary files, where a plan measures: workers elsewhere have to see it too."""
-    import tempfile
-
-    return str(Path(tempfile.gettempdir()) / "pairscape-plan")
 
 
 def _duration(seconds: float) -> str:

@@ -185,7 +185,7 @@ class PairSource:
 
     def _check_network(self) -> None:
         if self.network is None and (self.network_top is not None or self.network_threshold is not None):
-            raise InputError("--network-top and --network-threshold choose edges of a network: give --network FILE too.")
+            raise InputError("--network-top and --network-threshold choose edges of a network: give --network too.")
         if self.network_top is not None and self.network_threshold is not None:
             raise InputError("--network-top and --network-threshold both say which pairs are edges; give one of them.")
         if self.network_top is not None and self.network_top < 1:
@@ -374,6 +374,7 @@ class Planting:
 Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
 Preset = Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"]
 Join = Literal["inner", "outer"]
+Features = Literal["genes", "all"]
 
 
 @dataclass(frozen=True)
@@ -383,7 +384,7 @@ class Choices:
     Parameters
     ----------
     preset
-        As `pipeline.matrix.normalize`. "auto" is "scanpy" for raw counts and leaves logarithms as they are.
+        As `pipeline.matrix.normalize`. "auto" is "scanpy" for counts and leaves logarithms as they are.
     min_cells, min_genes
         Keep genes expressed in at least so many of the cells kept, and cells that express at least so many of the genes
         kept; 1 drops what has no expression at all.
@@ -395,6 +396,8 @@ class Choices:
         The table inside a file that holds several. Absent: the only one.
     join
         Genes of several sources: those that all have, or those that any has.
+    features
+        "genes": rows and columns that are no genes or cells are left out, and said. "all": nothing is.
     gene_map
         File of two columns, the matrix's name of a gene and its symbol. Absent: symbols as the source has them.
     gene_column
@@ -419,6 +422,7 @@ class Choices:
     layer: str | None = None
     key: str | None = None
     join: Join = "inner"
+    features: Features = "genes"
     gene_map: Path | None = None
     gene_column: str | None = None
     cells: str | None = None
@@ -426,7 +430,7 @@ class Choices:
     highly_variable: int | None = None
 
     def __post_init__(self) -> None:
-        known = {"preset": Preset, "orientation": Orientation, "join": Join}
+        known = {"preset": Preset, "orientation": Orientation, "join": Join, "features": Features}
         for name, kind in known.items():
             if getattr(self, name) not in get_args(kind):
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown: give one of {', '.join(get_args(kind))}")

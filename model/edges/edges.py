@@ -60,8 +60,9 @@ class Edges:
 
     def labels(self, codes: NDArray[np.int32]) -> list[str]:
         """Symbols of some genes, their names where they have none: what is shown to people."""
-        shown = self.genes if self.symbols is None else [s or gene for gene, s in zip(self.genes, self.symbols, strict=True)]
-        return [shown[code] for code in codes.tolist()]
+        if self.symbols is None:
+            return self.names(codes)
+        return [self.symbols[code] or self.genes[code] for code in codes.tolist()]
 
     def some(self, rows: slice) -> "Edges":
         """A run of them."""

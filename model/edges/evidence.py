@@ -96,7 +96,7 @@ def _found(genes: list[str], symbols: tuple[str, ...] | None, names: tuple[str, 
     if found.ambiguous:
         several = [gene for gene, symbol in zip(genes, symbols or (), strict=False) if symbol == found.ambiguous[0]]
         raise InputError(
-            f"{scores}: {found.ambiguous[0]} is the symbol of several genes ({', '.join(several[:3])}); name one by its id."
+            f"{scores}: {found.ambiguous[0]} is the symbol of several genes ({', '.join(several[:3])}); name one by id."
         )
     if found.unmatched:
         raise InputError(

@@ -82,7 +82,9 @@ FORMATS: dict[str, Format] = {  # the first with a suffix is what the suffix alo
     ),
     "sif": Format((".sif",), lambda path, edges, _: write_text(path, edges, SIF, "\t", header=False)),
     "graphml": Format((".graphml",), lambda path, edges, job: write_graphml(path, edges, job.facts, job.words), KNOWN),
-    "parquet": Format((".parquet",), lambda path, edges, job: write_parquet(path, edges, job.facts, job.words), KNOWN, names="id"),
+    "parquet": Format(
+        (".parquet",), lambda path, edges, job: write_parquet(path, edges, job.facts, job.words), KNOWN, names="id"
+    ),
     "anndata": Format(
         (".h5ad",),
         lambda path, edges, job: write_anndata(path, edges, job.facts, job.words, job.expression),

@@ -56,7 +56,7 @@ def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: 
 
 
 def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
-    """Write source, target, their symbols if there are any, score and the other columns, with the facts in the metadata."""
+    """Write source, target, any symbols, score and the other columns, with the facts in the metadata."""
     ends = ("source", "target") if edges.symbols is None else ("source", "target", "source_symbol", "target_symbol")
     columns = {**{end: end for end in ends}, "score": "weight", **{name: name for name in edges.columns}}
     parts = tables(edges, columns)

@@ -27,9 +27,14 @@ def by_symbol(edges: Edges) -> tuple[Edges, list[str]]:
     rows = rows[first_of_equals(source[rows], target[rows], len(numbers))]
     columns = {name: values[rows] for name, values in edges.columns.items()}
     named = replace(
-        edges, genes=tuple(numbers), source=source[rows], target=target[rows], weight=edges.weight[rows], columns=columns,
+        edges,
+        genes=tuple(numbers),
+        source=source[rows],
+        target=target[rows],
+        weight=edges.weight[rows],
+        columns=columns,
         symbols=None,
-    )  # fmt: skip
+    )
     return named, [*_nameless(edges), *_merged(edges, len(edges) - rows.size)]
 
 
@@ -42,8 +47,8 @@ def _without_symbols(edges: Edges) -> list[str]:
     if known.kind == "symbol":
         return []
     return [
-        f"warning: the scores have no symbols, so genes are named as in the matrix ({edges.genes[0]}), which tools that "
-        "know symbols only do not find; give the matrix symbols (ingest --gene-map or --gene-column) and predict again"
+        f"warning: the scores have no symbols, so genes are named as in the matrix ({edges.genes[0]}), which tools "
+        "that know symbols only do not find; give the matrix symbols (ingest --gene-map or --gene-column) and predict again"
     ]
 
 
@@ -63,6 +68,6 @@ def _merged(edges: Edges, gone: int) -> list[str]:
         return []
     examples = ", ".join(several[:EXAMPLES])
     return [
-        f"warning: symbols that several genes bear: {len(several):,} ({examples}); {gone:,} of their edges are left out as "
-        "repeated, or between genes of one symbol; --names id keeps them apart"
+        f"warning: symbols that several genes bear: {len(several):,} ({examples}); {gone:,} of their edges are left out "
+        "as repeated, or between genes of one symbol; --names id keeps them apart"
     ]

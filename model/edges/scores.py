@@ -1,9 +1,9 @@
 """Scores of candidate pairs on disk: one parquet file for any tool, with what made it in the file's own metadata.
 
 Contract (`format_version` 1), a row per candidate pair, in the order of the image store: `gene_a`, `gene_b` string
-(names as in the matrix); `symbol_a`, `symbol_b` string, their symbols, where the matrix has any, null for a gene without
-one; `label` int8, −1 where nothing is known; `score` float32, the probability of an edge at the
-prior that the facts name, null where the screen kept the pair from the network; `forward` float32, only of a network
+(names as in the matrix); `symbol_a`, `symbol_b` string, their symbols, where the matrix has any, null for a gene
+without one; `label` int8, −1 where nothing is known; `score` float32, the probability of an edge at the prior that the
+facts name, null where the screen kept the pair from the network; `forward` float32, only of a network
 with three classes: the share of it for gene_a → gene_b; `dependence` float32, which the screen ranks by; `correlation`
 float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After `--bootstrap`:
 `score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. The facts are JSON under the key
@@ -97,8 +97,8 @@ def read_symbols(path: Path) -> dict[str, str]:
         for genes, symbols in zip(GENES, SYMBOLS, strict=True):
             named = batch.column(genes)
             rows = _first_rows(named)
-            found.update(zip(named.take(rows).to_pylist(), (s or "" for s in batch.column(symbols).take(rows).to_pylist()),
-                             strict=True))  # fmt: skip
+            known = (symbol or "" for symbol in batch.column(symbols).take(rows).to_pylist())
+            found.update(zip(named.take(rows).to_pylist(), known, strict=True))
     return found
 
 

@@ -368,7 +368,8 @@ def _tasks(
 def _joined(parts: Parts, candidates: CandidateImages, confidence: Confidence) -> Iterator[pa.Table]:
     """The rows of the file, some parts at a time."""
     pairs, names = candidates.pairs, pa.array(candidates.genes.astype(object), pa.string())
-    symbols = None if candidates.symbols is None else pa.array([symbol or None for symbol in candidates.symbols], pa.string())
+    known = candidates.symbols
+    symbols = None if known is None else pa.array([symbol or None for symbol in known], pa.string())
     for start in range(0, len(parts), JOINED_PARTS):
         some = range(start, min(start + JOINED_PARTS, len(parts)))
         rows, found = slice(parts.rows(start).start, parts.rows(some[-1]).stop), parts.read(some)

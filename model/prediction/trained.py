@@ -63,6 +63,12 @@ class TrainedRun:
         return Binning(self.network.facts.scale, self.network.facts.bins)
 
     @property
+    def values(self) -> str:
+        """What kind of values it was trained on, as `Expression.values`; "" where that is unknown."""
+        store = (read_metrics(self.folder) or {}).get("store", {})
+        return str(store.get("values", "")) if isinstance(store, dict) else ""
+
+    @property
     def natural(self) -> float:
         """Share of edges among the pairs of the training."""
         return float(self.network.facts.natural)

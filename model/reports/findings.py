@@ -187,7 +187,8 @@ def draw_pictures(found: PredictionReport) -> dict[str, str]:
     """Name of each picture → its data address."""
     drawn = {"distribution": score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds))}
     if found.best is not None:
-        drawn["network"] = network_figure(by_symbol(found.best)[0], regulators=found.pointed and not found.best.directed)
+        regulators = found.pointed and not found.best.directed
+        drawn["network"] = network_figure(by_symbol(found.best)[0], regulators=regulators)
     if found.evidence is not None:
         drawn["count_key"] = count_key_figure(int(found.evidence.counts[0].sum()))
         drawn["residual_key"] = residual_key_figure()

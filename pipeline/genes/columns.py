@@ -16,8 +16,9 @@ from pairscape.pipeline.genes.names import ENSEMBL, GENOME_PREFIX, counts_up, un
 
 # In small letters without blanks, dots, dashes and underscores; the first that is there and holds names is taken.
 SYMBOL_COLUMNS = (
-    "symbol", "featurename", "genesymbols", "genesymbol", "genename", "geneshortname", "symbols", "genenames", "hgncsymbol",
-    "mgisymbol", "externalgenename", "officialgenesymbol", "hgnc", "features", "feature", "name", "names", "gene", "genes",
+    "symbol", "featurename", "genesymbols", "genesymbol", "genename", "geneshortname", "symbols", "genenames",
+    "hgncsymbol", "mgisymbol", "externalgenename", "officialgenesymbol", "hgnc", "features", "feature", "name", "names",
+    "gene", "genes",
 )  # fmt: skip
 ID_COLUMNS = (
     "geneids", "geneid", "featureid", "featureids", "ensemblid", "ensemblids", "ensembl", "ensemblgeneid", "ensgid",
@@ -93,7 +94,7 @@ def _symbols(var: pd.DataFrame, index: tuple[str, ...], column: str | None) -> t
     if column is not None:
         if column not in var.columns:
             held = ", ".join(map(str, var.columns[:8])) or "none"
-            raise InputError(f"--gene-column {column!r} is no column of the genes, which have: {held}; name one of these")
+            raise InputError(f"--gene-column {column!r}: the genes have no such column, but {held}; name one of these")
         return _text(var[column]), column
     for name in _known(var, SYMBOL_COLUMNS):
         values = _text(var[name])
@@ -123,7 +124,8 @@ def _ids(var: pd.DataFrame) -> tuple[str, tuple[str, ...]] | None:
 def _known(var: pd.DataFrame, names: tuple[str, ...]) -> list[str]:
     """Columns that are called so, in the order of the names; the plainest spelling first."""
     spelled = {column: re.sub(r"[ ._\-]", "", str(column)).lower() for column in var.columns if isinstance(column, str)}
-    return sorted((c for c in spelled if spelled[c] in names), key=lambda c: (names.index(spelled[c]), c != c.lower(), c))
+    found = (column for column, plain in spelled.items() if plain in names)
+    return sorted(found, key=lambda column: (names.index(spelled[column]), column != column.lower(), column))
 
 
 def _text(column: pd.Series) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, cast
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.names import counts_up, unquoted
-from pairscape.pipeline.storage.lines import LONGEST_LIST_LINE, BoundedLines
+from pairscape.pipeline.storage.lines import LONGEST_LIST_LINE, bounded_text
 from pairscape.pipeline.storage.paths import check_plain_file
 
 # Column names in use, by tool: BEELINE, CNNC, SCENIC/arboreto, decoupler, OmniPath, our own predictions.
@@ -81,8 +81,8 @@ class NamedPairs:
         elif top is not None:
             rows = np.sort(np.argsort(-self.importance, kind="stable")[:top])
         words = f"{self.columns}; {rows.size:,} of {len(self.gene_a):,} edges by {self.ranked_by!r}"
-        ends = ([names[row] for row in rows.tolist()] for names in (self.gene_a, self.gene_b))
-        return NamedPairs(*ends, None, words, self.importance[rows], self.ranked_by)
+        gene_a, gene_b = ([names[row] for row in rows.tolist()] for names in (self.gene_a, self.gene_b))
+        return NamedPairs(gene_a, gene_b, None, words, self.importance[rows], self.ranked_by)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +148,7 @@ def _read(path: Path) -> pd.DataFrame:
 def _lines(path: Path) -> list[str]:
     """The lines of a file, plain or gzipped; comments are left blank, so that lines keep their numbers."""
     with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as stream:
-        bounded = BoundedLines(cast(BinaryIO, stream), str(path), LONGEST_LIST_LINE)
-        lines = list(io.TextIOWrapper(bounded, encoding="utf-8-sig"))
+        lines = list(bounded_text(cast(IO[bytes], stream), str(path), LONGEST_LIST_LINE))
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     return [
         line if not line.startswith("#") else line[1:].lstrip() if number == first and _is_header(line[1:]) else "\n"
@@ -173,7 +172,8 @@ def _has_row_names(first: list[str]) -> bool:
 
 def _without_row_numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The same without a first column that only counts the rows, below a field that names nothing (R, pandas)."""
-    if table.shape[1] < 2 or table.iloc[0, 0] not in ("", "-", "V0", "Unnamed: 0") or not counts_up(list(table.iloc[1:, 0])):
+    nameless = table.shape[1] > 1 and table.iloc[0, 0] in ("", "-", "V0", "Unnamed: 0")
+    if not nameless or not counts_up(list(table.iloc[1:, 0])):
         return table
     return table.iloc[:, 1:].set_axis(range(table.shape[1] - 1), axis=1)
 
@@ -316,7 +316,8 @@ def read_network(path: Path) -> NamedPairs:
         raise InputError(f"{path} holds no edges: two columns regulator, target are needed, one edge a line.")
     ranked = next(iter(table.named(RANKING_NAMES)), "")
     importance = _importance(table.rows[ranked]) if ranked else None
-    return NamedPairs(*_names(table, (ends[0], ends[1]), path), None, words, importance, ranked if importance is not None else "")
+    gene_a, gene_b = _names(table, (ends[0], ends[1]), path)
+    return NamedPairs(gene_a, gene_b, None, words, importance, "" if importance is None else ranked)
 
 
 def _importance(column: pd.Series) -> NDArray[np.float64] | None:

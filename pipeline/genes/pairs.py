@@ -228,8 +228,8 @@ def _chosen_edges(
         return chosen
     if named.importance is not None and _ranks_all(named, pairs, vocabulary):
         raise InputError(
-            f"{network} ranks {len(named.gene_a):,} pairs by {named.ranked_by!r}, and each of them would count as an edge; "
-            "say which are: --network-top N for the N best, or --network-threshold X for those from X on"
+            f"{network} ranks {len(named.gene_a):,} pairs by {named.ranked_by!r}, and each of them would count as an "
+            "edge; say which are: --network-top N for the N best, or --network-threshold X for those from X on"
         )
     return named
 

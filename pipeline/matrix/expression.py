@@ -65,6 +65,7 @@ class Expression:
     memory : the AnnData, when path is None
     others : (gene,) further ids by which lists may name the genes; None when the matrix has none
     notes : what was understood of the genes' names that has to be told, a sentence each
+    values : what kind of values it holds, such as "log" or "counts"; "" where that is unknown
     """
 
     path: str | None
@@ -74,6 +75,7 @@ class Expression:
     memory: AnnData | None = field(default=None, repr=False, compare=False)
     others: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    values: str = ""
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Expression of the cells start..stop: (stop - start, gene) float32, indices sorted, no explicit zeros.

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -37,7 +36,8 @@ from pairscape.pipeline.matrix.source import (
     check_not_transposed,
     check_values,
 )
-from pairscape.pipeline.options import Join, Orientation
+from pairscape.pipeline.matrix.vet import vetted
+from pairscape.pipeline.options import Features, Join, Orientation
 from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.paths import expanded, fingerprint, is_folder, suffix_of
 
@@ -50,6 +50,7 @@ def open_source(
     key: str | None = None,
     join: Join = "inner",
     gene_column: str | None = None,
+    features: Features = "genes",
     scratch: Path,
     progress: Progress,
 ) -> Source:
@@ -71,6 +72,8 @@ def open_source(
         The genes of several sources: those that all have ("inner") or that any has ("outer").
     gene_column
         The column that has the symbols of the genes. Absent: the first of those in use.
+    features
+        "genes": rows and columns that are no genes or cells are left out. "all": nothing is.
     scratch
         A folder of the caller, who also removes it: what is not stored by cells is turned there once, and found again
         as long as the source is the same. It is made if it is needed.
@@ -80,16 +83,19 @@ def open_source(
     Raises
     ------
     InputError
-        There is no such thing, it is of unknown kind, damaged, or cannot be a matrix of genes and cells.
+        There is no such thing, it is of unknown kind, damaged, or cannot be a matrix of genes and cells; values of
+        several kinds are mixed.
     JobError
         The disk refuses what has to be turned.
     """
-    for name, value, choices in (("orientation", orientation, Orientation), ("join", join, Join)):
+    named = (("orientation", orientation, Orientation), ("join", join, Join), ("features", features, Features))
+    for name, value, choices in named:
         if value not in get_args(choices):
             raise InputError(f"{name} {value!r} is unknown: give one of {', '.join(get_args(choices))}")
     given = _listed(source)
-    arranged_one = partial(arranged, orientation=orientation, gene_column=gene_column, scratch=scratch, progress=progress)
-    sources = [arranged_one(_stored(one, layer, key), choice=(layer, key)) for one in given]
+    rest = (orientation, (layer, key), gene_column, scratch, progress)
+    opened = (arranged(_stored(one, layer, key), *rest) for one in given)
+    sources = [vetted(one, features) for one in opened]
     return sources[0] if len(sources) == 1 else joined(sources, join)
 
 

@@ -16,8 +16,10 @@ from scipy import sparse
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
+from pairscape.pipeline.matrix.value_kinds import Judged
 
 IN_MEMORY = "the AnnData in memory"
+UNJUDGED = Judged("unclear", "not looked at yet")
 
 
 class Reader(Protocol):
@@ -57,6 +59,8 @@ class Source:
         Cells that are best read together; a multiple of it costs no part of the file twice.
     notes
         What was left out or decided in opening it, a sentence each, to be told to the user.
+    judged
+        What the values are.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Source:
     stamp: str
     block_cells: int = 1
     notes: tuple[str, ...] = ()
+    judged: Judged = UNJUDGED
 
 
 Axis = Literal[0, 1]

@@ -59,9 +59,7 @@ def _plain_store(place: str) -> "PlainStore":
 class PlainStore(WrapperStore[Any]):
     """A store whose metadata is checked as it is read."""
 
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The bytes under a key; InputError if they name a codec that is not plain."""
         if isinstance(self._store, LocalStore):
             check_plain_file(str(self._store.root / key))

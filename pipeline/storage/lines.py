@@ -1,12 +1,17 @@
 """Text of others with a limit on its lines, so that a small gzipped file of one endless line takes no memory."""
 
 import io
-from typing import BinaryIO
+from typing import IO, cast
 
 from pairscape.pipeline.errors import InputError
 
 LONGEST_LINE = 2**26  # bytes: a gene's values in ten million cells
 LONGEST_LIST_LINE = 2**20  # of a list of genes or pairs
+
+
+def bounded_text(stream: IO[bytes], place: str, longest: int = LONGEST_LINE) -> IO[str]:
+    """The text of a stream in UTF-8, with or without a byte-order mark; reading raises as `BoundedLines`."""
+    return io.TextIOWrapper(cast(IO[bytes], BoundedLines(stream, place, longest)), encoding="utf-8-sig")
 
 
 class BoundedLines(io.BufferedIOBase):
@@ -27,7 +32,7 @@ class BoundedLines(io.BufferedIOBase):
         On reading: a line is longer.
     """
 
-    def __init__(self, stream: BinaryIO, place: str, longest: int = LONGEST_LINE) -> None:
+    def __init__(self, stream: IO[bytes], place: str, longest: int = LONGEST_LINE) -> None:
         self._stream, self._place, self._longest = stream, place, longest
         self._length, self._line = 0, 1  # of the line that is being read: its bytes so far, and its number
 
@@ -52,7 +57,7 @@ class BoundedLines(io.BufferedIOBase):
             self._length = len(found) - last - 1
         if self._length > self._longest:
             raise InputError(
-                f"{self._place}: line {self._line:,} is longer than {self._longest:,} bytes, so this is no table or list "
-                "that can be read; check what the file is, and write a table with more genes or cells as .h5ad or .mtx"
+                f"{self._place}: line {self._line:,} is longer than {self._longest:,} bytes, so this is no table or "
+                "list that can be read; check what the file is, and write a larger matrix as .h5ad or .mtx"
             )
         return found

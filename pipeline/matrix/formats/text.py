@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.source import Axis, Entries, Lines
-from pairscape.pipeline.storage.lines import BoundedLines
+from pairscape.pipeline.storage.lines import bounded_text
 from pairscape.pipeline.storage.paths import binary, name_of
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -216,7 +216,7 @@ def text_of(place: str) -> Iterator[IO[str]]:
         with binary(place) as raw:
             zipped = _check_magic(place, raw)
             with gzip.open(raw) if zipped else raw as stream:
-                yield io.TextIOWrapper(BoundedLines(cast(BinaryIO, stream), place), encoding="utf-8-sig")
+                yield bounded_text(cast(IO[bytes], stream), place)
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise InputError(f"{place} is a damaged gzip file ({e}): fetch or copy it again") from e
     except UnicodeDecodeError as e:

@@ -1,7 +1,7 @@
 """Why an HDF5 file or a Zarr store cannot be read, in words that blame the right thing.
 
-"It is damaged" is said where a checksum, a decompressor or the form of the file says so. A file that is open elsewhere, a
-filter that is not installed, a missing permission and a mistake of ours are something else.
+"It is damaged" is said where a checksum, a decompressor or the form of the file says so. A file that is open elsewhere,
+a filter that is not installed, a missing permission and a mistake of ours are something else.
 """
 
 import errno
@@ -22,14 +22,14 @@ with suppress(ImportError, OSError):  # its import teaches HDF5 the filters of o
     import hdf5plugin  # noqa: F401
 
 OURS = (NameError, AttributeError, TypeError, AssertionError, ImportError, NotImplementedError)  # mistakes in code
-LOCKED, NO_LOCKS = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}, {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EIO}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EIO}
 LOCK_ERROR = re.compile(r"unable to lock file, errno = (\d+)")
 LEFT_OPEN = "already open for write"  # HDF5's words for a file whose writer did not close it
 FILTER_ERROR = re.compile(r"can't open directory|required filter|not registered|plugin|filter.*not available", re.I)
 # What checksums, decompressors and the forms themselves say of bytes that are not what was written.
 DAMAGE = re.compile(
-    r"truncated|checksum|crc32|signature not found|bad (object header|superblock|heap|symbol|local|global)|wrong (magic|"
-    r"version|\w+ signature)|filter returned failure|decompress|invalid (header|block|distance|stored|code)|unexpected "
+    r"truncated|checksum|crc32|signature not found|bad (object header|superblock|heap|symbol|local|global)|"
+    r"wrong (magic|version|\w+ signature)|filter returned failure|decompress|invalid (header|block|distance|stored|code)|unexpected "
     r"end|end of file|unable to load|addr overflow|inflate|corrupt|Expecting value|Unterminated|Extra data",
     re.I,
 )
@@ -65,7 +65,8 @@ def _cause(place: str, error: Exception) -> str:
         return "it has been moved or removed meanwhile: give its new place"
     if FILTER_ERROR.search(text) and (missing := _missing_filters(place)):
         return f"it is compressed with {missing}, which this HDF5 lacks: pip install hdf5plugin"
-    if "codec" in type(error).__name__.lower() or "codec" in text.lower() and isinstance(error, ValueError | KeyError):
+    named = "codec" in text.lower() and isinstance(error, ValueError | KeyError)
+    if named or "codec" in type(error).__name__.lower():
         return _codec(text)
     if isinstance(error, BROKEN_BYTES) or DAMAGE.search(text):
         return "it is damaged or not what its name says: write or fetch it again"
@@ -79,8 +80,8 @@ def _lock(number: int) -> str:
             "copy it to another disk"
         )
     return (
-        "it is open for writing in another program, such as a notebook with backed='r+': close it there, or copy it once "
-        "it is closed; if that program has died, h5clear -s FILE releases it"
+        "it is open for writing in another program, such as a notebook with backed='r+': close it there, or copy it "
+        "once it is closed; if that program has died, h5clear -s FILE releases it"
     )
 
 
@@ -104,7 +105,7 @@ def _codec(text: str) -> str:
     codec = next((name for name in (named.groups() if named else ()) if name), "one that is named below")
     return (
         f"its codec {codec} is not known to the zarr {version('zarr')} and numcodecs {version('numcodecs')} that are "
-        "installed: install the package that has it, such as numcodecs[pcodec,zfpy], or write it again with zstd or blosc"
+        "installed: install the package that has it, such as numcodecs[pcodec,zfpy], or write it again with zstd"
     )
 
 
@@ -114,6 +115,6 @@ def _unclear(place: str, error: Exception) -> str:
     kind = type(error).__name__
     library = "zarr" if place.endswith(".zarr") else "h5py"
     return (
-        f"the installed {library} {version(library)} and anndata {version('anndata')} do not understand it ({kind}); write it "
-        "again with a current anndata, or, if other programs read it, report it"
+        f"the installed {library} {version(library)} and anndata {version('anndata')} do not understand it ({kind}); "
+        "write it again with a current anndata, or, if other programs read it, report it"
     )
