@@ -10,7 +10,7 @@ from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Compute, Flat, PairSource, required_source
-from pairscape.pipeline.storage.paths import local_target, located
+from pairscape.pipeline.storage.paths import file_name, local_target, located
 
 
 def show(
@@ -46,7 +46,7 @@ def show(
     store = open_images(images)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
-    output = _picture(output, f"{gene_a}-{gene_b}.png")
+    output = _picture(output, file_name(f"{gene_a}-{gene_b}.png"))
     label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
         int(store.array("label")[row])
     ]
@@ -157,6 +157,7 @@ def predict(
     source: Annotated[PairSource | None, Flat] = None,
     prediction: Annotated[Prediction, Flat] = Prediction(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     overwrite: bool = False,
@@ -175,6 +176,9 @@ def predict(
         Score the pairs of this image store, in place of a matrix.
     codes
         Where the encoded matrix is kept for reuse. Absent: beside the scores.
+    gene_column
+        Column of the genes' annotations that has their symbols, by which lists and results name them. Absent: the first
+        of those in use (docs/names.md).
     seed
         Of the sample of candidates that is looked at first, of the split of the cells under `--labels replicate`, and
         of the draw of negatives.
@@ -207,7 +211,7 @@ def predict(
             done = predict_store(store, checked, session)
     else:
         preset = ALIKE.get(checked.trained.values, "auto")
-        matrix = prepared(expression, checked.out, preset=preset, compute=compute, say=say)
+        matrix = prepared(expression, checked.out, preset=preset, compute=compute, gene_column=gene_column, say=say)
         refuse_unlike(checked.trained.values, matrix.values, run, str(matrix.path))
         with with_network(required_source(source), checked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
@@ -307,6 +311,7 @@ def export(
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,
+    names: Literal["symbol", "id"] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
@@ -327,6 +332,8 @@ def export(
         Matrix that is copied into the .h5ad and gets the edges in `varp`. Absent: the genes alone.
     dataset_id
         geneRNIB's name of the data set. Absent: that of the matrix.
+    names
+        Genes by their symbols or by the matrix's ids. Absent: symbols where there are any, ids in .parquet and .h5ad.
     overwrite
         Replace an existing file.
     quiet
@@ -336,8 +343,8 @@ def export(
 
     scores, file = local_target(scores), local_target(file)
     name, edges = export_scores(
-        scores, file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
-        overwrite=overwrite,
+        scores, file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id, names=names,
+        overwrite=overwrite, say=say_unless(quiet),
     )  # fmt: skip
     say_unless(quiet)(
         f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
@@ -376,7 +383,7 @@ def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, o
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
     pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
-    output = _picture(output, f"{scores.stem}-best.png" if pair is None else f"{gene_a}-{gene_b}.png")
+    output = _picture(output, f"{scores.stem}-best.png" if pair is None else file_name(f"{gene_a}-{gene_b}.png"))
     found = show_scores(scores, pair, k)
     draw_evidence(found).savefig(output)
     best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.options import Binning, Compute, PairSource
 
 __version__ = version("pairscape")
@@ -134,8 +134,13 @@ def main() -> None:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted; what is finished is kept", 130)
+    except Exception:  # noqa: BLE001 — told as what it is, a mistake of ours
+        import traceback
+
+        traceback.print_exc()
+        _fail(f"this is a mistake of Pairscape {__version__}, not of your files; please report the lines above", 1)
 
 
 def _fail(message: str, status: int) -> None:
-    print("pairscape:", " ".join(message.split()), file=sys.stderr)
+    print("pairscape:", printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(status)

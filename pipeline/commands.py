@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from pairscape.pipeline.compute.session import here, say_unless
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.options import Atlas, Binning, Compute, Flat, PairSource, Planting, required_source
 from pairscape.pipeline.storage.paths import local_target, located
 
@@ -22,6 +22,7 @@ def ingest(
     genes: Path | None = None,
     highly_variable: int | None = None,
     gene_map: Path | None = None,
+    gene_column: str | None = None,
     orientation: Literal["auto", "genes-by-cells", "cells-by-genes"] = "auto",
     layer: str | None = None,
     key: str | None = None,
@@ -60,6 +61,8 @@ def ingest(
         candidates for pairs. Cells are normalised over all genes before.
     gene_map
         File of two columns that gives the matrix's genes symbols, such as Entrez ids and symbols.
+    gene_column
+        Column of the genes' annotations that has their symbols. Absent: the first of those in use (docs/names.md).
     orientation
         What the rows of a text file are; `auto` tells from the names.
     layer
@@ -89,8 +92,8 @@ def ingest(
         ingest_matrix(
             sources[0] if len(sources) == 1 else sources, expression, preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
-            orientation=orientation, layer=layer, key=key, join=join, features=features, compute=compute,
-            dry_run=dry_run, overwrite=overwrite, session=session,
+            gene_column=gene_column, orientation=orientation, layer=layer, key=key, join=join, features=features,
+            compute=compute, dry_run=dry_run, overwrite=overwrite, session=session,
         )  # fmt: skip
         log.write("end", ok=True)
     session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
@@ -103,6 +106,7 @@ def plan(
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     quiet: bool = False,
@@ -118,6 +122,8 @@ def plan(
         Expression store, or any matrix, as in `heatmaps`.
     codes
         Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
+    gene_column
+        As in `ingest`, by which lists name the genes.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     quiet
@@ -133,7 +139,8 @@ def plan(
     from pairscape.pipeline.matrix.prepare import prepared
 
     with TemporaryDirectory(prefix="pairscape-plan") as scratch:
-        matrix = prepared(expression, Path(scratch, "plan"), compute=compute, say=say_unless(quiet))
+        beside, say = Path(scratch, "plan"), say_unless(quiet)
+        matrix = prepared(expression, beside, compute=compute, gene_column=gene_column, say=say)
         with with_network(required_source(source), None) as (source, notes):
             request = resolve_request(matrix, source, seed)
         say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
@@ -162,6 +169,7 @@ def heatmaps(
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     events: Path | None = None,
@@ -181,6 +189,8 @@ def heatmaps(
         interrupted, only what is missing is computed.
     codes
         Where the encoded matrix is kept for reuse, path or URL. Absent: beside the images.
+    gene_column
+        As in `ingest`, by which lists name the genes.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     events
@@ -200,7 +210,7 @@ def heatmaps(
     from pairscape.pipeline.storage.paths import is_remote, writable
 
     images, codes, started = writable(images), codes and located(codes), time.perf_counter()
-    matrix = prepared(expression, images, compute=compute, say=say_unless(quiet))
+    matrix = prepared(expression, images, compute=compute, gene_column=gene_column, say=say_unless(quiet))
     beside = None if is_remote(images) else images
     with Events(events) as log, with_network(required_source(source), beside) as (source, notes):
         log.write(
@@ -258,7 +268,7 @@ def verify(
     bad = found.lines()
     note = "" if found.covered else "; an earlier version made it, without digests of its small files"
     for line in bad:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     if bad and not repair:
         raise JobError(
             f"{path} is damaged: {len(found.shards)} of {found.n_shards} shards, {len(found.files)} other files; run "

@@ -112,7 +112,11 @@ class PairSource:
         File of target genes. Absent: every gene of the matrix.
     network
         File of known edges regulator → target, or the name of a label source: `collectri`, `dorothea`. A candidate that
-        is an edge gets label 1, any other 0.
+        is an edge gets label 1, any other 0. Of a ranking, such as GRNBoost's adjacencies, the next two say which.
+    network_top
+        Only so many edges of the network, those that it ranks highest. Absent: all.
+    network_threshold
+        Only the edges of the network from this importance on. Absent: all.
     organism
         Whose genes a label source by name should name: `human` or `mouse`. Absent: human.
     all_pairs
@@ -146,6 +150,8 @@ class PairSource:
     regulators: Path | None = None
     targets: Path | None = None
     network: Path | None = None
+    network_top: int | None = None
+    network_threshold: float | None = None
     organism: Organism | None = None
     all_pairs: bool = False
     labels: LabelSource = "given"
@@ -173,8 +179,17 @@ class PairSource:
             raise InputError(
                 "--organism says whose genes a label source names: give --network collectri or dorothea too."
             )
+        self._check_network()
         self._check_replicate()
         self._check_negatives()
+
+    def _check_network(self) -> None:
+        if self.network is None and (self.network_top is not None or self.network_threshold is not None):
+            raise InputError("--network-top and --network-threshold choose edges of a network: give --network too.")
+        if self.network_top is not None and self.network_threshold is not None:
+            raise InputError("--network-top and --network-threshold both say which pairs are edges; give one of them.")
+        if self.network_top is not None and self.network_top < 1:
+            raise InputError(f"network top is {self.network_top}: a network has one edge at least.")
 
     def _check_replicate(self) -> None:
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -385,6 +400,8 @@ class Choices:
         "genes": rows and columns that are no genes or cells are left out, and said. "all": nothing is.
     gene_map
         File of two columns, the matrix's name of a gene and its symbol. Absent: symbols as the source has them.
+    gene_column
+        Column of the genes' annotations that has their symbols. Absent: the first of those in use.
     cells
         Condition on columns of obs, such as `cell_type == 'dendritic'`. Absent: all cells.
     genes
@@ -407,6 +424,7 @@ class Choices:
     join: Join = "inner"
     features: Features = "genes"
     gene_map: Path | None = None
+    gene_column: str | None = None
     cells: str | None = None
     genes: Path | None = None
     highly_variable: int | None = None

@@ -56,8 +56,9 @@ def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: 
 
 
 def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
-    """Write source, target, score and the other columns of the edges, with the facts in the metadata."""
-    columns = {"source": "source", "target": "target", "score": "weight", **{name: name for name in edges.columns}}
+    """Write source, target, any symbols, score and the other columns, with the facts in the metadata."""
+    ends = ("source", "target") if edges.symbols is None else ("source", "target", "source_symbol", "target_symbol")
+    columns = {**{end: end for end in ends}, "score": "weight", **{name: name for name in edges.columns}}
     parts = tables(edges, columns)
     first = next(parts)
     kept = {PARQUET_KEY: json.dumps({"edges": words, "scores": facts}).encode()}
@@ -70,11 +71,14 @@ def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -
 def tables(edges: Edges, columns: Mapping[str, str]) -> Iterator[pa.Table]:
     """Some edges at a time as a table of these columns."""
     names, kind = pa.array(edges.genes, pa.string()), pa.scalar(interaction(edges))
+    symbols = pa.array([symbol or None for symbol in edges.symbols or edges.genes], pa.string())
     for start in range(0, len(edges), EDGES_AT_ONCE):
         some = edges.some(slice(start, start + EDGES_AT_ONCE))
         known: dict[str, Any] = {
             "source": names.take(pa.array(some.source)),
             "target": names.take(pa.array(some.target)),
+            "source_symbol": symbols.take(pa.array(some.source)),
+            "target_symbol": symbols.take(pa.array(some.target)),
             "weight": pa.array(some.weight),
             "interaction": pa.repeat(kind, len(some)),
             **{name: pa.array(values, mask=np.isnan(values)) for name, values in some.columns.items()},
@@ -95,7 +99,8 @@ def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, e
     """
     if expression is None:
         genes = edges.genes
-        AnnData(var=pd.DataFrame(index=list(genes))).write_h5ad(path)
+        known = {} if edges.symbols is None else {"symbol": list(edges.symbols)}
+        AnnData(var=pd.DataFrame(known, index=list(genes))).write_h5ad(path)
     else:
         genes = open_expression(expression).genes
         _check_genes(edges, genes, expression)

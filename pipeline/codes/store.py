@@ -22,6 +22,7 @@ from pairscape.pipeline.codes.cache import nearby
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import CODES_CELLS, Binning
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks
+from pairscape.pipeline.storage.codecs import open_array_to_read
 from pairscape.pipeline.storage.digests import describe, digest
 from pairscape.pipeline.storage.paths import is_remote, located, root_attributes
 from pairscape.pipeline.storage.receipts import write_checked
@@ -109,7 +110,7 @@ class Codes:
 @lru_cache(maxsize=32)
 def _array(path: str, content_hash: str, name: str) -> zarr.Array[Any]:
     """Opened once per process and content: the same path may hold other codes later, the same hash may not."""
-    return zarr.open_array(path, path=name, mode="r")
+    return open_array_to_read(path, name)
 
 
 def block_cells(number: int) -> slice:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pairscape.pipeline.compute.progress import Bars, Progress, Say, Silent, silent
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, printable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -168,7 +168,7 @@ def say_unless(quiet: bool) -> Say:
 
 
 def _print_lines(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)
+    print(*map(printable, lines), sep="\n", flush=True)
 
 
 @contextmanager

@@ -124,7 +124,8 @@ def resolve_request(expression: Expression, source: PairSource, seed: int) -> Re
     InputError
         As `pipeline.genes.pairs.candidates`, `pipeline.genes.labels` and `pipeline.genes.negatives.choose_negatives`.
     """
-    found, cells, rule = candidates(source, expression.genes, expression.symbols), np.arange(expression.n_cells), "all"
+    found = candidates(source, expression.genes, expression.symbols, expression.others)
+    cells, rule = np.arange(expression.n_cells), "all"
     if source.labels == "replicate":
         found, cells, rule = _replicate(expression, found, source, seed)
     found = choose_negatives(found, source, len(expression.genes), seed)

@@ -12,6 +12,7 @@ from anndata.utils import make_index_unique
 
 from pairscape.pipeline.compute.progress import Progress, Silent
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
 from pairscape.pipeline.matrix.formats.anndata import no_layer, open_annotated, open_memory
 from pairscape.pipeline.matrix.formats.by_cells import turn
@@ -48,6 +49,7 @@ def open_source(
     layer: str | None = None,
     key: str | None = None,
     join: Join = "inner",
+    gene_column: str | None = None,
     features: Features = "genes",
     scratch: Path,
     progress: Progress,
@@ -68,6 +70,8 @@ def open_source(
         the only one.
     join
         The genes of several sources: those that all have ("inner") or that any has ("outer").
+    gene_column
+        The column that has the symbols of the genes. Absent: the first of those in use.
     features
         "genes": rows and columns that are no genes or cells are left out. "all": nothing is.
     scratch
@@ -89,7 +93,8 @@ def open_source(
         if value not in get_args(choices):
             raise InputError(f"{name} {value!r} is unknown: give one of {', '.join(get_args(choices))}")
     given = _listed(source)
-    opened = (arranged(_stored(one, layer, key), orientation, (layer, key), scratch, progress) for one in given)
+    rest = (orientation, (layer, key), gene_column, scratch, progress)
+    opened = (arranged(_stored(one, layer, key), *rest) for one in given)
     sources = [vetted(one, features) for one in opened]
     return sources[0] if len(sources) == 1 else joined(sources, join)
 
@@ -125,7 +130,12 @@ def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | Non
 
 
 def arranged(
-    stored: Stored, orientation: Orientation, choice: tuple[str | None, str | None], scratch: Path, progress: Progress
+    stored: Stored,
+    orientation: Orientation,
+    choice: tuple[str | None, str | None],
+    gene_column: str | None,
+    scratch: Path,
+    progress: Progress,
 ) -> Source:
     """Tell which axis is cells, refuse what cannot be right, and only then turn what is not stored by cells.
 
@@ -133,6 +143,8 @@ def arranged(
     ----------
     choice
         Layer and key: what tells apart two matrices of one file.
+    gene_column
+        As in `open_source`.
 
     Raises
     ------
@@ -144,6 +156,7 @@ def arranged(
     rows_are, told = _told(stored, orientation)
     cell_axis: Axis = 0 if rows_are == "cells-by-genes" else 1
     obs, var = (stored.rows, stored.columns) if cell_axis == 0 else (stored.columns, stored.rows)
+    var, notes = _with_names(var, gene_column)
     check_names(obs.index, var.index, stored.name)
     if told != "request":
         check_not_transposed(obs.index, var.index, stored.name)
@@ -154,8 +167,15 @@ def arranged(
     if stored.counts is not None:
         counts, other = _by_cells(stored.counts, cell_axis, folder / "counts", progress, stored.name)
     return Source(
-        stored.name, obs, var, values, counts, rows_are, told, stored.stamp, max(unit, other), stored.notes
+        stored.name, obs, var, values, counts, rows_are, told, stored.stamp, max(unit, other), (*stored.notes, *notes)
     )  # fmt: skip
+
+
+def _with_names(var: pd.DataFrame, gene_column: str | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The genes under their ids, with their symbols in `symbol` where they are known, and what has to be said of it."""
+    named = name_genes(var, gene_column)
+    var = var.set_axis(pd.Index(named.ids, dtype=object), axis=0)
+    return var if named.symbols is None else var.assign(symbol=list(named.symbols)), named.notes
 
 
 def _by_cells(matrix: Matrix, cell_axis: Axis, folder: Path, progress: Progress, name: str) -> tuple[Reader, int]:

@@ -37,7 +37,13 @@ IN_WORDS = {
 
 
 def prepared(
-    source: Any, beside: Path, *, preset: Preset = "auto", compute: Compute | None, say: Callable[..., None]
+    source: Any,
+    beside: Path,
+    *,
+    preset: Preset = "auto",
+    compute: Compute | None,
+    gene_column: str | None = None,
+    say: Callable[..., None],
 ) -> Expression:
     """Open a matrix for counting; counts and normalised values, other formats and an AnnData in memory are ingested.
 
@@ -49,6 +55,8 @@ def prepared(
         The result: what has to be ingested goes to `NAME.expression.zarr` beside it, and is found again there.
     preset
         As of `ingest`, for what has to be ingested.
+    gene_column
+        The column that has the symbols of the genes. Absent: the first of those in use.
     say
         Told in a line what was done to the values, and what was left out.
 
@@ -59,13 +67,16 @@ def prepared(
     """
     record = _own_record(source)
     if record and not isinstance(source, AnnData):
-        return open_expression(located(source))
+        return open_expression(located(source), gene_column)
     with tempfile.TemporaryDirectory() as scratch:
-        found = open_source(source, scratch=Path(scratch), progress=Silent())
-    if found.name.endswith(ANNDATA) and found.judged.kind == "log" and not found.notes:
-        say(f"{found.name}: {found.judged.words()}, taken as they are ({found.judged.why})")
-        return replace(open_expression(located(source)), values="log")
-    return _ingested(source, found, beside, "none" if record else preset, compute, say)
+        found = open_source(source, gene_column=gene_column, scratch=Path(scratch), progress=Silent())
+    if found.name.endswith(ANNDATA) and found.judged.kind == "log":
+        as_it_lies = open_expression(located(source), gene_column)
+        if set(found.notes) <= set(as_it_lies.notes):  # nothing is left out
+            say(f"{found.name}: {found.judged.words()}, taken as they are ({found.judged.why})", *as_it_lies.notes)
+            return replace(as_it_lies, values="log")
+    how = {"preset": "none" if record else preset, "gene_column": gene_column}
+    return _ingested(source, found, beside, how, compute, say)
 
 
 def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
@@ -113,7 +124,12 @@ def _sampled(expression: Expression) -> Judged:
 
 
 def _ingested(
-    source: Any, found: Source, beside: Path, preset: Preset, compute: Compute | None, say: Callable[..., None]
+    source: Any,
+    found: Source,
+    beside: Path,
+    how: Mapping[str, Any],
+    compute: Compute | None,
+    say: Callable[..., None],
 ) -> Expression:
     """The expression store beside the result, made unless it is there already."""
     if is_remote(beside):
@@ -122,12 +138,12 @@ def _ingested(
             "ingest`, and give the store, or its URL"
         )
     path = beside.with_name(f"{beside.stem}.expression.zarr")
-    made_from = digest({"stamp": found.stamp, "preset": preset})
+    made_from = digest({"stamp": found.stamp, **how})
     record = _own_record(path) if holds_store(path) else {}
-    if path.exists() and "made_from" not in record and record.get("source") != IN_MEMORY:
+    if path.exists() and "made_from" not in record:
         raise InputError(f"{path} exists, and {found.name} has to be ingested there: give the result another name")
     if record.get("made_from") != made_from:
-        made = ingest(source, path, preset=preset, overwrite=True, compute=compute, made_from=made_from)
+        made = ingest(source, path, **how, overwrite=True, compute=compute, made_from=made_from)
         say(*(f"{found.name}: {note}" for note in made.notes if not note.startswith("taken for")))
         record = _own_record(path)
     what = found.judged.words() if found.judged.kind != "raw counts" else "raw counts"
