@@ -264,11 +264,13 @@ def verify(
     path = writable(store) if repair else located(store)
     codes, expression = codes and located(codes), expression and located(expression)
     with open_session(compute, quiet, reads=[str(path)], writes=path if repair else None) as session:
-        found = repair_store(path, codes, expression, session) if repair else verify_store(path, session)
+        found = repair_store(path, codes, expression, session) if repair else verify_store(path, session, codes)
     bad = found.lines()
     note = "" if found.covered else "; an earlier version made it, without digests of its small files"
     for line in bad:
         print(printable(line), file=sys.stderr)
+    if found.codes and not (repair or found.shards or found.files):
+        raise JobError(f"{path} agrees with its receipts, but {found.codes}.")
     if bad and not repair:
         raise JobError(
             f"{path} is damaged: {len(found.shards)} of {found.n_shards} shards, {len(found.files)} other files; run "
@@ -305,7 +307,7 @@ def simulate(
 
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.simulate import simulate_atlas
-    from pairscape.pipeline.storage.write import check_target
+    from pairscape.pipeline.storage.ownership import check_target
 
     expression, started = local_target(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started

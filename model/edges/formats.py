@@ -33,12 +33,13 @@ BEELINE = {"Gene1": "source", "Gene2": "target", "EdgeWeight": "weight"}
 DECOUPLER = {"source": "source", "target": "target", "weight": "weight"}
 CYTOSCAPE = {"source": "source", "interaction": "interaction", "target": "target", "score": "weight"}
 SIF = {"source": "source", "interaction": "interaction", "target": "target"}
+INTERACTIONS = ("coexpressed", "regulates")  # Cytoscape's words for the edges of a network
 PARQUET_KEY = b"pairscape_export"
 
 
 def interaction(edges: Edges) -> str:
     """Cytoscape's word for the edges of a network."""
-    return "regulates" if edges.directed else "coexpressed"
+    return INTERACTIONS[edges.directed]
 
 
 def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: str, *, header: bool = True) -> None:

@@ -54,10 +54,16 @@ class TrainedRun:
         Raises
         ------
         InputError
-            The folder holds several networks or none, or one of the files is damaged or does not fit the others.
+            The folder holds several networks or none, is unfinished, or one of the files is damaged or does not fit the
+            others.
         """
         folder = folder.absolute()
-        network, metrics = TrainedNetwork.load(folder), read_metrics(folder) or {}
+        network, metrics = TrainedNetwork.open(folder), read_metrics(folder) or {}
+        if metrics.get("weights", network.sha256) != network.sha256:  # earlier versions did not say
+            raise InputError(
+                f"{folder / 'metrics.json'} is of other weights than {folder / 'model.safetensors'}, so its thresholds "
+                "would mean nothing; copy both files from the same run, or remove it."
+            )
         store = metrics.get("store")
         values = str(store.get("values", "")) if isinstance(store, dict) else ""
         return cls(folder, network, _operating_points(folder, metrics), load_reference(folder, network), values)

@@ -20,6 +20,7 @@ from pairscape.pipeline.compute.session import Events, Session, here
 from pairscape.pipeline.compute.workers import checked_workers
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import HERE, QUEUES, Compute
+from pairscape.pipeline.storage.ownership import require_own_file
 
 WORKER_SECONDS = 60  # that a running scheduler has for showing a worker
 PATIENCE_SECONDS = 60  # between two words about a queue that lets us wait
@@ -321,7 +322,7 @@ def reported(client: Client | None, path: Path | None) -> Iterator[None]:
     Raises
     ------
     InputError
-        There is no cluster to report on, bokeh is not installed, or there is no such folder.
+        There is no cluster to report on, bokeh is not installed, there is no such folder, or another file has that name.
     """
     if path is None:
         yield
@@ -339,6 +340,7 @@ def reported(client: Client | None, path: Path | None) -> Iterator[None]:
         raise InputError(
             f"--performance-report {path}: there is no folder {path.parent}; make it, or give another path."
         )
+    require_own_file(path, b"Dask Performance Report")
     report = performance_report(filename=str(path))
     report.__enter__()
     try:
