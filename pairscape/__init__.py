@@ -8,6 +8,8 @@ the package loads nothing else.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pairscape.surroundings import hiding_file, place_caches
+
 if TYPE_CHECKING:
     from pairscape.command_line import __version__, app, demo, main, run
     from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
@@ -23,8 +25,16 @@ def __getattr__(name: str) -> Any:
     """A command by its name, imported at the first use."""
     if name not in __all__:
         raise AttributeError(f"module 'pairscape' has no attribute {name!r}")
-    return getattr(import_module("pairscape.command_line"), name)
+    try:
+        return getattr(import_module("pairscape.command_line"), name)
+    except Exception as error:  # whatever a file in the place of a library does
+        if (told := hiding_file(error)) is None:
+            raise
+        raise ImportError(told) from error
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+place_caches()  # before anything imports numba

@@ -166,7 +166,7 @@ def run_trial(folder: str, store: str, search: Search, seed: int, task: Trial) -
 def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:
     """The best recipe trained in full and evaluated on the test fold, unless an earlier call did."""
     if (run / "metrics.json").exists() and read_recipe(run / "config.toml") == (recipe, seed):
-        return json.loads((run / "metrics.json").read_text())
+        return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     return train_run(images, run, recipe, seed, session, overwrite=True)
 
 

@@ -13,6 +13,7 @@ import dask
 from distributed import Client, LocalCluster, Security, default_client, performance_report
 
 from pairscape.pipeline.compute import machine
+from pairscape.pipeline.compute.main_guard import require_main_guard
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import asked_bytes, gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
@@ -184,6 +185,8 @@ def _first_worker(client: Client, compute: Compute, say: Say) -> None:
 def _local_cluster(compute: Compute) -> LocalCluster:
     workers = worker_count(compute)
     processes = compute.scheduler != "threads"
+    if processes and dask.config.get("distributed.worker.multiprocessing-method") != "fork":
+        require_main_guard('scheduler="threads"')
     return LocalCluster(
         n_workers=workers if processes else 1,
         threads_per_worker=1 if processes else workers,
@@ -274,7 +277,7 @@ def _address_in(file: Path) -> str:
             f"{file} does not exist; start a scheduler that writes it (dask scheduler --scheduler-file {file})."
         )
     try:
-        return str(json.loads(file.read_text())["address"])
+        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file} is no scheduler file, JSON with an address; start a scheduler that writes it (dask scheduler "

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pairscape.pipeline.compute.progress import Bars, Progress, Say, Silent, silent
 from pairscape.pipeline.errors import InputError
+from pairscape.surroundings import make_printable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -168,6 +169,7 @@ def say_unless(quiet: bool) -> Say:
 
 
 def _print_lines(*lines: str) -> None:
+    make_printable()
     print(*lines, sep="\n", flush=True)
 
 

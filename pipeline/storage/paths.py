@@ -21,6 +21,7 @@ from uuid import uuid4
 import fsspec
 
 from pairscape.pipeline.errors import InputError, JobError, first_line
+from pairscape.pipeline.options import expand_home
 
 LOCAL = ("file://", "local://")
 ROOT = "zarr.json"
@@ -51,7 +52,7 @@ def located(place: Any) -> Path:
     """
     text = str(getattr(place, "encoding", {}).get("source", place))
     if not is_remote(text):
-        return Path(_without_scheme(text))
+        return Path(_on_disk(text))
     try:
         from upath import UPath
 
@@ -68,7 +69,7 @@ def located(place: Any) -> Path:
 def spelled(place: Any) -> str:
     """The absolute path, or the URL, as text: it means the same in every process."""
     text = str(place)
-    return text.rstrip("/") if is_remote(text) else str(Path(_without_scheme(text)).absolute())
+    return text.rstrip("/") if is_remote(text) else str(Path(_on_disk(text)).absolute())
 
 
 def local_target(place: Any) -> Path:
@@ -112,8 +113,9 @@ def writable(place: Any) -> Path:
     return target
 
 
-def _without_scheme(text: str) -> str:
-    return next((text.removeprefix(scheme) for scheme in LOCAL if text.startswith(scheme)), text)
+def _on_disk(text: str) -> str:
+    """Without `file://`, and with `~` filled in."""
+    return expand_home(next((text.removeprefix(scheme) for scheme in LOCAL if text.startswith(scheme)), text))
 
 
 def _system(place: Path | str) -> tuple[Any, str]:

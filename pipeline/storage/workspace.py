@@ -66,7 +66,7 @@ class Workplace:
             All that decides a byte of the result.
         """
         file, text = self.path / "job.json", json.dumps(job, sort_keys=True)
-        found = file.exists() and file.read_text() == text
+        found = file.exists() and file.read_text(encoding="utf-8") == text
         self.keeps = False
         if not found:
             for path in self.path.iterdir():
