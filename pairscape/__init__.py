@@ -1,19 +1,14 @@
 """Pairscape: gene-pair inference from single-cell data with images of joint expression.
 
-Every command of the command line is a function of this package: `pairscape train images.zarr run` is
-`pairscape.train("images.zarr", "run")`. Each is imported when it is first asked for, so that importing one module of
-the package loads nothing else.
+Every command of the command line is a function of this package: `pairscape train images.zarr run --epochs 3` is
+`pairscape.train("images.zarr", "run", epochs=3)`; docs/python.md shows them. Each is imported when it is first asked
+for, so that importing one module of the package loads nothing else.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pairscape.surroundings import hiding_file, place_caches
-
-if TYPE_CHECKING:
-    from pairscape.command_line import __version__, app, demo, main, run
-    from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
-    from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify  # fmt: skip
 
 __all__ = [
     "__version__", "app", "demo", "evaluate", "export", "fetch", "heatmaps", "ingest", "main", "plan", "plant",

@@ -53,10 +53,10 @@ def _takes_files(folder: Path) -> bool:
 
 def _can_make(folder: str | None) -> bool:
     """Whether a folder takes files, tried with one."""
-    import tempfile  # which imports a dozen modules, any of which a file of the user's may hide
-
     if not folder:
         return False
+    import tempfile  # which imports a dozen modules, any of which a file of the user's may hide
+
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

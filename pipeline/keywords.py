@@ -262,7 +262,7 @@ def _rows(name: str, value: Any) -> tuple[Row, list[Row]]:
     if isinstance(value, bytes) or not isinstance(value, Iterable):
         raise InputError(f"{name} is {value!r}; give a file, a list, or a table.")
     given = value.items() if headers is not GENES and hasattr(value, "items") else _in_order(value)
-    rows = [tuple(row) if isinstance(row, list | tuple) or hasattr(row, "tolist") else (row,) for row in given]
+    rows = [(row,) if isinstance(row, str | Real) or not isinstance(row, Iterable) else tuple(row) for row in given]
     for row in rows:
         if len(row) not in headers or len(row) != len(rows[0]) or not all(map(_is_name, row[:2])):
             words = " or ".join(", ".join(header) for header in headers.values())

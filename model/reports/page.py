@@ -82,5 +82,5 @@ TEMPLATES.globals["colours"] = {"positive": POSITIVE, "negative": NEGATIVE}
 def write_page(path: Path, template: str, words: Mapping[str, Any]) -> Path:
     """Render a template into a file, which is replaced as a whole; returns its path."""
     page = TEMPLATES.get_template(template).render(words)
-    write_file(path, page.encode())
+    write_file(path, page.encode(errors="surrogateescape"))
     return path

@@ -19,7 +19,7 @@ from pairscape.pipeline.compute.queues import asked_bytes, gateway_client, kuber
 from pairscape.pipeline.compute.scheduler import attached
 from pairscape.pipeline.compute.session import Events, Session, here
 from pairscape.pipeline.compute.workers import checked_workers
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, JobError, first_line
 from pairscape.pipeline.options import HERE, QUEUES, Compute
 
 WORKER_SECONDS = 60  # that a running scheduler has for showing a worker
@@ -115,7 +115,7 @@ def _client(compute: Compute, say: Say) -> Iterator[tuple[Client | None, bool]]:
         if place == "synchronous":
             yield None, False
         elif place in (None, *HERE):
-            with _local_cluster(replace(compute, scheduler=place)) as cluster, Client(cluster) as client:
+            with _started(replace(compute, scheduler=place)) as cluster, Client(cluster) as client:
                 yield client, False
         else:
             with _client_elsewhere(compute, place, say) as client:
@@ -180,6 +180,21 @@ def _first_worker(client: Client, compute: Compute, say: Say) -> None:
                 say(f"still waiting for {compute.scheduler} to start the first worker")
     finally:
         trial.release()
+
+
+def _started(compute: Compute) -> LocalCluster:
+    """A local cluster, or in one line why this machine does not start its processes."""
+    try:
+        return _local_cluster(compute)
+    except (RuntimeError, OSError) as error:
+        causes: list[BaseException] = [error]
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+            causes.append(cause)
+        refused = next((cause for cause in causes if isinstance(cause, OSError)), error)
+        raise JobError(
+            f"the processes of --scheduler local do not start here ({first_line(refused)}); make /dev/shm and the "
+            "folder for temporary files writable, or give --scheduler threads, which starts none."
+        ) from error
 
 
 def _local_cluster(compute: Compute) -> LocalCluster:

@@ -234,6 +234,11 @@ def suffix_of(place: str) -> str:
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]).lower()
 
 
+def in_utf8(path: str) -> str:
+    """A path for a store or a file to hold: signs that the locale could not decode are read as UTF-8."""
+    return path.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def name_of(place: str) -> str:
     """The last part of the path."""
     return place.rstrip("/").rsplit("/", 1)[-1]
