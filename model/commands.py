@@ -1,7 +1,8 @@
 """Commands from heatmaps to a network: show, train, evaluate, predict, tune, report, export; each calls its job."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -9,10 +10,24 @@ from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, S
 from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Compute, Flat, PairSource, required_source
 from pairscape.pipeline.storage.paths import file_name, local_target, located
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
+
+def _read_scores(path: Path) -> "DataFrame":
+    """A file of scores as a table in memory, with its facts."""
+    from pairscape.model.edges.scores import read_facts, read_scores
+
+    frame = read_scores(path).to_pandas()
+    frame.attrs = read_facts(path)
+    return frame
+
+
+@flat
 def show(
     images: Any,
     gene_a: str | None = None,
@@ -56,6 +71,7 @@ def show(
     return output
 
 
+@flat
 def train(
     images: Any,
     run: Any,
@@ -119,6 +135,7 @@ def train(
     return metrics
 
 
+@flat
 def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
     """Score another labelled image store with a trained run, with the audit and a report.
 
@@ -150,6 +167,7 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     return metrics
 
 
+@partial(flat, read=_read_scores)
 def predict(
     run: Any,
     /,
@@ -163,7 +181,7 @@ def predict(
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> Path:
     """Score candidate pairs of any matrix with a trained network, without storing an image; resumes by itself.
 
     Parameters
@@ -190,8 +208,8 @@ def predict(
 
     Returns
     -------
-    dict
-        What the file of scores says of itself.
+    pandas.DataFrame
+        The file of scores, a row a pair; its `attrs` are what the file says of itself. On the command line nothing.
     """
     import time
 
@@ -220,9 +238,10 @@ def predict(
             with open_session(compute, quiet, reads=[run, str(matrix.path)], writes=checked.out) as session:
                 done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
-    return done.facts
+    return checked.out
 
 
+@flat
 def tune(
     images: Any,
     study: Any,
@@ -276,6 +295,7 @@ def tune(
     return found
 
 
+@flat
 def report(run: Any, /) -> Path:
     """Build the report of a run, and its model card; of several repeats, the overview; of predictions, what was found.
 
@@ -305,6 +325,7 @@ def report(run: Any, /) -> Path:
     return path
 
 
+@flat
 def export(
     scores: Any,
     file: Any,

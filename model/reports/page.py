@@ -97,5 +97,5 @@ def write_page(path: Path, template: str, words: Mapping[str, Any]) -> Path:
     """Render a template into a file, which is replaced as a whole; returns its path. Raises like `require_own_page`."""
     require_own_page(path)
     page = TEMPLATES.get_template(template).render(words)
-    write_file(path, page.encode())
+    write_file(path, page.encode(errors="surrogateescape"))
     return path

@@ -271,7 +271,7 @@ def open_codes(path: Path) -> Codes:
 def set_provenance(codes: Codes, provenance: dict[str, Any]) -> Codes:
     """Note another place of the same matrix; replaced in one step, so that a reader never finds half of it."""
     file = located(codes.path) / "zarr.json"
-    metadata = json.loads(file.read_text())
+    metadata = json.loads(file.read_text(encoding="utf-8"))
     metadata["attributes"]["provenance"] = provenance
     write_file(file, json.dumps(metadata, indent=2).encode())
     return replace(codes, provenance=provenance)
