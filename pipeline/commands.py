@@ -144,7 +144,6 @@ def plan(
     quiet
         No progress bars, no table.
 
-
     Returns
     -------
     Plan
