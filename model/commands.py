@@ -1,19 +1,33 @@
 """Commands from heatmaps to a network: show, train, evaluate, predict, tune, report, export; each calls its job."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
-from pairscape.pipeline.commands import on_disk
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Compute, Flat, PairSource, required_source
-from pairscape.pipeline.storage.paths import local_target, located
+from pairscape.pipeline.storage.paths import file_name, local_target, located
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
+def _read_scores(path: Path) -> "DataFrame":
+    """A file of scores as a table in memory, with its facts."""
+    from pairscape.model.edges.scores import read_facts, read_scores
+
+    frame = read_scores(path).to_pandas()
+    frame.attrs = read_facts(path)
+    return frame
+
+
+@flat
 def show(
     images: Any,
     gene_a: str | None = None,
@@ -47,7 +61,7 @@ def show(
     store = open_images(images)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
-    require_own_picture(output := _picture(output, f"{gene_a}-{gene_b}.png"))
+    require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}.png")))
     label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
         int(store.array("label")[row])
     ]
@@ -57,6 +71,7 @@ def show(
     return output
 
 
+@flat
 def train(
     images: Any,
     run: Any,
@@ -120,6 +135,7 @@ def train(
     return metrics
 
 
+@flat
 def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
     """Score another labelled image store with a trained run, with the audit and a report.
 
@@ -145,12 +161,17 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
 
     store = open_images(images)
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
-    with fetched_folder(run) as trained, sent_folder(out, "evaluation", overwrite=True) as folder, here(quiet) as session:
+    with (
+        fetched_folder(run) as trained,
+        sent_folder(out, "evaluation", overwrite=True) as folder,
+        here(quiet) as session,
+    ):
         metrics = evaluate_run(trained, store, folder, session)
     _close(quiet, metrics, located(out))
     return metrics
 
 
+@partial(flat, read=_read_scores)
 def predict(
     run: Any,
     /,
@@ -159,11 +180,12 @@ def predict(
     source: Annotated[PairSource | None, Flat] = None,
     prediction: Annotated[Prediction, Flat] = Prediction(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> Path:
     """Score candidate pairs of any matrix with a trained network, without storing an image; resumes by itself.
 
     Parameters
@@ -171,12 +193,15 @@ def predict(
     run
         Folder that `train` made.
     paths
-        Expression store (or any AnnData .zarr or .h5ad; in Python also an AnnData) and last the file of scores to
-        write, ending in .parquet. With `images`, only the file of scores.
+        Expression store, or any matrix (counts are treated as those of the training, and it is said; in Python also an
+        AnnData), and last the file of scores to write, ending in .parquet. With `images`, only the file of scores.
     images
         Score the pairs of this image store, in place of a matrix.
     codes
         Where the encoded matrix is kept for reuse. Absent: beside the scores.
+    gene_column
+        Column of the genes' annotations that has their symbols, by which lists and results name them. Absent: the first
+        of those in use (docs/names.md).
     seed
         Of the sample of candidates that is looked at first, of the split of the cells under `--labels replicate`, and
         of the draw of negatives.
@@ -187,8 +212,8 @@ def predict(
 
     Returns
     -------
-    dict
-        What the file of scores says of itself.
+    pandas.DataFrame
+        The file of scores, a row a pair; its `attrs` are what the file says of itself. On the command line nothing.
     """
     import time
 
@@ -197,7 +222,7 @@ def predict(
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import resolve_request
-    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.prepare import ALIKE, prepared, refuse_unlike
 
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
@@ -208,17 +233,19 @@ def predict(
         with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
             done = predict_store(store, checked, session)
     else:
-        reads = on_disk(expression, checked.out)
-        matrix = open_expression(reads)
+        preset = ALIKE.get(checked.trained.values, "auto")
+        matrix = prepared(expression, checked.out, preset=preset, compute=compute, gene_column=gene_column, say=say)
+        refuse_unlike(checked.trained.values, matrix.values, run, str(matrix.path))
         with with_network(required_source(source), checked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
             say(*notes, *request.chosen.notes, request.label_note())
-            with open_session(compute, quiet, reads=[run, str(reads)], writes=checked.out) as session:
+            with open_session(compute, quiet, reads=[run, str(matrix.path)], writes=checked.out) as session:
                 done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
-    return done.facts
+    return checked.out
 
 
+@flat
 def tune(
     images: Any,
     study: Any,
@@ -272,6 +299,7 @@ def tune(
     return found
 
 
+@flat
 def report(run: Any, /) -> Path:
     """Build the report of a run, and its model card; of several repeats, the overview; of predictions, what was found.
 
@@ -301,6 +329,7 @@ def report(run: Any, /) -> Path:
     return path
 
 
+@flat
 def export(
     scores: Any,
     file: Any,
@@ -312,6 +341,7 @@ def export(
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,
+    names: Literal["symbol", "id"] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
@@ -332,6 +362,8 @@ def export(
         Matrix that is copied into the .h5ad and gets the edges in `varp`. Absent: the genes alone.
     dataset_id
         geneRNIB's name of the data set. Absent: that of the matrix.
+    names
+        Genes by their symbols or by the matrix's ids. Absent: symbols where there are any, ids in .parquet and .h5ad.
     overwrite
         Replace an existing file.
     quiet
@@ -341,8 +373,8 @@ def export(
 
     scores, file = local_target(scores), local_target(file)
     name, edges = export_scores(
-        scores, file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
-        overwrite=overwrite,
+        scores, file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id, names=names,
+        overwrite=overwrite, say=say_unless(quiet),
     )  # fmt: skip
     say_unless(quiet)(
         f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
@@ -382,7 +414,7 @@ def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, o
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
     pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
-    output = _picture(output, f"{scores.stem}-best.png" if pair is None else f"{gene_a}-{gene_b}.png")
+    output = _picture(output, f"{scores.stem}-best.png" if pair is None else file_name(f"{gene_a}-{gene_b}.png"))
     require_own_picture(output)
     found = show_scores(scores, pair, k)
     save_picture(draw_evidence(found), output)

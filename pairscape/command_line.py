@@ -17,8 +17,10 @@ from pairscape.interrupt import ended_by_interrupt
 from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, printable
+from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.surroundings import make_printable, require_current_folder
 
 __version__ = version("pairscape")
 
@@ -32,6 +34,7 @@ app = App(
 )
 
 
+@flat
 def demo(
     out: Path = Path("data/demo"), /, *, seed: int = 0, scheduler: str = "local", quiet: bool = False
 ) -> dict[str, Any]:
@@ -72,7 +75,8 @@ def demo(
     return train(out / "images.zarr", out / "run", seed=seed, quiet=quiet)
 
 
-def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
+@flat
+def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[str, Path]:
     """The whole job from one file: ingest, heatmaps, train, predict, export, as far as the file names them; resumes.
 
     Every option of every step is checked before the first one begins.
@@ -85,6 +89,11 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
         Show the commands and run none.
     quiet
         No progress bars, no summaries.
+
+    Returns
+    -------
+    dict
+        What each step wrote, by its name.
     """
     from contextlib import chdir
 
@@ -93,7 +102,8 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
     folder, steps = read_job(config := Path(config))
     with chdir(config.absolute().parent):
         for step in steps:
-            app.parse_args(step.words, exit_on_error=False, print_error=False)
+            command, bound, _ = app.parse_args(step.words, exit_on_error=False, print_error=False)
+            vars(command)["check"](bound.kwargs)
         for step, digest in zip(steps, step_digests(steps), strict=True):
             done = is_done(folder, step, digest)
             say_unless(quiet)(f"pairscape {' '.join(step.words)}{'  (done before)' if done else ''}")
@@ -102,6 +112,7 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
             words = [*resumed(folder, step), *["--quiet"] * quiet]
             with noted(folder, step, digest):
                 app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        return {step.name: config.absolute().parent / step.output for step in steps}
 
 
 def _clear_demo(out: Path) -> None:
@@ -122,20 +133,27 @@ for command in (
     demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, simulate, plant,
     fetch,
 ):  # fmt: skip
-    app.command(command)
+    app.command(vars(command)["unread"])  # no result is shown, so none is read
 
 
 def main() -> None:
-    """The console script: 0 done, 1 the job failed, 2 the input cannot be used, 130 interrupted; errors are one line."""
+    """The console script: 0 done, 1 the job failed, 2 the input cannot be used, 130 interrupted; each in one line."""
+    make_printable()
     try:
         with ended_by_interrupt():
+            require_current_folder()
             app(exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as error:
         _fail(str(error), 2)
     except (JobError, OSError) as error:  # OSError: the disk is full, or refuses
         _fail(str(error), 1)
+    except Exception:  # noqa: BLE001 — told as what it is, a mistake of ours
+        import traceback
+
+        traceback.print_exc()
+        _fail(f"this is a mistake of Pairscape {__version__}, not of your files; please report the lines above", 1)
 
 
 def _fail(message: str, status: int) -> None:
-    print("pairscape:", " ".join(message.split()), file=sys.stderr)
+    print("pairscape:", printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(status)

@@ -3,35 +3,45 @@
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from pairscape.pipeline.compute.session import here, say_unless
-from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.options import Atlas, Binning, Compute, Flat, PairSource, Planting, required_source
+from pairscape.pipeline.errors import InputError, JobError, printable
+from pairscape.pipeline.keywords import flat
+from pairscape.pipeline.options import LISTED, Atlas, Binning, Compute, Flat, PairSource, Planting, required_source
 from pairscape.pipeline.storage.paths import local_target, located
 
+if TYPE_CHECKING:
+    from pairscape.pipeline.heatmaps.images import Images
+    from pairscape.pipeline.heatmaps.plan import Plan
+    from pairscape.pipeline.heatmaps.verify import StoreDamage
+    from pairscape.pipeline.matrix.summary import Summary
 
+
+@flat
 def ingest(
     *matrices: Any,
     preset: Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"] = "auto",
     min_cells: int = 1,
     min_genes: int = 1,
     cells: str | None = None,
-    genes: Path | None = None,
+    genes: Annotated[Path | None, LISTED] = None,
     highly_variable: int | None = None,
-    gene_map: Path | None = None,
+    gene_map: Annotated[Path | None, LISTED] = None,
+    gene_column: str | None = None,
     orientation: Literal["auto", "genes-by-cells", "cells-by-genes"] = "auto",
     layer: str | None = None,
     key: str | None = None,
     join: Literal["inner", "outer"] = "inner",
+    features: Literal["genes", "all"] = "genes",
     compute: Annotated[Compute | None, Flat] = None,
     dry_run: bool = False,
     overwrite: bool = False,
     events: Path | None = None,
     quiet: bool = False,
-) -> None:
+) -> "Summary":
     """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
 
     What was understood of the matrix is shown before the store is written. Where it is not said where the work runs, a
@@ -59,6 +69,8 @@ def ingest(
         candidates for pairs. Cells are normalised over all genes before.
     gene_map
         File of two columns that gives the matrix's genes symbols, such as Entrez ids and symbols.
+    gene_column
+        Column of the genes' annotations that has their symbols. Absent: the first of those in use (docs/names.md).
     orientation
         What the rows of a text file are; `auto` tells from the names.
     layer
@@ -67,6 +79,9 @@ def ingest(
         The table of a file that holds several, such as `rpkm`.
     join
         Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
+    features
+        `genes`: rows and columns that are no genes or cells (HTSeq's counters, spike-ins, antibodies, columns of
+        annotations) are left out before cells are scaled, and named. `all`: nothing is left out.
     dry_run
         Say what was understood, and write nothing.
     overwrite
@@ -75,6 +90,11 @@ def ingest(
         As in `heatmaps`.
     quiet
         No progress bars, no summary.
+
+    Returns
+    -------
+    Summary
+        What was understood of the matrix, and what of it is kept; it has attributes, and `lines()` in words.
     """
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.matrix.ingest import ingest as ingest_matrix
@@ -82,16 +102,18 @@ def ingest(
     *sources, expression = _matrices(matrices)
     with Events(events) as log, here(quiet, log) as session:
         log.write("start", command="ingest", expression=str(expression), version=version("pairscape"))
-        ingest_matrix(
+        summary = ingest_matrix(
             sources[0] if len(sources) == 1 else sources, expression, preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
-            orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
-            overwrite=overwrite, session=session,
+            gene_column=gene_column, orientation=orientation, layer=layer, key=key, join=join, features=features,
+            compute=compute, dry_run=dry_run, overwrite=overwrite, session=session,
         )  # fmt: skip
         log.write("end", ok=True)
     session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
+    return summary
 
 
+@flat
 def plan(
     expression: Any,
     /,
@@ -99,10 +121,11 @@ def plan(
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> "Plan":
     """What a heatmap job will cost, before spending: pairs, shards, tasks, bytes on disk, memory per task, time.
 
     Time and bytes are measured on some thousands of these very images, by as many of the workers as this machine has
@@ -111,43 +134,43 @@ def plan(
     Parameters
     ----------
     expression
-        Expression store, or any AnnData .zarr or .h5ad.
+        Expression store, or any matrix, as in `heatmaps`.
     codes
         Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
+    gene_column
+        As in `ingest`, by which lists name the genes.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     quiet
         No progress bars, no table.
+
+    Returns
+    -------
+    Plan
+        The figures as attributes, such as `pairs`, `store_bytes`, `seconds`; shown, it is the table.
     """
-    from dataclasses import asdict
+    from tempfile import TemporaryDirectory
 
     from pairscape.pipeline.compute.clusters import measuring, open_session, worker_threads
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import resolve_request
     from pairscape.pipeline.heatmaps.plan import plan_heatmaps
-    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.prepare import prepared
 
-    matrix = open_expression(expression)
-    with with_network(required_source(source), None) as (source, notes):
-        request = resolve_request(matrix, source, seed)
-    say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
-    with open_session(measuring(compute), quiet, reads=[expression], writes=_scratch()) as session:
-        workers = compute.workers or worker_threads(session.client)
-        cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
-    limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
-    say_unless(quiet)(
-        f"pairs            {cost.pairs:,}",
-        f"cells            {cost.cells:,} of {matrix.n_cells:,}, {cost.cells_at_once:,} at once",
-        f"shards           {cost.shards:,} of {binning.shard_pairs:,} images",
-        f"tasks            {cost.tasks:,} for {workers} workers",
-        f"image store      about {cost.store_bytes / 1e6:,.0f} MB on disk",
-        f"memory per task  at most {cost.task_bytes / 1e6:,.0f} MB{limit}",
-        f"time             about {_duration(cost.encode_seconds)} to encode, {_duration(cost.seconds)} to count",
-        f"largest job      any number of cells and pairs, images of up to {cost.most_bins} × {cost.most_bins} bins",
-    )
-    return asdict(cost)
+    with TemporaryDirectory(prefix="pairscape-plan") as scratch:
+        beside, say = Path(scratch, "plan"), say_unless(quiet)
+        matrix = prepared(expression, beside, compute=compute, gene_column=gene_column, say=say)
+        with with_network(required_source(source), None) as (source, notes):
+            request = resolve_request(matrix, source, seed)
+        say(*notes, *request.chosen.notes, request.label_note())
+        with open_session(measuring(compute), quiet, reads=[matrix.path], writes=scratch) as session:
+            workers = compute.workers or worker_threads(session.client)
+            cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
+    say(*cost.lines())
+    return cost
 
 
+@flat
 def heatmaps(
     expression: Any,
     images: Any,
@@ -156,23 +179,28 @@ def heatmaps(
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     events: Path | None = None,
     performance_report: Path | None = None,
     quiet: bool = False,
-) -> None:
+) -> "Images":
     """Count the joint expression heatmap of every candidate pair into an image store; resumes by itself.
 
     Parameters
     ----------
     expression
-        Expression store, or any AnnData .zarr or .h5ad, by path or URL; in Python also an AnnData.
+        Expression store, or any matrix that `ingest` takes, by path or URL; in Python also an AnnData. Logarithms in an
+        AnnData are read as they lie; counts, normalised values and other formats are ingested first, into
+        `NAME.expression.zarr` beside the images, and it is said.
     images
         Image store to write: a folder, or a URL such as s3://bucket/images.zarr. If an earlier run of the same job was
         interrupted, only what is missing is computed.
     codes
         Where the encoded matrix is kept for reuse, path or URL. Absent: beside the images.
+    gene_column
+        As in `ingest`, by which lists name the genes.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     events
@@ -181,6 +209,11 @@ def heatmaps(
         HTML page of Dask's own measurements to write. It needs bokeh (pip install 'pairscape[dashboard]').
     quiet
         No progress bars, no summary.
+
+    Returns
+    -------
+    Images
+        The store, open: `counts(rows)`, `array("gene")` and its like, `path`.
     """
     import time
 
@@ -188,12 +221,12 @@ def heatmaps(
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
-    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.prepare import prepared
     from pairscape.pipeline.storage.paths import is_remote, writable
 
     images, codes, started = writable(images), codes and located(codes), time.perf_counter()
-    reads, beside = on_disk(expression, images), None if is_remote(images) else images
-    matrix = open_expression(reads)
+    matrix = prepared(expression, images, compute=compute, gene_column=gene_column, say=say_unless(quiet))
+    beside = None if is_remote(images) else images
     with Events(events) as log, with_network(required_source(source), beside) as (source, notes):
         log.write(
             "start", command="heatmaps", expression=str(matrix.path), images=str(images), version=version("pairscape")
@@ -201,7 +234,7 @@ def heatmaps(
         request = resolve_request(matrix, source, seed)
         say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
         with (
-            open_session(compute, quiet, reads=[str(reads)], writes=images, events=log) as session,
+            open_session(compute, quiet, reads=[str(matrix.path)], writes=images, events=log) as session,
             reported(session.client, performance_report),
         ):
             done = make_heatmaps(matrix, images, codes, request, binning, session)
@@ -209,8 +242,10 @@ def heatmaps(
     seconds = time.perf_counter() - started
     lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells"]
     say_unless(quiet)(*lines, *done.lines(seconds))
+    return done.images
 
 
+@flat
 def verify(
     store: Any,
     /,
@@ -220,7 +255,7 @@ def verify(
     expression: Any = None,
     compute: Annotated[Compute, Flat] = Compute("synchronous"),
     quiet: bool = False,
-) -> None:
+) -> "StoreDamage":
     """Check every byte of a store of images or codes: receipts, checksums, counts. Exit status 1 if any is damaged.
 
     Parameters
@@ -237,6 +272,16 @@ def verify(
         Matrix that the codes were made from, for a repair. Absent: where it was.
     quiet
         No progress bars, no summary.
+
+    Returns
+    -------
+    StoreDamage
+        What was found, and repaired: `files` and `shards` with what is wrong with each, `lines()` in words.
+
+    Raises
+    ------
+    JobError
+        The store is damaged and is not to be repaired; what was found is its `findings`.
     """
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.heatmaps.repair import repair_store
@@ -250,18 +295,22 @@ def verify(
     bad = found.lines()
     note = "" if found.covered else "; an earlier version made it, without digests of its small files"
     for line in bad:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     if found.codes and not (repair or found.shards or found.files):
         raise JobError(f"{path} agrees with its receipts, but {found.codes}.")
     if bad and not repair:
-        raise JobError(
+        damaged = JobError(
             f"{path} is damaged: {len(found.shards)} of {found.n_shards} shards, {len(found.files)} other files; run "
             f"`pairscape verify {path} --repair`."
         )
+        damaged.findings = found
+        raise damaged
     fixed = f", {len(bad)} repaired" if bad else ""
     say_unless(quiet)(f"{path}: {found.n_shards} shards, {found.holds}{fixed}, all sound{note}")
+    return found
 
 
+@flat
 def simulate(
     expression: Any,
     /,
@@ -271,7 +320,7 @@ def simulate(
     compute: Annotated[Compute, Flat] = Compute(),
     overwrite: bool = False,
     quiet: bool = False,
-) -> None:
+) -> Path:
     """An atlas of any size with planted modules and markers, as expression store: to size a cluster, or to try things.
 
     Parameters
@@ -284,6 +333,11 @@ def simulate(
         Replace an existing store.
     quiet
         No progress bars, no summary.
+
+    Returns
+    -------
+    Path
+        The store.
     """
     import time
 
@@ -296,8 +350,10 @@ def simulate(
     with open_session(compute, quiet, writes=expression) as session:
         made = simulate_atlas(atlas, expression, session, counts=counts, overwrite=overwrite)
     say_unless(quiet)(f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
+    return expression
 
 
+@flat
 def plant(
     source: Any,
     expression: Any,
@@ -306,7 +362,7 @@ def plant(
     planting: Annotated[Planting, Flat],
     overwrite: bool = False,
     quiet: bool = False,
-) -> None:
+) -> Path:
     """Known truth in real cells: chosen pairs made dependent by dealing values to other cells; each gene keeps its own.
 
     Writes the store and, beside it, the pairs with labels and kinds as NAME.tsv, which `heatmaps --pairs` reads.
@@ -321,13 +377,21 @@ def plant(
         Replace an existing store, and the list beside it.
     quiet
         Print no summary.
+
+    Returns
+    -------
+    Path
+        The store.
     """
     from pairscape.pipeline.datasets.plant import plant_truth
 
-    made = plant_truth(source, local_target(expression), planting, overwrite=overwrite)
+    expression = local_target(expression)
+    made = plant_truth(source, expression, planting, overwrite=overwrite)
     say_unless(quiet)(f"wrote {expression}: {made.line()}")
+    return expression
 
 
+@flat
 def fetch(
     name: str | None = None,
     /,
@@ -393,48 +457,9 @@ def fetch(
     return fetched.files
 
 
-def on_disk(expression: Any, beside: Path) -> Path:
-    """A matrix that workers can read themselves; one in memory is written beside the result first.
-
-    Raises
-    ------
-    InputError
-        The result is a URL, or the matrix cannot be ingested.
-    """
-    from anndata import AnnData
-
-    from pairscape.pipeline.storage.paths import is_remote, located
-
-    if not isinstance(expression, AnnData):
-        return located(expression)
-    if is_remote(beside):
-        raise InputError(
-            f"{beside} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
-            "and give its path or URL."
-        )
-    path = beside.with_name(f"{beside.stem}.expression.zarr")
-    ingest(expression, path, preset="none", overwrite=True, quiet=True)
-    return path
-
-
 def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     """Sources, and last the target; in Python the sources may be a list."""
     found = [one for given in matrices for one in (given if isinstance(given, list | tuple) else [given])]
     if len(found) < 2:
         raise InputError("ingest takes one matrix or several, and last the store to write: MATRIX EXPRESSION.zarr")
     return found
-
-
-def _scratch() -> str:
-    """A name in the folder for temporary files, where a plan measures: workers elsewhere have to see it too."""
-    import tempfile
-
-    return str(Path(tempfile.gettempdir()) / "pairscape-plan")
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in words, to two digits."""
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"

@@ -1,9 +1,10 @@
 """The frozen facts that travel from the command line to the plan and from the plan to every worker. Pure."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 from cyclopts import Parameter
 
@@ -14,6 +15,9 @@ LabelSource = Literal["given", "replicate"]
 NegativeRule = Literal["random", "matched"]
 Organism = Literal["human", "mouse"]
 Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
+
+Flat = Parameter(name="*")  # of a command's parameter: its fields are options of the command
+LISTED = "or, in Python, names, tuples or a table"  # of a file: what may be given in its place
 
 HERE = ("local", "threads", "synchronous")  # schedulers of this machine
 QUEUES = ("slurm", "pbs", "lsf", "sge")
@@ -70,6 +74,19 @@ def check_share(name: str, value: float) -> None:
         raise InputError(f"{name} is {value}: a share lies between 0 and 1; 0.5 is half of the names, 0 asks for none.")
 
 
+def expand_home(path: str) -> str:
+    """A path with `~` and `$NAME` filled in, as a shell does it outside of quotes; a name that is there stays."""
+    return path if os.path.lexists(path) else os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111
+
+
+def take_paths(options: Any) -> None:
+    """Make paths of the fields that take one, of a frozen dataclass whose text they may be given as."""
+    for field in fields(options):
+        given = getattr(options, field.name)
+        if given is not None and "Path" in str(field.type):
+            object.__setattr__(options, field.name, Path(expand_home(os.fspath(given))))
+
+
 @dataclass(frozen=True)
 class Binning:
     """How the expression of a gene becomes a bin.
@@ -112,7 +129,11 @@ class PairSource:
         File of target genes. Absent: every gene of the matrix.
     network
         File of known edges regulator → target, or the name of a label source: `collectri`, `dorothea`. A candidate that
-        is an edge gets label 1, any other 0.
+        is an edge gets label 1, any other 0. Of a ranking, such as GRNBoost's adjacencies, the next two say which.
+    network_top
+        Only so many edges of the network, those that it ranks highest. Absent: all.
+    network_threshold
+        Only the edges of the network from this importance on. Absent: all.
     organism
         Whose genes a label source by name should name: `human` or `mouse`. Absent: human.
     all_pairs
@@ -142,10 +163,12 @@ class PairSource:
         the matrix: below it nothing is done, and why is said. 0 goes on with whatever matches.
     """
 
-    pairs: Path | None = None
-    regulators: Path | None = None
-    targets: Path | None = None
-    network: Path | None = None
+    pairs: Annotated[Path | None, LISTED] = None
+    regulators: Annotated[Path | None, LISTED] = None
+    targets: Annotated[Path | None, LISTED] = None
+    network: Annotated[Path | None, LISTED] = None
+    network_top: int | None = None
+    network_threshold: float | None = None
     organism: Organism | None = None
     all_pairs: bool = False
     labels: LabelSource = "given"
@@ -154,11 +177,12 @@ class PairSource:
     image_cells: int | None = None
     negatives: NegativeRule = "random"
     negatives_per_positive: float | None = None
-    gene_map: Path | None = None
+    gene_map: Annotated[Path | None, LISTED] = None
     ignore_case: bool = False
     min_matched: float = MIN_MATCHED
 
     def __post_init__(self) -> None:
+        take_paths(self)
         check_share("min matched", self.min_matched)
         ways = [self.pairs is not None, self.regulators is not None, self.all_pairs]
         if sum(ways) != 1:
@@ -173,8 +197,17 @@ class PairSource:
             raise InputError(
                 "--organism says whose genes a label source names: give --network collectri or dorothea too."
             )
+        self._check_network()
         self._check_replicate()
         self._check_negatives()
+
+    def _check_network(self) -> None:
+        if self.network is None and (self.network_top is not None or self.network_threshold is not None):
+            raise InputError("--network-top and --network-threshold choose edges of a network: give --network too.")
+        if self.network_top is not None and self.network_threshold is not None:
+            raise InputError("--network-top and --network-threshold both say which pairs are edges; give one of them.")
+        if self.network_top is not None and self.network_top < 1:
+            raise InputError(f"network top is {self.network_top}: a network has one edge at least.")
 
     def _check_replicate(self) -> None:
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -237,6 +270,7 @@ class Compute:
     tls_key: Path | None = None
 
     def __post_init__(self) -> None:
+        take_paths(self)
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}: at least one is needed.")
         name = self.scheduler
@@ -359,6 +393,7 @@ class Planting:
 Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
 Preset = Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"]
 Join = Literal["inner", "outer"]
+Features = Literal["genes", "all"]
 
 
 @dataclass(frozen=True)
@@ -368,7 +403,7 @@ class Choices:
     Parameters
     ----------
     preset
-        As `pipeline.matrix.normalize`. "auto" is "scanpy" for raw counts and leaves logarithms as they are.
+        As `pipeline.matrix.normalize`. "auto" is "scanpy" for counts and leaves logarithms as they are.
     min_cells, min_genes
         Keep genes expressed in at least so many of the cells kept, and cells that express at least so many of the genes
         kept; 1 drops what has no expression at all.
@@ -380,8 +415,12 @@ class Choices:
         The table inside a file that holds several. Absent: the only one.
     join
         Genes of several sources: those that all have, or those that any has.
+    features
+        "genes": rows and columns that are no genes or cells are left out, and said. "all": nothing is.
     gene_map
         File of two columns, the matrix's name of a gene and its symbol. Absent: symbols as the source has them.
+    gene_column
+        Column of the genes' annotations that has their symbols. Absent: the first of those in use.
     cells
         Condition on columns of obs, such as `cell_type == 'dendritic'`. Absent: all cells.
     genes
@@ -402,13 +441,16 @@ class Choices:
     layer: str | None = None
     key: str | None = None
     join: Join = "inner"
+    features: Features = "genes"
     gene_map: Path | None = None
+    gene_column: str | None = None
     cells: str | None = None
     genes: Path | None = None
     highly_variable: int | None = None
 
     def __post_init__(self) -> None:
-        known = {"preset": Preset, "orientation": Orientation, "join": Join}
+        take_paths(self)
+        known = {"preset": Preset, "orientation": Orientation, "join": Join, "features": Features}
         for name, kind in known.items():
             if getattr(self, name) not in get_args(kind):
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown: give one of {', '.join(get_args(kind))}")
@@ -419,9 +461,6 @@ class Choices:
                 )
         if self.highly_variable is not None and self.highly_variable < 2:
             raise InputError(f"highly_variable is {self.highly_variable}: gene pairs need two genes; give 2 or more")
-
-
-Flat = Parameter(name="*")
 
 
 def required_source(source: PairSource | None) -> PairSource:

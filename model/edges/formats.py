@@ -57,8 +57,9 @@ def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: 
 
 
 def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
-    """Write source, target, score and the other columns of the edges, with the facts in the metadata."""
-    columns = {"source": "source", "target": "target", "score": "weight", **{name: name for name in edges.columns}}
+    """Write source, target, any symbols, score and the other columns, with the facts in the metadata."""
+    ends = ("source", "target") if edges.symbols is None else ("source", "target", "source_symbol", "target_symbol")
+    columns = {**{end: end for end in ends}, "score": "weight", **{name: name for name in edges.columns}}
     parts = tables(edges, columns)
     first = next(parts)
     kept = {PARQUET_KEY: json.dumps({"edges": words, "scores": facts}).encode()}
@@ -71,11 +72,14 @@ def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -
 def tables(edges: Edges, columns: Mapping[str, str]) -> Iterator[pa.Table]:
     """Some edges at a time as a table of these columns."""
     names, kind = pa.array(edges.genes, pa.string()), pa.scalar(interaction(edges))
+    symbols = pa.array([symbol or None for symbol in edges.symbols or edges.genes], pa.string())
     for start in range(0, len(edges), EDGES_AT_ONCE):
         some = edges.some(slice(start, start + EDGES_AT_ONCE))
         known: dict[str, Any] = {
             "source": names.take(pa.array(some.source)),
             "target": names.take(pa.array(some.target)),
+            "source_symbol": symbols.take(pa.array(some.source)),
+            "target_symbol": symbols.take(pa.array(some.target)),
             "weight": pa.array(some.weight),
             "interaction": pa.repeat(kind, len(some)),
             **{name: pa.array(values, mask=np.isnan(values)) for name, values in some.columns.items()},
@@ -96,7 +100,8 @@ def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, e
     """
     if expression is None:
         genes = edges.genes
-        AnnData(var=pd.DataFrame(index=list(genes))).write_h5ad(path)
+        known = {} if edges.symbols is None else {"symbol": list(edges.symbols)}
+        AnnData(var=pd.DataFrame(known, index=list(genes))).write_h5ad(path)
     else:
         genes = open_expression(expression).genes
         _check_genes(edges, genes, expression)
@@ -106,10 +111,10 @@ def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, e
         for group in ("varp", "uns"):
             if group not in file:
                 write_elem(file, group, {})
-        write_elem(file, f"varp/{SCORE}", _matrix(edges, at, edges.weight, len(genes)))
+        write_elem(file["varp"], SCORE, _matrix(edges, at, edges.weight, len(genes)))
         if "correlation" in edges.columns:
-            write_elem(file, f"varp/{CORRELATION}", _matrix(edges, at, edges.columns["correlation"], len(genes)))
-        write_elem(file, f"uns/{FACTS}", {"edges": words, "scores": json.dumps(facts)})
+            write_elem(file["varp"], CORRELATION, _matrix(edges, at, edges.columns["correlation"], len(genes)))
+        write_elem(file["uns"], FACTS, {"edges": words, "scores": json.dumps(facts)})
 
 
 def write_genernib(path: Path, edges: Edges, dataset_id: str) -> None:

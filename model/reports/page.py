@@ -11,7 +11,6 @@ from pairscape.model.reports.figures import NEGATIVE, POSITIVE
 from pairscape.pipeline.storage.ownership import require_own_file
 from pairscape.pipeline.storage.write import write_file
 
-
 PAGES = (b'content="pairscape"', " · Pairscape ".encode(), b"library_name: pairscape")
 
 
@@ -98,5 +97,5 @@ def write_page(path: Path, template: str, words: Mapping[str, Any]) -> Path:
     """Render a template into a file, which is replaced as a whole; returns its path. Raises like `require_own_page`."""
     require_own_page(path)
     page = TEMPLATES.get_template(template).render(words)
-    write_file(path, page.encode())
+    write_file(path, page.encode(errors="surrogateescape"))
     return path

@@ -173,7 +173,7 @@ def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, session: S
     found = look(run)
     if found is not None and found.finished and read_recipe(run / "config.toml") == (recipe, seed):
         require_result(run, "config.toml", "metrics.json", "model.safetensors")
-        return json.loads((run / "metrics.json").read_text())
+        return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     return train_run(images, run, recipe, seed, session, overwrite=True)
 
 

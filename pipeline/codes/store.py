@@ -22,6 +22,7 @@ from pairscape.pipeline.codes.cache import nearby
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import CODES_CELLS, Binning
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks
+from pairscape.pipeline.storage.codecs import open_array_to_read
 from pairscape.pipeline.storage.digests import Described, describe, described_shards, digest, has_layout
 from pairscape.pipeline.storage.paths import is_remote, located, root_attributes, stamp_of
 from pairscape.pipeline.storage.receipts import write_checked
@@ -91,8 +92,9 @@ class Codes:
         """Codes of some genes over some cells of a block; a chunk is unpacked whole into `dense`, its rows picked."""
         chunks, folder = np.unique(genes // CHUNK_GENES), nearby(self.path, self.content_hash)
         file = folder / block_file(block)
+        stamp = stamp_of(str(file)) if file.exists() else None
         try:
-            _require_described(self.path, self.content_hash, block, file, stamp_of(str(file)) if file.exists() else None)
+            _require_described(self.path, self.content_hash, block, file, stamp)
             for chunk, content in zip(chunks, read_chunks(file, _gene_chunks(self.n_genes), chunks), strict=True):
                 rows = genes // CHUNK_GENES == chunk
                 if content is None:
@@ -135,7 +137,7 @@ def _record(path: str, content_hash: str) -> Described | None:
 @lru_cache(maxsize=32)
 def _array(path: str, content_hash: str, name: str) -> zarr.Array[Any]:
     """Opened once per process and content: the same path may hold other codes later, the same hash may not."""
-    return zarr.open_array(path, path=name, mode="r")
+    return open_array_to_read(path, name)
 
 
 def block_cells(number: int) -> slice:
@@ -270,7 +272,7 @@ def open_codes(path: Path) -> Codes:
 def set_provenance(codes: Codes, provenance: dict[str, Any]) -> Codes:
     """Note another place of the same matrix; replaced in one step, so that a reader never finds half of it."""
     file = located(codes.path) / "zarr.json"
-    metadata = json.loads(file.read_text())
+    metadata = json.loads(file.read_text(encoding="utf-8"))
     metadata["attributes"]["provenance"] = provenance
     write_file(file, json.dumps(metadata, indent=2).encode())
     return replace(codes, provenance=provenance)

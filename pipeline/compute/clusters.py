@@ -243,7 +243,7 @@ def _address_in(file: Path) -> str:
             f"{file} does not exist; start a scheduler that writes it (dask scheduler --scheduler-file {file})."
         )
     try:
-        return str(json.loads(file.read_text())["address"])
+        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file} is no scheduler file, JSON with an address; start a scheduler that writes it (dask scheduler "
@@ -290,7 +290,7 @@ def reported(client: Client | None, path: Path | None) -> Iterator[None]:
     Raises
     ------
     InputError
-        There is no cluster to report on, bokeh is not installed, there is no such folder, or another file has that name.
+        There is no cluster to report on, bokeh is not installed, there is no such folder, or a file of others has the name.
     """
     if path is None:
         yield

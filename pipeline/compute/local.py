@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 
+import dask
 from distributed import LocalCluster, Nanny, Security, Worker
 from distributed.utils import LoopRunner
 
 from pairscape.pipeline.compute import machine
+from pairscape.pipeline.compute.main_guard import require_main_guard
 from pairscape.pipeline.compute.queues import asked_bytes
+from pairscape.pipeline.errors import JobError, first_line
 from pairscape.pipeline.options import Compute
 
 ENDED_SECONDS = 1.0  # that workers have to end when the user interrupts
@@ -31,26 +34,47 @@ def local_cluster(compute: Compute) -> Iterator[LocalCluster]:
     Raises
     ------
     InputError
-        As `memory_per_worker`.
+        As `memory_per_worker`; processes are asked for by a script that would be run again in each of them.
+    JobError
+        The processes do not start here.
     """
-    workers, processes = worker_count(compute), compute.scheduler != "threads"
-    with deaf_loop() as loop, LocalCluster(
-        n_workers=workers if processes else 1,
-        threads_per_worker=1 if processes else workers,
-        processes=processes,
-        memory_limit=memory_per_worker(compute) * (1 if processes else workers),
-        dashboard_address=None,
-        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else it takes port 8787, and warns if another job has
-        silence_logs=logging.CRITICAL,  # failed tasks are reported by the job, in one line
-        security=Security.temporary() if processes else None,  # threads talk within this process
-        loop=loop.loop,
-    ) as cluster:  # fmt: skip
+    processes = compute.scheduler != "threads"
+    if processes and dask.config.get("distributed.worker.multiprocessing-method") != "fork":
+        require_main_guard('scheduler="threads"')
+    with deaf_loop() as loop, _started(compute, loop, processes=processes) as cluster:
         try:
             yield cluster
         except KeyboardInterrupt:
             with suppress(Exception):  # whatever is left ends with this process
                 cluster.sync(_end, cluster, callback_timeout=ENDED_SECONDS)
             raise
+
+
+def _started(compute: Compute, loop: LoopRunner, *, processes: bool) -> LocalCluster:
+    """A local cluster, or in one line why this machine does not start its processes."""
+    workers = worker_count(compute)
+    memory = memory_per_worker(compute)
+    try:
+        return LocalCluster(
+            n_workers=workers if processes else 1,
+            threads_per_worker=1 if processes else workers,
+            processes=processes,
+            memory_limit=memory * (1 if processes else workers),
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else it takes port 8787, and warns if another has
+            silence_logs=logging.CRITICAL,  # failed tasks are reported by the job, in one line
+            security=Security.temporary() if processes else None,  # threads talk within this process
+            loop=loop.loop,
+        )
+    except (RuntimeError, OSError) as error:
+        causes: list[BaseException] = [error]
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+            causes.append(cause)
+        refused = next((cause for cause in causes if isinstance(cause, OSError)), error)
+        raise JobError(
+            f"the processes of --scheduler local do not start here ({first_line(refused)}); make /dev/shm and the "
+            "folder for temporary files writable, or give --scheduler threads, which starts none."
+        ) from error
 
 
 async def _end(cluster: LocalCluster) -> None:

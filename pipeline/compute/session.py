@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pairscape.pipeline.compute.progress import Bars, Progress, Say, Silent, silent
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, printable
 from pairscape.pipeline.storage.ownership import require_own_file
+from pairscape.surroundings import make_printable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -171,7 +172,8 @@ def say_unless(quiet: bool) -> Say:
 
 
 def _print_lines(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)
+    make_printable()
+    print(*map(printable, lines), sep="\n", flush=True)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.genes.resolve import Vocabulary
 from pairscape.pipeline.heatmaps.shards import CODEC, SHARDED, has_receipt, is_listed
 from pairscape.pipeline.options import CHUNK_PAIRS, Binning
+from pairscape.pipeline.storage.codecs import open_array_to_read
 from pairscape.pipeline.storage.digests import SPARE, digest, keep_layout, layout_damage
 from pairscape.pipeline.storage.ownership import clear_aside
 from pairscape.pipeline.storage.paths import (
@@ -168,7 +169,7 @@ def damaged(images: Images, shard: int, error: Exception) -> JobError:
 @lru_cache(maxsize=32)
 def stored_array(path: str, plan_hash: str, name: str) -> zarr.Array[Any]:
     """An array of a store, with padding. Opened once per process and content: the path may hold another job later."""
-    return zarr.open_array(path, path=name, mode="r")
+    return open_array_to_read(path, name)
 
 
 @lru_cache(maxsize=8)

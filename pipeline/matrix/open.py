@@ -12,6 +12,7 @@ from anndata.utils import make_index_unique
 
 from pairscape.pipeline.compute.progress import Progress, Silent
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
 from pairscape.pipeline.matrix.formats.anndata import no_layer, open_annotated, open_memory
 from pairscape.pipeline.matrix.formats.by_cells import turn
@@ -35,7 +36,8 @@ from pairscape.pipeline.matrix.source import (
     check_not_transposed,
     check_values,
 )
-from pairscape.pipeline.options import Join, Orientation
+from pairscape.pipeline.matrix.vet import vetted
+from pairscape.pipeline.options import Features, Join, Orientation
 from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.paths import expanded, fingerprint, is_folder, suffix_of
 
@@ -47,6 +49,8 @@ def open_source(
     layer: str | None = None,
     key: str | None = None,
     join: Join = "inner",
+    gene_column: str | None = None,
+    features: Features = "genes",
     scratch: Path,
     progress: Progress,
 ) -> Source:
@@ -66,6 +70,10 @@ def open_source(
         the only one.
     join
         The genes of several sources: those that all have ("inner") or that any has ("outer").
+    gene_column
+        The column that has the symbols of the genes. Absent: the first of those in use.
+    features
+        "genes": rows and columns that are no genes or cells are left out. "all": nothing is.
     scratch
         A folder of the caller, who also removes it: what is not stored by cells is turned there once, and found again
         as long as the source is the same. It is made if it is needed.
@@ -75,15 +83,19 @@ def open_source(
     Raises
     ------
     InputError
-        There is no such thing, it is of unknown kind, damaged, or cannot be a matrix of genes and cells.
+        There is no such thing, it is of unknown kind, damaged, or cannot be a matrix of genes and cells; values of
+        several kinds are mixed.
     JobError
         The disk refuses what has to be turned.
     """
-    for name, value, choices in (("orientation", orientation, Orientation), ("join", join, Join)):
+    named = (("orientation", orientation, Orientation), ("join", join, Join), ("features", features, Features))
+    for name, value, choices in named:
         if value not in get_args(choices):
             raise InputError(f"{name} {value!r} is unknown: give one of {', '.join(get_args(choices))}")
     given = _listed(source)
-    sources = [arranged(_stored(one, layer, key), orientation, (layer, key), scratch, progress) for one in given]
+    rest = (orientation, (layer, key), gene_column, scratch, progress)
+    opened = (arranged(_stored(one, layer, key), *rest) for one in given)
+    sources = [vetted(one, features) for one in opened]
     return sources[0] if len(sources) == 1 else joined(sources, join)
 
 
@@ -118,7 +130,12 @@ def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | Non
 
 
 def arranged(
-    stored: Stored, orientation: Orientation, choice: tuple[str | None, str | None], scratch: Path, progress: Progress
+    stored: Stored,
+    orientation: Orientation,
+    choice: tuple[str | None, str | None],
+    gene_column: str | None,
+    scratch: Path,
+    progress: Progress,
 ) -> Source:
     """Tell which axis is cells, refuse what cannot be right, and only then turn what is not stored by cells.
 
@@ -126,6 +143,8 @@ def arranged(
     ----------
     choice
         Layer and key: what tells apart two matrices of one file.
+    gene_column
+        As in `open_source`.
 
     Raises
     ------
@@ -137,6 +156,7 @@ def arranged(
     rows_are, told = _told(stored, orientation)
     cell_axis: Axis = 0 if rows_are == "cells-by-genes" else 1
     obs, var = (stored.rows, stored.columns) if cell_axis == 0 else (stored.columns, stored.rows)
+    var, notes = _with_names(var, gene_column)
     check_names(obs.index, var.index, stored.name)
     if told != "request":
         check_not_transposed(obs.index, var.index, stored.name)
@@ -147,8 +167,15 @@ def arranged(
     if stored.counts is not None:
         counts, other = _by_cells(stored.counts, cell_axis, folder / "counts", progress, stored.name)
     return Source(
-        stored.name, obs, var, values, counts, rows_are, told, stored.stamp, max(unit, other), stored.notes
+        stored.name, obs, var, values, counts, rows_are, told, stored.stamp, max(unit, other), (*stored.notes, *notes)
     )  # fmt: skip
+
+
+def _with_names(var: pd.DataFrame, gene_column: str | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The genes under their ids, with their symbols in `symbol` where they are known, and what has to be said of it."""
+    named = name_genes(var, gene_column)
+    var = var.set_axis(pd.Index(named.ids, dtype=object), axis=0)
+    return var if named.symbols is None else var.assign(symbol=list(named.symbols)), named.notes
 
 
 def _by_cells(matrix: Matrix, cell_axis: Axis, folder: Path, progress: Progress, name: str) -> tuple[Reader, int]:

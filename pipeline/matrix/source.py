@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
+from pairscape.pipeline.matrix.value_kinds import Judged
 
-SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
 IN_MEMORY = "the AnnData in memory"
+UNJUDGED = Judged("unclear", "not looked at yet")
 
 
 class Reader(Protocol):
@@ -57,6 +59,8 @@ class Source:
         Cells that are best read together; a multiple of it costs no part of the file twice.
     notes
         What was left out or decided in opening it, a sentence each, to be told to the user.
+    judged
+        What the values are.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Source:
     stamp: str
     block_cells: int = 1
     notes: tuple[str, ...] = ()
+    judged: Judged = UNJUDGED
 
 
 Axis = Literal[0, 1]
@@ -351,10 +356,7 @@ def check_not_transposed(cells: Any, genes: Any, source: str) -> None:
 
 def gene_symbols(var: pd.DataFrame) -> tuple[str, ...] | None:
     """(gene,) symbols from the first column known to hold them, "" where missing; None when no column does."""
-    column = next((c for c in SYMBOL_COLUMNS if c in var), None)
-    if column is None:
-        return None
-    return tuple("" if pd.isna(s) else str(s) for s in var[column])
+    return name_genes(var).symbols
 
 
 def in_memory(x: Any) -> Any:

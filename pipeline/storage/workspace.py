@@ -71,7 +71,7 @@ class Workplace:
             All that decides a byte of the result.
         """
         file, text = self.path / JOB, json.dumps(job, sort_keys=True)
-        found = file.exists() and file.read_text() == text
+        found = file.exists() and file.read_text(encoding="utf-8") == text
         self.keeps = False
         if not found:
             write_file(file, b"{}")  # what is left after a kill is still ours, and of no job

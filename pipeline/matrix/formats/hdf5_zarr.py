@@ -14,9 +14,11 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pairscape.pipeline.errors import InputError, first_line
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.matrix.formats.unreadable import is_mistake_of_ours, unreadable
 from pairscape.pipeline.storage.chunks import read_range
-from pairscape.pipeline.storage.paths import binary, is_folder, is_remote, spelled, suffix_of
+from pairscape.pipeline.storage.codecs import open_to_read
+from pairscape.pipeline.storage.paths import binary, check_plain_file, is_folder, is_remote, spelled, suffix_of
 
 DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
 
@@ -34,23 +36,29 @@ def existing(source: Any, suffixes: tuple[str, ...]) -> str:
 
 @contextmanager
 def opened(place: str) -> Iterator[Any]:
-    """The root group of an HDF5 file or a .zarr, closed at the end; one that cannot be read is the user's matter."""
+    """The root group of an HDF5 file or a .zarr, closed at the end; one that cannot be read is the user's matter.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, with the reason.
+    """
     try:
         if suffix_of(place) == ".zarr":
-            yield zarr.open_group(str(place), mode="r")
+            yield open_to_read(place)
         elif is_remote(place):
             with binary(place) as file, h5py.File(file, "r") as root:
                 yield root
         else:
+            check_plain_file(place)
             with h5py.File(place, "r") as root:
                 yield root
-    except (InputError, MemoryError):
+    except (InputError, JobError, MemoryError):
         raise
     except Exception as e:  # h5py, zarr, the codecs and anndata have no class of error in common for a damaged file
-        raise InputError(
-            f"{place} cannot be read ({first_line(e)}): it is damaged or not what its name says; write or "
-            "fetch it again"
-        ) from e
+        if is_mistake_of_ours(e):
+            raise
+        raise unreadable(place, e) from e
 
 
 def member(root: Any, name: str, path: str) -> Any:

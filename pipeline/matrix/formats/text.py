@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.source import Axis, Entries, Lines
+from pairscape.pipeline.storage.lines import bounded_text
 from pairscape.pipeline.storage.paths import binary, name_of
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+MOST_COLUMNS = 2**23
 ONE_COLUMN = "\x1f"  # a separator that stands in no file
 
 
@@ -137,6 +139,8 @@ def _columns(place: str, header: str, below: str) -> tuple[str, tuple[str, ...]]
     delimiter = _delimiter(header)
     if not header.strip():
         raise InputError(f"{place} is empty: there is nothing to read; was the file written to its end?")
+    if (named := header.count(delimiter)) > MOST_COLUMNS:
+        raise InputError(f"{place}: the header has {named:,} fields, more than a table can have: is it one?")
     columns, first = _fields(header, delimiter), _fields(below, delimiter)
     if len(first) < 2:
         raise InputError(f"{place} holds no table: expected a header and lines of a name and numbers, with , ; or tab")
@@ -206,13 +210,13 @@ def text_of(place: str) -> Iterator[IO[str]]:
     Raises
     ------
     InputError
-        It is of another kind or compression than its name says, damaged, empty or not UTF-8.
+        It is of another kind or compression than its name says, damaged, empty or not UTF-8; a line is endless.
     """
     try:
         with binary(place) as raw:
             zipped = _check_magic(place, raw)
             with gzip.open(raw) if zipped else raw as stream:
-                yield io.TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig")
+                yield bounded_text(cast(IO[bytes], stream), place)
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise InputError(f"{place} is a damaged gzip file ({e}): fetch or copy it again") from e
     except UnicodeDecodeError as e:
