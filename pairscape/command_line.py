@@ -43,7 +43,7 @@ def demo(
     Parameters
     ----------
     out
-        Folder for the stores and the run; an earlier demo there is replaced.
+        Folder for the stores and the run; an earlier demo there is replaced when the new one is whole.
     seed
         Decides the split of the cells, the folds and the training.
     scheduler
@@ -56,23 +56,22 @@ def demo(
     dict
         What `metrics.json` holds.
     """
-    from pairscape.pipeline.datasets.demo import demo_cells
+    from pairscape.pipeline.datasets.demo import demo_cells, demo_folder
 
     out = Path(out)
-    _clear_demo(out)
-    ingest(demo_cells(), out / "expression.zarr", quiet=quiet)
-    pairs = PairSource(all_pairs=True, labels="replicate")
-    heatmaps(
-        out / "expression.zarr",
-        out / "images.zarr",
-        source=pairs,
-        binning=Binning("rank"),
-        codes=out / "codes.zarr",
-        compute=Compute(scheduler),
-        seed=seed,
-        quiet=quiet,
-    )
-    return train(out / "images.zarr", out / "run", seed=seed, quiet=quiet)
+    with demo_folder(out):
+        ingest(demo_cells(), out / "expression.zarr", quiet=quiet)
+        heatmaps(
+            out / "expression.zarr",
+            out / "images.zarr",
+            source=PairSource(all_pairs=True, labels="replicate"),
+            binning=Binning("rank"),
+            codes=out / "codes.zarr",
+            compute=Compute(scheduler),
+            seed=seed,
+            quiet=quiet,
+        )
+        return train(out / "images.zarr", out / "run", seed=seed, quiet=quiet)
 
 
 @flat
@@ -113,20 +112,6 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[
             with noted(folder, step, digest):
                 app(words, exit_on_error=False, print_error=False, result_action="return_value")
         return {step.name: config.absolute().parent / step.output for step in steps}
-
-
-def _clear_demo(out: Path) -> None:
-    """Remove an earlier demo, and nothing that a demo did not make."""
-    import shutil
-
-    made, marker = ("expression.zarr", "codes.zarr", "images.zarr", "run"), out / ".pairscape-demo"
-    there = [name for name in made if (out / name).exists()]
-    if there and not marker.exists():
-        raise InputError(f"{out} holds {there[0]}, which no demo made and this one would replace; give another folder.")
-    for name in there:
-        shutil.rmtree(out / name)
-    out.mkdir(parents=True, exist_ok=True)
-    marker.touch()
 
 
 for command in (

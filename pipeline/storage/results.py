@@ -157,9 +157,9 @@ def require_result(folder: Path, *names: str) -> None:
             f"{folder} is unfinished: it was interrupted before its network was evaluated, or is being made; run the "
             "same command again, or give a finished one."
         )
-    for name in names if found.files is not None else ():
+    for name in names:
         content = content_of(folder / name)
-        if content is not None and describe(content) != found.files.get(name):
+        if content is not None and found.files is not None and describe(content) != found.files.get(name):
             raise InputError(
                 f"{folder / name} is not the file that was written there, so it may belong to something else; restore "
                 f"it, or make {folder} again."
