@@ -14,8 +14,9 @@ from anndata.io import read_elem
 
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.annotations import SAID
 from pairscape.pipeline.matrix.expression import Expression, open_expression
-from pairscape.pipeline.matrix.formats.hdf5_zarr import opened
+from pairscape.pipeline.matrix.formats.hdf5_zarr import group_of, opened
 from pairscape.pipeline.matrix.ingest import ingest
 from pairscape.pipeline.matrix.normalize import STEPS
 from pairscape.pipeline.matrix.open import open_source
@@ -70,12 +71,19 @@ def prepared(
         return replace(open_expression(located(source), gene_column), values=_values(record))
     with tempfile.TemporaryDirectory() as scratch:
         found = open_source(source, gene_column=gene_column, scratch=Path(scratch), progress=Silent())
-    if found.name.endswith(ANNDATA) and found.judged.kind == "log":
+    if found.name.endswith(ANNDATA) and found.judged.kind == "log" and _lies_in_root(found.name):
         as_it_lies = open_expression(located(source), gene_column)
-        if set(found.notes) <= set(as_it_lies.notes):  # nothing is left out
+        told = {note for note in found.notes if not note.startswith(SAID)}
+        if told <= set(as_it_lies.notes):  # nothing is left out but annotations
             say(f"{found.name}: {found.judged.words()}, taken as they are ({found.judged.why})", *as_it_lies.notes)
             return replace(as_it_lies, values="log")
     return _ingested(source, found, beside, (preset, gene_column), compute, say)
+
+
+def _lies_in_root(place: str) -> bool:
+    """Whether a file is an AnnData, and not one that holds some."""
+    with opened(place) as root:
+        return "X" in root
 
 
 def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
@@ -98,7 +106,7 @@ def _own_record(place: str) -> Mapping[str, Any]:
     if not place.endswith(ANNDATA) or not (is_remote(place) or Path(place).exists()):
         return {}
     with opened(place) as root:
-        record = dict(read_elem(root["uns/pairscape"])) if "pairscape" in root.get("uns", {}) else {}
+        record = dict(read_elem(root["uns/pairscape"])) if "pairscape" in group_of(root, "uns") else {}
     if not record or record.get("preset") == "none":
         return record
     expression = open_expression(located(place))
