@@ -75,7 +75,7 @@ kwargs = {"chunks": (chunk,), "shards": (min(shard, -(-cells.X.nnz // chunk) * c
           "compressors": [BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"), Crc32cCodec()]}
 write_elem(root, "/", anndata.AnnData(obs=cells.obs, var=cells.var), dataset_kwargs={"shards": None})
 write_elem(root, "X", cells.X, dataset_kwargs=kwargs)
-write_elem(root, "layers/counts", cells.X, dataset_kwargs=kwargs)
+write_elem(root["layers"], "counts", cells.X, dataset_kwargs=kwargs)
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps([time.perf_counter() - start, time.process_time() - busy, used.ru_maxrss * 1024]))
 """

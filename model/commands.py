@@ -1,7 +1,8 @@
 """Commands from heatmaps to a network: show, train, evaluate, predict, tune, report, export; each calls its job."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -9,10 +10,24 @@ from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, S
 from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Compute, Flat, PairSource, required_source
 from pairscape.pipeline.storage.paths import file_name, local_target, located
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
+
+def _read_scores(path: Path) -> "DataFrame":
+    """A file of scores as a table in memory, with its facts."""
+    from pairscape.model.edges.scores import read_facts, read_scores
+
+    frame = read_scores(path).to_pandas()
+    frame.attrs = read_facts(path)
+    return frame
+
+
+@flat
 def show(
     images: Any,
     gene_a: str | None = None,
@@ -38,7 +53,7 @@ def show(
     """
     if str(images).endswith(".parquet"):
         return _show_scores(located(images), gene_a, gene_b, k, output)
-    from pairscape.model.reports.heatmap_figures import pair_figure
+    from pairscape.model.reports.heatmap_figures import pair_figure, require_own_picture, save_picture
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
     if gene_a is None or gene_b is None:
@@ -46,16 +61,17 @@ def show(
     store = open_images(images)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
-    output = _picture(output, file_name(f"{gene_a}-{gene_b}.png"))
+    require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}.png")))
     label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
         int(store.array("label")[row])
     ]
     picture = image.T if turned else image
-    pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True).savefig(output)
+    save_picture(pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True), output)
     say_unless(False)(f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")
     return output
 
 
+@flat
 def train(
     images: Any,
     run: Any,
@@ -109,7 +125,8 @@ def train(
         recipe = recipe_preset(preset)
     store = open_images(images)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
-    with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, here(quiet) as session:
+    holds: Literal["repeats", "network"] = "repeats" if repeats else "network"
+    with sent_folder(run, holds, overwrite=overwrite) as folder, here(quiet) as session:
         if repeats:
             metrics = train_repeats(store, folder, recipe, repeats, session, overwrite=overwrite)
         else:
@@ -118,6 +135,7 @@ def train(
     return metrics
 
 
+@flat
 def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
     """Score another labelled image store with a trained run, with the audit and a report.
 
@@ -143,12 +161,13 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
 
     store = open_images(images)
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
-    with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, here(quiet) as session:
+    with fetched_folder(run) as trained, sent_folder(out, "evaluation", overwrite=True) as folder, here(quiet) as session:
         metrics = evaluate_run(trained, store, folder, session)
     _close(quiet, metrics, located(out))
     return metrics
 
 
+@partial(flat, read=_read_scores)
 def predict(
     run: Any,
     /,
@@ -162,7 +181,7 @@ def predict(
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> Path:
     """Score candidate pairs of any matrix with a trained network, without storing an image; resumes by itself.
 
     Parameters
@@ -189,8 +208,8 @@ def predict(
 
     Returns
     -------
-    dict
-        What the file of scores says of itself.
+    pandas.DataFrame
+        The file of scores, a row a pair; its `attrs` are what the file says of itself. On the command line nothing.
     """
     import time
 
@@ -219,9 +238,10 @@ def predict(
             with open_session(compute, quiet, reads=[run, str(matrix.path)], writes=checked.out) as session:
                 done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
-    return done.facts
+    return checked.out
 
 
+@flat
 def tune(
     images: Any,
     study: Any,
@@ -275,6 +295,7 @@ def tune(
     return found
 
 
+@flat
 def report(run: Any, /) -> Path:
     """Build the report of a run, and its model card; of several repeats, the overview; of predictions, what was found.
 
@@ -293,13 +314,18 @@ def report(run: Any, /) -> Path:
     from pairscape.model.reports.card import write_card
     from pairscape.model.reports.overview import holds_repeats, write_overview
     from pairscape.model.reports.run_report import write_report
+    from pairscape.pipeline.storage.results import require_result
 
+    require_result(
+        run, "config.toml", "metrics.json", "history.csv", "predictions.parquet", "examples.npz", "model.safetensors"
+    )
     path = (write_overview if holds_repeats(run) else write_report)(run)
     card = [write_card(run)] if (run / "model.safetensors").is_file() else []  # a run on another store has none
     say_unless(False)(*(f"wrote {written}" for written in (path, *card)))
     return path
 
 
+@flat
 def export(
     scores: Any,
     file: Any,
@@ -379,13 +405,15 @@ def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, o
     """One pair of a file of scores, or the best new ones, as picture."""
     from pairscape.model.edges.evidence import show_scores
     from pairscape.model.reports.findings import draw_evidence
+    from pairscape.model.reports.heatmap_figures import require_own_picture, save_picture
 
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
     pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
     output = _picture(output, f"{scores.stem}-best.png" if pair is None else file_name(f"{gene_a}-{gene_b}.png"))
+    require_own_picture(output)
     found = show_scores(scores, pair, k)
-    draw_evidence(found).savefig(output)
+    save_picture(draw_evidence(found), output)
     best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
     say_unless(False)(f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
     return output

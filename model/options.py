@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.options import MIN_MATCHED, check_share
+from pairscape.pipeline.options import LISTED, MIN_MATCHED, check_share, take_paths
 
 Split = Literal["pair", "regulator", "target", "both", "file"]
 Balance = Literal["down", "over", "natural"]
@@ -79,14 +79,13 @@ class Splitting:
     test_share: float = 0.3
     validation_share: float = 0.1
     negatives: Negatives = "all"
-    fold_file: Path | None = None
+    fold_file: Annotated[Path | None, LISTED] = None
     folds: int | None = None
     fold: int | None = None
     min_matched: float = field(default=MIN_MATCHED, compare=False)  # a check: it changes nothing that is trained
 
     def __post_init__(self) -> None:
-        if self.fold_file is not None:
-            object.__setattr__(self, "fold_file", Path(self.fold_file))  # from a run's config.toml it comes as text
+        take_paths(self)  # from a run's config.toml they come as text
         _require(self.split in SPLITS, f"split {self.split!r} is unknown; give {', '.join(SPLITS)}.")
         _require(self.split != "file" or self.fold_file is not None,
                  "split is file and none is given, so nothing says what is tested; give --fold-file FILE.")  # fmt: skip

@@ -1,17 +1,14 @@
 """Pairscape: gene-pair inference from single-cell data with images of joint expression.
 
-Every command of the command line is a function of this package: `pairscape train images.zarr run` is
-`pairscape.train("images.zarr", "run")`. Each is imported when it is first asked for, so that importing one module of
-the package loads nothing else.
+Every command of the command line is a function of this package: `pairscape train images.zarr run --epochs 3` is
+`pairscape.train("images.zarr", "run", epochs=3)`; docs/python.md shows them. Each is imported when it is first asked
+for, so that importing one module of the package loads nothing else.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pairscape.command_line import __version__, app, demo, main, run
-    from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
-    from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify  # fmt: skip
+from pairscape.surroundings import hiding_file, place_caches
 
 __all__ = [
     "__version__", "app", "demo", "evaluate", "export", "fetch", "heatmaps", "ingest", "main", "plan", "plant",
@@ -23,8 +20,16 @@ def __getattr__(name: str) -> Any:
     """A command by its name, imported at the first use."""
     if name not in __all__:
         raise AttributeError(f"module 'pairscape' has no attribute {name!r}")
-    return getattr(import_module("pairscape.command_line"), name)
+    try:
+        return getattr(import_module("pairscape.command_line"), name)
+    except Exception as error:  # whatever a file in the place of a library does
+        if (told := hiding_file(error)) is None:
+            raise
+        raise ImportError(told) from error
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+place_caches()  # before anything imports numba

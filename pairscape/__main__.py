@@ -1,6 +1,21 @@
-"""`python -m pairscape`: the command line."""
+"""`python -m pairscape`, and the console script: the command line, unless a file of the user's breaks its import."""
 
-from pairscape.command_line import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; an import that a file of the user's breaks is one line, exit status 2."""
+    try:
+        from pairscape.command_line import main as command_line
+    except Exception as error:  # whatever the file in the place of a library does
+        from pairscape.surroundings import hiding_file
+
+        if (told := hiding_file(error)) is None:
+            raise
+        print("pairscape:", told, file=sys.stderr)
+        sys.exit(2)
+    command_line()
+
 
 if __name__ == "__main__":
     main()

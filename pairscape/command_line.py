@@ -17,7 +17,9 @@ from pairscape.model.commands import evaluate, export, predict, report, show, tr
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
 from pairscape.pipeline.errors import InputError, JobError, printable
+from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.surroundings import make_printable, require_current_folder
 
 __version__ = version("pairscape")
 
@@ -31,6 +33,7 @@ app = App(
 )
 
 
+@flat
 def demo(
     out: Path = Path("data/demo"), /, *, seed: int = 0, scheduler: str = "local", quiet: bool = False
 ) -> dict[str, Any]:
@@ -71,7 +74,8 @@ def demo(
     return train(out / "images.zarr", out / "run", seed=seed, quiet=quiet)
 
 
-def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
+@flat
+def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[str, Path]:
     """The whole job from one file: ingest, heatmaps, train, predict, export, as far as the file names them; resumes.
 
     Every option of every step is checked before the first one begins.
@@ -84,6 +88,11 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
         Show the commands and run none.
     quiet
         No progress bars, no summaries.
+
+    Returns
+    -------
+    dict
+        What each step wrote, by its name.
     """
     from contextlib import chdir
 
@@ -92,7 +101,8 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
     folder, steps = read_job(config := Path(config))
     with chdir(config.absolute().parent):
         for step in steps:
-            app.parse_args(step.words, exit_on_error=False, print_error=False)
+            command, bound, _ = app.parse_args(step.words, exit_on_error=False, print_error=False)
+            vars(command)["check"](bound.kwargs)
         for step, digest in zip(steps, step_digests(steps), strict=True):
             done = is_done(folder, step, digest)
             say_unless(quiet)(f"pairscape {' '.join(step.words)}{'  (done before)' if done else ''}")
@@ -101,6 +111,7 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> None:
             words = [*resumed(folder, step), *["--quiet"] * quiet]
             with noted(folder, step, digest):
                 app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        return {step.name: config.absolute().parent / step.output for step in steps}
 
 
 def _clear_demo(out: Path) -> None:
@@ -121,12 +132,14 @@ for command in (
     demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, simulate, plant,
     fetch,
 ):  # fmt: skip
-    app.command(command)
+    app.command(vars(command)["unread"])  # no result is shown, so none is read
 
 
 def main() -> None:
     """The console script: 0 done, 1 the job failed, 2 the input cannot be used; errors are one line."""
+    make_printable()
     try:
+        require_current_folder()
         app(exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as error:
         _fail(str(error), 2)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.options import expand_home
 from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.write import remove_empty, write_file
 
@@ -77,8 +78,8 @@ def read_job(path: Path) -> tuple[Path, list[Step]]:
     for name in _LINES:
         if name in tables:
             given = {option: value for option, value in shared.items() if name in SHARED[option]}
-            steps.append(_step(path, name, Path(folder), given | _underscored(tables[name])))
-    return Path(folder), steps
+            steps.append(_step(path, name, Path(expand_home(folder)), given | _underscored(tables[name])))
+    return Path(expand_home(folder)), steps
 
 
 def _read(path: Path) -> Table:
@@ -122,7 +123,7 @@ def _predict(folder: Path, options: Table) -> tuple[list[Any], Path]:
 
 
 def _export(folder: Path, options: Table) -> tuple[list[Any], Path]:
-    return [options.pop("scores", folder / "scores.parquet")], folder / options.pop("file")
+    return [options.pop("scores", folder / "scores.parquet")], folder / expand_home(options.pop("file"))
 
 
 _LINES: dict[str, Callable[[Path, Table], tuple[list[Any], Path]]] = {
@@ -146,7 +147,7 @@ def step_digests(steps: list[Step]) -> list[str]:
     """What each step does and stands on: its words and those before it, and sizes and times of the files they name."""
     found, said = [], list[Any]()
     for step in steps:
-        files = [Path(word.split("=", 1)[-1]) for word in step.words[1:]]
+        files = [Path(expand_home(word.split("=", 1)[-1])) for word in step.words[1:]]
         stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
         said += [step.words, [stat for stat in stats if stat[0] != str(step.output)]]
         found.append(digest({"steps": said}))
@@ -201,7 +202,7 @@ def _note_file(folder: Path, step: Step) -> Path:
 
 def _note(folder: Path, step: Step) -> dict[str, Any]:
     try:
-        note = json.loads(_note_file(folder, step).read_text())
+        note = json.loads(_note_file(folder, step).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) and {"digest", "done", "words"} <= note.keys() else {}

@@ -3,25 +3,33 @@
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError, JobError, printable
-from pairscape.pipeline.options import Atlas, Binning, Compute, Flat, PairSource, Planting, required_source
+from pairscape.pipeline.keywords import flat
+from pairscape.pipeline.options import LISTED, Atlas, Binning, Compute, Flat, PairSource, Planting, required_source
 from pairscape.pipeline.storage.paths import local_target, located
 
+if TYPE_CHECKING:
+    from pairscape.pipeline.heatmaps.images import Images
+    from pairscape.pipeline.heatmaps.plan import Plan
+    from pairscape.pipeline.heatmaps.verify import StoreDamage
+    from pairscape.pipeline.matrix.summary import Summary
 
+
+@flat
 def ingest(
     *matrices: Any,
     preset: Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"] = "auto",
     min_cells: int = 1,
     min_genes: int = 1,
     cells: str | None = None,
-    genes: Path | None = None,
+    genes: Annotated[Path | None, LISTED] = None,
     highly_variable: int | None = None,
-    gene_map: Path | None = None,
+    gene_map: Annotated[Path | None, LISTED] = None,
     gene_column: str | None = None,
     orientation: Literal["auto", "genes-by-cells", "cells-by-genes"] = "auto",
     layer: str | None = None,
@@ -33,7 +41,7 @@ def ingest(
     overwrite: bool = False,
     events: Path | None = None,
     quiet: bool = False,
-) -> None:
+) -> "Summary":
     """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
 
     What was understood of the matrix is shown before the store is written. Where it is not said where the work runs, a
@@ -82,6 +90,11 @@ def ingest(
         As in `heatmaps`.
     quiet
         No progress bars, no summary.
+
+    Returns
+    -------
+    Summary
+        What was understood of the matrix, and what of it is kept; it has attributes, and `lines()` in words.
     """
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.matrix.ingest import ingest as ingest_matrix
@@ -89,7 +102,7 @@ def ingest(
     *sources, expression = _matrices(matrices)
     with Events(events) as log, here(quiet, log) as session:
         log.write("start", command="ingest", expression=str(expression), version=version("pairscape"))
-        ingest_matrix(
+        summary = ingest_matrix(
             sources[0] if len(sources) == 1 else sources, expression, preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
             gene_column=gene_column, orientation=orientation, layer=layer, key=key, join=join, features=features,
@@ -97,8 +110,10 @@ def ingest(
         )  # fmt: skip
         log.write("end", ok=True)
     session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
+    return summary
 
 
+@flat
 def plan(
     expression: Any,
     /,
@@ -110,7 +125,7 @@ def plan(
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> "Plan":
     """What a heatmap job will cost, before spending: pairs, shards, tasks, bytes on disk, memory per task, time.
 
     Time and bytes are measured on some thousands of these very images, by as many of the workers as this machine has
@@ -128,8 +143,12 @@ def plan(
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     quiet
         No progress bars, no table.
+
+    Returns
+    -------
+    Plan
+        The figures as attributes, such as `pairs`, `store_bytes`, `seconds`; shown, it is the table.
     """
-    from dataclasses import asdict
     from tempfile import TemporaryDirectory
 
     from pairscape.pipeline.compute.clusters import measuring, open_session, worker_threads
@@ -143,24 +162,15 @@ def plan(
         matrix = prepared(expression, beside, compute=compute, gene_column=gene_column, say=say)
         with with_network(required_source(source), None) as (source, notes):
             request = resolve_request(matrix, source, seed)
-        say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
+        say(*notes, *request.chosen.notes, request.label_note())
         with open_session(measuring(compute), quiet, reads=[matrix.path], writes=scratch) as session:
             workers = compute.workers or worker_threads(session.client)
             cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
-    limit = f" of {cost.worker_bytes / 1e6:,.0f} MB per worker" if cost.worker_bytes else ""
-    say_unless(quiet)(
-        f"pairs            {cost.pairs:,}",
-        f"cells            {cost.cells:,} of {matrix.n_cells:,}, {cost.cells_at_once:,} at once",
-        f"shards           {cost.shards:,} of {binning.shard_pairs:,} images",
-        f"tasks            {cost.tasks:,} for {workers} workers",
-        f"image store      about {cost.store_bytes / 1e6:,.0f} MB on disk",
-        f"memory per task  at most {cost.task_bytes / 1e6:,.0f} MB{limit}",
-        f"time             about {_duration(cost.encode_seconds)} to encode, {_duration(cost.seconds)} to count",
-        f"largest job      any number of cells and pairs, images of up to {cost.most_bins} × {cost.most_bins} bins",
-    )
-    return asdict(cost)
+    say(*cost.lines())
+    return cost
 
 
+@flat
 def heatmaps(
     expression: Any,
     images: Any,
@@ -175,7 +185,7 @@ def heatmaps(
     events: Path | None = None,
     performance_report: Path | None = None,
     quiet: bool = False,
-) -> None:
+) -> "Images":
     """Count the joint expression heatmap of every candidate pair into an image store; resumes by itself.
 
     Parameters
@@ -199,6 +209,11 @@ def heatmaps(
         HTML page of Dask's own measurements to write. It needs bokeh (pip install 'pairscape[dashboard]').
     quiet
         No progress bars, no summary.
+
+    Returns
+    -------
+    Images
+        The store, open: `counts(rows)`, `array("gene")` and its like, `path`.
     """
     import time
 
@@ -227,8 +242,10 @@ def heatmaps(
     seconds = time.perf_counter() - started
     lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells"]
     say_unless(quiet)(*lines, *done.lines(seconds))
+    return done.images
 
 
+@flat
 def verify(
     store: Any,
     /,
@@ -238,7 +255,7 @@ def verify(
     expression: Any = None,
     compute: Annotated[Compute, Flat] = Compute("synchronous"),
     quiet: bool = False,
-) -> None:
+) -> "StoreDamage":
     """Check every byte of a store of images or codes: receipts, checksums, counts. Exit status 1 if any is damaged.
 
     Parameters
@@ -255,6 +272,16 @@ def verify(
         Matrix that the codes were made from, for a repair. Absent: where it was.
     quiet
         No progress bars, no summary.
+
+    Returns
+    -------
+    StoreDamage
+        What was found, and repaired: `files` and `shards` with what is wrong with each, `lines()` in words.
+
+    Raises
+    ------
+    JobError
+        The store is damaged and is not to be repaired; what was found is its `findings`.
     """
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.heatmaps.repair import repair_store
@@ -264,20 +291,26 @@ def verify(
     path = writable(store) if repair else located(store)
     codes, expression = codes and located(codes), expression and located(expression)
     with open_session(compute, quiet, reads=[str(path)], writes=path if repair else None) as session:
-        found = repair_store(path, codes, expression, session) if repair else verify_store(path, session)
+        found = repair_store(path, codes, expression, session) if repair else verify_store(path, session, codes)
     bad = found.lines()
     note = "" if found.covered else "; an earlier version made it, without digests of its small files"
     for line in bad:
         print(printable(line), file=sys.stderr)
+    if found.codes and not (repair or found.shards or found.files):
+        raise JobError(f"{path} agrees with its receipts, but {found.codes}.")
     if bad and not repair:
-        raise JobError(
+        damaged = JobError(
             f"{path} is damaged: {len(found.shards)} of {found.n_shards} shards, {len(found.files)} other files; run "
             f"`pairscape verify {path} --repair`."
         )
+        damaged.findings = found
+        raise damaged
     fixed = f", {len(bad)} repaired" if bad else ""
     say_unless(quiet)(f"{path}: {found.n_shards} shards, {found.holds}{fixed}, all sound{note}")
+    return found
 
 
+@flat
 def simulate(
     expression: Any,
     /,
@@ -287,7 +320,7 @@ def simulate(
     compute: Annotated[Compute, Flat] = Compute(),
     overwrite: bool = False,
     quiet: bool = False,
-) -> None:
+) -> Path:
     """An atlas of any size with planted modules and markers, as expression store: to size a cluster, or to try things.
 
     Parameters
@@ -300,20 +333,27 @@ def simulate(
         Replace an existing store.
     quiet
         No progress bars, no summary.
+
+    Returns
+    -------
+    Path
+        The store.
     """
     import time
 
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.simulate import simulate_atlas
-    from pairscape.pipeline.storage.write import check_target
+    from pairscape.pipeline.storage.ownership import check_target
 
     expression, started = local_target(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started
     with open_session(compute, quiet, writes=expression) as session:
         made = simulate_atlas(atlas, expression, session, counts=counts, overwrite=overwrite)
     say_unless(quiet)(f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
+    return expression
 
 
+@flat
 def plant(
     source: Any,
     expression: Any,
@@ -322,7 +362,7 @@ def plant(
     planting: Annotated[Planting, Flat],
     overwrite: bool = False,
     quiet: bool = False,
-) -> None:
+) -> Path:
     """Known truth in real cells: chosen pairs made dependent by dealing values to other cells; each gene keeps its own.
 
     Writes the store and, beside it, the pairs with labels and kinds as NAME.tsv, which `heatmaps --pairs` reads.
@@ -337,13 +377,21 @@ def plant(
         Replace an existing store, and the list beside it.
     quiet
         Print no summary.
+
+    Returns
+    -------
+    Path
+        The store.
     """
     from pairscape.pipeline.datasets.plant import plant_truth
 
-    made = plant_truth(source, local_target(expression), planting, overwrite=overwrite)
+    expression = local_target(expression)
+    made = plant_truth(source, expression, planting, overwrite=overwrite)
     say_unless(quiet)(f"wrote {expression}: {made.line()}")
+    return expression
 
 
+@flat
 def fetch(
     name: str | None = None,
     /,
@@ -415,11 +463,3 @@ def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     if len(found) < 2:
         raise InputError("ingest takes one matrix or several, and last the store to write: MATRIX EXPRESSION.zarr")
     return found
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in words, to two digits."""
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"

@@ -10,6 +10,8 @@ INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, surrogate, line a
 LONGEST_WORD, LONGEST_MESSAGE = 300, 4000  # characters of a message that are shown
 ENDLESS = re.compile(rf"(\S{{{LONGEST_WORD}}})\S+")
 
+from typing import Any
+
 
 class InputError(ValueError):
     """The user's input cannot be used: what, the value, why it matters, what to do. Exit status 2."""
@@ -19,7 +21,15 @@ class InputError(ValueError):
 
 
 class JobError(RuntimeError):
-    """The input is good but the job did not finish: what is missing, why, what to do. Exit status 1."""
+    """The input is good but the job did not finish: what is missing, why, what to do. Exit status 1.
+
+    Attributes
+    ----------
+    findings
+        What a verification found damaged; of any other job None.
+    """
+
+    findings: Any = None
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(message))

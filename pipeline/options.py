@@ -1,9 +1,10 @@
 """The frozen facts that travel from the command line to the plan and from the plan to every worker. Pure."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 from cyclopts import Parameter
 
@@ -14,6 +15,9 @@ LabelSource = Literal["given", "replicate"]
 NegativeRule = Literal["random", "matched"]
 Organism = Literal["human", "mouse"]
 Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
+
+Flat = Parameter(name="*")  # of a command's parameter: its fields are options of the command
+LISTED = "or, in Python, names, tuples or a table"  # of a file: what may be given in its place
 
 HERE = ("local", "threads", "synchronous")  # schedulers of this machine
 QUEUES = ("slurm", "pbs", "lsf", "sge")
@@ -68,6 +72,19 @@ def check_share(name: str, value: float) -> None:
     """
     if not 0 <= value <= 1:
         raise InputError(f"{name} is {value}: a share lies between 0 and 1; 0.5 is half of the names, 0 asks for none.")
+
+
+def expand_home(path: str) -> str:
+    """A path with `~` and `$NAME` filled in, as a shell does it outside of quotes; a name that is there stays."""
+    return path if os.path.lexists(path) else os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111
+
+
+def take_paths(options: Any) -> None:
+    """Make paths of the fields that take one, of a frozen dataclass whose text they may be given as."""
+    for field in fields(options):
+        given = getattr(options, field.name)
+        if given is not None and "Path" in str(field.type):
+            object.__setattr__(options, field.name, Path(expand_home(os.fspath(given))))
 
 
 @dataclass(frozen=True)
@@ -146,10 +163,10 @@ class PairSource:
         the matrix: below it nothing is done, and why is said. 0 goes on with whatever matches.
     """
 
-    pairs: Path | None = None
-    regulators: Path | None = None
-    targets: Path | None = None
-    network: Path | None = None
+    pairs: Annotated[Path | None, LISTED] = None
+    regulators: Annotated[Path | None, LISTED] = None
+    targets: Annotated[Path | None, LISTED] = None
+    network: Annotated[Path | None, LISTED] = None
     network_top: int | None = None
     network_threshold: float | None = None
     organism: Organism | None = None
@@ -160,11 +177,12 @@ class PairSource:
     image_cells: int | None = None
     negatives: NegativeRule = "random"
     negatives_per_positive: float | None = None
-    gene_map: Path | None = None
+    gene_map: Annotated[Path | None, LISTED] = None
     ignore_case: bool = False
     min_matched: float = MIN_MATCHED
 
     def __post_init__(self) -> None:
+        take_paths(self)
         check_share("min matched", self.min_matched)
         ways = [self.pairs is not None, self.regulators is not None, self.all_pairs]
         if sum(ways) != 1:
@@ -252,6 +270,7 @@ class Compute:
     tls_key: Path | None = None
 
     def __post_init__(self) -> None:
+        take_paths(self)
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}: at least one is needed.")
         name = self.scheduler
@@ -430,6 +449,7 @@ class Choices:
     highly_variable: int | None = None
 
     def __post_init__(self) -> None:
+        take_paths(self)
         known = {"preset": Preset, "orientation": Orientation, "join": Join, "features": Features}
         for name, kind in known.items():
             if getattr(self, name) not in get_args(kind):
@@ -441,9 +461,6 @@ class Choices:
                 )
         if self.highly_variable is not None and self.highly_variable < 2:
             raise InputError(f"highly_variable is {self.highly_variable}: gene pairs need two genes; give 2 or more")
-
-
-Flat = Parameter(name="*")
 
 
 def required_source(source: PairSource | None) -> PairSource:

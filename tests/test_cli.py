@@ -201,8 +201,8 @@ def test_heatmaps_refuses_a_matrix_that_ingest_would(name, place, capfd):
 
 
 HEATMAPS = {
-    "text file": (["words.csv", "new.zarr", "--all-pairs"], ["words.csv", ".h5ad, .zarr"]),
-    "images are no matrix": (["images.zarr", "new.zarr", "--all-pairs"], ["images.zarr", "X"]),
+    "text file": (["words.csv", "new.zarr", "--all-pairs"], ["words.csv", "'two' in row 'A'", "not a number"]),
+    "images are no matrix": (["images.zarr", "new.zarr", "--all-pairs"], ["images.zarr is a store of images", "X"]),
     "strangers": (
         ["--pairs", "strangers.csv"],
         ["0 of the 4 genes of strangers.csv", "without a match: GATA1, TAL1", "the matrix has: GENE000, GENE001"],

@@ -30,6 +30,7 @@ from pairscape.model.batches.order import (
     images_shown,
 )
 from pairscape.model.options import Training
+from pairscape.pipeline.compute.main_guard import require_main_guard
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.heatmaps.read import Counts, count_dtype, read_images
@@ -324,6 +325,7 @@ class BlockReader:
 
     def _parts(self, requests: Iterable[Rows]) -> Iterator[Part]:
         if self._loader is None:
+            require_main_guard("workers=0")
             self._loader = DataLoader(
                 RowReader(self.images),
                 batch_size=None,

@@ -1,15 +1,19 @@
 """The export job: a file of scores in, the file of edges that another tool reads out."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import h5py
 
 from pairscape.model.edges.edges import Edges, choose_edges
 from pairscape.model.edges.formats import (
     BEELINE,
     CYTOSCAPE,
     DECOUPLER,
+    INTERACTIONS,
     SCENIC,
     SIF,
     write_anndata,
@@ -23,6 +27,7 @@ from pairscape.model.edges.scores import read_facts
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.storage.ownership import ends_of, require_other, require_own_file
 from pairscape.pipeline.storage.write import replaced
 
 Names = Literal["symbol", "id"]
@@ -127,13 +132,14 @@ def export_scores(
     Raises
     ------
     InputError
-        The file exists and may not be replaced; no format, or one of another suffix; an option without use; the scores
+        The file exists and may not be replaced, or is not ours; no format, or one of another suffix; an option without use; the scores
         cannot be read, or none of their edges is wanted.
     """
     name = format_of(target, format)
     _check_options(name, signed=signed, expression=expression, dataset_id=dataset_id)
     _require(names != "symbol" or expression is None, "--names symbol: the matrix of --expression keeps its own names.")
     _check_target(target, scores, overwrite=overwrite)
+    require_other(target, [expression])
     chosen, facts = FORMATS[name], read_facts(scores)
     edges = choose_edges(scores, wanted, chosen.also)
     edges, notes = by_symbol(edges) if (names or chosen.names) == "symbol" else (edges, [])
@@ -181,6 +187,19 @@ def _check_target(target: Path, scores: Path, *, overwrite: bool) -> None:
     _require(
         overwrite or not target.exists(), f"{target} exists: give another name, or allow to overwrite it (--overwrite)."
     )
+    if not _is_export(target):
+        require_own_file(target, b"pairscape")
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file begins as one of our tables of text, or is an AnnData that we added edges to."""
+    if path.suffix == ".h5ad":
+        with suppress(OSError), h5py.File(path) as file:
+            made = file["uns/method_id"].asstr()[()] if "uns/method_id" in file else None
+            return "uns/pairscape/edges" in file or made == "pairscape"
+    first = ends_of(path).partition(b"\n")[0].decode(errors="replace")
+    headers = [between.join(columns) for columns in (SCENIC, BEELINE, DECOUPLER, CYTOSCAPE) for between in ",\t"]
+    return first.startswith(tuple(headers)) or any(f"\t{word}\t" in first for word in INTERACTIONS)
 
 
 def _require(good: bool, message: str) -> None:

@@ -33,12 +33,13 @@ BEELINE = {"Gene1": "source", "Gene2": "target", "EdgeWeight": "weight"}
 DECOUPLER = {"source": "source", "target": "target", "weight": "weight"}
 CYTOSCAPE = {"source": "source", "interaction": "interaction", "target": "target", "score": "weight"}
 SIF = {"source": "source", "interaction": "interaction", "target": "target"}
+INTERACTIONS = ("coexpressed", "regulates")  # Cytoscape's words for the edges of a network
 PARQUET_KEY = b"pairscape_export"
 
 
 def interaction(edges: Edges) -> str:
     """Cytoscape's word for the edges of a network."""
-    return "regulates" if edges.directed else "coexpressed"
+    return INTERACTIONS[edges.directed]
 
 
 def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: str, *, header: bool = True) -> None:
@@ -110,10 +111,10 @@ def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, e
         for group in ("varp", "uns"):
             if group not in file:
                 write_elem(file, group, {})
-        write_elem(file, f"varp/{SCORE}", _matrix(edges, at, edges.weight, len(genes)))
+        write_elem(file["varp"], SCORE, _matrix(edges, at, edges.weight, len(genes)))
         if "correlation" in edges.columns:
-            write_elem(file, f"varp/{CORRELATION}", _matrix(edges, at, edges.columns["correlation"], len(genes)))
-        write_elem(file, f"uns/{FACTS}", {"edges": words, "scores": json.dumps(facts)})
+            write_elem(file["varp"], CORRELATION, _matrix(edges, at, edges.columns["correlation"], len(genes)))
+        write_elem(file["uns"], FACTS, {"edges": words, "scores": json.dumps(facts)})
 
 
 def write_genernib(path: Path, edges: Edges, dataset_id: str) -> None:

@@ -31,7 +31,7 @@ HEADER_SIZE_BYTES = 8  # of a safetensors file: the length of the JSON that foll
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file whole, never half."""
-    write_file(path, text.encode())
+    write_file(path, text.encode(errors="surrogateescape"))  # a path may be in it that this locale cannot decode
 
 
 def save_tensors(path: Path, kind: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ from pairscape.model.prediction.parts import (
 )
 from pairscape.model.prediction.trained import TrainedRun
 from pairscape.model.reports.findings import report_path, write_findings
+from pairscape.model.reports.page import require_own_page
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.clusters import worker_threads
@@ -149,6 +150,7 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"{out} does not end in .parquet: scores are one table; name it {out.stem}.parquet.")
     if (report := report_path(out)).exists() and not (overwrite or out.exists()):
         raise InputError(f"{report} exists, and the report goes there: give another name, or --overwrite.")
+    require_own_page(report)
     if not out.exists():
         return
     if not overwrite:

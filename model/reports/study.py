@@ -48,7 +48,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 def _write_table(path: Path, trials: list[FrozenTrial]) -> None:
     names = _parameter_names(trials)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["trial", "state", "score", "epochs", "seconds", *names])
         table.writerows([*_facts(trial), *(trial.params.get(name, "") for name in names)] for trial in trials)

@@ -269,9 +269,9 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.write_text(",".join(HISTORY) + "\n")
+        path.write_text(",".join(HISTORY) + "\n", encoding="utf-8")
 
     def add(self, *values: float) -> None:
         """One epoch more, its values in the order of HISTORY."""
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(values)

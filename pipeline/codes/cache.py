@@ -63,7 +63,7 @@ def _cache() -> Path:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -71,7 +71,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _clear_unused(folder: Path) -> None:
     """Remove copies that no process holds; called by the one that may fetch."""
     for lock in folder.glob("*.lock"):
-        with lock.open("r+") as file:
+        with lock.open("r+", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -23,8 +23,8 @@ from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import CODES_CELLS, Binning
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks
 from pairscape.pipeline.storage.codecs import open_array_to_read
-from pairscape.pipeline.storage.digests import describe, digest
-from pairscape.pipeline.storage.paths import is_remote, located, root_attributes
+from pairscape.pipeline.storage.digests import Described, describe, described_shards, digest, has_layout
+from pairscape.pipeline.storage.paths import is_remote, located, root_attributes, stamp_of
 from pairscape.pipeline.storage.receipts import write_checked
 from pairscape.pipeline.storage.write import write_file
 
@@ -91,8 +91,9 @@ class Codes:
     ) -> None:
         """Codes of some genes over some cells of a block; a chunk is unpacked whole into `dense`, its rows picked."""
         chunks, folder = np.unique(genes // CHUNK_GENES), nearby(self.path, self.content_hash)
-        file = folder / "codes" / "c" / "0" / str(block)
+        file = folder / block_file(block)
         try:
+            _require_described(self.path, self.content_hash, block, file, stamp_of(str(file)) if file.exists() else None)
             for chunk, content in zip(chunks, read_chunks(file, _gene_chunks(self.n_genes), chunks), strict=True):
                 rows = genes // CHUNK_GENES == chunk
                 if content is None:
@@ -105,6 +106,31 @@ class Codes:
             if is_remote(self.path):
                 remedy = f"delete {folder}: it will be fetched again"
             raise JobError(f"{file} is damaged ({error}); {remedy}.") from error
+
+
+@lru_cache(maxsize=2**14)
+def _require_described(
+    path: str, content_hash: str, block: int, file: Path, stamp: tuple[int, int] | None
+) -> None:
+    """Compare a block with the store's record, once a process and whenever its file changes.
+
+    The checksum of a chunk does not tell it from the chunk of another matrix.
+
+    Raises
+    ------
+    ValueError
+        It is another one.
+    """
+    described = _record(path, content_hash)
+    content = None if stamp is None else file.read_bytes()
+    if described is not None and (content and describe(content)) != described.get(block_file(block)):
+        raise ValueError("its bytes are not those that were written there")
+
+
+@lru_cache(maxsize=8)
+def _record(path: str, content_hash: str) -> Described | None:
+    """Size and sha256 of each block; None of a store of an earlier version, which has no record."""
+    return described_shards(located(path)) if has_layout(located(path)) else None
 
 
 @lru_cache(maxsize=32)
@@ -245,7 +271,7 @@ def open_codes(path: Path) -> Codes:
 def set_provenance(codes: Codes, provenance: dict[str, Any]) -> Codes:
     """Note another place of the same matrix; replaced in one step, so that a reader never finds half of it."""
     file = located(codes.path) / "zarr.json"
-    metadata = json.loads(file.read_text())
+    metadata = json.loads(file.read_text(encoding="utf-8"))
     metadata["attributes"]["provenance"] = provenance
     write_file(file, json.dumps(metadata, indent=2).encode())
     return replace(codes, provenance=provenance)

@@ -13,13 +13,15 @@ import dask
 from distributed import Client, LocalCluster, Security, default_client, performance_report
 
 from pairscape.pipeline.compute import machine
+from pairscape.pipeline.compute.main_guard import require_main_guard
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import asked_bytes, gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
 from pairscape.pipeline.compute.session import Events, Session, here
 from pairscape.pipeline.compute.workers import checked_workers
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, JobError, first_line
 from pairscape.pipeline.options import HERE, QUEUES, Compute
+from pairscape.pipeline.storage.ownership import require_own_file
 
 WORKER_SECONDS = 60  # that a running scheduler has for showing a worker
 PATIENCE_SECONDS = 60  # between two words about a queue that lets us wait
@@ -114,7 +116,7 @@ def _client(compute: Compute, say: Say) -> Iterator[tuple[Client | None, bool]]:
         if place == "synchronous":
             yield None, False
         elif place in (None, *HERE):
-            with _local_cluster(replace(compute, scheduler=place)) as cluster, Client(cluster) as client:
+            with _started(replace(compute, scheduler=place)) as cluster, Client(cluster) as client:
                 yield client, False
         else:
             with _client_elsewhere(compute, place, say) as client:
@@ -181,9 +183,26 @@ def _first_worker(client: Client, compute: Compute, say: Say) -> None:
         trial.release()
 
 
+def _started(compute: Compute) -> LocalCluster:
+    """A local cluster, or in one line why this machine does not start its processes."""
+    try:
+        return _local_cluster(compute)
+    except (RuntimeError, OSError) as error:
+        causes: list[BaseException] = [error]
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+            causes.append(cause)
+        refused = next((cause for cause in causes if isinstance(cause, OSError)), error)
+        raise JobError(
+            f"the processes of --scheduler local do not start here ({first_line(refused)}); make /dev/shm and the "
+            "folder for temporary files writable, or give --scheduler threads, which starts none."
+        ) from error
+
+
 def _local_cluster(compute: Compute) -> LocalCluster:
     workers = worker_count(compute)
     processes = compute.scheduler != "threads"
+    if processes and dask.config.get("distributed.worker.multiprocessing-method") != "fork":
+        require_main_guard('scheduler="threads"')
     return LocalCluster(
         n_workers=workers if processes else 1,
         threads_per_worker=1 if processes else workers,
@@ -274,7 +293,7 @@ def _address_in(file: Path) -> str:
             f"{file} does not exist; start a scheduler that writes it (dask scheduler --scheduler-file {file})."
         )
     try:
-        return str(json.loads(file.read_text())["address"])
+        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file} is no scheduler file, JSON with an address; start a scheduler that writes it (dask scheduler "
@@ -321,7 +340,7 @@ def reported(client: Client | None, path: Path | None) -> Iterator[None]:
     Raises
     ------
     InputError
-        There is no cluster to report on, bokeh is not installed, or there is no such folder.
+        There is no cluster to report on, bokeh is not installed, there is no such folder, or another file has that name.
     """
     if path is None:
         yield
@@ -339,6 +358,7 @@ def reported(client: Client | None, path: Path | None) -> Iterator[None]:
         raise InputError(
             f"--performance-report {path}: there is no folder {path.parent}; make it, or give another path."
         )
+    require_own_file(path, b"Dask Performance Report")
     report = performance_report(filename=str(path))
     report.__enter__()
     try:

@@ -38,7 +38,7 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
     top, listing = root / "sys/fs/cgroup", root / "proc/self/cgroup"
     if not listing.is_file():  # not Linux
         return
-    for line in listing.read_text().splitlines():
+    for line in listing.read_text(encoding="utf-8").splitlines():
         number, names, path = line.split(":", 2)
         if number != "0" and controller not in names.split(","):
             continue
@@ -50,7 +50,7 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
 def _quota(group: Path) -> float | None:
     """Cores' worth of time that a group may use; None: no limit, or none told here."""
     if (version_2 := group / "cpu.max").is_file():
-        quota, period = version_2.read_text().split()
+        quota, period = version_2.read_text(encoding="utf-8").split()
         return None if quota == "max" else int(quota) / int(period)
     quota_us, period_us = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
     return quota_us / period_us if quota_us and period_us else None
@@ -60,5 +60,5 @@ def _number(file: Path) -> float | None:
     """The positive number in a file; None where there is none, or it means no limit (max, -1)."""
     if not file.is_file():
         return None
-    text = file.read_text().strip()
+    text = file.read_text(encoding="utf-8").strip()
     return float(text) if text.isdigit() and int(text) > 0 else None

@@ -21,6 +21,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from pairscape.surroundings import make_printable
+
 SPEED_SECONDS = 120.0  # over which the rate is taken: a few of the longest tasks, so that it follows workers that join
 KEPT_SECONDS = 0.2
 
@@ -69,6 +71,7 @@ class Bars:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        make_printable()
         self._console = Console(stderr=True)
         columns = (
             SpinnerColumn(finished_text="✓"),

@@ -26,10 +26,12 @@ import pairscape
 from pairscape.pipeline.compute.progress import Say
 from pairscape.pipeline.errors import InputError, first_line
 from pairscape.pipeline.storage.paths import is_remote, spelled
+from pairscape.surroundings import hidden_libraries
 
 SEEN_SECONDS = 5.0  # a network file system may hide a new file for so long
 WATCH_SECONDS = 2.0
 EXACT = ("pairscape", "source files", "numcodecs")  # the last compresses: another one, other bytes
+LIBRARIES = ("numpy", "numba", "scipy", "pandas", "zarr", "numcodecs", "h5py", "anndata", "dask", "fsspec")
 SERIES = ("python", "dask", "numpy", "zarr")  # the second number decides
 
 
@@ -117,6 +119,11 @@ def _fault(worker: str, answer: Any, here: Mapping[str, str], probe: Probe | Non
         return (
             f"cannot take part ({first_line(answer)}); install version {versions()['pairscape']} where the workers run."
         )
+    if answer["hidden"]:
+        return (
+            f"would import {answer['hidden']} in place of the library of that name; rename it, or start the worker in "
+            "another folder and without it on PYTHONPATH."
+        )
     written = "" if probe is None or answer["error"] else _collect(probe.answer(answer["worker"]))
     if differing := differences(versions(), answer["versions"]):
         return (
@@ -153,6 +160,7 @@ def describe_worker(places: Sequence[str], probe: tuple[str, str] | None) -> dic
     """
     worker = uuid4().hex
     said: dict[str, Any] = {"worker": worker, "versions": versions(), "read": "", "error": ""}
+    said["hidden"] = hidden_libraries(LIBRARIES)
     said["places"] = {place: describe_place(place) for place in places}
     if probe is not None:
         try:

@@ -13,7 +13,10 @@ from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.open import read_any
 from pairscape.pipeline.matrix.store import write_expression
 from pairscape.pipeline.options import Planting, Stream
-from pairscape.pipeline.storage.write import check_target, replaced, writing
+from pairscape.pipeline.storage.ownership import check_target, mark_expression, require_own_file
+from pairscape.pipeline.storage.write import replaced, write_file, writing
+
+LIST_HEADER = b"gene_a\tgene_b\tlabel\tkind"  # of the list that is written beside the store
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,11 @@ def plant_truth(
         The matrix cannot be read or the target not be written; the list is there already;
         too few cells, or genes that enough cells express.
     """
-    check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite, sources=[source])
     pairs = target.with_suffix(".tsv")
     if pairs.exists() and not overwrite:
         raise InputError(f"{pairs} exists, and the list of planted pairs goes there: give another name, or --overwrite")
+    require_own_file(pairs, LIST_HEADER)
     cells = read_any(source)
     if cells.n_obs < LEAST_CELLS:
         raise InputError(
@@ -76,7 +80,9 @@ def plant_truth(
     table = truth(list(planted.var_names), deal, planting, rng)
     with writing(target), replaced(target) as store:
         write_expression(planted, store)
-        table.to_csv(pairs, sep="\t", index=False)
+        mark_expression(store)
+    with writing(pairs):
+        write_file(pairs, table.to_csv(sep="\t", index=False).encode())
     positives = int((table["label"] > 0).sum())
     copies = planted.n_vars - cells.n_vars
     return PlantedStore(planted.n_obs, planted.n_vars, copies, positives, len(table) - positives, pairs)

@@ -22,7 +22,7 @@ COUNTERS = re.compile(
 )
 SPIKE_INS = re.compile(
     r"(.*[-_ ])?ERCC[-_.]?\d{5}.*|gspikein.*|(rna[-_ ]?)?spike[-_ ]?ins?([-_ ]?\d+)?|rna[-_ ]?spike.*"
-    r"|SIRV(ome)?[-_]?\d\w*|phi-?x(174)?",
+    r"|SIRV(ome)?[-_]?\d\w*|SIRVome.*|phi-?x(174)?",
     re.I,
 )
 ANTIBODIES = re.compile(
@@ -75,12 +75,12 @@ def no_cells(names: Sequence[str]) -> NDArray[np.object_]:
 
 
 def in_words(kinds: NDArray[np.object_], names: Sequence[str], most: int = 3) -> str:
-    """How many there are of each kind, with some of their names: 5 counters of reads (__no_feature, …)."""
+    """How many there are of each kind, with some of their names: counters of reads (5: __no_feature, …)."""
     said = []
     for kind in dict.fromkeys(kinds[kinds != ""]):
         places = np.flatnonzero(kinds == kind)
         some = ", ".join(str(names[place]) for place in places[:most])
-        said.append(f"{places.size:,} {kind} ({some}{', …' if places.size > most else ''})")
+        said.append(f"{kind} ({places.size:,}: {some}{', …' if places.size > most else ''})")
     return ", ".join(said)
 
 
@@ -96,8 +96,8 @@ def _by_type(annotations: pd.DataFrame) -> NDArray[np.object_]:
     for column in TYPE_COLUMNS:
         if column not in annotations:
             continue
-        types = annotations[column].astype(object).where(annotations[column].notna(), "gene").astype(str)
+        types, known = annotations[column].astype(str), annotations[column].notna().to_numpy()
         genes = types.str.lower().str.replace(r"[^a-z]", "", regex=True).isin(GENE_TYPES).to_numpy()
-        if genes.any():
-            found = np.where(genes | (found != ""), found, "features of the type " + types.to_numpy(object))
+        if (genes & known).any():
+            found = np.where(genes | ~known | (found != ""), found, "features of the type " + types.to_numpy(object))
     return found

@@ -26,6 +26,7 @@ from pairscape.pipeline.heatmaps.shards import CODEC, SHARDED, has_receipt, is_l
 from pairscape.pipeline.options import CHUNK_PAIRS, Binning
 from pairscape.pipeline.storage.codecs import open_array_to_read
 from pairscape.pipeline.storage.digests import SPARE, digest, keep_layout, layout_damage
+from pairscape.pipeline.storage.ownership import clear_aside
 from pairscape.pipeline.storage.paths import (
     file_sizes,
     holds_store,
@@ -199,7 +200,8 @@ def create_images(
         Of the genes of the codes, by which pairs and lists may name them too. Absent: they have none.
     """
     aside = path.with_name(f".{path.name}.wip")  # one name, so that a killed run's remains are replaced
-    root = zarr.create_group(str(aside), zarr_format=3, overwrite=True)
+    clear_aside(aside)
+    root = zarr.create_group(str(aside), zarr_format=3)
     rows = spec.n_shards * spec.binning.shard_pairs
     _create_sharded(root, spec.binning, rows)
     columns: dict[str, NDArray[Any] | None] = {

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +37,16 @@ SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not e
 PASSES = 2  # over the matrix, to encode it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
-    """Cost of a heatmap job.
+    """Cost of a heatmap job; its figures are attributes, and it shows itself as a table.
 
     Attributes
     ----------
     pairs, cells, shards, tasks, workers
         Counts.
+    matrix_cells, shard_pairs
+        Cells of the matrix, counted or not; images in a shard.
     store_bytes
         Size of the image store on disk.
     task_bytes
@@ -73,6 +76,37 @@ class Plan:
     most_bins: int
     encode_seconds: float
     seconds: float
+    matrix_cells: int
+    shard_pairs: int
+
+    def lines(self) -> list[str]:
+        """What a user is told of it."""
+        limit = f" of {self.worker_bytes / 1e6:,.0f} MB per worker" if self.worker_bytes else ""
+        return [
+            f"pairs            {self.pairs:,}",
+            f"cells            {self.cells:,} of {self.matrix_cells:,}, {self.cells_at_once:,} at once",
+            f"shards           {self.shards:,} of {self.shard_pairs:,} images",
+            f"tasks            {self.tasks:,} for {self.workers} workers",
+            f"image store      about {self.store_bytes / 1e6:,.0f} MB on disk",
+            f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB{limit}",
+            f"time             about {_duration(self.encode_seconds)} to encode, {_duration(self.seconds)} to count",
+            f"largest job      any number of cells and pairs, images of up to {self.most_bins} × {self.most_bins} bins",
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def __getitem__(self, name: str) -> Any:
+        """A figure by its name, as from the mapping that earlier versions returned."""
+        return getattr(self, name)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words, to two digits."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def plan_heatmaps(
@@ -123,6 +157,8 @@ def plan_heatmaps(
         most_bins=_most_bins(cells.size, limit),
         encode_seconds=encode_seconds / workers,
         seconds=(float(seconds.sum()) + reading) / workers,
+        matrix_cells=expression.n_cells,
+        shard_pairs=binning.shard_pairs,
     )
 
 

@@ -5,7 +5,7 @@ On disk nothing is changed: `open_expression` accepts what others wrote, `pipeli
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.io import read_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -23,6 +24,7 @@ from pairscape.pipeline.matrix.formats.dense import Dense, DenseLines
 from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     canonical_csr,
     existing,
+    group_of,
     layout_of,
     member,
     opened,
@@ -208,6 +210,22 @@ def reopen_expression(path: str) -> Expression:
     return Expression(path, genes, None, n_cells)
 
 
+def own_record(root: Any) -> Mapping[str, Any]:
+    """What `ingest` or a simulation says in an AnnData of how it was made; empty where neither has made it."""
+    uns = group_of(root, "uns")
+    found = read_elem(uns["pairscape"]) if "pairscape" in uns else {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def values_of(record: Mapping[str, Any]) -> str:
+    """The kind of values that an AnnData with such a record holds, as `Expression.values`."""
+    preset = str(record.get("preset", ""))
+    if preset == "none":
+        kind = str(record.get("value_kind", ""))
+        return "counts" if "counts" in kind else "log" if kind == "log" else ""
+    return "log" if preset in ("scanpy", "log1p") else preset
+
+
 def open_expression(source: Any, gene_column: str | None = None) -> Expression:
     """Open an AnnData-Zarr (format 2 or 3) or .h5ad as it is, with X as CSR, CSC or dense, or an AnnData in memory.
 
@@ -234,10 +252,13 @@ def open_expression(source: Any, gene_column: str | None = None) -> Expression:
         layout_of(member(root, "X", path), path)
         genes, obs_names = read_frame(member(root, "var", path)), read_frame(member(root, "obs", path)).index
         check_shape(root["X"], "X", path, (len(obs_names), len(genes)))
+        values = values_of(own_record(root))
     named = name_genes(genes, gene_column)
     check_names(obs_names, named.ids, path)
     check_not_transposed(obs_names, named.ids, path)
-    return Expression(path, named.ids, named.symbols, len(obs_names), None, named.others, named.notes)
+    return Expression(
+        path, named.ids, named.symbols, len(obs_names), others=named.others, notes=named.notes, values=values
+    )
 
 
 def _open_memory(adata: AnnData, gene_column: str | None) -> Expression:

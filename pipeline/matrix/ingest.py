@@ -46,9 +46,10 @@ from pairscape.pipeline.matrix.summary import Summary, annotations, record
 from pairscape.pipeline.matrix.survey import Facts, Values
 from pairscape.pipeline.matrix.write import Writing, WrittenMatrix, is_written, write_piece
 from pairscape.pipeline.options import Choices, Compute, Preset
+from pairscape.pipeline.storage.ownership import check_target, mark_expression
 from pairscape.pipeline.storage.paths import is_remote, local_target, spelled
 from pairscape.pipeline.storage.workspace import Workplace, no_workplace, workplace
-from pairscape.pipeline.storage.write import check_target, clear_unfinished, write_file
+from pairscape.pipeline.storage.write import clear_unfinished, write_file
 
 Counts = Literal["values", "beside", "unknown"]  # where raw counts are
 
@@ -127,13 +128,13 @@ def ingest(
     ------
     InputError
         The source cannot be opened or is no expression; a choice or the preset does not fit it; the target may not be
-        written; an annotation cannot be stored; less than two cells or genes are left; a
+        written, or is the source; an annotation cannot be stored; less than two cells or genes are left; a
         task would not fit into a worker's memory.
     JobError
         The disk refuses, or tasks failed; what is finished is kept.
     """
     chosen, target = Choices(**choices), local_target(target).absolute()  # workers have other working folders
-    check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite, sources=source if isinstance(source, list | tuple) else [source])
     session = session or Session()
     with no_workplace() if dry_run else workplace(target) as place:
         job = take_in(source, chosen, place.scratch, session.progress)
@@ -338,6 +339,7 @@ def _write(plan: _Plan, place: Workplace, session: Session) -> None:
     for _, written in run_on_source(session, write_piece, tasks, plan.writing):
         session.progress.advance(written)
     clear_unfinished(place.store)
+    mark_expression(place.store)
 
 
 # ── memory of a task ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -122,12 +122,12 @@ def choose_preset(preset: Preset, judged: Judged, source: str) -> tuple[Preset, 
 def _undecided(judged: Judged, source: str) -> str:
     if judged.kind == "square roots":
         return (
-            f"{source}: the values are square roots ({judged.why}); give the raw counts (--layer), or --preset none to "
-            "keep the roots as they are"
+            f"{source}: the values are square roots ({judged.why}); run `pairscape ingest` on the raw counts "
+            "(--layer), or with --preset none to keep the roots as they are"
         )
     return (
         f"{source}: the values may be corrected counts or logarithms ({judged.why}), and one has to be scaled and the "
-        "other not: give --preset scanpy for counts, --preset none for logarithms, or the raw counts with --layer"
+        "other not: run `pairscape ingest` with --preset scanpy for counts, --preset none for logarithms, or --layer"
     )
 
 

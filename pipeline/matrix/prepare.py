@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from anndata import AnnData
-from anndata.io import read_elem
 
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.annotations import SAID
-from pairscape.pipeline.matrix.expression import Expression, open_expression
-from pairscape.pipeline.matrix.formats.hdf5_zarr import group_of, opened
+from pairscape.pipeline.matrix.expression import Expression, open_expression, own_record, values_of
+from pairscape.pipeline.matrix.formats.hdf5_zarr import existing, opened
 from pairscape.pipeline.matrix.ingest import ingest
 from pairscape.pipeline.matrix.normalize import STEPS
 from pairscape.pipeline.matrix.open import open_source
 from pairscape.pipeline.matrix.source import IN_MEMORY, Source
-from pairscape.pipeline.matrix.value_kinds import judge, sampled
+from pairscape.pipeline.matrix.value_kinds import Judged, judge, sampled
 from pairscape.pipeline.options import Compute, Preset
 from pairscape.pipeline.storage.digests import digest
-from pairscape.pipeline.storage.paths import is_remote, located, spelled
+from pairscape.pipeline.storage.paths import holds_store, is_remote, located, spelled
 
 ANNDATA = (".h5ad", ".zarr")  # that can be read as they lie
 
@@ -67,8 +66,9 @@ def prepared(
     InputError
         It cannot be opened; what its values are cannot be told; it has to be ingested, and the result is a URL.
     """
-    if not isinstance(source, AnnData) and (record := _own_record(spelled(source))):
-        return replace(open_expression(located(source), gene_column), values=_values(record))
+    record = _own_record(source)
+    if record and not isinstance(source, AnnData):
+        return open_expression(located(source), gene_column)
     with tempfile.TemporaryDirectory() as scratch:
         found = open_source(source, gene_column=gene_column, scratch=Path(scratch), progress=Silent())
     if found.name.endswith(ANNDATA) and found.judged.kind == "log" and _lies_in_root(found.name):
@@ -77,7 +77,8 @@ def prepared(
         if told <= set(as_it_lies.notes):  # nothing is left out but annotations
             say(f"{found.name}: {found.judged.words()}, taken as they are ({found.judged.why})", *as_it_lies.notes)
             return replace(as_it_lies, values="log")
-    return _ingested(source, found, beside, (preset, gene_column), compute, say)
+    how = {"preset": "none" if record else preset, "gene_column": gene_column}
+    return _ingested(source, found, beside, how, compute, say)
 
 
 def _lies_in_root(place: str) -> bool:
@@ -101,34 +102,40 @@ def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
         )
 
 
-def _own_record(place: str) -> Mapping[str, Any]:
-    """What a store that `ingest` or a simulation wrote says of its making; empty if its values contradict it."""
-    if not place.endswith(ANNDATA) or not (is_remote(place) or Path(place).exists()):
+def _own_record(source: Any) -> Mapping[str, Any]:
+    """What an AnnData of our making says of it; empty for all else, and where its values contradict it.
+
+    Raises
+    ------
+    InputError
+        It is a store of ours that holds no matrix.
+    """
+    if isinstance(source, AnnData):
+        record, expression = source.uns.get("pairscape", {}), source
+    elif not (place := spelled(source)).endswith(ANNDATA):
         return {}
-    with opened(place) as root:
-        record = dict(read_elem(root["uns/pairscape"])) if "pairscape" in group_of(root, "uns") else {}
+    else:
+        with opened(existing(place, ANNDATA)) as root:
+            if (kind := str(root.attrs.get("format", ""))).startswith("pairscape-"):
+                raise InputError(f"{place} is a store of {kind.removeprefix('pairscape-')}, and no matrix with an X")
+            record = own_record(root)
+        expression = located(source)
     if not record or record.get("preset") == "none":
         return record
-    expression = open_expression(located(place))
-    first, *_, last = [*sampled(expression.n_cells), *sampled(expression.n_cells)]
-    judged = judge([expression.rows(*run) for run in (first, last)], place)
-    return {} if judged.kind == "raw counts" else record
+    return {} if _sampled(open_expression(expression)).kind == "raw counts" else record
 
 
-def _values(record: Mapping[str, Any]) -> str:
-    """The kind of values that a store holds; "" where its record does not tell."""
-    preset = str(record.get("preset", ""))
-    if preset == "none":
-        kind = str(record.get("value_kind", ""))
-        return "counts" if "counts" in kind else "log" if kind == "log" else ""
-    return "log" if preset in ("scanpy", "log1p") else preset
+def _sampled(expression: Expression) -> Judged:
+    """What the first and the last cells of a matrix hold."""
+    runs = sampled(expression.n_cells)
+    return judge([expression.rows(*run) for run in {runs[0], runs[-1]}], expression.path or IN_MEMORY)
 
 
 def _ingested(
     source: Any,
     found: Source,
     beside: Path,
-    how: tuple[Preset, str | None],
+    how: Mapping[str, Any],
     compute: Compute | None,
     say: Callable[..., None],
 ) -> Expression:
@@ -139,18 +146,14 @@ def _ingested(
             "ingest`, and give the store, or its URL"
         )
     path = beside.with_name(f"{beside.stem}.expression.zarr")
-    preset, gene_column = how
-    asked = {} if gene_column is None else {"gene_column": gene_column}
-    made_from = digest({"stamp": found.stamp, "preset": preset, **asked})
-    record = _own_record(str(path))
-    if path.exists() and "made_from" not in record and record.get("source") != IN_MEMORY:
+    made_from = digest({"stamp": found.stamp, **how})
+    record = _own_record(path) if holds_store(path) else {}
+    if path.exists() and "made_from" not in record:
         raise InputError(f"{path} exists, and {found.name} has to be ingested there: give the result another name")
     if record.get("made_from") != made_from:
-        made = ingest(
-            source, path, preset=preset, gene_column=gene_column, overwrite=True, compute=compute, made_from=made_from
-        )
+        made = ingest(source, path, **how, overwrite=True, compute=compute, made_from=made_from)
         say(*(f"{found.name}: {note}" for note in made.notes if not note.startswith("taken for")))
-        record = _own_record(str(path))
+        record = _own_record(path)
     what = found.judged.words() if found.judged.kind != "raw counts" else "raw counts"
     say(f"{found.name}: {what}, {STEPS[record['preset']]}, as `pairscape ingest` does; kept in {path}")
-    return replace(open_expression(path), values=_values(record))
+    return replace(open_expression(path), values=values_of(record))

@@ -14,6 +14,7 @@ from pairscape.pipeline.matrix.normalize import STEPS
 from pairscape.pipeline.matrix.survey import Facts, Values
 from pairscape.pipeline.matrix.value_kinds import ValueKind
 from pairscape.pipeline.options import Preset
+from pairscape.pipeline.storage.paths import in_utf8
 
 TOLD = {
     "names": "told from the names",
@@ -93,7 +94,7 @@ def record(job: Intake, summary: Summary) -> dict[str, Any]:
     asked = {"cells": job.choices.cells, "highly_variable": job.choices.highly_variable}
     asked["genes"] = None if job.choices.genes is None else Path(job.choices.genes).name
     did = {
-        "source": Path(job.source.name).name,
+        "source": in_utf8(Path(job.source.name).name),
         "orientation": summary.orientation,
         "orientation_from": summary.orientation_from,
         "preset": summary.preset,

@@ -23,7 +23,10 @@ Floats = NDArray[np.float64]
 SAMPLED_PLACES, SAMPLED_CELLS = 16, 64  # spread evenly: a kind that fills a sixteenth of the cells is met
 FEW_CELLS, FEW_ENTRIES, CELL_ENTRIES = 20, 200, 20  # below which nothing but the largest value is looked at; in a cell
 LOG_MAXIMUM = 50.0  # log2(x + 1) of it would be x = 1e15, beyond any sequencing depth
-CLOSE = 1e-3  # to a whole number, of values that were whole before float32 arithmetic
+CLOSE, CLOSE_SHARE = 1e-3, 2e-6  # to a whole number, and share of it, of values whole before float32 arithmetic
+FEW_SHARE = 0.02  # of the cells: so many of another kind, and the cells are mixed
+SURE = 2e4  # from here on float32 arithmetic leaves no trace of whole numbers
+SHARED_OUT = 0.25  # share of whole numbers, of counts that an algorithm shared out among genes; of all else fewer are
 SAME_SUMS, EXACT_SUMS = 0.05, 1e-4  # spread of the cells' sums, 5th to 95th percentile over the median; of few cells
 UNITS = 0.8  # share of the values that are multiples of their cell's smallest
 UNIT_RANGE, UNIT_CLOSE = (1.5, 50.0), 0.01  # multiples that are looked at, and how close to whole they are
@@ -103,24 +106,38 @@ def judge(parts: Sequence[sparse.csr_matrix], source: str) -> Judged:
     if not np.isfinite(values).all() or (values < 0).any():
         return Judged("unclear", "values that are no expression")
     cell = np.repeat(np.arange(expressed.size), expressed)
-    whole = np.abs(values - np.rint(values)) < CLOSE
-    if whole.all():
+    whole = _whole(values)
+    sure = values < SURE
+    if whole.all() and (sure.any() or (values == np.rint(values)).all()):
         return Judged("raw counts", "whole numbers")
-    _refuse_mixture(np.bincount(cell, whole, expressed.size), expressed, source)
+    _refuse_mixture(whole, _smallest(values, cell, expressed.size), cell, source)
     used = np.flatnonzero(expressed)
     few = used.size < FEW_CELLS or values.size < FEW_ENTRIES
-    return _judge(values, cell, used, float(whole.mean()), few)
+    return _judge(values, cell, used, float(whole[sure].mean()) if sure.any() else 0.0, few)
 
 
-def _refuse_mixture(whole: NDArray[Any], expressed: NDArray[np.integer], source: str) -> None:
-    """Cells of whole numbers beside others: counts and normalised values under one roof."""
-    full = expressed >= CELL_ENTRIES
-    alike = (whole == expressed) & full
-    if alike.any() and 0.02 < alike.sum() / full.sum() < 0.98:
+def _whole(x: Floats, times: int = 1) -> NDArray[np.bool_]:
+    """Whether values were whole before float32 arithmetic; of the largest nobody can say, and they are taken to be."""
+    return ((np.abs(x - np.rint(x)) < times * (CLOSE + CLOSE_SHARE * x)) & (x > 0.5)) | (x > SURE)
+
+
+def _smallest(x: Floats, cell: NDArray[np.intp], n_cells: int) -> Floats:
+    """(cell,) of each cell's values."""
+    smallest = np.full(n_cells, np.inf)
+    np.minimum.at(smallest, cell, x)
+    return smallest
+
+
+def _refuse_mixture(whole: NDArray[np.bool_], smallest: Floats, cell: NDArray[np.intp], source: str) -> None:
+    """Cells of whole numbers from 1 on beside cells of others: counts and normalised values under one roof."""
+    entries = np.bincount(cell, minlength=smallest.size)
+    wholes, full = np.bincount(cell, whole, smallest.size), entries >= CELL_ENTRIES
+    counted, others = full & (wholes == entries) & (smallest < UNIT_RANGE[0]), full & (wholes < SHARED_OUT * entries)
+    if min(counted.sum(), others.sum()) > FEW_SHARE * full.sum():
         raise InputError(
-            f"{source}: {int(alike.sum())} of {int(full.sum())} sampled cells hold whole numbers and the others do not,"
-            " so counts and normalised values are mixed, and no one treatment fits both; take them apart (--cells), or"
-            " give one kind of values (--layer)"
+            f"{source}: {int(counted.sum())} of {int(full.sum())} sampled cells hold whole numbers and others do not, "
+            "so counts and normalised values are mixed, and no one treatment fits both; take them apart (--cells), or "
+            "give one kind of values (--layer)"
         )
 
 
@@ -140,13 +157,13 @@ def _judge(values: Floats, cell: NDArray[np.intp], used: NDArray[np.intp], whole
         return _scaled(closest, float(np.median(sums[closest])))
     if few:
         return _by_maximum(float(values.max()))
+    if whole > SHARED_OUT and not _whole(values**2, 10).all():
+        return Judged("fractional counts", f"{whole:.0%} whole numbers among fractions, and cells differ in their sums")
     for base, x in linear.items():
         if _in_units(x, cell):
             return _unscaled(base, x)
     if _in_units(values**2, cell):
         return Judged("square roots", "the squares of each cell's values are multiples of one unit")
-    if whole > 0.25:
-        return Judged("fractional counts", f"{whole:.0%} whole numbers among fractions, and cells differ in their sums")
     return _by_skew(float(np.median(values) / values.max()), spread[""], bool(logs))
 
 
@@ -157,9 +174,7 @@ def _spread(sums: NDArray[Any]) -> float:
 
 def _in_units(x: Floats, cell: NDArray[np.intp]) -> bool:
     """Whether the values of each cell are multiples of its smallest."""
-    smallest = np.full(int(cell[-1]) + 1, np.inf)
-    np.minimum.at(smallest, cell, x)
-    times = x / smallest[cell]
+    times = x / _smallest(x, cell, int(cell[-1]) + 1)[cell]
     looked_at = times[(times > UNIT_RANGE[0]) & (times < UNIT_RANGE[1])]
     if looked_at.size < FEW_ENTRIES:
         return False
@@ -181,7 +196,7 @@ def _unscaled(base: str, linear: Floats) -> Judged:
     if not base:
         return Judged("normalised", "the values of each cell are multiples of one unit, and not whole")
     why = f"what the {base} logarithm was taken of are multiples of one unit in each cell"
-    counts = bool((np.abs(linear - np.rint(linear)) < CLOSE * np.maximum(linear, 1)).all())
+    counts = bool(_whole(linear, 10).all())
     return Judged("log", why + (": whole numbers, so cells were not scaled before" if counts else ""), base)
 
 

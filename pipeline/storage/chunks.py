@@ -165,9 +165,14 @@ def _shard_length(array: Any) -> int | None:
     inner: tuple[Any, ...] = tuple(codecs[0].codecs)
     outer = [type(codec).__name__ for codec in codecs[0].index_codecs]
     plain = isinstance(inner[0], BytesCodec) and [type(codec) for codec in inner[1:]] in OURS
-    known = codecs[0].index_location.value == "end" and outer == ["BytesCodec", "Crc32cCodec"]
-    little = array.dtype.isnative and np.little_endian and plain and inner[0].endian.value == "little"
+    known = _word(codecs[0].index_location) == "end" and outer == ["BytesCodec", "Crc32cCodec"]
+    little = array.dtype.isnative and np.little_endian and plain and _word(inner[0].endian) == "little"
     return int((array.shards or (0,))[0]) if little and known else None
+
+
+def _word(attribute: Any) -> Any:
+    """An attribute of a codec as text: an enum up to zarr 3.2, text since."""
+    return getattr(attribute, "value", attribute)
 
 
 def _shard_file(array: Any, number: int) -> Path:

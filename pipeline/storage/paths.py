@@ -22,6 +22,7 @@ from uuid import uuid4
 import fsspec
 
 from pairscape.pipeline.errors import InputError, JobError, first_line
+from pairscape.pipeline.options import expand_home
 
 LOCAL = ("file://", "local://")
 ROOT = "zarr.json"
@@ -53,7 +54,7 @@ def located(place: Any) -> Path:
     """
     text = str(getattr(place, "encoding", {}).get("source", place))
     if not is_remote(text):
-        return Path(_without_scheme(text))
+        return Path(_on_disk(text))
     try:
         from upath import UPath
 
@@ -70,7 +71,7 @@ def located(place: Any) -> Path:
 def spelled(place: Any) -> str:
     """The absolute path, or the URL, as text: it means the same in every process."""
     text = str(place)
-    return text.rstrip("/") if is_remote(text) else str(Path(_without_scheme(text)).absolute())
+    return text.rstrip("/") if is_remote(text) else str(Path(_on_disk(text)).absolute())
 
 
 def local_target(place: Any) -> Path:
@@ -114,8 +115,9 @@ def writable(place: Any) -> Path:
     return target
 
 
-def _without_scheme(text: str) -> str:
-    return next((text.removeprefix(scheme) for scheme in LOCAL if text.startswith(scheme)), text)
+def _on_disk(text: str) -> str:
+    """Without `file://`, and with `~` filled in."""
+    return expand_home(next((text.removeprefix(scheme) for scheme in LOCAL if text.startswith(scheme)), text))
 
 
 def _system(place: Path | str) -> tuple[Any, str]:
@@ -234,6 +236,11 @@ def suffix_of(place: str) -> str:
     """The last suffix of the name, with the one before it if it is .gz; small letters."""
     suffixes = Path(name_of(place)).suffixes
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]).lower()
+
+
+def in_utf8(path: str) -> str:
+    """A path for a store or a file to hold: signs that the locale could not decode are read as UTF-8."""
+    return path.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def name_of(place: str) -> str:

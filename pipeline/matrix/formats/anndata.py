@@ -64,7 +64,7 @@ def open_annotated(place: str, layer: str | None, within: str = "") -> Stored:
 
 def open_memory(adata: AnnData, layer: str | None) -> Stored:
     """Open an AnnData in memory, which is left untouched; `layer` chooses as in `open_annotated`."""
-    home, element = _chosen(list(adata.layers), adata.raw is not None, layer, IN_MEMORY)
+    home, element = _chosen([name for name in adata.layers if name], adata.raw is not None, layer, IN_MEMORY)
     source: Any = adata.raw if home == "raw" else adata
     x = adata.layers[str(layer)] if element.startswith("layers/") else source.X
     counts = adata.layers.get("counts") if home == "" else None

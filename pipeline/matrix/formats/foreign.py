@@ -67,7 +67,7 @@ def refuse_kind(place: str, known: Sequence[str]) -> InputError:
         suffix = f".{last.lower()}"
     if suffix in CURES:
         what, cure = CURES[suffix]
-        return InputError(f"{place} is {what}, which is not read here: {cure.format(name=name, stem=stem)}")
+        return InputError(f"{place} has an unknown kind of name, of {what}: {cure.format(name=name, stem=stem)}")
     return InputError(
         f"{place} has an unknown kind of name: expected one that ends in {', '.join(known)}, or a folder with mtx"
     )
