@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.annotations import SAID
 from pairscape.pipeline.matrix.expression import Expression, open_expression, own_record, values_of
 from pairscape.pipeline.matrix.formats.hdf5_zarr import existing, opened
 from pairscape.pipeline.matrix.ingest import ingest
@@ -70,13 +71,20 @@ def prepared(
         return open_expression(located(source), gene_column)
     with tempfile.TemporaryDirectory() as scratch:
         found = open_source(source, gene_column=gene_column, scratch=Path(scratch), progress=Silent())
-    if found.name.endswith(ANNDATA) and found.judged.kind == "log":
+    if found.name.endswith(ANNDATA) and found.judged.kind == "log" and _lies_in_root(found.name):
         as_it_lies = open_expression(located(source), gene_column)
-        if set(found.notes) <= set(as_it_lies.notes):  # nothing is left out
+        told = {note for note in found.notes if not note.startswith(SAID)}
+        if told <= set(as_it_lies.notes):  # nothing is left out but annotations
             say(f"{found.name}: {found.judged.words()}, taken as they are ({found.judged.why})", *as_it_lies.notes)
             return replace(as_it_lies, values="log")
     how = {"preset": "none" if record else preset, "gene_column": gene_column}
     return _ingested(source, found, beside, how, compute, say)
+
+
+def _lies_in_root(place: str) -> bool:
+    """Whether a file is an AnnData, and not one that holds some."""
+    with opened(place) as root:
+        return "X" in root
 
 
 def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
