@@ -48,7 +48,8 @@ def _without_symbols(edges: Edges) -> list[str]:
         return []
     return [
         f"warning: the scores have no symbols, so genes are named as in the matrix ({edges.genes[0]}), which tools "
-        "that know symbols only do not find; give the matrix symbols (ingest --gene-map or --gene-column) and predict again"
+        "that know symbols only do not find; give the matrix symbols (ingest --gene-map or --gene-column) and predict "
+        "again"
     ]
 
 
@@ -68,6 +69,6 @@ def _merged(edges: Edges, gone: int) -> list[str]:
         return []
     examples = ", ".join(several[:EXAMPLES])
     return [
-        f"warning: symbols that several genes bear: {len(several):,} ({examples}); {gone:,} of their edges are left out "
-        "as repeated, or between genes of one symbol; --names id keeps them apart"
+        f"warning: symbols that several genes bear: {len(several):,} ({examples}); {gone:,} of their edges are left "
+        "out as repeated, or between genes of one symbol; --names id keeps them apart"
     ]

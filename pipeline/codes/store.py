@@ -110,9 +110,7 @@ class Codes:
 
 
 @lru_cache(maxsize=2**14)
-def _require_described(
-    path: str, content_hash: str, block: int, file: Path, stamp: tuple[int, int] | None
-) -> None:
+def _require_described(path: str, content_hash: str, block: int, file: Path, stamp: tuple[int, int] | None) -> None:
     """Compare a block with the store's record, once a process and whenever its file changes.
 
     The checksum of a chunk does not tell it from the chunk of another matrix.

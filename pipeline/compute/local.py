@@ -34,14 +34,11 @@ def local_cluster(compute: Compute) -> Iterator[LocalCluster]:
     Raises
     ------
     InputError
-        As `memory_per_worker`; processes are asked for by a script that would be run again in each of them.
+        As `memory_per_worker` and `require_main_guard`.
     JobError
-        The processes do not start here.
+        This machine does not start processes.
     """
-    processes = compute.scheduler != "threads"
-    if processes and dask.config.get("distributed.worker.multiprocessing-method") != "fork":
-        require_main_guard('scheduler="threads"')
-    with deaf_loop() as loop, _started(compute, loop, processes=processes) as cluster:
+    with deaf_loop() as loop, _started(compute, loop) as cluster:
         try:
             yield cluster
         except KeyboardInterrupt:
@@ -50,18 +47,19 @@ def local_cluster(compute: Compute) -> Iterator[LocalCluster]:
             raise
 
 
-def _started(compute: Compute, loop: LoopRunner, *, processes: bool) -> LocalCluster:
+def _started(compute: Compute, loop: LoopRunner) -> LocalCluster:
     """A local cluster, or in one line why this machine does not start its processes."""
-    workers = worker_count(compute)
-    memory = memory_per_worker(compute)
+    workers, processes = worker_count(compute), compute.scheduler != "threads"
+    if processes and dask.config.get("distributed.worker.multiprocessing-method") != "fork":
+        require_main_guard('scheduler="threads"')
     try:
         return LocalCluster(
             n_workers=workers if processes else 1,
             threads_per_worker=1 if processes else workers,
             processes=processes,
-            memory_limit=memory * (1 if processes else workers),
+            memory_limit=memory_per_worker(compute) * (1 if processes else workers),
             dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else it takes port 8787, and warns if another has
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else it takes 8787, and warns if another job has
             silence_logs=logging.CRITICAL,  # failed tasks are reported by the job, in one line
             security=Security.temporary() if processes else None,  # threads talk within this process
             loop=loop.loop,
@@ -70,10 +68,11 @@ def _started(compute: Compute, loop: LoopRunner, *, processes: bool) -> LocalClu
         causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
             causes.append(cause)
-        refused = next((cause for cause in causes if isinstance(cause, OSError)), error)
+        refused = next((cause for cause in causes if isinstance(cause, OSError)), None)
+        cure = "make /dev/shm and the folder for temporary files writable, or " if refused else ""
         raise JobError(
-            f"the processes of --scheduler local do not start here ({first_line(refused)}); make /dev/shm and the "
-            "folder for temporary files writable, or give --scheduler threads, which starts none."
+            f"the processes of --scheduler local do not start here ({first_line(refused or error)}); {cure}give "
+            "--scheduler threads, which starts none."
         ) from error
 
 

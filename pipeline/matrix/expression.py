@@ -24,6 +24,7 @@ from pairscape.pipeline.matrix.formats.dense import Dense, DenseLines
 from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     canonical_csr,
     existing,
+    group_of,
     layout_of,
     member,
     opened,
@@ -211,7 +212,8 @@ def reopen_expression(path: str) -> Expression:
 
 def own_record(root: Any) -> Mapping[str, Any]:
     """What `ingest` or a simulation says in an AnnData of how it was made; empty where neither has made it."""
-    found = read_elem(root["uns"]["pairscape"]) if "pairscape" in root.get("uns", {}) else {}
+    uns = group_of(root, "uns")
+    found = read_elem(uns["pairscape"]) if "pairscape" in uns else {}
     return found if isinstance(found, Mapping) else {}
 
 

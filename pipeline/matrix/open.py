@@ -14,8 +14,11 @@ from pairscape.pipeline.compute.progress import Progress, Silent
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
+from pairscape.pipeline.matrix.annotations import storable
 from pairscape.pipeline.matrix.formats.anndata import no_layer, open_annotated, open_memory
 from pairscape.pipeline.matrix.formats.by_cells import turn
+from pairscape.pipeline.matrix.formats.containers import contained, open_contained
+from pairscape.pipeline.matrix.formats.foreign import refuse_folder, refuse_kind
 from pairscape.pipeline.matrix.formats.hdf5_zarr import opened
 from pairscape.pipeline.matrix.formats.joined import joined
 from pairscape.pipeline.matrix.formats.loom import open_loom
@@ -106,7 +109,7 @@ def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | Non
     -------
     AnnData
         X CSR float32 without explicit zeros, obs under unique names, var, layers["counts"] where the source has it, and
-        uns["pairscape"] = {source, orientation, orientation_from}.
+        uns["pairscape"] = {source, orientation, orientation_from, value_kind, told_by}: what its values are, and why.
 
     Raises
     ------
@@ -125,6 +128,8 @@ def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | Non
         "source": found.name if found.name == IN_MEMORY else Path(found.name).name,
         "orientation": found.orientation,
         "orientation_from": found.orientation_from,
+        "value_kind": found.judged.kind,
+        "told_by": found.judged.why,
     }
     return adata
 
@@ -157,6 +162,8 @@ def arranged(
     cell_axis: Axis = 0 if rows_are == "cells-by-genes" else 1
     obs, var = (stored.rows, stored.columns) if cell_axis == 0 else (stored.columns, stored.rows)
     var, notes = _with_names(var, gene_column)
+    (obs, of_cells), (var, of_genes) = storable(obs, "cells"), storable(var, "genes")
+    notes += of_cells + of_genes
     check_names(obs.index, var.index, stored.name)
     if told != "request":
         check_not_transposed(obs.index, var.index, stored.name)
@@ -226,11 +233,12 @@ def _stored(source: Any, layer: str | None, key: str | None) -> Stored:
 
 # ── the format of a file, by its suffix and, where that leaves it open, by its content ───────────────────────────────
 
-Format = Literal["annotated", "loom", "tenx", "mtx", "frame", "array", "text"]
+Format = Literal["annotated", "contained", "loom", "tenx", "mtx", "frame", "array", "text"]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 BY_SUFFIX: dict[str, Format] = {
     ".h5ad": "annotated",
+    ".h5mu": "contained",
     ".loom": "loom",
     **{f".mtx{end}": "mtx" for end in ("", ".gz")},
     **{f"{suffix}{end}": "text" for suffix in TEXT_SUFFIXES for end in ("", ".gz")},
@@ -253,6 +261,8 @@ def open_stored(place: str, layer: str | None, key: str | None) -> Stored:
         There is none, its kind is unknown or not what its name says, it is damaged, or has no such layer or key.
     """
     kind = _kind(place)
+    if kind == "contained":
+        return open_contained(place, layer, key)
     if layer is not None and kind not in LAYERED:
         raise no_layer(layer, [], place)
     if key is not None and kind not in KEYED:
@@ -268,7 +278,11 @@ def open_text(place: str) -> Stored:
     """Delimited text, which tells its orientation by names only: genes × cells where they do not, BEELINE's way."""
     table = read_table(place)
     rows, columns = (pd.DataFrame(index=pd.Index(names, dtype=object)) for names in (table.rows, table.columns))
-    return Stored(place, rows, columns, table.numbers, None, "genes-by-cells", "assumption", fingerprint(place))
+    if not table.annotations:
+        return Stored(place, rows, columns, table.numbers, None, "genes-by-cells", "assumption", fingerprint(place))
+    rows = rows.assign(**{name: list(column) for name, column in table.annotations.items()})
+    notes = (f"columns that describe genes, and are no cells: {', '.join(table.annotations)}",)
+    return Stored(place, rows, columns, table.numbers, None, "genes-by-cells", "format", fingerprint(place), notes)
 
 
 def _kind(source: str) -> Format:
@@ -279,22 +293,16 @@ def _kind(source: str) -> Format:
                 f"{source} is a file, which its name does not say: a .zarr is a folder, all else is a file"
             )
         with opened(source) as root:
-            return "annotated" if is_annotated(root) else "array"
+            return "annotated" if is_annotated(root) else "contained" if contained(root) else "array"
     if folder and suffix not in BY_SUFFIX and holds_mtx(source):
         return "mtx"
     if folder:
-        raise InputError(
-            f"{source} is a folder, and neither named .zarr nor one with a matrix.mtx or matrix.mtx.gz: give one of "
-            "those, or a file"
-        )
+        raise refuse_folder(source)
     if suffix in HDF5_SUFFIXES:
         with opened(source) as root:
             return _of_hdf5(root, source)
     if suffix not in BY_SUFFIX:
-        known = ", ".join([*BY_SUFFIX, ".zarr", *HDF5_SUFFIXES[:2]])
-        raise InputError(
-            f"{source} has an unknown kind of name: expected one that ends in {known}, or a folder with mtx"
-        )
+        raise refuse_kind(source, [*BY_SUFFIX, ".zarr", *HDF5_SUFFIXES[:2]])
     return BY_SUFFIX[suffix]
 
 
@@ -302,6 +310,8 @@ def _of_hdf5(root: Any, source: str) -> Format:
     """An .h5 may be anything: its members tell."""
     if "X" in root:
         return "annotated"
+    if "mod" in root and contained(root):
+        return "contained"
     if isinstance(root.get("matrix"), h5py.Dataset):
         return "loom"
     if "matrix" in root or genomes_in(root):

@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.annotations import SAID
 from pairscape.pipeline.matrix.expression import Expression, open_expression, own_record, values_of
 from pairscape.pipeline.matrix.formats.hdf5_zarr import existing, opened
 from pairscape.pipeline.matrix.ingest import ingest
@@ -65,18 +66,25 @@ def prepared(
     InputError
         It cannot be opened; what its values are cannot be told; it has to be ingested, and the result is a URL.
     """
-    record = _own_record(source)
+    record = trusted_record(source)
     if record and not isinstance(source, AnnData):
         return open_expression(located(source), gene_column)
     with tempfile.TemporaryDirectory() as scratch:
         found = open_source(source, gene_column=gene_column, scratch=Path(scratch), progress=Silent())
-    if found.name.endswith(ANNDATA) and found.judged.kind == "log":
+    if found.name.endswith(ANNDATA) and found.judged.kind == "log" and _lies_in_root(found.name):
         as_it_lies = open_expression(located(source), gene_column)
-        if set(found.notes) <= set(as_it_lies.notes):  # nothing is left out
+        told = {note for note in found.notes if not note.startswith(SAID)}
+        if told <= set(as_it_lies.notes):  # nothing is left out but annotations
             say(f"{found.name}: {found.judged.words()}, taken as they are ({found.judged.why})", *as_it_lies.notes)
             return replace(as_it_lies, values="log")
     how = {"preset": "none" if record else preset, "gene_column": gene_column}
     return _ingested(source, found, beside, how, compute, say)
+
+
+def _lies_in_root(place: str) -> bool:
+    """Whether a file is an AnnData, and not one that holds some."""
+    with opened(place) as root:
+        return "X" in root
 
 
 def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
@@ -94,7 +102,7 @@ def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
         )
 
 
-def _own_record(source: Any) -> Mapping[str, Any]:
+def trusted_record(source: Any) -> Mapping[str, Any]:
     """What an AnnData of our making says of it; empty for all else, and where its values contradict it.
 
     Raises
@@ -139,13 +147,13 @@ def _ingested(
         )
     path = beside.with_name(f"{beside.stem}.expression.zarr")
     made_from = digest({"stamp": found.stamp, **how})
-    record = _own_record(path) if holds_store(path) else {}
+    record = trusted_record(path) if holds_store(path) else {}
     if path.exists() and "made_from" not in record:
         raise InputError(f"{path} exists, and {found.name} has to be ingested there: give the result another name")
     if record.get("made_from") != made_from:
         made = ingest(source, path, **how, overwrite=True, compute=compute, made_from=made_from)
         say(*(f"{found.name}: {note}" for note in made.notes if not note.startswith("taken for")))
-        record = _own_record(path)
+        record = trusted_record(path)
     what = found.judged.words() if found.judged.kind != "raw counts" else "raw counts"
     say(f"{found.name}: {what}, {STEPS[record['preset']]}, as `pairscape ingest` does; kept in {path}")
     return replace(open_expression(path), values=values_of(record))

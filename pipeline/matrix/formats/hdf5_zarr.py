@@ -69,20 +69,61 @@ def member(root: Any, name: str, path: str) -> Any:
     return root[name]
 
 
+def group_of(root: Any, name: str) -> Any:
+    """A group of that name; an empty one where there is none, or what anndata writes for none."""
+    found = root.get(name, {})
+    return found if hasattr(found, "keys") else {}
+
+
 def raw_of(root: Any) -> Any:
     """The group that holds `.raw`, before anndata 0.7 two members of the root; None when there is none."""
     if "raw.X" in root:
         return {"X": root["raw.X"], "var": root["raw.var"]}
-    return root["raw"] if "raw" in root and "X" in root["raw"] else None
+    raw = group_of(root, "raw")
+    return raw if "X" in raw and "var" in raw else None
 
 
 def read_frame(element: Any) -> pd.DataFrame:
-    """Read obs or var, names as strings; anndata < 0.7 wrote a record array whose first field is the name."""
+    """Read obs or var, names as strings, without the columns that cannot be read."""
+    return read_annotations(element)[0]
+
+
+def read_annotations(element: Any) -> tuple[pd.DataFrame, list[str]]:
+    """Read obs or var, names as strings, and the names of columns that cannot be read and are left out.
+
+    anndata < 0.7 wrote a record array whose first field is the name.
+    """
     if isinstance(element, h5py.Dataset):
-        frame = pd.DataFrame.from_records(element[:], index=element.dtype.names[0])
-    else:
-        frame = read_elem(element)
-    return with_text_names(frame)
+        return with_text_names(pd.DataFrame.from_records(element[:], index=element.dtype.names[0])), []
+    try:
+        return with_text_names(read_elem(element)), []
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 — whatever a column of others makes anndata, pandas or a codec raise
+        return _readable_columns(element, error)
+
+
+def _readable_columns(element: Any, error: Exception) -> tuple[pd.DataFrame, list[str]]:
+    """The columns that can be read one by one; the error itself, if it is not one of them that cannot be."""
+    named = element.attrs.get("_index", "index")
+    if not hasattr(element, "keys") or named not in element:
+        raise error
+    index = np.asarray(read_elem(element[named]))
+    kept: dict[str, Any] = {}
+    lost: list[str] = []
+    for name in [str(name) for name in element.attrs.get("column-order", [])]:
+        try:
+            values = read_elem(element[name])
+            kept |= {name: values} if len(values) == len(index) and np.ndim(values) == 1 else {}
+        except (InputError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001 — its name is told
+            pass
+        if name not in kept:
+            lost.append(name)
+    if not lost:
+        raise error
+    return with_text_names(pd.DataFrame(kept, index=pd.Index(index))), lost
 
 
 def texts(array: Any) -> list[str]:

@@ -29,8 +29,9 @@ FILTER_ERROR = re.compile(r"can't open directory|required filter|not registered|
 # What checksums, decompressors and the forms themselves say of bytes that are not what was written.
 DAMAGE = re.compile(
     r"truncated|checksum|crc32|signature not found|bad (object header|superblock|heap|symbol|local|global)|"
-    r"wrong (magic|version|\w+ signature)|filter returned failure|decompress|invalid (header|block|distance|stored|code)|unexpected "
-    r"end|end of file|unable to load|addr overflow|inflate|corrupt|Expecting value|Unterminated|Extra data",
+    r"wrong (magic|version|\w+ signature)|filter returned failure|decompress|"
+    r"invalid (header|block|distance|stored|code)|unexpected end|end of file|unable to load|"
+    r"addr overflow|inflate|corrupt|Expecting value|Unterminated|Extra data",
     re.I,
 )
 BROKEN_BYTES = (zlib.error, EOFError, UnicodeDecodeError, struct.error)

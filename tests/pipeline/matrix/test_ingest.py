@@ -503,14 +503,6 @@ def test_bad_targets(name: str, options: dict[str, bool], message: str, tmp_path
     assert (tmp_path / "full.zarr" / "thesis.txt").read_text() == "precious"
 
 
-def test_an_annotation_of_no_known_kind_leaves_nothing(tmp_path: Path, refuses: Any) -> None:
-    cells = adata()
-    cells.obs["date"] = pd.date_range("2020-01-01", periods=4)
-    with refuses("an annotation cannot be stored"):
-        ingest(cells, tmp_path / "e.zarr")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.skipif("PAIRSCAPE_DATA" not in os.environ, reason="PAIRSCAPE_DATA does not name the folder of real data")
 @pytest.mark.parametrize(
     ("file", "shape", "preset"),
