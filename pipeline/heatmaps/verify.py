@@ -117,8 +117,8 @@ def verify_store(path: Path, session: Session, codes: Path | None = None) -> Sto
         found |= wrong
     if source is not None and wrong_codes:
         wrong_codes = (
-            f"the codes {source.path} are damaged too ({wrong_codes}), so that images cannot be compared with them; run "
-            f"`pairscape verify {source.path} --repair` first"
+            f"the codes {source.path} are damaged too ({wrong_codes}), so that images cannot be compared with them; "
+            f"run `pairscape verify {source.path} --repair` first"
         )
     return StoreDamage(kind, files, found, n_shards, holds, covered, wrong_codes)
 
