@@ -5,12 +5,11 @@ What a message quotes comes from files and may hold anything, so it is made safe
 
 import re
 import unicodedata
+from typing import Any
 
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, surrogate, line and paragraph separators
 LONGEST_WORD, LONGEST_MESSAGE = 300, 4000  # characters of a message that are shown
 ENDLESS = re.compile(rf"(\S{{{LONGEST_WORD}}})\S+")
-
-from typing import Any
 
 
 class InputError(ValueError):
