@@ -13,6 +13,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError
 
+from pairscape.interrupt import ended_by_interrupt
 from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
@@ -136,17 +137,16 @@ for command in (
 
 
 def main() -> None:
-    """The console script: 0 done, 1 the job failed, 2 the input cannot be used; errors are one line."""
+    """The console script: 0 done, 1 the job failed, 2 the input cannot be used, 130 interrupted; an error is a line."""
     make_printable()
     try:
         require_current_folder()
-        app(exit_on_error=False, print_error=False, result_action="return_value")
+        with ended_by_interrupt():
+            app(exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as error:
         _fail(str(error), 2)
     except (JobError, OSError) as error:  # OSError: the disk is full, or refuses
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; what is finished is kept", 130)
     except Exception:  # noqa: BLE001 — told as what it is, a mistake of ours
         import traceback
 

@@ -93,7 +93,9 @@ class Codes:
         chunks, folder = np.unique(genes // CHUNK_GENES), nearby(self.path, self.content_hash)
         file = folder / block_file(block)
         try:
-            _require_described(self.path, self.content_hash, block, file, stamp_of(str(file)) if file.exists() else None)
+            _require_described(
+                self.path, self.content_hash, block, file, stamp_of(str(file)) if file.exists() else None
+            )
             for chunk, content in zip(chunks, read_chunks(file, _gene_chunks(self.n_genes), chunks), strict=True):
                 rows = genes // CHUNK_GENES == chunk
                 if content is None:
@@ -109,9 +111,7 @@ class Codes:
 
 
 @lru_cache(maxsize=2**14)
-def _require_described(
-    path: str, content_hash: str, block: int, file: Path, stamp: tuple[int, int] | None
-) -> None:
+def _require_described(path: str, content_hash: str, block: int, file: Path, stamp: tuple[int, int] | None) -> None:
     """Compare a block with the store's record, once a process and whenever its file changes.
 
     The checksum of a chunk does not tell it from the chunk of another matrix.

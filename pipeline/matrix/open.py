@@ -109,7 +109,7 @@ def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | Non
     -------
     AnnData
         X CSR float32 without explicit zeros, obs under unique names, var, layers["counts"] where the source has it, and
-        uns["pairscape"] = {source, orientation, orientation_from}.
+        uns["pairscape"] = {source, orientation, orientation_from, value_kind, told_by}: what its values are, and why.
 
     Raises
     ------
@@ -128,6 +128,8 @@ def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | Non
         "source": found.name if found.name == IN_MEMORY else Path(found.name).name,
         "orientation": found.orientation,
         "orientation_from": found.orientation_from,
+        "value_kind": found.judged.kind,
+        "told_by": found.judged.why,
     }
     return adata
 

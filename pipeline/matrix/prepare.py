@@ -66,7 +66,7 @@ def prepared(
     InputError
         It cannot be opened; what its values are cannot be told; it has to be ingested, and the result is a URL.
     """
-    record = _own_record(source)
+    record = trusted_record(source)
     if record and not isinstance(source, AnnData):
         return open_expression(located(source), gene_column)
     with tempfile.TemporaryDirectory() as scratch:
@@ -102,7 +102,7 @@ def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
         )
 
 
-def _own_record(source: Any) -> Mapping[str, Any]:
+def trusted_record(source: Any) -> Mapping[str, Any]:
     """What an AnnData of our making says of it; empty for all else, and where its values contradict it.
 
     Raises
@@ -147,13 +147,13 @@ def _ingested(
         )
     path = beside.with_name(f"{beside.stem}.expression.zarr")
     made_from = digest({"stamp": found.stamp, **how})
-    record = _own_record(path) if holds_store(path) else {}
+    record = trusted_record(path) if holds_store(path) else {}
     if path.exists() and "made_from" not in record:
         raise InputError(f"{path} exists, and {found.name} has to be ingested there: give the result another name")
     if record.get("made_from") != made_from:
         made = ingest(source, path, **how, overwrite=True, compute=compute, made_from=made_from)
         say(*(f"{found.name}: {note}" for note in made.notes if not note.startswith("taken for")))
-        record = _own_record(path)
+        record = trusted_record(path)
     what = found.judged.words() if found.judged.kind != "raw counts" else "raw counts"
     say(f"{found.name}: {what}, {STEPS[record['preset']]}, as `pairscape ingest` does; kept in {path}")
     return replace(open_expression(path), values=values_of(record))

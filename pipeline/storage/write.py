@@ -29,7 +29,9 @@ from pairscape.pipeline.storage.paths import (
     remove_tree,
 )
 
-UNFINISHED = re.compile(r"\..+\.\d{10,19}")  # what a killed writer leaves: a file of somebody else ends in no such number
+UNFINISHED = re.compile(
+    r"\..+\.\d{10,19}"
+)  # what a killed writer leaves: a file of somebody else ends in no such number
 
 
 @contextmanager
