@@ -149,7 +149,7 @@ def texts(array: Any) -> list[str]:
         Each takes more room than a name does.
     """
     if array.dtype.kind in "SU" and array.dtype.itemsize > LONGEST_VALUE:
-        raise InputError(f"{array.name} holds texts of {array.dtype.itemsize:,} bytes each, which no name or word takes")
+        raise InputError(f"{array.name} holds texts of {array.dtype.itemsize:,} bytes each, which no name takes")
     return [value.decode() if isinstance(value, bytes) else str(value) for value in np.asarray(array[:]).tolist()]
 
 

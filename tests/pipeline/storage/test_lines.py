@@ -77,9 +77,9 @@ def file(path: Path, content: bytes) -> Path:
 
 @pytest.mark.parametrize("name", MATRICES)
 def test_an_endless_line_of_a_matrix(name: str, tmp_path: Path) -> None:
+    path = MATRICES[name](tmp_path)
     with pytest.raises(InputError, match="is longer than") as refused:
-        source = open_source(MATRICES[name](tmp_path), scratch=tmp_path / "scratch", progress=Silent())
-        source.values.rows(0, 2)
+        open_source(path, scratch=tmp_path / "scratch", progress=Silent()).values.rows(0, 2)
     assert len(str(refused.value)) < 1000
 
 
