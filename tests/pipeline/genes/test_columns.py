@@ -19,7 +19,8 @@ def var(index, **columns):
 
 OF_SYMBOLS = [
     "symbol", "feature_name", "gene_symbols", "gene_name", "gene_names", "gene_symbol", "Symbol", "SYMBOL",
-    "symbols", "gene_short_name", "features", "hgnc_symbol", "external_gene_name", "GeneSymbol", "gene.name", "Gene Symbol", "gene",
+    "symbols", "gene_short_name", "features", "hgnc_symbol", "external_gene_name", "GeneSymbol", "gene.name",
+    "Gene Symbol", "gene",
 ]  # fmt: skip
 OF_IDS = ["gene_ids", "feature_id", "ensembl_id", "gene_id", "featureid", "Accession", "ENSEMBL", "ensembl_gene_id"]
 

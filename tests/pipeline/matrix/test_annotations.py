@@ -1,4 +1,4 @@
-"""Annotations that nobody needs stop no job: what a store cannot hold is renamed, becomes text or goes, and it is said."""
+"""Annotations that nobody needs stop no job: what a store cannot hold is renamed, becomes text or goes; it is said."""
 
 import datetime
 from collections.abc import Callable
@@ -203,9 +203,11 @@ def loom(path: Path, **attributes: Any) -> Path:
 
 FIELDS = [(f"TF{i}(+)", "f8") for i in range(3)]
 LOOMS: dict[str, tuple[dict[str, Any], str]] = {
-    "regulons": ({"row_attrs__Regulons": np.zeros(4, FIELDS)}, "annotations of genes left out, which cannot be read: Regulons"),
+    "regulons": (
+        {"row_attrs__Regulons": np.zeros(4, FIELDS)}, "annotations of genes left out, which cannot be read: Regulons",
+    ),
     "their activity": ({"col_attrs__RegulonsAUC": np.zeros(N, FIELDS)}, "annotations of cells left out"),
-    "an embedding": ({"col_attrs__Embedding": np.zeros(N, [("_X", "f4"), ("_Y", "f4")])}, "annotations of cells left out"),
+    "an embedding": ({"col_attrs__Embedding": np.zeros(N, [("_X", "f4"), ("_Y", "f4")])}, "annotations of cells left"),
     "complex numbers": ({"col_attrs__wave": np.ones(N, complex)}, "annotations of cells left out"),
     "a group of attributes": ({"col_attrs__a__b": np.ones(N)}, ""),
     "two columns": ({"col_attrs__Embeddings_X": np.zeros((N, 2))}, ""),

@@ -102,12 +102,16 @@ READ: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str], str]] = 
     "STARsolo": (lambda d: star(d / "Solo.out/Gene/filtered"), {}, IDS, ""),
     "STARsolo with EM": (lambda d: (star(d / "raw", "UniqueAndMult-EM.mtx", BY_GENES * 0), star(d / "raw"))[1], {}, IDS,
                          "matrix.mtx is taken, and not UniqueAndMult-EM.mtx"),
-    "STARsolo, EM by its path": (lambda d: (star(d / "raw", values=BY_GENES * 0), star(d / "raw", "UniqueAndMult-EM.mtx")
+    "STARsolo, EM by its path": (lambda d: (star(d / "raw", values=BY_GENES * 0),
+                                            star(d / "raw", "UniqueAndMult-EM.mtx")
                                             / "UniqueAndMult-EM.mtx")[1], {}, IDS, ""),
-    "header in both lists": (lambda d: folder(d / "m", "matrix.mtx", BY_GENES, features__tsv="gene_id\tgene_name\n" + GENES,
-                                              barcodes__tsv="barcode\n" + NAMES), {}, IDS, "features.tsv begins with a header"),
+    "header in both lists": (lambda d: folder(d / "m", "matrix.mtx", BY_GENES,
+                                              features__tsv="gene_id\tgene_name\n" + GENES,
+                                              barcodes__tsv="barcode\n" + NAMES),
+        {}, IDS, "features.tsv begins with a header"),
     "header in one list": (lambda d: folder(d / "m", "matrix.mtx", BY_GENES, genes__tsv=GENES,
-                                            barcodes__tsv="x\n" + NAMES), {}, IDS, "barcodes.tsv begins with a header (x)"),
+                                            barcodes__tsv="x\n" + NAMES),
+        {}, IDS, "barcodes.tsv begins with a header (x)"),
     "symbols before ids": (lambda d: folder(d / "m", "matrix.mtx", BY_GENES, barcodes__tsv=NAMES, features__tsv=lines(
         SYMBOLS, IDS, header="gene_name\tgene_id")), {}, IDS, "header"),
     "R's row names": (lambda d: folder(d / "m", "matrix.mtx", BY_GENES, barcodes__tsv=lines(NUMBERS[:12], CELLS),
@@ -123,7 +127,8 @@ READ: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str], str]] = 
     "GEO, names before": (lambda d: folder(d / "m", "GSM1_matrix.mtx.gz", BY_GENES, GSM1_barcodes__tsv__gz=NAMES,
                                            GSM1_genes__csv__gz=lines(IDS, header="gene_id")), {}, IDS, "header"),
     "one genome of two": (lambda d: folder(d / "m", "matrix.mtx", np.vstack([BY_GENES, BY_GENES]), barcodes__tsv=NAMES,
-                                           genes__tsv=two_genomes()), {"key": "mm10"}, IDS, "'mm10___' before the name"),
+                                           genes__tsv=two_genomes()),
+        {"key": "mm10"}, IDS, "'mm10___' before the name"),
     "MuData": (lambda d: mudata(d / "m.h5mu", "rna"), {}, IDS, "mod/rna is taken"),
     "MuData of two": (lambda d: mudata(d / "m.h5mu", "atac", "rna"), {}, IDS, "mod/rna is taken, and not atac"),
     "MuData, by key": (lambda d: mudata(d / "m.h5mu", "atac", "rna"), {"key": "atac"}, IDS, "mod/atac is taken"),
@@ -131,12 +136,15 @@ READ: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str], str]] = 
     "MuData in Zarr": (lambda d: groups(d / "m.zarr", "mod/rna", "mod/atac"), {}, IDS, "mod/rna is taken"),
     "SpatialData": (lambda d: groups(d / "m.zarr", "tables/table"), {}, IDS, "tables/table is taken"),
     "SpatialData, old": (lambda d: groups(d / "m.zarr", "table/table"), {}, IDS, "table/table is taken"),
-    "SpatialData of two": (lambda d: groups(d / "m.zarr", "tables/a", "tables/b"), {"key": "b"}, IDS, "tables/b is taken"),
-    "featureCounts": (lambda d: featurecounts(d / "m.txt"), {}, IDS, "annotations of genes (5: Chr, Start, End, Strand"),
+    "SpatialData of two": (lambda d: groups(d / "m.zarr", "tables/a", "tables/b"),
+        {"key": "b"}, IDS, "tables/b is taken"),
+    "featureCounts": (lambda d: featurecounts(d / "m.txt"),
+        {}, IDS, "annotations of genes (5: Chr, Start, End, Strand"),
     "featureCounts, gzipped": (lambda d: featurecounts(d / "m.tsv.gz"), {}, IDS, "annotations of genes (5: Chr"),
     "featureCounts, DOS": (lambda d: featurecounts(d / "m.txt", ends="\r\n"), {}, IDS, "annotations of genes (5"),
     "featureCounts, no comment": (lambda d: featurecounts(d / "m.txt", comment=False), {}, IDS, "annotations of genes"),
-    "featureCounts, more attributes": (lambda d: featurecounts(d / "m.txt", more=("gene_biotype",)), {}, IDS, "(6: Chr"),
+    "featureCounts, more attributes": (lambda d: featurecounts(d / "m.txt", more=("gene_biotype",)),
+        {}, IDS, "(6: Chr"),
 }  # fmt: skip
 
 
@@ -222,7 +230,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
     "USA mode": (usa([*IDS, *(f"{i}-U" for i in IDS), *(f"{i}-A" for i in IDS)]), {}, ["USA mode", "pyroe"]),
     "USA mode, old": (usa(IDS), {}, ["USA mode", "pyroe"]),
     "Solo.out": (solo, {}, ["Gene/filtered, Gene/raw", "give one"]),
-    "outs of Cell Ranger": (lambda d: star(d / "outs/filtered_feature_bc_matrix").parent, {}, ["filtered_feature_bc_matrix"]),
+    "outs of Cell Ranger": (lambda d: star(d / "outs/filtered_feature_bc_matrix").parent,
+        {}, ["filtered_feature_bc_matrix"]),
     "TileDB-SOMA": (lambda d: made(d / "soma", "__tiledb_group.tdb"), {}, ["tiledbsoma.io.to_anndata"]),
     "binary alevin": (lambda d: made(d / "alevin", "quants_mat.gz", "quants_mat_rows.txt"), {}, ["--dumpMtx"]),
     "a folder of anything": (lambda d: made(d / "f", "thesis.doc"), {}, ["thesis.doc", "matrix.mtx"]),
@@ -241,7 +250,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
     "MuData, no such": (lambda d: mudata(d / "m.h5mu", "rna"), {"key": "adt"}, ["'adt'", "rna"]),
     "MuData of nothing": (lambda d: mudata(d / "m.h5mu"), {}, ["no modality"]),
     "SpatialData of two": (lambda d: groups(d / "m.zarr", "tables/a", "tables/b"), {}, ["a, b", "--key"]),
-    "a header behind #": (lambda d: made_text(d / "m.tsv", "# gene\tc1\tc2\nA\t1\t2\nB\t3\t4\n"), {}, ["looks like the header"]),
+    "a header behind #": (lambda d: made_text(d / "m.tsv", "# gene\tc1\tc2\nA\t1\t2\nB\t3\t4\n"),
+        {}, ["looks like the header"]),
 }  # fmt: skip
 
 
