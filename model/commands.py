@@ -161,7 +161,11 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
 
     store = open_images(images)
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
-    with fetched_folder(run) as trained, sent_folder(out, "evaluation", overwrite=True) as folder, here(quiet) as session:
+    with (
+        fetched_folder(run) as trained,
+        sent_folder(out, "evaluation", overwrite=True) as folder,
+        here(quiet) as session,
+    ):
         metrics = evaluate_run(trained, store, folder, session)
     _close(quiet, metrics, located(out))
     return metrics
@@ -218,7 +222,8 @@ def predict(
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import resolve_request
-    from pairscape.pipeline.matrix.prepare import ALIKE, prepared, refuse_unlike
+    from pairscape.pipeline.matrix.alike import ALIKE, refuse_unlike
+    from pairscape.pipeline.matrix.prepare import prepared
 
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
@@ -226,6 +231,7 @@ def predict(
     checked = check_prediction(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
         store = open_images(images)
+        refuse_unlike(checked.trained.values, store.values, run, str(store.path))
         with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
             done = predict_store(store, checked, session)
     else:

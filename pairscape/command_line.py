@@ -43,7 +43,7 @@ def demo(
     Parameters
     ----------
     out
-        Folder for the stores and the run; an earlier demo there is replaced.
+        Folder for the stores and the run; an earlier demo there is replaced when the new one is whole.
     seed
         Decides the split of the cells, the folds and the training.
     scheduler
@@ -56,23 +56,22 @@ def demo(
     dict
         What `metrics.json` holds.
     """
-    from pairscape.pipeline.datasets.demo import demo_cells
+    from pairscape.pipeline.datasets.demo import demo_cells, demo_folder
 
     out = Path(out)
-    _clear_demo(out)
-    ingest(demo_cells(), out / "expression.zarr", quiet=quiet)
-    pairs = PairSource(all_pairs=True, labels="replicate")
-    heatmaps(
-        out / "expression.zarr",
-        out / "images.zarr",
-        source=pairs,
-        binning=Binning("rank"),
-        codes=out / "codes.zarr",
-        compute=Compute(scheduler),
-        seed=seed,
-        quiet=quiet,
-    )
-    return train(out / "images.zarr", out / "run", seed=seed, quiet=quiet)
+    with demo_folder(out):
+        ingest(demo_cells(), out / "expression.zarr", quiet=quiet)
+        heatmaps(
+            out / "expression.zarr",
+            out / "images.zarr",
+            source=PairSource(all_pairs=True, labels="replicate"),
+            binning=Binning("rank"),
+            codes=out / "codes.zarr",
+            compute=Compute(scheduler),
+            seed=seed,
+            quiet=quiet,
+        )
+        return train(out / "images.zarr", out / "run", seed=seed, quiet=quiet)
 
 
 @flat
@@ -115,20 +114,6 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[
         return {step.name: config.absolute().parent / step.output for step in steps}
 
 
-def _clear_demo(out: Path) -> None:
-    """Remove an earlier demo, and nothing that a demo did not make."""
-    import shutil
-
-    made, marker = ("expression.zarr", "codes.zarr", "images.zarr", "run"), out / ".pairscape-demo"
-    there = [name for name in made if (out / name).exists()]
-    if there and not marker.exists():
-        raise InputError(f"{out} holds {there[0]}, which no demo made and this one would replace; give another folder.")
-    for name in there:
-        shutil.rmtree(out / name)
-    out.mkdir(parents=True, exist_ok=True)
-    marker.touch()
-
-
 for command in (
     demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, simulate, plant,
     fetch,
@@ -137,11 +122,11 @@ for command in (
 
 
 def main() -> None:
-    """The console script: 0 done, 1 the job failed, 2 the input cannot be used, 130 interrupted; an error is a line."""
+    """The console script: 0 done, 1 the job failed, 2 the input cannot be used, 130 interrupted; each in one line."""
     make_printable()
     try:
-        require_current_folder()
         with ended_by_interrupt():
+            require_current_folder()
             app(exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as error:
         _fail(str(error), 2)

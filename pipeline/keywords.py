@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass, replace
 from inspect import Parameter
+from itertools import zip_longest
 from numbers import Real
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from pairscape.pipeline.compute.main_guard import note_call
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import LISTED, Flat, expand_home
 from pairscape.surroundings import hiding_file, make_printable, require_current_folder
@@ -102,6 +104,9 @@ class Options:
         """Call the function with options that are given one by one."""
         make_printable()
         require_current_folder()
+        note_call()
+        positional = [p for p in self.known.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        args = tuple(_as_path(*each) for each in zip_longest(args, positional[: len(args)]))
         lists = {name: value for name, value in given.items() if _is_list(value, self.known.get(name))}
         with _kept_lists(lists, args[-1] if len(args) > 1 else None) as files:
             gathered = self.gathered({**given, **files})

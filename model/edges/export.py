@@ -132,8 +132,8 @@ def export_scores(
     Raises
     ------
     InputError
-        The file exists and may not be replaced, or is not ours; no format, or one of another suffix; an option without use; the scores
-        cannot be read, or none of their edges is wanted.
+        The file exists and may not be replaced, or is not ours; no format, or one of another suffix; an option without
+        use; the scores cannot be read, or none of their edges is wanted.
     """
     name = format_of(target, format)
     _check_options(name, signed=signed, expression=expression, dataset_id=dataset_id)

@@ -237,7 +237,7 @@ def store_facts(images: Images) -> dict[str, Any]:
         "n_cells": spec.n_cells,
         "bins": spec.binning.bins,
         "scale": spec.binning.scale,
-        "values": images.provenance.get("matrix", {}).get("values", ""),
+        "values": images.values,
     }
 
 

@@ -240,8 +240,8 @@ class TrainedNetwork:
         for name, tensor in network.classifier.state_dict().items():
             if not bool(tensor.isfinite().all()):
                 raise InputError(
-                    f"{run / 'model.safetensors'}: {name} holds values that are no finite numbers, so every score would "
-                    "be none either: the training failed, or the file is damaged; train again."
+                    f"{run / 'model.safetensors'}: {name} holds values that are no finite numbers, and no score would "
+                    "be one: the training failed, or the file is damaged; train again."
                 )
         return network
 

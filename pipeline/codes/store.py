@@ -92,10 +92,9 @@ class Codes:
         """Codes of some genes over some cells of a block; a chunk is unpacked whole into `dense`, its rows picked."""
         chunks, folder = np.unique(genes // CHUNK_GENES), nearby(self.path, self.content_hash)
         file = folder / block_file(block)
+        stamp = stamp_of(str(file)) if file.exists() else None
         try:
-            _require_described(
-                self.path, self.content_hash, block, file, stamp_of(str(file)) if file.exists() else None
-            )
+            _require_described(self.path, self.content_hash, block, file, stamp)
             for chunk, content in zip(chunks, read_chunks(file, _gene_chunks(self.n_genes), chunks), strict=True):
                 rows = genes // CHUNK_GENES == chunk
                 if content is None:

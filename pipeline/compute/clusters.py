@@ -290,7 +290,7 @@ def reported(client: Client | None, path: Path | None) -> Iterator[None]:
     Raises
     ------
     InputError
-        There is no cluster to report on, bokeh is not installed, there is no such folder, or another file has that name.
+        There is no cluster to report on, bokeh is not installed, there is no such folder, or a foreign file is there.
     """
     if path is None:
         yield

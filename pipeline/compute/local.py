@@ -68,10 +68,11 @@ def _started(compute: Compute, loop: LoopRunner) -> LocalCluster:
         causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
             causes.append(cause)
-        refused = next((cause for cause in causes if isinstance(cause, OSError)), error)
+        refused = next((cause for cause in causes if isinstance(cause, OSError)), None)
+        cure = "make /dev/shm and the folder for temporary files writable, or " if refused else ""
         raise JobError(
-            f"the processes of --scheduler local do not start here ({first_line(refused)}); make /dev/shm and the "
-            "folder for temporary files writable, or give --scheduler threads, which starts none."
+            f"the processes of --scheduler local do not start here ({first_line(refused or error)}); {cure}give "
+            "--scheduler threads, which starts none."
         ) from error
 
 

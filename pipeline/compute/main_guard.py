@@ -24,15 +24,25 @@ def require_main_guard(other_way: str) -> None:
     Raises
     ------
     InputError
-        The script calls the job outside of `if __name__ == "__main__":`.
+        The script calls this job, or has called another, outside of `if __name__ == "__main__":`.
     """
+    note_call()
+    for script, line in _called:
+        if not _is_guarded(Path(script), line):
+            raise InputError(
+                f"{script}, line {line}: this job starts processes, and each of them would run the script again, that "
+                f'line too; put it below `if __name__ == "__main__":`, or give {other_way}, which starts none.'
+            )
+
+
+_called: dict[tuple[str, int], None] = {}  # lines of the script that have called a job
+
+
+def note_call() -> None:
+    """Note the line of the script that calls a job: a process that a later job starts would come upon it too."""
     frame = _top_level()
-    if frame is None or _is_guarded(Path(frame.f_code.co_filename), frame.f_lineno):
-        return
-    raise InputError(
-        f"{frame.f_code.co_filename}, line {frame.f_lineno}: this job starts processes, and each of them would run the "
-        f'script again; put that line below `if __name__ == "__main__":`, or give {other_way}, which starts none.'
-    )
+    if frame is not None:
+        _called[frame.f_code.co_filename, frame.f_lineno] = None
 
 
 def _top_level() -> FrameType | None:

@@ -79,9 +79,8 @@ def _restored(path: Path, session: Session, codes: Path | None) -> StoreDamage:
     before = verify_store(path, session, codes)
     if not before.files:
         return before
-    free, value = (
-        (image_store.FREE, str(codes or _beside(path))) if store_kind(path) == "images" else (code_store.FREE, {})
-    )
+    images, place = store_kind(path) == "images", str(codes or _beside(path))
+    free, value = (image_store.FREE, place) if images else (code_store.FREE, {})
     if lost := restore_layout(path, free, value):
         raise JobError(
             f"{path}: {lost[0]} and its copy are damaged, so it cannot be repaired; delete the store and make it again."

@@ -116,9 +116,9 @@ def verify_store(path: Path, session: Session, codes: Path | None = None) -> Sto
         session.progress.advance(len(shards))
         found |= wrong
     if source is not None and wrong_codes:
-        remedy = f"run `pairscape verify {source.path} --repair` first"
         wrong_codes = (
-            f"the codes {source.path} are damaged too ({wrong_codes}), so that images cannot be compared; {remedy}"
+            f"the codes {source.path} are damaged too ({wrong_codes}), so that images cannot be compared with them; "
+            f"run `pairscape verify {source.path} --repair` first"
         )
     return StoreDamage(kind, files, found, n_shards, holds, covered, wrong_codes)
 

@@ -27,15 +27,6 @@ from pairscape.pipeline.storage.paths import holds_store, is_remote, located, sp
 
 ANNDATA = (".h5ad", ".zarr")  # that can be read as they lie
 
-# What is done to raw counts for a network that was trained on values of a kind.
-ALIKE: Mapping[str, Preset] = {"log": "auto", "counts": "none", "deep-cell": "deep-cell"}
-IN_WORDS = {
-    "log": "logarithms of normalised values",
-    "counts": "raw counts",
-    "cnnc": "log10(x + 0.01), preset cnnc",
-    "deep-cell": "the values of preset deep-cell",
-}
-
 
 def prepared(
     source: Any,
@@ -85,21 +76,6 @@ def _lies_in_root(place: str) -> bool:
     """Whether a file is an AnnData, and not one that holds some."""
     with opened(place) as root:
         return "X" in root
-
-
-def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
-    """Refuse values of another kind than those a network was trained on, where both are known.
-
-    Raises
-    ------
-    InputError
-        They differ.
-    """
-    if trained_on and given and trained_on != given:
-        raise InputError(
-            f"{run} was trained on {IN_WORDS[trained_on]}, and {matrix} holds {IN_WORDS[given]}: its scores would mean "
-            "nothing; ingest the raw counts with the --preset of the training, or train on such values"
-        )
 
 
 def trusted_record(source: Any) -> Mapping[str, Any]:

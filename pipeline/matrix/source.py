@@ -315,7 +315,7 @@ def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:
         gene, low = genes[x.indices[x.data.argmin()]], float(x.data.min())
         raise InputError(
             f"{source}: gene {gene} has the negative value {low:.3g}; scaled data have lost that 0 means not expressed:"
-            " give the unscaled matrix, such as --layer counts or --layer raw"
+            " ingest the unscaled matrix, such as --layer counts or --layer raw"
         )
 
 

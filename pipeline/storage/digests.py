@@ -119,11 +119,11 @@ def refuse_others_files(store: Path) -> None:
     """
     if is_remote(store):
         return
-    described = next((known for name in _records(store) if (known := _described(store / name)) is not None), None)
-    known = {*(described or {}), *(str(_copy(store, name).relative_to(store)) for name in (described or {}))}
-    known |= set(_records(store))
-    form = OF_SHARDS if described is not None else ASIDE_FILE
-    refuse_foreign(store, (name for name in files_below(store) if name not in known and not form.fullmatch(name)))
+    described = next((found for name in _records(store) if (found := _described(store / name)) is not None), None)
+    copies = [str(_copy(store, name).relative_to(store)) for name in described or {}]
+    written = {*(described or {}), *copies, *_records(store)}
+    form = ASIDE_FILE if described is None else OF_SHARDS  # without a record by the names alone
+    refuse_foreign(store, (name for name in files_below(store) if name not in written and not form.fullmatch(name)))
 
 
 def described_shards(store: Path) -> Described:

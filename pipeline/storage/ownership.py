@@ -90,7 +90,7 @@ def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
     names = (name for name in names if name.rpartition("/")[2] not in LITTER)
     if (foreign := next(iter(names), None)) is not None:
         raise InputError(
-            f"{folder} holds {foreign}, which Pairscape did not write there and which would be lost: move it elsewhere, "
+            f"{folder} holds {foreign}, which Pairscape did not write there and which would be lost: move it away, "
             "or give another name"
         )
 

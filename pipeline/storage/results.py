@@ -1,9 +1,9 @@
 """Folders of results, such as a run: written under a lock, finished only when a receipt says so, replaced only whole.
 
-A new result grows under its own name, where its history can be followed. `receipt.json` says that it is unfinished until
-all of it is there, and then has the size and sha256 of its files. A result that is replaced stays until the new one is
-whole, which is made in `.NAME.wip` beside it. Results of earlier versions have no receipt: they are told by their
-`config.toml` or journal, and count as finished with their last file.
+A new result grows under its own name, where its history can be followed. Its `receipt.json` says that it is unfinished
+until all of it is there, and then has the size and sha256 of its files. A result that is replaced stays until the new
+one is whole, which is made in `.NAME.wip` beside it. Results of earlier versions have no receipt: they are told by
+their `config.toml` or journal, and count as finished with their last file.
 """
 
 import json
@@ -44,7 +44,7 @@ IN_WORDS = {
 
 @dataclass(frozen=True)
 class Found:
-    """A result that lies somewhere: what it holds, whether it is finished, and its files as described by its receipt."""
+    """A result that lies somewhere: what it holds, whether it is finished, and its files as its receipt has them."""
 
     holds: Holds
     finished: bool
@@ -157,9 +157,9 @@ def require_result(folder: Path, *names: str) -> None:
             f"{folder} is unfinished: it was interrupted before its network was evaluated, or is being made; run the "
             "same command again, or give a finished one."
         )
-    for name in names if found.files is not None else ():
+    for name in names:
         content = content_of(folder / name)
-        if content is not None and describe(content) != found.files.get(name):
+        if content is not None and found.files is not None and describe(content) != found.files.get(name):
             raise InputError(
                 f"{folder / name} is not the file that was written there, so it may belong to something else; restore "
                 f"it, or make {folder} again."

@@ -29,9 +29,7 @@ from pairscape.pipeline.storage.paths import (
     remove_tree,
 )
 
-UNFINISHED = re.compile(
-    r"\..+\.\d{10,19}"
-)  # what a killed writer leaves: a file of somebody else ends in no such number
+UNFINISHED = re.compile(r"\..+\.\d{10,19}")  # what a killed writer leaves; no file of others ends in such a number
 
 
 @contextmanager

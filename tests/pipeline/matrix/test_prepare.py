@@ -23,8 +23,9 @@ import pairscape
 from conftest import counted
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.matrix.alike import refuse_unlike
 from pairscape.pipeline.matrix.ingest import ingest
-from pairscape.pipeline.matrix.prepare import prepared, refuse_unlike
+from pairscape.pipeline.matrix.prepare import prepared
 from pairscape.pipeline.options import Compute, PairSource
 
 HERE = Compute("synchronous")
