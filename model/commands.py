@@ -222,7 +222,8 @@ def predict(
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import resolve_request
-    from pairscape.pipeline.matrix.prepare import ALIKE, prepared, refuse_unlike
+    from pairscape.pipeline.matrix.alike import ALIKE, refuse_unlike
+    from pairscape.pipeline.matrix.prepare import prepared
 
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
@@ -230,6 +231,7 @@ def predict(
     checked = check_prediction(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
         store = open_images(images)
+        refuse_unlike(checked.trained.values, store.values, run, str(store.path))
         with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
             done = predict_store(store, checked, session)
     else:

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from anndata import AnnData, read_zarr
-from anndata.io import write_elem
+from anndata import AnnData
+from anndata.io import read_elem, write_elem
 from numpy.typing import NDArray
 from pyarrow import csv
 from scipy import sparse
@@ -22,6 +22,7 @@ from scipy import sparse
 from pairscape.model.edges.edges import Edges, names_regulators
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.matrix.formats.hdf5_zarr import opened
 from pairscape.pipeline.storage.paths import local_target
 
 EDGES_AT_ONCE = 2**20
@@ -146,7 +147,8 @@ def _copy(expression: Any, path: Path) -> None:
     elif (place := local_target(expression)).suffix == ".h5ad":
         shutil.copyfile(place, path)
     else:
-        read_zarr(place).write_h5ad(path)
+        with opened(str(place)) as root:
+            read_elem(root).write_h5ad(path)
 
 
 def _places(edges: Edges, genes: tuple[str, ...]) -> NDArray[np.int64]:

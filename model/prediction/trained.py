@@ -8,7 +8,7 @@ from typing import Any
 from pairscape.model.evaluation.reference import load_reference
 from pairscape.model.evaluation.shift import Reference
 from pairscape.model.networks.classifier import TrainedNetwork
-from pairscape.model.networks.weights import is_share, read_metrics
+from pairscape.model.networks.weights import is_share, read_metrics, trained_values
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Binning
 
@@ -64,9 +64,8 @@ class TrainedRun:
                 f"{folder / 'metrics.json'} is of other weights than {folder / 'model.safetensors'}, so its thresholds "
                 "would mean nothing; copy both files from the same run, or remove it."
             )
-        store = metrics.get("store")
-        values = str(store.get("values", "")) if isinstance(store, dict) else ""
-        return cls(folder, network, _operating_points(folder, metrics), load_reference(folder, network), values)
+        points, reference = _operating_points(folder, metrics), load_reference(folder, network)
+        return cls(folder, network, points, reference, trained_values(metrics))
 
     @property
     def binning(self) -> Binning:

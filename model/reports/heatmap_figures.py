@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, Locator, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from pairscape.model.reports.figures import INK, MUTED, styled
+from pairscape.pipeline.errors import printable
 from pairscape.pipeline.storage.ownership import require_own_file
 from pairscape.pipeline.storage.write import replaced
 
@@ -201,6 +202,7 @@ def _name_axes(axes: Axes, gene_a: str, gene_b: str, colour: str) -> None:
 
 
 def _shortened(gene: str, letters: int = 18) -> str:
+    gene = printable(gene)
     return gene if len(gene) <= letters else gene[: letters - 1] + "…"
 
 

@@ -15,7 +15,7 @@ from pairscape.model.evaluation.reference import load_reference, make_reference,
 from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
 from pairscape.model.networks.classifier import TrainedNetwork, require_genes_known
 from pairscape.model.networks.device import choose_device
-from pairscape.model.networks.weights import read_recipe, write_config
+from pairscape.model.networks.weights import read_metrics, read_recipe, trained_values, write_config
 from pairscape.model.options import Recipe
 from pairscape.model.reports.card import source_facts, write_card
 from pairscape.model.reports.run_report import write_report
@@ -23,6 +23,7 @@ from pairscape.model.training.train import History, check_recipe, fit
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.matrix.alike import unlike
 from pairscape.pipeline.options import Stream
 from pairscape.pipeline.storage.results import check_result, result_folder
 
@@ -58,9 +59,7 @@ def train_run(
         return _train(images, folds, folder, recipe, seed, session)
 
 
-def _train(
-    images: Images, folds: Folds, run: Path, recipe: Recipe, seed: int, session: Session
-) -> dict[str, Any]:
+def _train(images: Images, folds: Folds, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:
     """Everything of a run, into its folder."""
     write_config(run / "config.toml", recipe, store_facts(images) | {"source": source_facts(images)}, seed)
     fitted = fit(images, folds, recipe, run, seed, session.progress)
@@ -109,6 +108,8 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
             f"mean something else: make the store with --bins {bins}."
         )
     require_genes_known(classifier, images)
+    if differs := unlike(trained_values(read_metrics(run)), images.values, run, str(images.path)):
+        session.say(f"warning: {differs}")
     folds = _halves(images, seed)
     extra: dict[str, Any] = {"split": "another store", "seconds": {}, "weights": network.sha256}
     classifier.to(choose_device("auto"))

@@ -175,7 +175,9 @@ def _without_row_numbers(table: pd.DataFrame) -> pd.DataFrame:
     nameless = table.shape[1] > 1 and table.iloc[0, 0] in ("", "-", "V0", "Unnamed: 0")
     if not nameless or not counts_up(list(table.iloc[1:, 0])):
         return table
-    return table.iloc[:, 1:].set_axis(range(table.shape[1] - 1), axis=1)
+    rest = table.iloc[:, 1:].set_axis(range(table.shape[1] - 1), axis=1)
+    known = KNOWN_NAMES & {name.lower() for name in rest.iloc[0]}
+    return rest if known else rest.iloc[1:].reset_index(drop=True)  # a header, as row numbers stand beside no names
 
 
 def _with_header(table: pd.DataFrame, first: list[str], path: Path) -> TextTable:

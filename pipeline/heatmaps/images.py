@@ -106,6 +106,11 @@ class Images:
     spec: ImageSpec
     provenance: dict[str, Any]
 
+    @property
+    def values(self) -> str:
+        """What kind of values its matrix holds, as `Expression.values`; "" where that is unknown."""
+        return str(self.provenance.get("matrix", {}).get("values", ""))
+
     def array(self, name: str) -> NDArray[Any]:
         """One of the small arrays without padding: `gene_a`, `gene_b`, `label`, `gene`, `edges`, `mean` and so on."""
         array = stored_array(str(self.path), self.spec.plan_hash, name)

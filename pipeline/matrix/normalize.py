@@ -67,7 +67,7 @@ def check_values(values: Values, genes: pd.Index, source: str) -> None:
     if values.low < 0:
         raise InputError(
             f"{source}: gene {genes[values.low_gene]} has the negative value {values.low:.3g}; scaled data have lost "
-            "that 0 means not expressed: give the unscaled matrix, such as --layer counts or --layer raw"
+            "that 0 means not expressed: ingest the unscaled matrix, such as --layer counts or --layer raw"
         )
     if (values.whole and values.high >= EXACT) or values.high > LARGEST:
         why = "counts of molecules stay far below 2^24 = 16,777,216, from where on float32 mixes up whole numbers"

@@ -281,7 +281,8 @@ def open_text(place: str) -> Stored:
     if not table.annotations:
         return Stored(place, rows, columns, table.numbers, None, "genes-by-cells", "assumption", fingerprint(place))
     rows = rows.assign(**{name: list(column) for name, column in table.annotations.items()})
-    notes = (f"columns that describe genes, and are no cells: {', '.join(table.annotations)}",)
+    described = f"annotations of genes ({len(table.annotations)}: {', '.join(table.annotations)})"
+    notes = (f"left out, as no cells: {described}",)
     return Stored(place, rows, columns, table.numbers, None, "genes-by-cells", "format", fingerprint(place), notes)
 
 

@@ -16,8 +16,6 @@ from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.annotations import SAID
 from pairscape.pipeline.matrix.expression import Expression, open_expression, own_record, values_of
 from pairscape.pipeline.matrix.formats.hdf5_zarr import existing, opened
-from pairscape.pipeline.matrix.ingest import ingest
-from pairscape.pipeline.matrix.normalize import STEPS
 from pairscape.pipeline.matrix.open import open_source
 from pairscape.pipeline.matrix.source import IN_MEMORY, Source
 from pairscape.pipeline.matrix.value_kinds import Judged, judge, sampled
@@ -26,15 +24,6 @@ from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.paths import holds_store, is_remote, located, spelled
 
 ANNDATA = (".h5ad", ".zarr")  # that can be read as they lie
-
-# What is done to raw counts for a network that was trained on values of a kind.
-ALIKE: Mapping[str, Preset] = {"log": "auto", "counts": "none", "deep-cell": "deep-cell"}
-IN_WORDS = {
-    "log": "logarithms of normalised values",
-    "counts": "raw counts",
-    "cnnc": "log10(x + 0.01), preset cnnc",
-    "deep-cell": "the values of preset deep-cell",
-}
 
 
 def prepared(
@@ -87,21 +76,6 @@ def _lies_in_root(place: str) -> bool:
         return "X" in root
 
 
-def refuse_unlike(trained_on: str, given: str, run: Path, matrix: str) -> None:
-    """Refuse values of another kind than those a network was trained on, where both are known.
-
-    Raises
-    ------
-    InputError
-        They differ.
-    """
-    if trained_on and given and trained_on != given:
-        raise InputError(
-            f"{run} was trained on {IN_WORDS[trained_on]}, and {matrix} holds {IN_WORDS[given]}: its scores would mean "
-            "nothing; ingest the raw counts with the --preset of the training, or train on such values"
-        )
-
-
 def trusted_record(source: Any) -> Mapping[str, Any]:
     """What an AnnData of our making says of it; empty for all else, and where its values contradict it.
 
@@ -140,6 +114,9 @@ def _ingested(
     say: Callable[..., None],
 ) -> Expression:
     """The expression store beside the result, made unless it is there already."""
+    from pairscape.pipeline.matrix.ingest import ingest  # scanpy is loaded only where counts are normalised
+    from pairscape.pipeline.matrix.normalize import STEPS
+
     if is_remote(beside):
         raise InputError(
             f"{beside} is a URL, and {found.name} has to be ingested first, which is done beside it: run `pairscape "

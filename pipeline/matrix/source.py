@@ -18,6 +18,7 @@ from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
 from pairscape.pipeline.matrix.value_kinds import Judged
 
+LONGEST_NAME = 1000  # characters of the name of a gene or cell
 IN_MEMORY = "the AnnData in memory"
 UNJUDGED = Judged("unclear", "not looked at yet")
 
@@ -314,7 +315,7 @@ def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:
         gene, low = genes[x.indices[x.data.argmin()]], float(x.data.min())
         raise InputError(
             f"{source}: gene {gene} has the negative value {low:.3g}; scaled data have lost that 0 means not expressed:"
-            " give the unscaled matrix, such as --layer counts or --layer raw"
+            " ingest the unscaled matrix, such as --layer counts or --layer raw"
         )
 
 
@@ -324,13 +325,18 @@ def check_names(cells: Any, genes: Any, source: str) -> None:
     Raises
     ------
     InputError
-        fewer than two cells or genes; a gene without a name; genes of the same name
+        fewer than two cells or genes; a gene without a name, or with an endless one; genes of the same name
     """
     if len(cells) < 2 or len(genes) < 2:
         raise InputError(f"{source} has {len(cells)} cells × {len(genes)} genes: gene pairs need at least two of each")
     index = pd.Index(genes)
     if (index == "").any():
         raise InputError(f"{source}: gene {int((index == '').argmax()) + 1} has no name; name every gene")
+    for what, names in (("gene", genes), ("cell", cells)):
+        if (longest := max(map(len, names))) > LONGEST_NAME:
+            raise InputError(
+                f"{source}: the name of a {what} has {longest:,} characters, more than {LONGEST_NAME:,}: is it a name?"
+            )
     if index.has_duplicates:
         twice = index[index.duplicated()].unique()
         raise InputError(

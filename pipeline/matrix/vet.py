@@ -96,6 +96,6 @@ def _refuse_scaled_together(source: Source, judged: Judged, left_out: str) -> No
     if whole.total and (alone is None or abs(whole.total - alone) > SCALED_TOGETHER * whole.total):
         raise InputError(
             f"{source.name}: the cells were scaled to {whole.total:,.4g} together with {left_out}, so the values of "
-            "the genes depend on what is no gene: give the raw counts (--layer counts, --layer raw), or keep all "
-            "with --features all"
+            "the genes depend on what is no gene: run `pairscape ingest` on the raw counts (--layer counts, --layer "
+            "raw), or keep all with --features all"
         )

@@ -42,7 +42,8 @@ def open_contained(place: str, layer: str | None, key: str | None) -> Stored:
 def contained(root: Any) -> dict[str, str]:
     """The AnnData in a group, by their names → their paths."""
     groups = ((member, root[member]) for member in MEMBERS if member in root and hasattr(root[member], "keys"))
-    return {name: f"{member}/{name}" for member, group in groups for name in group if _is_annotated(group[name])}
+    found = ((name, f"{member}/{name}", group[name]) for member, group in groups for name in sorted(group))
+    return {name: path for name, path, held in found if _is_annotated(held)}
 
 
 def _is_annotated(member: Any) -> bool:

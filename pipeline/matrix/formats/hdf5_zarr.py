@@ -20,6 +20,7 @@ from pairscape.pipeline.storage.chunks import read_range
 from pairscape.pipeline.storage.codecs import open_to_read
 from pairscape.pipeline.storage.paths import binary, check_plain_file, is_folder, is_remote, spelled, suffix_of
 
+LONGEST_VALUE = 2**16  # bytes of a text of fixed length
 DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
 
 
@@ -92,8 +93,16 @@ def read_annotations(element: Any) -> tuple[pd.DataFrame, list[str]]:
     """Read obs or var, names as strings, and the names of columns that cannot be read and are left out.
 
     anndata < 0.7 wrote a record array whose first field is the name.
+
+    Raises
+    ------
+    InputError
+        It is no table of annotations.
     """
-    if isinstance(element, h5py.Dataset):
+    records = isinstance(element, h5py.Dataset)
+    if (records and not element.dtype.names) or (not records and not {"_index", "encoding-type"} & set(element.attrs)):
+        raise InputError(f"{_place(element)}: {element.name} is no table of annotations; write it with anndata")
+    if records:
         return with_text_names(pd.DataFrame.from_records(element[:], index=element.dtype.names[0])), []
     try:
         return with_text_names(read_elem(element)), []
@@ -101,6 +110,11 @@ def read_annotations(element: Any) -> tuple[pd.DataFrame, list[str]]:
         raise
     except Exception as error:  # noqa: BLE001 — whatever a column of others makes anndata, pandas or a codec raise
         return _readable_columns(element, error)
+
+
+def _place(element: Any) -> str:
+    """The file of a part of it, for messages."""
+    return str(element.file.filename if hasattr(element, "file") else element.store).removeprefix("file://")
 
 
 def _readable_columns(element: Any, error: Exception) -> tuple[pd.DataFrame, list[str]]:
@@ -127,7 +141,15 @@ def _readable_columns(element: Any, error: Exception) -> tuple[pd.DataFrame, lis
 
 
 def texts(array: Any) -> list[str]:
-    """Names from an array of HDF5 or Zarr, which may be bytes, text or numbers."""
+    """Names from an array of HDF5 or Zarr, which may be bytes, text or numbers.
+
+    Raises
+    ------
+    InputError
+        Each takes more room than a name does.
+    """
+    if array.dtype.kind in "SU" and array.dtype.itemsize > LONGEST_VALUE:
+        raise InputError(f"{array.name} holds texts of {array.dtype.itemsize:,} bytes each, which no name takes")
     return [value.decode() if isinstance(value, bytes) else str(value) for value in np.asarray(array[:]).tolist()]
 
 
@@ -152,11 +174,12 @@ def canonical_csr(x: Any) -> sparse.csr_matrix:
 def layout_of(x: Any, source: str) -> Literal["csr", "csc", "dense"]:
     """How X lies on disk, from anndata's encoding or, before anndata 0.7, h5sparse's."""
     if isinstance(x, (h5py.Dataset, zarr.Array)):
-        if len(x.shape) == 2 and x.dtype.kind in "biuf":
+        if len(x.shape or ()) == 2 and x.dtype.kind in "biuf":
             return "dense"
     else:
         encoding = str(x.attrs.get("encoding-type", x.attrs.get("h5sparse_format", "")))
-        if encoding[:3] in ("csr", "csc") and x["data"].dtype.kind in "biuf":
+        kind = getattr(x["data"], "dtype", np.dtype(object)).kind if "data" in x else "O"
+        if encoding[:3] in ("csr", "csc") and kind in "biuf":
             return "csr" if encoding[:3] == "csr" else "csc"
     raise InputError(f"{source}: X is neither a dense nor a CSR or CSC matrix of numbers; write it with anndata")
 

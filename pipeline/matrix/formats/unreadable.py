@@ -5,6 +5,7 @@ a filter that is not installed, a missing permission and a mistake of ours are s
 """
 
 import errno
+import json
 import re
 import struct
 import zlib
@@ -31,10 +32,10 @@ DAMAGE = re.compile(
     r"truncated|checksum|crc32|signature not found|bad (object header|superblock|heap|symbol|local|global)|"
     r"wrong (magic|version|\w+ signature)|filter returned failure|decompress|"
     r"invalid (header|block|distance|stored|code)|unexpected end|end of file|unable to load|"
-    r"addr overflow|inflate|corrupt|Expecting value|Unterminated|Extra data",
+    r"addr overflow|inflate|corrupt",
     re.I,
 )
-BROKEN_BYTES = (zlib.error, EOFError, UnicodeDecodeError, struct.error)
+BROKEN_BYTES = (zlib.error, EOFError, UnicodeDecodeError, struct.error, json.JSONDecodeError)
 UNKNOWN_CODEC = re.compile(r"codec_id=?\(?['\"]([\w.\-]+)|codec:? ['\"]?([\w.\-]+)|name ['\"]([\w.\-]+)['\"]")
 FILTERS = {
     305: "LZO", 307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle", 32013: "ZFP",
