@@ -8,12 +8,11 @@ from cyclopts import Parameter
 
 from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
-from pairscape.pipeline.commands import on_disk
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Compute, Flat, PairSource, required_source
-from pairscape.pipeline.storage.paths import local_target, located
+from pairscape.pipeline.storage.paths import file_name, local_target, located
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -54,7 +53,7 @@ def show(
     """
     if str(images).endswith(".parquet"):
         return _show_scores(located(images), gene_a, gene_b, k, output)
-    from pairscape.model.reports.heatmap_figures import pair_figure
+    from pairscape.model.reports.heatmap_figures import pair_figure, require_own_picture, save_picture
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
     if gene_a is None or gene_b is None:
@@ -62,12 +61,12 @@ def show(
     store = open_images(images)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
-    output = _picture(output, f"{gene_a}-{gene_b}.png")
+    require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}.png")))
     label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
         int(store.array("label")[row])
     ]
     picture = image.T if turned else image
-    pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True).savefig(output)
+    save_picture(pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True), output)
     say_unless(False)(f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")
     return output
 
@@ -126,7 +125,8 @@ def train(
         recipe = recipe_preset(preset)
     store = open_images(images)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
-    with sent_folder(run, "metrics.json", anew=True, overwrite=overwrite) as folder, here(quiet) as session:
+    holds: Literal["repeats", "network"] = "repeats" if repeats else "network"
+    with sent_folder(run, holds, overwrite=overwrite) as folder, here(quiet) as session:
         if repeats:
             metrics = train_repeats(store, folder, recipe, repeats, session, overwrite=overwrite)
         else:
@@ -161,7 +161,11 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
 
     store = open_images(images)
     out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
-    with fetched_folder(run) as trained, sent_folder(out, "metrics.json") as folder, here(quiet) as session:
+    with (
+        fetched_folder(run) as trained,
+        sent_folder(out, "evaluation", overwrite=True) as folder,
+        here(quiet) as session,
+    ):
         metrics = evaluate_run(trained, store, folder, session)
     _close(quiet, metrics, located(out))
     return metrics
@@ -176,6 +180,7 @@ def predict(
     source: Annotated[PairSource | None, Flat] = None,
     prediction: Annotated[Prediction, Flat] = Prediction(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     overwrite: bool = False,
@@ -188,12 +193,15 @@ def predict(
     run
         Folder that `train` made.
     paths
-        Expression store (or any AnnData .zarr or .h5ad; in Python also an AnnData) and last the file of scores to
-        write, ending in .parquet. With `images`, only the file of scores.
+        Expression store, or any matrix (counts are treated as those of the training, and it is said; in Python also an
+        AnnData), and last the file of scores to write, ending in .parquet. With `images`, only the file of scores.
     images
         Score the pairs of this image store, in place of a matrix.
     codes
         Where the encoded matrix is kept for reuse. Absent: beside the scores.
+    gene_column
+        Column of the genes' annotations that has their symbols, by which lists and results name them. Absent: the first
+        of those in use (docs/names.md).
     seed
         Of the sample of candidates that is looked at first, of the split of the cells under `--labels replicate`, and
         of the draw of negatives.
@@ -214,7 +222,8 @@ def predict(
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import resolve_request
-    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.alike import ALIKE, refuse_unlike
+    from pairscape.pipeline.matrix.prepare import prepared
 
     run = local_target(run)
     expression, out = _matrix_and_scores(paths, images, source)
@@ -222,15 +231,17 @@ def predict(
     checked = check_prediction(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
         store = open_images(images)
+        refuse_unlike(checked.trained.values, store.values, run, str(store.path))
         with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
             done = predict_store(store, checked, session)
     else:
-        reads = on_disk(expression, checked.out)
-        matrix = open_expression(reads)
+        preset = ALIKE.get(checked.trained.values, "auto")
+        matrix = prepared(expression, checked.out, preset=preset, compute=compute, gene_column=gene_column, say=say)
+        refuse_unlike(checked.trained.values, matrix.values, run, str(matrix.path))
         with with_network(required_source(source), checked.out) as (source, notes):
             request = resolve_request(matrix, source, seed)
             say(*notes, *request.chosen.notes, request.label_note())
-            with open_session(compute, quiet, reads=[run, str(reads)], writes=checked.out) as session:
+            with open_session(compute, quiet, reads=[run, str(matrix.path)], writes=checked.out) as session:
                 done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return checked.out
@@ -309,7 +320,11 @@ def report(run: Any, /) -> Path:
     from pairscape.model.reports.card import write_card
     from pairscape.model.reports.overview import holds_repeats, write_overview
     from pairscape.model.reports.run_report import write_report
+    from pairscape.pipeline.storage.results import require_result
 
+    require_result(
+        run, "config.toml", "metrics.json", "history.csv", "predictions.parquet", "examples.npz", "model.safetensors"
+    )
     path = (write_overview if holds_repeats(run) else write_report)(run)
     card = [write_card(run)] if (run / "model.safetensors").is_file() else []  # a run on another store has none
     say_unless(False)(*(f"wrote {written}" for written in (path, *card)))
@@ -328,6 +343,7 @@ def export(
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,
+    names: Literal["symbol", "id"] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
@@ -348,6 +364,8 @@ def export(
         Matrix that is copied into the .h5ad and gets the edges in `varp`. Absent: the genes alone.
     dataset_id
         geneRNIB's name of the data set. Absent: that of the matrix.
+    names
+        Genes by their symbols or by the matrix's ids. Absent: symbols where there are any, ids in .parquet and .h5ad.
     overwrite
         Replace an existing file.
     quiet
@@ -357,8 +375,8 @@ def export(
 
     scores, file = local_target(scores), local_target(file)
     name, edges = export_scores(
-        scores, file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id,
-        overwrite=overwrite,
+        scores, file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id, names=names,
+        overwrite=overwrite, say=say_unless(quiet),
     )  # fmt: skip
     say_unless(quiet)(
         f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
@@ -393,13 +411,15 @@ def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, o
     """One pair of a file of scores, or the best new ones, as picture."""
     from pairscape.model.edges.evidence import show_scores
     from pairscape.model.reports.findings import draw_evidence
+    from pairscape.model.reports.heatmap_figures import require_own_picture, save_picture
 
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
     pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
-    output = _picture(output, f"{scores.stem}-best.png" if pair is None else f"{gene_a}-{gene_b}.png")
+    output = _picture(output, f"{scores.stem}-best.png" if pair is None else file_name(f"{gene_a}-{gene_b}.png"))
+    require_own_picture(output)
     found = show_scores(scores, pair, k)
-    draw_evidence(found).savefig(output)
+    save_picture(draw_evidence(found), output)
     best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
     say_unless(False)(f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
     return output

@@ -13,10 +13,11 @@ from typing import Any
 
 from cyclopts import App, CycloptsError
 
+from pairscape.interrupt import ended_by_interrupt
 from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Binning, Compute, PairSource
 from pairscape.surroundings import make_printable, require_current_folder
@@ -42,7 +43,7 @@ def demo(
     Parameters
     ----------
     out
-        Folder for the stores and the run; an earlier demo there is replaced.
+        Folder for the stores and the run; an earlier demo there is replaced when the new one is whole.
     seed
         Decides the split of the cells, the folds and the training.
     scheduler
@@ -55,23 +56,22 @@ def demo(
     dict
         What `metrics.json` holds.
     """
-    from pairscape.pipeline.datasets.demo import demo_cells
+    from pairscape.pipeline.datasets.demo import demo_cells, demo_folder
 
     out = Path(out)
-    _clear_demo(out)
-    ingest(demo_cells(), out / "expression.zarr", quiet=quiet)
-    pairs = PairSource(all_pairs=True, labels="replicate")
-    heatmaps(
-        out / "expression.zarr",
-        out / "images.zarr",
-        source=pairs,
-        binning=Binning("rank"),
-        codes=out / "codes.zarr",
-        compute=Compute(scheduler),
-        seed=seed,
-        quiet=quiet,
-    )
-    return train(out / "images.zarr", out / "run", seed=seed, quiet=quiet)
+    with demo_folder(out):
+        ingest(demo_cells(), out / "expression.zarr", quiet=quiet)
+        heatmaps(
+            out / "expression.zarr",
+            out / "images.zarr",
+            source=PairSource(all_pairs=True, labels="replicate"),
+            binning=Binning("rank"),
+            codes=out / "codes.zarr",
+            compute=Compute(scheduler),
+            seed=seed,
+            quiet=quiet,
+        )
+        return train(out / "images.zarr", out / "run", seed=seed, quiet=quiet)
 
 
 @flat
@@ -114,20 +114,6 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[
         return {step.name: config.absolute().parent / step.output for step in steps}
 
 
-def _clear_demo(out: Path) -> None:
-    """Remove an earlier demo, and nothing that a demo did not make."""
-    import shutil
-
-    made, marker = ("expression.zarr", "codes.zarr", "images.zarr", "run"), out / ".pairscape-demo"
-    there = [name for name in made if (out / name).exists()]
-    if there and not marker.exists():
-        raise InputError(f"{out} holds {there[0]}, which no demo made and this one would replace; give another folder.")
-    for name in there:
-        shutil.rmtree(out / name)
-    out.mkdir(parents=True, exist_ok=True)
-    marker.touch()
-
-
 for command in (
     demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, simulate, plant,
     fetch,
@@ -136,19 +122,23 @@ for command in (
 
 
 def main() -> None:
-    """The console script: 0 done, 1 the job failed, 2 the input cannot be used; errors are one line."""
+    """The console script: 0 done, 1 the job failed, 2 the input cannot be used, 130 interrupted; each in one line."""
     make_printable()
     try:
-        require_current_folder()
-        app(exit_on_error=False, print_error=False, result_action="return_value")
+        with ended_by_interrupt():
+            require_current_folder()
+            app(exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as error:
         _fail(str(error), 2)
     except (JobError, OSError) as error:  # OSError: the disk is full, or refuses
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; what is finished is kept", 130)
+    except Exception:  # noqa: BLE001 — told as what it is, a mistake of ours
+        import traceback
+
+        traceback.print_exc()
+        _fail(f"this is a mistake of Pairscape {__version__}, not of your files; please report the lines above", 1)
 
 
 def _fail(message: str, status: int) -> None:
-    print("pairscape:", " ".join(message.split()), file=sys.stderr)
+    print("pairscape:", printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(status)

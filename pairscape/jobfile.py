@@ -23,6 +23,7 @@ from typing import Any
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import expand_home
 from pairscape.pipeline.storage.digests import digest
+from pairscape.pipeline.storage.paths import check_plain_file
 from pairscape.pipeline.storage.write import remove_empty, write_file
 
 ON_DASK = ("ingest", "heatmaps", "predict")
@@ -84,6 +85,7 @@ def read_job(path: Path) -> tuple[Path, list[Step]]:
 
 def _read(path: Path) -> Table:
     try:
+        check_plain_file(path)
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give a TOML file that describes a job.") from error

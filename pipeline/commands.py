@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from pairscape.pipeline.compute.session import here, say_unless
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import LISTED, Atlas, Binning, Compute, Flat, PairSource, Planting, required_source
 from pairscape.pipeline.storage.paths import local_target, located
@@ -30,10 +30,12 @@ def ingest(
     genes: Annotated[Path | None, LISTED] = None,
     highly_variable: int | None = None,
     gene_map: Annotated[Path | None, LISTED] = None,
+    gene_column: str | None = None,
     orientation: Literal["auto", "genes-by-cells", "cells-by-genes"] = "auto",
     layer: str | None = None,
     key: str | None = None,
     join: Literal["inner", "outer"] = "inner",
+    features: Literal["genes", "all"] = "genes",
     compute: Annotated[Compute | None, Flat] = None,
     dry_run: bool = False,
     overwrite: bool = False,
@@ -67,6 +69,8 @@ def ingest(
         candidates for pairs. Cells are normalised over all genes before.
     gene_map
         File of two columns that gives the matrix's genes symbols, such as Entrez ids and symbols.
+    gene_column
+        Column of the genes' annotations that has their symbols. Absent: the first of those in use (docs/names.md).
     orientation
         What the rows of a text file are; `auto` tells from the names.
     layer
@@ -75,6 +79,9 @@ def ingest(
         The table of a file that holds several, such as `rpkm`.
     join
         Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
+    features
+        `genes`: rows and columns that are no genes or cells (HTSeq's counters, spike-ins, antibodies, columns of
+        annotations) are left out before cells are scaled, and named. `all`: nothing is left out.
     dry_run
         Say what was understood, and write nothing.
     overwrite
@@ -98,8 +105,8 @@ def ingest(
         summary = ingest_matrix(
             sources[0] if len(sources) == 1 else sources, expression, preset=preset, min_cells=min_cells,
             min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
-            orientation=orientation, layer=layer, key=key, join=join, compute=compute, dry_run=dry_run,
-            overwrite=overwrite, session=session,
+            gene_column=gene_column, orientation=orientation, layer=layer, key=key, join=join, features=features,
+            compute=compute, dry_run=dry_run, overwrite=overwrite, session=session,
         )  # fmt: skip
         log.write("end", ok=True)
     session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
@@ -114,6 +121,7 @@ def plan(
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     quiet: bool = False,
@@ -126,9 +134,11 @@ def plan(
     Parameters
     ----------
     expression
-        Expression store, or any AnnData .zarr or .h5ad.
+        Expression store, or any matrix, as in `heatmaps`.
     codes
         Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
+    gene_column
+        As in `ingest`, by which lists name the genes.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     quiet
@@ -139,20 +149,24 @@ def plan(
     Plan
         The figures as attributes, such as `pairs`, `store_bytes`, `seconds`; shown, it is the table.
     """
+    from tempfile import TemporaryDirectory
+
     from pairscape.pipeline.compute.clusters import measuring, open_session, worker_threads
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import resolve_request
     from pairscape.pipeline.heatmaps.plan import plan_heatmaps
-    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.prepare import prepared
 
-    matrix = open_expression(expression)
-    with with_network(required_source(source), None) as (source, notes):
-        request = resolve_request(matrix, source, seed)
-    say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
-    with open_session(measuring(compute), quiet, reads=[expression], writes=_scratch()) as session:
-        workers = compute.workers or worker_threads(session.client)
-        cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
-    say_unless(quiet)(*cost.lines())
+    with TemporaryDirectory(prefix="pairscape-plan") as scratch:
+        beside, say = Path(scratch, "plan"), say_unless(quiet)
+        matrix = prepared(expression, beside, compute=compute, gene_column=gene_column, say=say)
+        with with_network(required_source(source), None) as (source, notes):
+            request = resolve_request(matrix, source, seed)
+        say(*notes, *request.chosen.notes, request.label_note())
+        with open_session(measuring(compute), quiet, reads=[matrix.path], writes=scratch) as session:
+            workers = compute.workers or worker_threads(session.client)
+            cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
+    say(*cost.lines())
     return cost
 
 
@@ -165,6 +179,7 @@ def heatmaps(
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
     codes: Any = None,
+    gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
     seed: int = 0,
     events: Path | None = None,
@@ -176,12 +191,16 @@ def heatmaps(
     Parameters
     ----------
     expression
-        Expression store, or any AnnData .zarr or .h5ad, by path or URL; in Python also an AnnData.
+        Expression store, or any matrix that `ingest` takes, by path or URL; in Python also an AnnData. Logarithms in an
+        AnnData are read as they lie; counts, normalised values and other formats are ingested first, into
+        `NAME.expression.zarr` beside the images, and it is said.
     images
         Image store to write: a folder, or a URL such as s3://bucket/images.zarr. If an earlier run of the same job was
         interrupted, only what is missing is computed.
     codes
         Where the encoded matrix is kept for reuse, path or URL. Absent: beside the images.
+    gene_column
+        As in `ingest`, by which lists name the genes.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
     events
@@ -202,12 +221,12 @@ def heatmaps(
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
-    from pairscape.pipeline.matrix.expression import open_expression
+    from pairscape.pipeline.matrix.prepare import prepared
     from pairscape.pipeline.storage.paths import is_remote, writable
 
     images, codes, started = writable(images), codes and located(codes), time.perf_counter()
-    reads, beside = on_disk(expression, images), None if is_remote(images) else images
-    matrix = open_expression(reads)
+    matrix = prepared(expression, images, compute=compute, gene_column=gene_column, say=say_unless(quiet))
+    beside = None if is_remote(images) else images
     with Events(events) as log, with_network(required_source(source), beside) as (source, notes):
         log.write(
             "start", command="heatmaps", expression=str(matrix.path), images=str(images), version=version("pairscape")
@@ -215,7 +234,7 @@ def heatmaps(
         request = resolve_request(matrix, source, seed)
         say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
         with (
-            open_session(compute, quiet, reads=[str(reads)], writes=images, events=log) as session,
+            open_session(compute, quiet, reads=[str(matrix.path)], writes=images, events=log) as session,
             reported(session.client, performance_report),
         ):
             done = make_heatmaps(matrix, images, codes, request, binning, session)
@@ -272,11 +291,13 @@ def verify(
     path = writable(store) if repair else located(store)
     codes, expression = codes and located(codes), expression and located(expression)
     with open_session(compute, quiet, reads=[str(path)], writes=path if repair else None) as session:
-        found = repair_store(path, codes, expression, session) if repair else verify_store(path, session)
+        found = repair_store(path, codes, expression, session) if repair else verify_store(path, session, codes)
     bad = found.lines()
     note = "" if found.covered else "; an earlier version made it, without digests of its small files"
     for line in bad:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
+    if found.codes and not (repair or found.shards or found.files):
+        raise JobError(f"{path} agrees with its receipts, but {found.codes}.")
     if bad and not repair:
         damaged = JobError(
             f"{path} is damaged: {len(found.shards)} of {found.n_shards} shards, {len(found.files)} other files; run "
@@ -322,7 +343,7 @@ def simulate(
 
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.simulate import simulate_atlas
-    from pairscape.pipeline.storage.write import check_target
+    from pairscape.pipeline.storage.ownership import check_target
 
     expression, started = local_target(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started
@@ -436,40 +457,9 @@ def fetch(
     return fetched.files
 
 
-def on_disk(expression: Any, beside: Path) -> Path:
-    """A matrix that workers can read themselves; one in memory is written beside the result first.
-
-    Raises
-    ------
-    InputError
-        The result is a URL, or the matrix cannot be ingested.
-    """
-    from anndata import AnnData
-
-    from pairscape.pipeline.storage.paths import is_remote, located
-
-    if not isinstance(expression, AnnData):
-        return located(expression)
-    if is_remote(beside):
-        raise InputError(
-            f"{beside} is a URL, and workers that write there read the matrix from a file: write the AnnData first, "
-            "and give its path or URL."
-        )
-    path = beside.with_name(f"{beside.stem}.expression.zarr")
-    ingest(expression, path, preset="none", overwrite=True, quiet=True)
-    return path
-
-
 def _matrices(matrices: tuple[Any, ...]) -> list[Any]:
     """Sources, and last the target; in Python the sources may be a list."""
     found = [one for given in matrices for one in (given if isinstance(given, list | tuple) else [given])]
     if len(found) < 2:
         raise InputError("ingest takes one matrix or several, and last the store to write: MATRIX EXPRESSION.zarr")
     return found
-
-
-def _scratch() -> str:
-    """A name in the folder for temporary files, where a plan measures: workers elsewhere have to see it too."""
-    import tempfile
-
-    return str(Path(tempfile.gettempdir()) / "pairscape-plan")

@@ -129,7 +129,11 @@ class PairSource:
         File of target genes. Absent: every gene of the matrix.
     network
         File of known edges regulator → target, or the name of a label source: `collectri`, `dorothea`. A candidate that
-        is an edge gets label 1, any other 0.
+        is an edge gets label 1, any other 0. Of a ranking, such as GRNBoost's adjacencies, the next two say which.
+    network_top
+        Only so many edges of the network, those that it ranks highest. Absent: all.
+    network_threshold
+        Only the edges of the network from this importance on. Absent: all.
     organism
         Whose genes a label source by name should name: `human` or `mouse`. Absent: human.
     all_pairs
@@ -163,6 +167,8 @@ class PairSource:
     regulators: Annotated[Path | None, LISTED] = None
     targets: Annotated[Path | None, LISTED] = None
     network: Annotated[Path | None, LISTED] = None
+    network_top: int | None = None
+    network_threshold: float | None = None
     organism: Organism | None = None
     all_pairs: bool = False
     labels: LabelSource = "given"
@@ -191,8 +197,17 @@ class PairSource:
             raise InputError(
                 "--organism says whose genes a label source names: give --network collectri or dorothea too."
             )
+        self._check_network()
         self._check_replicate()
         self._check_negatives()
+
+    def _check_network(self) -> None:
+        if self.network is None and (self.network_top is not None or self.network_threshold is not None):
+            raise InputError("--network-top and --network-threshold choose edges of a network: give --network too.")
+        if self.network_top is not None and self.network_threshold is not None:
+            raise InputError("--network-top and --network-threshold both say which pairs are edges; give one of them.")
+        if self.network_top is not None and self.network_top < 1:
+            raise InputError(f"network top is {self.network_top}: a network has one edge at least.")
 
     def _check_replicate(self) -> None:
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -378,6 +393,7 @@ class Planting:
 Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
 Preset = Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"]
 Join = Literal["inner", "outer"]
+Features = Literal["genes", "all"]
 
 
 @dataclass(frozen=True)
@@ -387,7 +403,7 @@ class Choices:
     Parameters
     ----------
     preset
-        As `pipeline.matrix.normalize`. "auto" is "scanpy" for raw counts and leaves logarithms as they are.
+        As `pipeline.matrix.normalize`. "auto" is "scanpy" for counts and leaves logarithms as they are.
     min_cells, min_genes
         Keep genes expressed in at least so many of the cells kept, and cells that express at least so many of the genes
         kept; 1 drops what has no expression at all.
@@ -399,8 +415,12 @@ class Choices:
         The table inside a file that holds several. Absent: the only one.
     join
         Genes of several sources: those that all have, or those that any has.
+    features
+        "genes": rows and columns that are no genes or cells are left out, and said. "all": nothing is.
     gene_map
         File of two columns, the matrix's name of a gene and its symbol. Absent: symbols as the source has them.
+    gene_column
+        Column of the genes' annotations that has their symbols. Absent: the first of those in use.
     cells
         Condition on columns of obs, such as `cell_type == 'dendritic'`. Absent: all cells.
     genes
@@ -421,14 +441,16 @@ class Choices:
     layer: str | None = None
     key: str | None = None
     join: Join = "inner"
+    features: Features = "genes"
     gene_map: Path | None = None
+    gene_column: str | None = None
     cells: str | None = None
     genes: Path | None = None
     highly_variable: int | None = None
 
     def __post_init__(self) -> None:
         take_paths(self)
-        known = {"preset": Preset, "orientation": Orientation, "join": Join}
+        known = {"preset": Preset, "orientation": Orientation, "join": Join, "features": Features}
         for name, kind in known.items():
             if getattr(self, name) not in get_args(kind):
                 raise InputError(f"{name} {getattr(self, name)!r} is unknown: give one of {', '.join(get_args(kind))}")

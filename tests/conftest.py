@@ -57,6 +57,13 @@ def simulated(n_cells: int = 150, n_genes: int = 46, seed: int = 0) -> Dense:
     return np.where(expressed, values, np.float32(0))
 
 
+def counted(n_cells: int = 300, n_genes: int = 120, seed: int = 0) -> Dense:
+    """Counts of cells of unlike depth, genes of unlike means."""
+    rng = np.random.default_rng(seed)
+    mean = rng.gamma(0.5, 2.0, n_genes) * rng.lognormal(0, 0.5, (n_cells, 1)) * rng.gamma(1.0, 1.0, (n_cells, n_genes))
+    return rng.poisson(mean).astype(np.float32)
+
+
 def store_expression(path: Path, dense: Dense) -> Path:
     """Write log expression, (N, G), as expression store with genes G0, G1, …"""
     cells, genes = ([f"{kind}{i}" for i in range(n)] for kind, n in zip("cG", dense.shape, strict=True))

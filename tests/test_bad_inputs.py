@@ -273,7 +273,7 @@ SAID: dict[str, tuple[str, Callable[[Path], Any], list[str], list[str]]] = {
     "counts in halves": ("m.h5ad", h5ad(COUNTS * 20.5), [], ["values: normalised", "preset log1p"]),
     "halves under preset scanpy": ("m.h5ad", h5ad(COUNTS * 20.5), ["--preset", "scanpy"], ["scales them again"]),
     "counts as they are": ("m.h5ad", h5ad(), ["--preset", "none"], ["warning: raw counts are stored as expression"]),
-    "logarithms": ("m.h5ad", h5ad(NOT_LOG), [], ["normalised already: told from the values", "preset none"]),
+    "logarithms": ("m.h5ad", h5ad(NOT_LOG), [], ["taken for logarithms: told from the largest value", "preset none"]),
     "counts that are none beside logarithms": (
         "m.h5ad", lambda path: beside(path, NOT_LOG, COUNTS * 0.5), [], ["counts beside the values are left out"],
     ),

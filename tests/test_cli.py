@@ -20,6 +20,7 @@ from scipy import sparse
 
 import pairscape
 from model_fixtures import HERE, as_anndata, gene_names, module_expression, run_command, small_store, write_pairs
+from pairscape.interrupt import LINE
 from pairscape.model.reports import heatmap_figures
 from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.errors import InputError, JobError
@@ -201,8 +202,8 @@ def test_heatmaps_refuses_a_matrix_that_ingest_would(name, place, capfd):
 
 
 HEATMAPS = {
-    "text file": (["words.csv", "new.zarr", "--all-pairs"], ["words.csv", ".h5ad, .zarr"]),
-    "images are no matrix": (["images.zarr", "new.zarr", "--all-pairs"], ["images.zarr", "X"]),
+    "text file": (["words.csv", "new.zarr", "--all-pairs"], ["words.csv", "'two' in row 'A'", "not a number"]),
+    "images are no matrix": (["images.zarr", "new.zarr", "--all-pairs"], ["images.zarr is a store of images", "X"]),
     "strangers": (
         ["--pairs", "strangers.csv"],
         ["0 of the 4 genes of strangers.csv", "without a match: GATA1, TAL1", "the matrix has: GENE000, GENE001"],
@@ -443,7 +444,7 @@ def test_an_interrupt_is_one_line(place, capfd, monkeypatch):
     monkeypatch.setattr("pairscape.pipeline.heatmaps.images.find_pair", interrupt)
     status, _, err = call(capfd, "show", "images.zarr", "GENE000", "GENE001")
     assert status == 130
-    assert err == "pairscape: interrupted; what is finished is kept\n"
+    assert err == f"pairscape: {LINE}\n"
 
 
 # ---------------------------------------------------------------- what works

@@ -46,7 +46,8 @@ def test_the_readmes_commands_work_as_typed(tmp_path, monkeypatch, capsys):
 
 def write_cells(path, expression):
     cells = [f"cell{i}" for i in range(expression.shape[0])]
-    table = anndata.AnnData(expression.astype(np.float32))
+    counts = np.random.default_rng(0).poisson(3 * np.expm1(expression))  # as a user has them
+    table = anndata.AnnData(counts.astype(np.float32))
     table.obs_names, table.var_names = cells, gene_names(expression.shape[1])
     table.write_h5ad(path)
 

@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairscape.model.edges.scores import read_facts
+from pairscape.model.edges.scores import ROWS_AT_ONCE, read_facts, read_symbols
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.errors import InputError
 
-ROWS_AT_ONCE = 2**20
 LISTED = ("regulators", "network")  # options of the pairs under which the first gene of a pair is a regulator
 
 Columns = dict[str, NDArray[Any]]
@@ -40,6 +39,8 @@ class Edges:
         Other values (E,) float32 by name, NaN where unknown.
     directed
         Whether the network gives the direction of an edge. Otherwise the source is the first gene of the pair.
+    symbols
+        Of every gene, "" where it has none; None where the matrix had none.
     """
 
     genes: tuple[str, ...]
@@ -48,13 +49,20 @@ class Edges:
     weight: NDArray[np.float32]
     columns: Columns
     directed: bool
+    symbols: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return self.weight.size
 
     def names(self, codes: NDArray[np.int32]) -> list[str]:
-        """Names of some genes."""
+        """Names of some genes, as the matrix has them."""
         return [self.genes[code] for code in codes.tolist()]
+
+    def labels(self, codes: NDArray[np.int32]) -> list[str]:
+        """Symbols of some genes, their names where they have none: what is shown to people."""
+        if self.symbols is None:
+            return self.names(codes)
+        return [self.symbols[code] or self.genes[code] for code in codes.tolist()]
 
     def some(self, rows: slice) -> "Edges":
         """A run of them."""
@@ -159,7 +167,13 @@ def choose_edges(path: Path, wanted: EdgeChoice, also: Sequence[str] = ()) -> Ed
             f"{path}: none of its pairs is left ({wanted.words()}), so there is nothing to write; ask for more of them."
         )
     source, target, weight = (found.pop(name) for name in ("source", "target", "weight"))
-    return Edges(tuple(genes.index), source, target, weight, found, directed)
+    return Edges(tuple(genes.index), source, target, weight, found, directed, symbols_of(path, tuple(genes.index)))
+
+
+def symbols_of(path: Path, genes: Sequence[str]) -> tuple[str, ...] | None:
+    """Symbols of some genes of a file of scores, "" where one has none; None where the file has no symbols."""
+    known = read_symbols(path)
+    return tuple(known.get(gene, "") for gene in genes) if any(known.values()) else None
 
 
 def _check(path: Path, wanted: EdgeChoice, there: tuple[str, ...]) -> None:
@@ -231,9 +245,14 @@ def _mirrored(found: Columns) -> Columns:
 
 def _once(found: Columns, n_genes: int) -> Columns:
     """Of edges with the same source and target the first."""
-    _, first = np.unique(found["source"].astype(np.int64) * n_genes + found["target"], return_index=True)
-    first.sort()
+    first = first_of_equals(found["source"], found["target"], n_genes)
     return {name: values[first] for name, values in found.items()}
+
+
+def first_of_equals(source: NDArray[np.int32], target: NDArray[np.int32], n_genes: int) -> NDArray[np.int64]:
+    """Rows of the edges of which none before has the same source and target, in order."""
+    _, first = np.unique(source.astype(np.int64) * n_genes + target, return_index=True)
+    return np.sort(first)
 
 
 def _cut(found: Columns, wanted: EdgeChoice) -> Columns:
@@ -281,6 +300,8 @@ class Tally:
         Scored pairs in each bin of the score.
     significant
         Pairs of at most each q-value; empty without q-values.
+    genes, symbols
+        Names of the genes, and their symbols if there are any.
     scored_of, called_of, expected_of : (G,)
         Of each gene: its scored pairs, those called, and the sum of its scores.
     """
@@ -296,6 +317,7 @@ class Tally:
     called: dict[str, int] = field(default_factory=dict)
     significant: dict[float, int] = field(default_factory=dict)
     genes: tuple[str, ...] = ()
+    symbols: tuple[str, ...] | None = None
     scored_of: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     called_of: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     expected_of: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
@@ -332,4 +354,5 @@ def tally_scores(path: Path, thresholds: Mapping[str, float], called_from: float
     for block in blocks(path, columns, genes):
         found.add(block, len(genes.index))
     found.genes = tuple(genes.index)
+    found.symbols = symbols_of(path, found.genes)
     return found

@@ -9,11 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairscape.model.edges.edges import Edges, choose_edges
-from pairscape.model.edges.scores import read_facts
+from pairscape.model.edges.edges import Edges, choose_edges, symbols_of
+from pairscape.model.edges.scores import read_facts, read_genes_of
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.resolve import Vocabulary
 from pairscape.pipeline.heatmaps.count import count_pairs
 
 SHOWN = ("label", "correlation", "forward", "q_value", "score_mean", "score_sd", "rank_stability")
@@ -65,20 +66,44 @@ def new_edges(scores: Path, k: int) -> Edges:
 
 
 def scored_edge(scores: Path, gene_a: str, gene_b: str) -> Edges:
-    """A pair of a file of scores as an edge from gene_a to gene_b, found in either order; InputError if absent."""
+    """A pair of a file of scores as an edge from gene_a to gene_b, found in either order; InputError if absent.
+
+    Genes are named by id or symbol, as in lists.
+    """
     read_facts(scores)
+    genes = read_genes_of(scores)
+    symbols = symbols_of(scores, tuple(genes))
+    at_a, at_b = _found(genes, symbols, (gene_a, gene_b), scores)
+    gene_a, gene_b = genes[at_a], genes[at_b]
     a, b = pc.field("gene_a"), pc.field("gene_b")
     either = ((a == gene_a) & (b == gene_b)) | ((a == gene_b) & (b == gene_a))
     rows = pq.read_table(scores, filters=either).to_pylist()
     if not rows:
         raise InputError(
-            f"{scores} holds no pair of {gene_a} and {gene_b}; names are as in the matrix, and not every pair is there."
+            f"{scores} holds no pair of {gene_a} and {gene_b}: they were no candidates; not every pair is there."
         )
     row = {name: np.nan if value is None else value for name, value in rows[0].items()}
     columns = {name: np.array([row[name]], np.float32) for name in SHOWN if name in row}
     source, target = np.array([0], np.int32), np.array([1], np.int32)
     weight = np.array([row["score"]], np.float32)
-    return Edges((gene_a, gene_b), source, target, weight, columns, "forward" in row)
+    known = None if symbols is None else (symbols[at_a], symbols[at_b])
+    return Edges((gene_a, gene_b), source, target, weight, columns, "forward" in row, known)
+
+
+def _found(genes: list[str], symbols: tuple[str, ...] | None, names: tuple[str, str], scores: Path) -> list[int]:
+    """Where two names are among the genes of a file of scores; InputError where one is not, or of several genes."""
+    found = Vocabulary(genes, symbols).resolve(names)
+    if found.ambiguous:
+        several = [gene for gene, symbol in zip(genes, symbols or (), strict=False) if symbol == found.ambiguous[0]]
+        raise InputError(
+            f"{scores}: {found.ambiguous[0]} is the symbol of several genes ({', '.join(several[:3])}); name one by id."
+        )
+    if found.unmatched:
+        raise InputError(
+            f"{scores} holds no pair of {' and '.join(names)}: no gene {found.unmatched[0]} is in it, but such as "
+            f"{', '.join(genes[:3])}."
+        )
+    return list(found.index.tolist())
 
 
 def show_scores(scores: Path, pair: tuple[str, str] | None, k: int) -> Evidence:

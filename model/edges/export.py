@@ -1,15 +1,19 @@
 """The export job: a file of scores in, the file of edges that another tool reads out."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import h5py
 
 from pairscape.model.edges.edges import Edges, choose_edges
 from pairscape.model.edges.formats import (
     BEELINE,
     CYTOSCAPE,
     DECOUPLER,
+    INTERACTIONS,
     SCENIC,
     SIF,
     write_anndata,
@@ -18,11 +22,15 @@ from pairscape.model.edges.formats import (
     write_parquet,
     write_text,
 )
+from pairscape.model.edges.naming import by_symbol
 from pairscape.model.edges.scores import read_facts
 from pairscape.model.options import EdgeChoice
+from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.storage.ownership import ends_of, require_other, require_own_file
 from pairscape.pipeline.storage.write import replaced
 
+Names = Literal["symbol", "id"]
 KNOWN = ("correlation", "q_value", "rank_stability")  # what travels with an edge where the format has room for it
 
 
@@ -56,12 +64,13 @@ class Export:
 
 @dataclass(frozen=True)
 class Format:
-    """Suffixes and writer of a format, columns that it has room for, and whether its weights may have a sign."""
+    """Suffixes and writer of a format, columns that it has room for, whether its weights may have a sign, and names."""
 
     suffixes: tuple[str, ...]
     write: Callable[[Path, Edges, Export], None]
     also: tuple[str, ...] = ()
     signable: bool = False
+    names: Names = "symbol"  # what its readers expect
 
 
 TEXT = (".csv", ".tsv")
@@ -78,11 +87,14 @@ FORMATS: dict[str, Format] = {  # the first with a suffix is what the suffix alo
     ),
     "sif": Format((".sif",), lambda path, edges, _: write_text(path, edges, SIF, "\t", header=False)),
     "graphml": Format((".graphml",), lambda path, edges, job: write_graphml(path, edges, job.facts, job.words), KNOWN),
-    "parquet": Format((".parquet",), lambda path, edges, job: write_parquet(path, edges, job.facts, job.words), KNOWN),
+    "parquet": Format(
+        (".parquet",), lambda path, edges, job: write_parquet(path, edges, job.facts, job.words), KNOWN, names="id"
+    ),
     "anndata": Format(
         (".h5ad",),
         lambda path, edges, job: write_anndata(path, edges, job.facts, job.words, job.expression),
         ("correlation",),
+        names="id",
     ),
     "genernib": Format(
         (".h5ad",),
@@ -102,26 +114,40 @@ def export_scores(
     signed: bool = False,
     expression: Any | None = None,
     dataset_id: str | None = None,
+    names: Names | None = None,
     overwrite: bool = False,
+    say: Say = silent,
 ) -> tuple[str, Edges]:
     """Write the wanted edges of a file of scores, aside, then in one step to their place.
 
     Returns the name of the format and the edges. Options that a format has no use for are refused.
 
+    Parameters
+    ----------
+    names
+        Genes by their symbols or by the matrix's ids. Absent: as the readers of the format expect.
+    say
+        Told what becomes of the names.
+
     Raises
     ------
     InputError
-        The file exists and may not be replaced; no format, or one of another suffix; an option without use; the scores
-        cannot be read, or none of their edges is wanted.
+        The file exists and may not be replaced, or is not ours; no format, or one of another suffix; an option without
+        use; the scores cannot be read, or none of their edges is wanted.
     """
     name = format_of(target, format)
     _check_options(name, signed=signed, expression=expression, dataset_id=dataset_id)
+    _require(names != "symbol" or expression is None, "--names symbol: the matrix of --expression keeps its own names.")
     _check_target(target, scores, overwrite=overwrite)
+    require_other(target, [expression])
     chosen, facts = FORMATS[name], read_facts(scores)
     edges = choose_edges(scores, wanted, chosen.also)
+    edges, notes = by_symbol(edges) if (names or chosen.names) == "symbol" else (edges, [])
     job = Export(target, facts, wanted.words(), expression, dataset_id)
     with replaced(target) as part:
         chosen.write(part, edges.signed() if signed else edges, job)
+    if notes:
+        say(*notes)
     return name, edges
 
 
@@ -161,6 +187,19 @@ def _check_target(target: Path, scores: Path, *, overwrite: bool) -> None:
     _require(
         overwrite or not target.exists(), f"{target} exists: give another name, or allow to overwrite it (--overwrite)."
     )
+    if not _is_export(target):
+        require_own_file(target, b"pairscape")
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file begins as one of our tables of text, or is an AnnData that we added edges to."""
+    if path.suffix == ".h5ad":
+        with suppress(OSError), h5py.File(path) as file:
+            made = file["uns/method_id"].asstr()[()] if "uns/method_id" in file else None
+            return "uns/pairscape/edges" in file or made == "pairscape"
+    first = ends_of(path).partition(b"\n")[0].decode(errors="replace")
+    headers = [between.join(columns) for columns in (SCENIC, BEELINE, DECOUPLER, CYTOSCAPE) for between in ",\t"]
+    return first.startswith(tuple(headers)) or any(f"\t{word}\t" in first for word in INTERACTIONS)
 
 
 def _require(good: bool, message: str) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from anndata import AnnData, read_zarr
-from anndata.io import write_elem
+from anndata import AnnData
+from anndata.io import read_elem, write_elem
 from numpy.typing import NDArray
 from pyarrow import csv
 from scipy import sparse
@@ -22,6 +22,7 @@ from scipy import sparse
 from pairscape.model.edges.edges import Edges, names_regulators
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import open_expression
+from pairscape.pipeline.matrix.formats.hdf5_zarr import opened
 from pairscape.pipeline.storage.paths import local_target
 
 EDGES_AT_ONCE = 2**20
@@ -33,12 +34,13 @@ BEELINE = {"Gene1": "source", "Gene2": "target", "EdgeWeight": "weight"}
 DECOUPLER = {"source": "source", "target": "target", "weight": "weight"}
 CYTOSCAPE = {"source": "source", "interaction": "interaction", "target": "target", "score": "weight"}
 SIF = {"source": "source", "interaction": "interaction", "target": "target"}
+INTERACTIONS = ("coexpressed", "regulates")  # Cytoscape's words for the edges of a network
 PARQUET_KEY = b"pairscape_export"
 
 
 def interaction(edges: Edges) -> str:
     """Cytoscape's word for the edges of a network."""
-    return "regulates" if edges.directed else "coexpressed"
+    return INTERACTIONS[edges.directed]
 
 
 def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: str, *, header: bool = True) -> None:
@@ -56,8 +58,9 @@ def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: 
 
 
 def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
-    """Write source, target, score and the other columns of the edges, with the facts in the metadata."""
-    columns = {"source": "source", "target": "target", "score": "weight", **{name: name for name in edges.columns}}
+    """Write source, target, any symbols, score and the other columns, with the facts in the metadata."""
+    ends = ("source", "target") if edges.symbols is None else ("source", "target", "source_symbol", "target_symbol")
+    columns = {**{end: end for end in ends}, "score": "weight", **{name: name for name in edges.columns}}
     parts = tables(edges, columns)
     first = next(parts)
     kept = {PARQUET_KEY: json.dumps({"edges": words, "scores": facts}).encode()}
@@ -70,11 +73,14 @@ def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -
 def tables(edges: Edges, columns: Mapping[str, str]) -> Iterator[pa.Table]:
     """Some edges at a time as a table of these columns."""
     names, kind = pa.array(edges.genes, pa.string()), pa.scalar(interaction(edges))
+    symbols = pa.array([symbol or None for symbol in edges.symbols or edges.genes], pa.string())
     for start in range(0, len(edges), EDGES_AT_ONCE):
         some = edges.some(slice(start, start + EDGES_AT_ONCE))
         known: dict[str, Any] = {
             "source": names.take(pa.array(some.source)),
             "target": names.take(pa.array(some.target)),
+            "source_symbol": symbols.take(pa.array(some.source)),
+            "target_symbol": symbols.take(pa.array(some.target)),
             "weight": pa.array(some.weight),
             "interaction": pa.repeat(kind, len(some)),
             **{name: pa.array(values, mask=np.isnan(values)) for name, values in some.columns.items()},
@@ -95,7 +101,8 @@ def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, e
     """
     if expression is None:
         genes = edges.genes
-        AnnData(var=pd.DataFrame(index=list(genes))).write_h5ad(path)
+        known = {} if edges.symbols is None else {"symbol": list(edges.symbols)}
+        AnnData(var=pd.DataFrame(known, index=list(genes))).write_h5ad(path)
     else:
         genes = open_expression(expression).genes
         _check_genes(edges, genes, expression)
@@ -140,7 +147,8 @@ def _copy(expression: Any, path: Path) -> None:
     elif (place := local_target(expression)).suffix == ".h5ad":
         shutil.copyfile(place, path)
     else:
-        read_zarr(place).write_h5ad(path)
+        with opened(str(place)) as root:
+            read_elem(root).write_h5ad(path)
 
 
 def _places(edges: Edges, genes: tuple[str, ...]) -> NDArray[np.int64]:

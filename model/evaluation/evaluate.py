@@ -215,10 +215,11 @@ def _audit(
 def _predictions(
     images: Images, pairs: Pairs, rows: Rows, probability: NDArray[np.float64], audit: dict[str, NDArray[np.floating]]
 ) -> pd.DataFrame:
-    gene = images.array("gene").astype(object)
+    gene, symbols = images.array("gene").astype(object), images.symbols()
+    named = {} if symbols is None else {"symbol": np.array([symbol or None for symbol in symbols], object)}
+    ends = {"a": pairs.gene_a[rows], "b": pairs.gene_b[rows]}
     columns = {
-        "gene_a": gene[pairs.gene_a[rows]],
-        "gene_b": gene[pairs.gene_b[rows]],
+        **{f"{name}_{end}": names[at] for name, names in ({"gene": gene} | named).items() for end, at in ends.items()},
         "label": pairs.label[rows],
         "score": probability.astype(np.float32),
         "fold": np.zeros(rows.size, np.int16),
@@ -236,6 +237,7 @@ def store_facts(images: Images) -> dict[str, Any]:
         "n_cells": spec.n_cells,
         "bins": spec.binning.bins,
         "scale": spec.binning.scale,
+        "values": images.values,
     }
 
 

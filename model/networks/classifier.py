@@ -31,6 +31,7 @@ from pairscape.model.options import Rendering
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.storage.results import require_result
 
 PREDICTED_AT_ONCE = 1024
 COUNTED_AT_ONCE = 1024  # genes that are described from codes, and their images
@@ -223,6 +224,26 @@ class TrainedNetwork:
     classifier: PairClassifier
     facts: NetworkFacts
     sha256: str
+
+    @classmethod
+    def open(cls, run: Path) -> "TrainedNetwork":
+        """The network of a finished run, whose files are those that its training wrote.
+
+        Raises
+        ------
+        InputError
+            As `load`; the run is unfinished, one of its files is not its own, or a weight is no finite number.
+        """
+        refuse_repeats(run)
+        require_result(run, "model.safetensors", "config.toml", "metrics.json", "reference.safetensors")
+        network = cls.load(run)
+        for name, tensor in network.classifier.state_dict().items():
+            if not bool(tensor.isfinite().all()):
+                raise InputError(
+                    f"{run / 'model.safetensors'}: {name} holds values that are no finite numbers, and no score would "
+                    "be one: the training failed, or the file is damaged; train again."
+                )
+        return network
 
     @classmethod
     def load(cls, run: Path) -> "TrainedNetwork":

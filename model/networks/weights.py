@@ -162,6 +162,12 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
     return found
 
 
+def trained_values(metrics: Mapping[str, Any] | None) -> str:
+    """What kind of values a run was trained on, as `Expression.values`, by its metrics; "" where they do not say."""
+    store = (metrics or {}).get("store")
+    return str(store.get("values", "")) if isinstance(store, dict) else ""
+
+
 def read_recipe(path: Path) -> tuple[Recipe, int]:
     """Recipe and seed of a run's `config.toml`.
 

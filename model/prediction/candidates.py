@@ -5,6 +5,7 @@ candidates are from the training pairs, where the screen has to cut, and how lon
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,22 +47,27 @@ class CandidateImages:
         What is counted or read.
     provenance
         What is known of the pairs.
+    symbols : (G,) str or None
+        "" where a gene has none; None where the matrix has none.
     """
 
     pairs: Pairs
     genes: NDArray[Any]
     source: Codes | Images
     provenance: dict[str, Any]
+    symbols: Sequence[str] | None = None
 
     @classmethod
-    def counted(cls, codes: Codes, pairs: Pairs, provenance: dict[str, Any]) -> "CandidateImages":
+    def counted(
+        cls, codes: Codes, pairs: Pairs, provenance: dict[str, Any], symbols: Sequence[str] | None = None
+    ) -> "CandidateImages":
         """Images that are still to be counted."""
-        return cls(pairs, codes.array("gene"), codes, provenance)
+        return cls(pairs, codes.array("gene"), codes, provenance, symbols)
 
     @classmethod
     def stored(cls, images: Images) -> "CandidateImages":
         """Images of a complete store."""
-        return cls(images.pairs(), images.array("gene"), images, images.provenance)
+        return cls(images.pairs(), images.array("gene"), images, images.provenance, images.symbols())
 
     @property
     def codes(self) -> Codes | None:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairscape.model.edges.scores import read_facts, write_scores
+from pairscape.model.edges.scores import SYMBOLS, read_facts, write_scores
 from pairscape.model.evaluation.evaluate import versions
 from pairscape.model.networks.classifier import describe_genes, gene_codes
 from pairscape.model.networks.device import choose_device, one_thread
@@ -36,6 +36,7 @@ from pairscape.model.prediction.parts import (
 )
 from pairscape.model.prediction.trained import TrainedRun
 from pairscape.model.reports.findings import report_path, write_findings
+from pairscape.model.reports.page import require_own_page
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.clusters import worker_threads
@@ -54,6 +55,7 @@ from pairscape.pipeline.heatmaps.tiles import (
     tiles_of,
 )
 from pairscape.pipeline.matrix.expression import Expression
+from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.paths import local_target
 from pairscape.pipeline.storage.workspace import workplace
 
@@ -148,6 +150,7 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"{out} does not end in .parquet: scores are one table; name it {out.stem}.parquet.")
     if (report := report_path(out)).exists() and not (overwrite or out.exists()):
         raise InputError(f"{report} exists, and the report goes there: give another name, or --overwrite.")
+    require_own_page(report)
     if not out.exists():
         return
     if not overwrite:
@@ -177,7 +180,8 @@ def predict_matrix(
     need = _bytes_beside(checked.options, request.cells.size, binning.bins)
     portion(binning, request.cells.size, 1.0, limit, need)  # refuses before the matrix is read
     encoded = encode_matrix(expression, path, binning, request.cells, session)
-    return _predict(CandidateImages.counted(encoded, request.chosen.pairs, request.provenance), checked, session)
+    pairs, provenance = request.chosen.pairs, request.provenance
+    return _predict(CandidateImages.counted(encoded, pairs, provenance, expression.symbols), checked, session)
 
 
 def predict_store(images: Images, checked: CheckedPrediction, session: Session) -> PredictionOutcome:
@@ -226,7 +230,8 @@ def _predict(candidates: CandidateImages, checked: CheckedPrediction, session: S
         confidence = estimate_confidence(job, candidates.pairs, counted, checked.options, checked.seed, session)
         facts |= confidence.facts
         directed = ["forward"] if checked.trained.network.facts.classes > 2 else []
-        columns = ["gene_a", "gene_b", "label", "score", *directed, "dependence", "correlation", *confidence.columns]
+        named = ["gene_a", "gene_b", *(SYMBOLS if candidates.symbols is not None else ())]
+        columns = [*named, "label", "score", *directed, "dependence", "correlation", *confidence.columns]
         write_scores(place.store, _joined(job.parts, candidates, confidence), columns, facts)
         place.publish(checked.out)
     write_findings(checked.out, counted)
@@ -311,6 +316,7 @@ def _identity(candidates: CandidateImages, checked: CheckedPrediction) -> dict[s
         "images": candidates.record(),
         "content": candidates.content_hash,
         "pairs": candidates.pairs.content_hash(),
+        "symbols": digest({"symbols": list(candidates.symbols or ())}),
         "seed": checked.seed,
         "part": PART_PAIRS,
         "versions": versions(),
@@ -364,16 +370,25 @@ def _tasks(
 def _joined(parts: Parts, candidates: CandidateImages, confidence: Confidence) -> Iterator[pa.Table]:
     """The rows of the file, some parts at a time."""
     pairs, names = candidates.pairs, pa.array(candidates.genes.astype(object), pa.string())
+    known = candidates.symbols
+    symbols = None if known is None else pa.array([symbol or None for symbol in known], pa.string())
     for start in range(0, len(parts), JOINED_PARTS):
         some = range(start, min(start + JOINED_PARTS, len(parts)))
         rows, found = slice(parts.rows(start).start, parts.rows(some[-1]).stop), parts.read(some)
         genes = {name: getattr(pairs, name)[rows].astype(np.int32) for name in ("gene_a", "gene_b")}
         yield pa.table(
             {name: pa.DictionaryArray.from_arrays(pa.array(index), names) for name, index in genes.items()}
+            | ({} if symbols is None else _symbol_columns(symbols, genes))
             | {"label": pairs.label[rows]}
             | {name: _or_null(found[name]) for name in found.dtype.names or ()}
             | {name: _or_null(column) for name, column in confidence.rows(rows, found["score"]).items()}
         )
+
+
+def _symbol_columns(symbols: pa.Array, genes: dict[str, NDArray[np.int32]]) -> dict[str, pa.Array]:
+    """`symbol_a` and `symbol_b`, null for a gene without one."""
+    named = zip(SYMBOLS, genes.values(), strict=True)
+    return {name: symbols.take(pa.array(index)).dictionary_encode() for name, index in named}
 
 
 def _or_null(column: NDArray[np.float32]) -> pa.Array:

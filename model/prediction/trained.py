@@ -8,7 +8,7 @@ from typing import Any
 from pairscape.model.evaluation.reference import load_reference
 from pairscape.model.evaluation.shift import Reference
 from pairscape.model.networks.classifier import TrainedNetwork
-from pairscape.model.networks.weights import is_share, read_metrics
+from pairscape.model.networks.weights import is_share, read_metrics, trained_values
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Binning
 
@@ -27,6 +27,8 @@ class TrainedRun:
         Thresholds on the probability by aim, placed on the validation pairs; none where `metrics.json` is not there.
     reference
         Figures of its training pairs, for comparison; None where its file is not there.
+    values
+        What kind of values it was trained on, as `Expression.values`; "" where that is unknown.
 
     Raises
     ------
@@ -38,6 +40,7 @@ class TrainedRun:
     network: TrainedNetwork
     points: Mapping[str, float]
     reference: Reference | None
+    values: str = ""
 
     def __post_init__(self) -> None:
         for aim, threshold in self.points.items():
@@ -51,11 +54,18 @@ class TrainedRun:
         Raises
         ------
         InputError
-            The folder holds several networks or none, or one of the files is damaged or does not fit the others.
+            The folder holds several networks or none, is unfinished, or one of the files is damaged or does not fit the
+            others.
         """
         folder = folder.absolute()
-        network = TrainedNetwork.load(folder)
-        return cls(folder, network, _operating_points(folder), load_reference(folder, network))
+        network, metrics = TrainedNetwork.open(folder), read_metrics(folder) or {}
+        if metrics.get("weights", network.sha256) != network.sha256:  # earlier versions did not say
+            raise InputError(
+                f"{folder / 'metrics.json'} is of other weights than {folder / 'model.safetensors'}, so its thresholds "
+                "would mean nothing; copy both files from the same run, or remove it."
+            )
+        points, reference = _operating_points(folder, metrics), load_reference(folder, network)
+        return cls(folder, network, points, reference, trained_values(metrics))
 
     @property
     def binning(self) -> Binning:
@@ -91,9 +101,9 @@ def moved_probability(p: float, before: float, after: float) -> float:
     return odds / (odds + (1 - p) * before * (1 - after))
 
 
-def _operating_points(folder: Path) -> dict[str, float]:
+def _operating_points(folder: Path, metrics: Mapping[str, Any]) -> dict[str, float]:
     """Thresholds that were reached, by aim."""
-    points = (read_metrics(folder) or {}).get("operating_points", [])
+    points = metrics.get("operating_points", [])
     try:
         return {point["aim"]: point["threshold"] for point in points if point["threshold"] is not None}
     except (TypeError, KeyError) as error:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from pairscape.model.edges.edges import Edges, Tally, choose_edges, columns_of, names_regulators, tally_scores
 from pairscape.model.edges.evidence import SHOWN, Evidence, count_edges, new_edges, scored_codes
+from pairscape.model.edges.naming import by_symbol
 from pairscape.model.edges.scores import read_facts
 from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.options import EdgeChoice
@@ -186,7 +187,8 @@ def draw_pictures(found: PredictionReport) -> dict[str, str]:
     """Name of each picture → its data address."""
     drawn = {"distribution": score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds))}
     if found.best is not None:
-        drawn["network"] = network_figure(found.best, regulators=found.pointed and not found.best.directed)
+        regulators = found.pointed and not found.best.directed
+        drawn["network"] = network_figure(by_symbol(found.best)[0], regulators=regulators)
     if found.evidence is not None:
         drawn["count_key"] = count_key_figure(int(found.evidence.counts[0].sum()))
         drawn["residual_key"] = residual_key_figure()
@@ -201,7 +203,7 @@ def _marked(thresholds: Mapping[str, float]) -> dict[str, float]:
 def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
     """Heatmap and residual of each pair, with its names and figures."""
     edges = evidence.edges
-    names = zip(edges.names(edges.source), edges.names(edges.target), strict=True)
+    names = zip(edges.labels(edges.source), edges.labels(edges.target), strict=True)
     rows = zip(names, evidence.counts, _cells(edges), strict=True)
     return [
         {
@@ -219,7 +221,7 @@ def draw_evidence(found: Evidence) -> Figure:
     """The heatmaps in a grid, each with its residual beneath and its score above."""
     edges = found.edges
     titles = [title_of(edges, row) for row in range(len(edges))]
-    names = edges.names(edges.source), edges.names(edges.target)
+    names = edges.labels(edges.source), edges.labels(edges.target)
     return pair_figure(found.counts, titles, *names, residual=True)
 
 
@@ -255,7 +257,7 @@ def pair_columns(found: PredictionReport) -> dict[str, str]:
 def pair_rows(edges: Edges) -> list[dict[str, Any]]:
     """The best pairs, a line each."""
     some = edges.some(slice(LISTED_PAIRS))
-    names = zip(some.names(some.source), some.names(some.target), strict=True)
+    names = zip(some.labels(some.source), some.labels(some.target), strict=True)
     lines = zip(names, _cells(some), strict=True)
     return [{"rank": at, "gene_a": a, "gene_b": b, **cells} for at, ((a, b), cells) in enumerate(lines, 1)]
 
@@ -296,7 +298,7 @@ def gene_rows(tally: Tally) -> list[dict[str, Any]]:
     order = np.lexsort((-tally.expected_of, -tally.called_of))[:GENES]
     return [
         {
-            "gene": tally.genes[gene],
+            "gene": (tally.symbols[gene] if tally.symbols else "") or tally.genes[gene],
             "scored": whole(int(tally.scored_of[gene])),
             "called": whole(int(tally.called_of[gene])),
             "expected": f"{tally.expected_of[gene]:,.1f}",

@@ -5,6 +5,7 @@ In come joint counts (K, K), row = bin of gene b; `figures` has the style and tu
 
 from collections.abc import Sequence
 from math import ceil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -17,7 +18,12 @@ from matplotlib.ticker import FuncFormatter, Locator, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from pairscape.model.reports.figures import INK, MUTED, styled
+from pairscape.pipeline.errors import printable
+from pairscape.pipeline.storage.ownership import require_own_file
+from pairscape.pipeline.storage.write import replaced
 
+PICTURE = "pairscape-picture 1"  # our mark in the metadata of a picture, where its format names the maker
+MAKER = {".png": "Software", ".svg": "Creator", ".pdf": "Creator"}
 RESIDUAL_LIMIT = 5.0  # standard deviations from which on a bin of a single pair has the full colour
 DENSITY_FLOOR = 1e-5  # share of cells below which a bin of a mean image counts as empty
 RATIO_FLOOR = 1e-4  # share of cells added to both classes before they are divided: rare bins are mostly noise
@@ -68,6 +74,30 @@ RESIDUALS = _around_zero(RESIDUAL_LIMIT, "against independence", None, None)  # 
 
 
 @styled
+def require_own_picture(path: Path) -> None:
+    """Refuse to draw over a file that is no picture of ours.
+
+    Raises
+    ------
+    InputError
+        It is something else, or of a version that left no mark.
+    """
+    require_own_file(path, PICTURE.encode())
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the suffix, whole, with our mark; one that is there has to be ours too.
+
+    Raises
+    ------
+    InputError
+        As `require_own_picture`.
+    """
+    require_own_picture(path)
+    with replaced(path) as part:
+        figure.savefig(part, format=path.suffix[1:], metadata={MAKER[path.suffix]: PICTURE})
+
+
 def pair_figure(
     images: NDArray[np.integer],
     titles: Sequence[str],
@@ -172,6 +202,7 @@ def _name_axes(axes: Axes, gene_a: str, gene_b: str, colour: str) -> None:
 
 
 def _shortened(gene: str, letters: int = 18) -> str:
+    gene = printable(gene)
     return gene if len(gene) <= letters else gene[: letters - 1] + "…"
 
 

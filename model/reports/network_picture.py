@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pairscape.model.edges.edges import Edges
 from pairscape.model.edges.formats import graph_of
 from pairscape.model.reports.figures import INK, LINE, MUTED, NEGATIVE, PAPER, POSITIVE, styled
+from pairscape.pipeline.errors import printable
 
 WIDTH = 10.6  # inches, as wide as the page
 SPACING = 0.85  # inches between neighbours in a part
@@ -42,7 +43,7 @@ def network_figure(edges: Edges, *, regulators: bool, seed: int = 0) -> Figure:
     _draw_edges(axes, graph, places)
     _draw_nodes(axes, graph, places)
     for gene, (x, y), align in label_places(graph, places):
-        text = axes.text(x, y, gene, ha=align, va="center", fontsize=8, parse_math=False, zorder=4)
+        text = axes.text(x, y, printable(gene), ha=align, va="center", fontsize=8, parse_math=False, zorder=4)
         text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4})
     _add_key(figure, regulators=regulators, directed=edges.directed)
     return figure

@@ -8,7 +8,10 @@ from typing import Any
 import jinja2
 
 from pairscape.model.reports.figures import NEGATIVE, POSITIVE
+from pairscape.pipeline.storage.ownership import require_own_file
 from pairscape.pipeline.storage.write import write_file
+
+PAGES = (b'content="pairscape"', " · Pairscape ".encode(), b"library_name: pairscape")
 
 
 def finite(value: Any) -> float | None:
@@ -79,8 +82,20 @@ TEMPLATES.filters |= {f.__name__: f for f in (number, signed, times, probability
 TEMPLATES.globals["colours"] = {"positive": POSITIVE, "negative": NEGATIVE}
 
 
+def require_own_page(path: Path) -> None:
+    """Refuse to write over a page, or a model card, that is not ours; those of earlier versions name us in the title.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    require_own_file(path, *PAGES)
+
+
 def write_page(path: Path, template: str, words: Mapping[str, Any]) -> Path:
-    """Render a template into a file, which is replaced as a whole; returns its path."""
+    """Render a template into a file, which is replaced as a whole; returns its path. Raises like `require_own_page`."""
+    require_own_page(path)
     page = TEMPLATES.get_template(template).render(words)
     write_file(path, page.encode(errors="surrogateescape"))
     return path

@@ -4,7 +4,6 @@ A repeat that is finished is not trained again, so that the same command goes on
 """
 
 import json
-import shutil
 import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,10 +29,10 @@ from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.storage.results import look, require_result, result_folder
 from pairscape.pipeline.storage.write import replaced
 
 MOST_SEEDS = 1000
-OWN_FILES = {"config.toml", "metrics.json", "predictions.parquet", "report.html"}
 SUMMARISED = ("test", "audit", "direction")
 COUNTS = ("n_test", "n_train", "n_validation")
 
@@ -121,17 +120,26 @@ def train_repeats(
         something else.
     """
     splits = [_check(images, repeat) for repeat in repeats]
-    if overwrite and (run / "config.toml").exists():
-        shutil.rmtree(run)
-    _refuse_others(run, repeats)
-    kept = [None if overwrite else _finished(images, run, one, s) for one, s in zip(repeats, splits, strict=True)]
-    run.mkdir(parents=True, exist_ok=True)
+    with result_folder(run, "repeats", overwrite=overwrite, resume=not overwrite) as (folder, _):
+        kept = [_finished(images, folder, one, split) for one, split in zip(repeats, splits, strict=True)]
+        return _train_all(images, folder, recipe, repeats, kept, session)
+
+
+def _train_all(
+    images: Images,
+    run: Path,
+    recipe: Recipe,
+    repeats: Sequence[Repeat],
+    kept: Sequence[dict[str, Any] | None],
+    session: Session,
+) -> dict[str, Any]:
+    """Train the repeats of which nothing is kept, and sum all of them up."""
     seeds = list(dict.fromkeys(repeat.seed for repeat in repeats))
     write_config(run / "config.toml", recipe, store_facts(images), seeds[0], seeds)
     found = []
     for number, (repeat, metrics) in enumerate(zip(repeats, kept, strict=True), 1):
         session.say(f"{repeat.name}, {number} of {len(repeats)}{': kept from an earlier run' if metrics else ''}")
-        found.append(metrics or _train(images, run, repeat, session, overwrite))
+        found.append(metrics or _train(images, run, repeat, session))
     return _summarise(run, recipe, repeats, found)
 
 
@@ -140,21 +148,6 @@ def _check(images: Images, repeat: Repeat) -> str:
     folds = make_folds(images, repeat.recipe, repeat.seed)
     check_recipe(images, folds, repeat.recipe)
     return folds.content_hash()
-
-
-def _refuse_others(run: Path, repeats: Sequence[Repeat]) -> None:
-    """Refuse a folder with files that belong neither to repeats nor to their overview."""
-    if run.exists() and not run.is_dir():
-        raise InputError(f"{run} is a file and a run is a folder; give another path.")
-    kinds = ("seed-", "fold-")
-    known = OWN_FILES | {repeat.name for repeat in repeats}
-    there = sorted(path.name for path in run.iterdir()) if run.exists() else []
-    foreign = [name for name in there if name not in known and not name.startswith(kinds)]
-    if foreign:
-        raise InputError(
-            f"{run} holds {foreign[0]}, which is no repeat of a run: two things would be mixed; give another folder or "
-            "--overwrite."
-        )
 
 
 def _finished(images: Images, run: Path, repeat: Repeat, split: str) -> dict[str, Any] | None:
@@ -168,8 +161,10 @@ def _finished(images: Images, run: Path, repeat: Repeat, split: str) -> dict[str
     if not same or store.get("plan_hash") != images.spec.plan_hash:
         what = "another recipe or seed" if not same else "another store"
         raise InputError(f"{folder} was trained with {what}: they would be mixed; give another folder or --overwrite.")
-    if not (folder / "metrics.json").exists():
+    found = look(folder)
+    if found is None or not found.finished or not (folder / "metrics.json").exists():
         return None
+    require_result(folder, "config.toml", "metrics.json", "model.safetensors", "predictions.parquet")
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     if metrics.get("folds_hash") != split:
         raise InputError(
@@ -188,11 +183,9 @@ def _without_path(recipe: Recipe) -> Recipe:
     return replace(recipe, splitting=replace(recipe.splitting, fold_file=Path("folds")))
 
 
-def _train(images: Images, run: Path, repeat: Repeat, session: Session, overwrite: bool) -> dict[str, Any]:
-    folder = run / repeat.name
-    begun = (folder / "config.toml").exists()  # by a call that was killed, of the same recipe
+def _train(images: Images, run: Path, repeat: Repeat, session: Session) -> dict[str, Any]:
     named = replace(session, progress=_Named(session.progress, repeat.name))
-    return train_run(images, folder, repeat.recipe, repeat.seed, named, overwrite=overwrite or begun)
+    return train_run(images, run / repeat.name, repeat.recipe, repeat.seed, named, overwrite=True)
 
 
 @dataclass(frozen=True)

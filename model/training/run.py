@@ -15,7 +15,7 @@ from pairscape.model.evaluation.reference import load_reference, make_reference,
 from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
 from pairscape.model.networks.classifier import TrainedNetwork, require_genes_known
 from pairscape.model.networks.device import choose_device
-from pairscape.model.networks.weights import read_recipe, write_config
+from pairscape.model.networks.weights import read_metrics, read_recipe, trained_values, write_config
 from pairscape.model.options import Recipe
 from pairscape.model.reports.card import source_facts, write_card
 from pairscape.model.reports.run_report import write_report
@@ -23,7 +23,9 @@ from pairscape.model.training.train import History, check_recipe, fit
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.matrix.alike import unlike
 from pairscape.pipeline.options import Stream
+from pairscape.pipeline.storage.results import check_result, result_folder
 
 
 def train_run(
@@ -42,13 +44,23 @@ def train_run(
     Raises
     ------
     InputError
-        A run is there already and may not be replaced, the store's labels do not suffice, or the recipe does not fit.
+        A run is there already and may not be replaced, or something else is there; the store's labels do not suffice,
+        or the recipe does not fit.
+    JobError
+        Another process trains into the folder, or it cannot be written.
     """
     folds = make_folds(images, recipe, seed)
     check_recipe(images, folds, recipe)
-    _prepare(run, overwrite)
-    for note in folds.notes:
-        session.say(note)
+    with result_folder(run, "network", overwrite=overwrite) as (folder, begun):
+        if begun:
+            session.say(f"{run} holds an unfinished training, which was interrupted: it is begun anew")
+        for note in folds.notes:
+            session.say(note)
+        return _train(images, folds, folder, recipe, seed, session)
+
+
+def _train(images: Images, folds: Folds, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:
+    """Everything of a run, into its folder."""
     write_config(run / "config.toml", recipe, store_facts(images) | {"source": source_facts(images)}, seed)
     fitted = fit(images, folds, recipe, run, seed, session.progress)
     network = fitted.network
@@ -59,6 +71,7 @@ def train_run(
         "seconds": {"train": fitted.seconds},
         "failure": fitted.failure,
         "folds_hash": folds.content_hash(),
+        "weights": network.sha256,
     }
     if folds.notes:
         extra["notes"] = list(folds.notes)
@@ -82,11 +95,12 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
     Raises
     ------
     InputError
-        The run and the store do not fit together, the store has no labels of both classes, `run` holds repeats, or its
-        `reference.safetensors` is damaged or of other weights.
+        The run and the store do not fit together, the store has no labels of both classes, `run` holds repeats or is
+        unfinished, one of its files is damaged or not its own, or `out` holds anything but an earlier evaluation.
     """
+    check_result(out, "evaluation", overwrite=True)
+    network = TrainedNetwork.open(run)
     recipe, seed = read_recipe(run / "config.toml")
-    network = TrainedNetwork.load(run)
     reference, classifier, bins = load_reference(run, network), network.classifier, network.facts.bins
     if images.spec.binning.bins != bins:
         raise InputError(
@@ -94,13 +108,10 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
             f"mean something else: make the store with --bins {bins}."
         )
     require_genes_known(classifier, images)
+    if differs := unlike(trained_values(read_metrics(run)), images.values, run, str(images.path)):
+        session.say(f"warning: {differs}")
     folds = _halves(images, seed)
-    out.mkdir(parents=True, exist_ok=True)
-    write_config(out / "config.toml", recipe, store_facts(images), seed)
-    History(out / "history.csv")
-    if (run / "history.csv").exists():  # a portable model comes without
-        shutil.copyfile(run / "history.csv", out / "history.csv")
-    extra: dict[str, Any] = {"split": "another store", "seconds": {}}
+    extra: dict[str, Any] = {"split": "another store", "seconds": {}, "weights": network.sha256}
     classifier.to(choose_device("auto"))
     if reference is not None:
         sample = PairSample.of_rows(images, sample_rows(np.union1d(folds.train, folds.test), seed), classifier)
@@ -109,7 +120,12 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
     for line in shift_lines(extra.get("shift")) or [UNCOMPARED]:
         session.say(line)
     result = evaluate(classifier, images, folds, network.facts.correction, seed, session.progress)
-    return _finish(out, result, extra, images, folds, seed)
+    with result_folder(out, "evaluation", overwrite=True) as (folder, _):
+        write_config(folder / "config.toml", recipe, store_facts(images), seed)
+        History(folder / "history.csv")
+        if (run / "history.csv").exists():  # a portable model comes without
+            shutil.copyfile(run / "history.csv", folder / "history.csv")
+        return _finish(folder, result, extra, images, folds, seed)
 
 
 def _halves(images: Images, seed: int) -> Folds:
@@ -123,19 +139,6 @@ def _halves(images: Images, seed: int) -> Folds:
                 f"{images.path} has too few labelled pairs of both classes to measure anything on; label more."
             )
     return Folds(pairs, rows[halves], rows[halves], rows[~halves], is_directed(images))
-
-
-def _prepare(run: Path, overwrite: bool) -> None:
-    if (run / "config.toml").exists() and overwrite:
-        shutil.rmtree(run)
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise InputError(f"{run} exists and is not empty: two runs would be mixed; give another folder or --overwrite.")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{run} cannot be made ({error.strerror}): a run needs a folder; give another path."
-        ) from error
 
 
 def _finish(

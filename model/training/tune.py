@@ -32,6 +32,7 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images, open_images
+from pairscape.pipeline.storage.results import look, require_result, result_folder
 
 NAME = "tune"
 FIRST_TRIALS = 5  # drawn at random, before there is anything to learn from
@@ -63,9 +64,16 @@ def tune(images: Images, folder: Path, base: Recipe, search: Search, seed: int, 
     Raises
     ------
     InputError
-        The folder holds another study, or the recipe or the labels do not fit.
+        The folder holds another study, or something else; the recipe or the labels do not fit.
+    JobError
+        Another process writes there.
     """
     _check(images, base, search, seed)
+    with result_folder(folder, "study", resume=True):
+        return _search(images, folder, base, search, seed, session)
+
+
+def _search(images: Images, folder: Path, base: Recipe, search: Search, seed: int, session: Session) -> dict[str, Any]:
     study = _open(folder, images, base, search, seed)
     short = replace(base, training=replace(base.training, epochs=search.trial_epochs))
     session.progress.start("trials", search.trials)
@@ -94,9 +102,6 @@ def _open(folder: Path, images: Images, base: Recipe, search: Search, seed: int)
     del job["recipe"]["splitting"]["min_matched"]  # a check: it changes nothing that is tried
     job |= {"search": {name: value for name, value in asdict(search).items() if name != "trials"}}
     job = json.loads(json.dumps(job, default=str))  # as it is read back; a file of folds by its path
-    if not (folder / "journal.log").exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and holds no study: two things would be mixed; give another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
     study = _study(folder, search, seed, load_if_exists=True)
     if not study.user_attrs:
         study.enqueue_trial(point_of(base), user_attrs={DEFAULT: True}, skip_if_exists=True)
@@ -165,7 +170,9 @@ def run_trial(folder: str, store: str, search: Search, seed: int, task: Trial) -
 
 def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:
     """The best recipe trained in full and evaluated on the test fold, unless an earlier call did."""
-    if (run / "metrics.json").exists() and read_recipe(run / "config.toml") == (recipe, seed):
+    found = look(run)
+    if found is not None and found.finished and read_recipe(run / "config.toml") == (recipe, seed):
+        require_result(run, "config.toml", "metrics.json", "model.safetensors")
         return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     return train_run(images, run, recipe, seed, session, overwrite=True)
 

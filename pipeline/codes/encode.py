@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.binning import GeneStatistics, bin_edges, gene_statistics
 from pairscape.pipeline.codes.by_gene import ByGene, by_gene
+from pairscape.pipeline.codes.check import codes_damage
 from pairscape.pipeline.codes.store import (
     FREE,
     Codes,
@@ -38,8 +39,9 @@ from pairscape.pipeline.compute.tasks import in_order, run_on_source, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.expression import Expression, block_digest, hash_blocks, matrix_hash, reopen_expression
 from pairscape.pipeline.options import CODES_CELLS, Binning
-from pairscape.pipeline.storage.digests import Described, keep_layout
+from pairscape.pipeline.storage.digests import Described, keep_layout, refuse_others_files
 from pairscape.pipeline.storage.lock import locked
+from pairscape.pipeline.storage.ownership import clear_aside
 from pairscape.pipeline.storage.paths import fingerprint, holds_store, is_remote, located, remove_tree, stamp_of
 from pairscape.pipeline.storage.write import publish_store, write_file
 
@@ -59,7 +61,9 @@ class Encoding:
     content_hash
         Of the wanted codes.
     found
-        The code store at `target`; None if there is none.
+        The code store at `target`; None if there is none, or one that is damaged.
+    damage
+        What is wrong with that one.
     """
 
     expression: Expression
@@ -71,6 +75,7 @@ class Encoding:
     stamp: str
     content_hash: str = ""
     found: Codes | None = None
+    damage: str = ""
     surveyed: tuple[str, GeneStatistics] | None = None
 
     @property
@@ -82,9 +87,27 @@ class Encoding:
         """Results of tasks that read the matrix and the store that is being made."""
         return run_on_source(self.session, function, tasks, self.matrix, str(self.aside))
 
+    def look(self) -> None:
+        """What lies at the target, and the wanted hash if it was made from this very file.
+
+        Codes that would be reused are compared with their record to the byte, and passed over if they are others.
+        """
+        self.found = open_codes(self.target) if holds_store(self.target) else None
+        trusted = None if self.found is None else _trusted_hash(self.found, self.matrix, self.stamp)
+        self.content_hash = codes_hash(trusted, self.cells, self.binning) if trusted else ""
+        self.damage = self._damage()
+        if self.damage:
+            self.found, self.content_hash = None, ""
+
+    def _damage(self) -> str:
+        """What is wrong with the codes at the target, if they are the wanted ones."""
+        if self.found is None or self.found.content_hash != self.content_hash:
+            return ""
+        return codes_damage(self.found, self.session)
+
     def survey(self) -> None:
         """Begin the store aside, and read the whole matrix for its content hash and statistics of its genes."""
-        remove_tree(self.aside)
+        clear_aside(self.aside)
         create_codes(self.aside, self.expression.genes, self.cells)
         self.surveyed = _survey(self)
         self.content_hash = codes_hash(self.surveyed[0], self.cells, self.binning)
@@ -103,7 +126,7 @@ class Encoding:
             self.survey()
         assert self.surveyed is not None
         provenance = {"matrix": self.matrix, "matrix_hash": self.surveyed[0], "fingerprint": self.stamp}
-        if self.found is not None and self.found.content_hash == self.content_hash:
+        if self.found is not None and self.found.content_hash == self.content_hash and not self._damage():
             remove_tree(self.aside)
             return set_provenance(self.found, provenance)
         edges = _edges(self, self.surveyed[1])
@@ -142,13 +165,17 @@ def encoding(
     """
     place = _place(expression)
     job = Encoding(expression, target, binning, cells, session, place, fingerprint(place))
-    _look(job)
+    job.look()
     if job.found is not None and job.found.content_hash == job.content_hash:
         yield job
         return
+    if holds_store(target):
+        refuse_others_files(target)  # before what lies there is replaced
     require_memory(ENCODING, _task_bytes(expression, cells, binning), session.memory)
     with locked(target):
-        _look(job)  # another driver may have been there
+        job.look()  # another driver may have been there
+        if job.damage:
+            session.say(f"the codes in {target} are not what was written ({job.damage}), so they are made again")
         try:
             if not job.content_hash:
                 job.survey()
@@ -156,13 +183,6 @@ def encoding(
         except InputError:  # the user's matrix, or a caller that wants no such codes: nothing that a next run could use
             remove_tree(job.aside)
             raise
-
-
-def _look(job: Encoding) -> None:
-    """What lies at the target, and the wanted hash if it was made from this very file."""
-    job.found = open_codes(job.target) if holds_store(job.target) else None
-    trusted = None if job.found is None else _trusted_hash(job.found, job.matrix, job.stamp)
-    job.content_hash = codes_hash(trusted, job.cells, job.binning) if trusted else ""
 
 
 def encode_matrix(

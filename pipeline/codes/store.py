@@ -22,8 +22,9 @@ from pairscape.pipeline.codes.cache import nearby
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import CODES_CELLS, Binning
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks, read_chunks
-from pairscape.pipeline.storage.digests import describe, digest
-from pairscape.pipeline.storage.paths import is_remote, located, root_attributes
+from pairscape.pipeline.storage.codecs import open_array_to_read
+from pairscape.pipeline.storage.digests import Described, describe, described_shards, digest, has_layout
+from pairscape.pipeline.storage.paths import is_remote, located, root_attributes, stamp_of
 from pairscape.pipeline.storage.receipts import write_checked
 from pairscape.pipeline.storage.write import write_file
 
@@ -90,8 +91,10 @@ class Codes:
     ) -> None:
         """Codes of some genes over some cells of a block; a chunk is unpacked whole into `dense`, its rows picked."""
         chunks, folder = np.unique(genes // CHUNK_GENES), nearby(self.path, self.content_hash)
-        file = folder / "codes" / "c" / "0" / str(block)
+        file = folder / block_file(block)
+        stamp = stamp_of(str(file)) if file.exists() else None
         try:
+            _require_described(self.path, self.content_hash, block, file, stamp)
             for chunk, content in zip(chunks, read_chunks(file, _gene_chunks(self.n_genes), chunks), strict=True):
                 rows = genes // CHUNK_GENES == chunk
                 if content is None:
@@ -106,10 +109,33 @@ class Codes:
             raise JobError(f"{file} is damaged ({error}); {remedy}.") from error
 
 
+@lru_cache(maxsize=2**14)
+def _require_described(path: str, content_hash: str, block: int, file: Path, stamp: tuple[int, int] | None) -> None:
+    """Compare a block with the store's record, once a process and whenever its file changes.
+
+    The checksum of a chunk does not tell it from the chunk of another matrix.
+
+    Raises
+    ------
+    ValueError
+        It is another one.
+    """
+    described = _record(path, content_hash)
+    content = None if stamp is None else file.read_bytes()
+    if described is not None and (content and describe(content)) != described.get(block_file(block)):
+        raise ValueError("its bytes are not those that were written there")
+
+
+@lru_cache(maxsize=8)
+def _record(path: str, content_hash: str) -> Described | None:
+    """Size and sha256 of each block; None of a store of an earlier version, which has no record."""
+    return described_shards(located(path)) if has_layout(located(path)) else None
+
+
 @lru_cache(maxsize=32)
 def _array(path: str, content_hash: str, name: str) -> zarr.Array[Any]:
     """Opened once per process and content: the same path may hold other codes later, the same hash may not."""
-    return zarr.open_array(path, path=name, mode="r")
+    return open_array_to_read(path, name)
 
 
 def block_cells(number: int) -> slice:

@@ -1,7 +1,6 @@
 """Open a Dask client for any `--scheduler`, and a session with it; what is opened here is closed here."""
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -10,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Security, default_client, performance_report
+from distributed import Client, Security, default_client, performance_report
 
 from pairscape.pipeline.compute import machine
-from pairscape.pipeline.compute.main_guard import require_main_guard
+from pairscape.pipeline.compute.local import local_cluster, memory_per_worker
 from pairscape.pipeline.compute.progress import Say, silent
-from pairscape.pipeline.compute.queues import asked_bytes, gateway_client, kubernetes_client, queue_client
+from pairscape.pipeline.compute.queues import gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
 from pairscape.pipeline.compute.session import Events, Session, here
 from pairscape.pipeline.compute.workers import checked_workers
-from pairscape.pipeline.errors import InputError, JobError, first_line
+from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import HERE, QUEUES, Compute
+from pairscape.pipeline.storage.ownership import require_own_file
 
 WORKER_SECONDS = 60  # that a running scheduler has for showing a worker
 PATIENCE_SECONDS = 60  # between two words about a queue that lets us wait
@@ -115,7 +115,7 @@ def _client(compute: Compute, say: Say) -> Iterator[tuple[Client | None, bool]]:
         if place == "synchronous":
             yield None, False
         elif place in (None, *HERE):
-            with _started(replace(compute, scheduler=place)) as cluster, Client(cluster) as client:
+            with local_cluster(replace(compute, scheduler=place)) as cluster, Client(cluster) as client:
                 yield client, False
         else:
             with _client_elsewhere(compute, place, say) as client:
@@ -182,43 +182,6 @@ def _first_worker(client: Client, compute: Compute, say: Say) -> None:
         trial.release()
 
 
-def _started(compute: Compute) -> LocalCluster:
-    """A local cluster, or in one line why this machine does not start its processes."""
-    try:
-        return _local_cluster(compute)
-    except (RuntimeError, OSError) as error:
-        causes: list[BaseException] = [error]
-        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-            causes.append(cause)
-        refused = next((cause for cause in causes if isinstance(cause, OSError)), None)
-        cure = "make /dev/shm and the folder for temporary files writable, or " if refused else ""
-        raise JobError(
-            f"the processes of --scheduler local do not start here ({first_line(refused or error)}); {cure}give "
-            "--scheduler threads, which starts none."
-        ) from error
-
-
-def _local_cluster(compute: Compute) -> LocalCluster:
-    workers = worker_count(compute)
-    processes = compute.scheduler != "threads"
-    if processes and dask.config.get("distributed.worker.multiprocessing-method") != "fork":
-        require_main_guard('scheduler="threads"')
-    return LocalCluster(
-        n_workers=workers if processes else 1,
-        threads_per_worker=1 if processes else workers,
-        processes=processes,
-        memory_limit=memory_per_worker(compute) * (1 if processes else workers),
-        dashboard_address=None,
-        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else it takes port 8787, and warns if another job has
-        silence_logs=logging.CRITICAL,  # failed tasks are reported by the job, in one line
-    )
-
-
-def worker_count(compute: Compute) -> int:
-    """Workers of a local cluster: as asked, or one for each core that this process may use."""
-    return 1 if compute.scheduler == "synchronous" else compute.workers or machine.cores()
-
-
 def measuring(compute: Compute) -> Compute:
     """The same, to measure with: no more workers than cores, and those of this machine where jobs would be submitted.
 
@@ -228,19 +191,6 @@ def measuring(compute: Compute) -> Compute:
         return Compute("local", min(compute.workers or 1, machine.cores()), compute.memory_limit)
     local = compute.scheduler in (None, "local", "threads") and compute.workers is not None
     return replace(compute, workers=min(compute.workers or 1, machine.cores())) if local else compute
-
-
-def memory_per_worker(compute: Compute) -> int:
-    """Bytes of memory that each local worker may use; the machine's limit is the container's, if there is one.
-
-    Raises
-    ------
-    InputError
-        A limit that is no number of bytes, or not positive.
-    """
-    if compute.memory_limit is None:
-        return machine.memory() // worker_count(compute)
-    return asked_bytes(compute.memory_limit)
 
 
 def smallest_memory(client: Client | None, compute: Compute) -> int | None:
@@ -340,7 +290,7 @@ def reported(client: Client | None, path: Path | None) -> Iterator[None]:
     Raises
     ------
     InputError
-        There is no cluster to report on, bokeh is not installed, or there is no such folder.
+        There is no cluster to report on, bokeh is not installed, there is no such folder, or a foreign file is there.
     """
     if path is None:
         yield
@@ -358,6 +308,7 @@ def reported(client: Client | None, path: Path | None) -> Iterator[None]:
         raise InputError(
             f"--performance-report {path}: there is no folder {path.parent}; make it, or give another path."
         )
+    require_own_file(path, b"Dask Performance Report")
     report = performance_report(filename=str(path))
     report.__enter__()
     try:

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pairscape.pipeline.compute.progress import Bars, Progress, Say, Silent, silent
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, printable
+from pairscape.pipeline.storage.ownership import require_own_file
 from pairscape.surroundings import make_printable
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Events:
     Raises
     ------
     InputError
-        The file cannot be written.
+        The file cannot be written, or holds something else than such lines.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -80,6 +81,8 @@ def _opened(path: Path | None) -> TextIO | None:
     if path is None:
         return None
     try:
+        if path.is_file() and path.stat().st_size:
+            require_own_file(path, b'"event": "start"')
         return path.open("a", buffering=1, encoding="utf-8")
     except OSError as error:
         raise InputError(
@@ -170,7 +173,7 @@ def say_unless(quiet: bool) -> Say:
 
 def _print_lines(*lines: str) -> None:
     make_printable()
-    print(*lines, sep="\n", flush=True)
+    print(*map(printable, lines), sep="\n", flush=True)
 
 
 @contextmanager

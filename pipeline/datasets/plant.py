@@ -10,10 +10,16 @@ from scipy import sparse
 
 from pairscape.pipeline.datasets.planted import LEAST_CELLS, Deal, copy_names, deal_genes, replant, split_types, truth
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.normalize import STEPS, choose_preset, normalise
 from pairscape.pipeline.matrix.open import read_any
+from pairscape.pipeline.matrix.prepare import trusted_record
 from pairscape.pipeline.matrix.store import write_expression
-from pairscape.pipeline.options import Planting, Stream
-from pairscape.pipeline.storage.write import check_target, replaced, writing
+from pairscape.pipeline.matrix.value_kinds import Judged
+from pairscape.pipeline.options import Planting, Preset, Stream
+from pairscape.pipeline.storage.ownership import check_target, mark_expression, require_own_file
+from pairscape.pipeline.storage.write import replaced, write_file, writing
+
+LIST_HEADER = b"gene_a\tgene_b\tlabel\tkind"  # of the list that is written beside the store
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class PlantedStore:
         Rows of the list.
     pairs
         Where the list lies.
+    treated
+        What was done to the values before.
     """
 
     cells: int
@@ -36,13 +44,14 @@ class PlantedStore:
     positives: int
     negatives: int
     pairs: Path
+    treated: str
 
     def line(self) -> str:
         """The same to print."""
         copied = f" ({self.copies:,} of them copies)" if self.copies else ""
         return (
-            f"{self.cells:,} cells × {self.genes:,} genes{copied}; {self.pairs} lists {self.positives:,} planted and "
-            f"{self.negatives:,} other pairs"
+            f"{self.cells:,} cells × {self.genes:,} genes{copied}, values {self.treated}; {self.pairs} lists "
+            f"{self.positives:,} planted and {self.negatives:,} other pairs"
         )
 
 
@@ -52,7 +61,7 @@ def plant_truth(
     """Write a matrix with planted pairs as expression store, and the pairs as `NAME.tsv` beside `NAME.zarr`.
 
     The store has `obs["planted_type"]` and `uns["pairscape"]["planted"]`. Counts are not kept: what is planted are the
-    values of X. The matrix is held in memory.
+    values of X, normalised as `ingest` does where they are no logarithms. The matrix is held in memory.
 
     Raises
     ------
@@ -60,11 +69,12 @@ def plant_truth(
         The matrix cannot be read or the target not be written; the list is there already;
         too few cells, or genes that enough cells express.
     """
-    check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite, sources=[source])
     pairs = target.with_suffix(".tsv")
     if pairs.exists() and not overwrite:
         raise InputError(f"{pairs} exists, and the list of planted pairs goes there: give another name, or --overwrite")
-    cells = read_any(source)
+    require_own_file(pairs, LIST_HEADER)
+    cells = _log_expression(source)
     if cells.n_obs < LEAST_CELLS:
         raise InputError(
             f"{source if not isinstance(source, AnnData) else 'the AnnData'} has {cells.n_obs} cells: a dependence "
@@ -76,10 +86,31 @@ def plant_truth(
     table = truth(list(planted.var_names), deal, planting, rng)
     with writing(target), replaced(target) as store:
         write_expression(planted, store)
-        table.to_csv(pairs, sep="\t", index=False)
+        mark_expression(store)
+    with writing(pairs):
+        write_file(pairs, table.to_csv(sep="\t", index=False).encode())
     positives = int((table["label"] > 0).sum())
     copies = planted.n_vars - cells.n_vars
-    return PlantedStore(planted.n_obs, planted.n_vars, copies, positives, len(table) - positives, pairs)
+    return PlantedStore(
+        planted.n_obs,
+        planted.n_vars,
+        copies,
+        positives,
+        len(table) - positives,
+        pairs,
+        STEPS[cells.uns["pairscape"]["preset"]],
+    )
+
+
+def _log_expression(source: str | Path | AnnData) -> AnnData:
+    """A matrix in memory, normalised by the rule of `ingest` for such values."""
+    cells = read_any(source)
+    record = cells.uns["pairscape"]
+    judged = Judged(record["value_kind"], record["told_by"])
+    asked: Preset = "none" if trusted_record(source) else "auto"
+    preset, _ = choose_preset(asked, judged, record["source"])
+    cells.X, record["preset"] = normalise(cells.X, preset), preset
+    return cells
 
 
 def _replanted(cells: AnnData, deal: Deal, planting: Planting, rng: np.random.Generator) -> AnnData:
@@ -87,5 +118,6 @@ def _replanted(cells: AnnData, deal: Deal, planting: Planting, rng: np.random.Ge
     x = sparse.csr_matrix(replant(cells.X.tocsc(), deal, planting, types, rng), dtype=np.float32)
     obs = pd.DataFrame({"planted_type": pd.Categorical(np.where(types, "A", "B"))}, index=cells.obs_names)
     var = pd.DataFrame(index=pd.Index(copy_names(list(cells.var_names), deal), dtype=object))
-    did = {"source": cells.uns["pairscape"]["source"], "preset": "none", "planted": asdict(planting)}
+    did = {"source": cells.uns["pairscape"]["source"], "preset": cells.uns["pairscape"]["preset"]}
+    did |= {"value_kind": cells.uns["pairscape"]["value_kind"], "planted": asdict(planting)}
     return AnnData(x, obs=obs, var=var, uns={"pairscape": did})

@@ -42,7 +42,8 @@ from pairscape.pipeline.matrix.store import (
     shard_path,
 )
 from pairscape.pipeline.options import Atlas
-from pairscape.pipeline.storage.write import check_target, replaced, write_file, writing
+from pairscape.pipeline.storage.ownership import check_target, mark_expression
+from pairscape.pipeline.storage.write import replaced, write_file, writing
 
 BLOCK_CELLS = 8192  # cells of one task of the first pass
 
@@ -109,6 +110,7 @@ def simulate_atlas(
         tasks = pieces(indptr, layout.shard)
         for _, written in _finished(session, write_piece, tasks, str(store), atlas, bursts, layout):
             session.progress.advance(written)
+        mark_expression(store)
         size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
     return SimulatedAtlas(atlas.cells, atlas.genes, int(indptr[-1]), size)
 

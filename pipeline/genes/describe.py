@@ -38,7 +38,10 @@ PREFIXES = {
     "Y": "budding yeast",
 }
 STABLE_ID = re.compile(r"(ENS[A-Z]*G|FBGN|WBGENE|AT(?=[1-5CM]G)|Y(?=[A-P][LR]))", re.I)
-GENOMES = {"grch": "human", "hg": "human", "grcm": "mouse", "mm": "mouse"}
+GENOMES = {
+    "grch": "human", "hg": "human", "grcm": "mouse", "mm": "mouse", "rn": "rat", "grcz": "zebrafish", "dm": "fruit fly",
+    "ce": "nematode C. elegans",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

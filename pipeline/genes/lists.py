@@ -14,14 +14,22 @@ A first row is a header if it names both ends. `TF` alone makes none: it is also
 """
 
 import csv
+import gzip
+import io
+import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.names import counts_up, unquoted
+from pairscape.pipeline.storage.lines import LONGEST_LIST_LINE, bounded_text
+from pairscape.pipeline.storage.paths import check_plain_file
 
 # Column names in use, by tool: BEELINE, CNNC, SCENIC/arboreto, decoupler, OmniPath, our own predictions.
 REGULATOR_NAMES = ("gene_a", "gene1", "genea", "tf", "source", "regulator", "source_genesymbol")
@@ -30,6 +38,7 @@ OPEN_TARGET_NAMES = ("gene",)  # a target only beside a regulator
 GENE_NAMES = ("tf", "gene", "symbol", "gene_symbol", "gene_id", "regulator", "target", "name")
 LABEL_NAMES = ("label", "class")
 WEIGHT_NAMES = ("weight", "edgeweight")
+RANKING_NAMES = ("importance", "edgeweight", "score", "weight", "confidence", "probability")  # the surest first
 ROW_OF_GENES = (
     3  # names in a single row from which on it is a list laid on its side, not a gene and what is known of it
 )
@@ -50,12 +59,30 @@ class NamedPairs:
         −1 unlabelled, 0 none, 1 a→b or undirected, 2 b→a; None where the file has no labels.
     columns
         In words, which columns were taken.
+    importance : (P,) float64 or None
+        How much an edge of a ranking is worth; None where the file ranks nothing.
+    ranked_by
+        The column that says so.
     """
 
     gene_a: list[str]
     gene_b: list[str]
     label: NDArray[np.int8] | None
     columns: str
+    importance: NDArray[np.float64] | None = None
+    ranked_by: str = ""
+
+    def best(self, top: int | None, threshold: float | None) -> "NamedPairs":
+        """The edges of the highest importance, or those that reach a threshold, in the file's order."""
+        assert self.importance is not None
+        rows = np.arange(len(self.gene_a))
+        if threshold is not None:
+            rows = rows[self.importance >= threshold]
+        elif top is not None:
+            rows = np.sort(np.argsort(-self.importance, kind="stable")[:top])
+        words = f"{self.columns}; {rows.size:,} of {len(self.gene_a):,} edges by {self.ranked_by!r}"
+        gene_a, gene_b = ([names[row] for row in rows.tolist()] for names in (self.gene_a, self.gene_b))
+        return NamedPairs(gene_a, gene_b, None, words, self.importance[rows], self.ranked_by)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,30 +117,67 @@ def _delimiter(line: str) -> str:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """A small text table without blank rows, every value a string; the first row is still a row."""
+    """A small text table without blank rows and comments, every value a string; the first row is still a row."""
+    check_plain_file(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path.")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = next((line for line in file if line.strip()), "")
-        if not head:
+        lines = _lines(path)
+        first = [line for line in lines if line.strip()][:2]
+        if not first:
             raise InputError(f"{path} is empty: it should hold one gene or one pair a line.")
+        if _has_row_names(first):  # R's write.table puts nothing above them
+            lines[lines.index(first[0])] = _delimiter(first[1]).replace(r"\s+", "- ") + first[0]
         table = pd.read_csv(
-            path,
+            io.StringIO("".join(lines)),
             header=None,
-            sep=_delimiter(head),
+            sep=_delimiter(next(line for line in lines if line.strip())),
             dtype=str,
             keep_default_na=False,
-            encoding="utf-8-sig",
             quoting=csv.QUOTE_MINIMAL,
             engine="c",
-        ).map(str.strip)
-    except (UnicodeDecodeError, pd.errors.ParserError) as error:
+        ).map(lambda cell: unquoted(str.strip(cell)))
+    except (UnicodeDecodeError, EOFError, OSError, zlib.error, pd.errors.ParserError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(
             f"{path} cannot be read as a text table ({reason}); give CSV, TSV or one name a line."
         ) from error
-    return table[(table != "").any(axis=1)]  # a line of blanks is no row
+    return _without_row_numbers(table[(table != "").any(axis=1)])  # a line of blanks is no row
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file, plain or gzipped; comments are left blank, so that lines keep their numbers."""
+    with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as stream:
+        lines = list(bounded_text(cast(IO[bytes], stream), str(path), LONGEST_LIST_LINE))
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    return [
+        line if not line.startswith("#") else line[1:].lstrip() if number == first and _is_header(line[1:]) else "\n"
+        for number, line in enumerate(lines)
+    ]
+
+
+def _is_header(line: str) -> bool:
+    """Whether a comment names columns and says nothing else, as in #TF,target."""
+    fields = {field.strip().lower() for field in re.split(_delimiter(line), line.strip())}
+    return fields <= {*KNOWN_NAMES, *WEIGHT_NAMES, *RANKING_NAMES, *OPEN_TARGET_NAMES}
+
+
+def _has_row_names(first: list[str]) -> bool:
+    """Whether the line below a header has one field more, and the first of them is the row's number."""
+    if len(first) < 2:
+        return False
+    above, below = (len(re.split(_delimiter(first[1]), line.strip())) for line in first)
+    return below == above + 1 and unquoted(re.split(_delimiter(first[1]), first[1].strip())[0]) == "1"
+
+
+def _without_row_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The same without a first column that only counts the rows, below a field that names nothing (R, pandas)."""
+    nameless = table.shape[1] > 1 and table.iloc[0, 0] in ("", "-", "V0", "Unnamed: 0")
+    if not nameless or not counts_up(list(table.iloc[1:, 0])):
+        return table
+    rest = table.iloc[:, 1:].set_axis(range(table.shape[1] - 1), axis=1)
+    known = KNOWN_NAMES & {name.lower() for name in rest.iloc[0]}
+    return rest if known else rest.iloc[1:].reset_index(drop=True)  # a header, as row numbers stand beside no names
 
 
 def _with_header(table: pd.DataFrame, first: list[str], path: Path) -> TextTable:
@@ -252,7 +316,16 @@ def read_network(path: Path) -> NamedPairs:
         table = TextTable(table.rows[edge], header=True)
     if table.rows.empty:
         raise InputError(f"{path} holds no edges: two columns regulator, target are needed, one edge a line.")
-    return NamedPairs(*_names(table, (ends[0], ends[1]), path), None, words)
+    ranked = next(iter(table.named(RANKING_NAMES)), "")
+    importance = _importance(table.rows[ranked]) if ranked else None
+    gene_a, gene_b = _names(table, (ends[0], ends[1]), path)
+    return NamedPairs(gene_a, gene_b, None, words, importance, "" if importance is None else ranked)
+
+
+def _importance(column: pd.Series) -> NDArray[np.float64] | None:
+    """The numbers of a column, if they tell edges apart."""
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    return numbers if np.isfinite(numbers).all() and np.unique(np.abs(numbers)).size > 1 else None
 
 
 def _refuse_labels(table: TextTable, path: Path) -> None:

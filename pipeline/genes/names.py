@@ -15,6 +15,7 @@ ENSEMBL = re.compile(
     r"(ENS[A-Z]*G\d{6,}|FBGN\d{7}|WBGENE\d{8}|AT[1-5CM]G\d{5}|Y[A-P][LR]\d{3}[WC](-[A-Z])?)(\.\d+)?", re.I
 )
 ENTREZ = re.compile(r"\d{1,9}")
+DECIMAL = re.compile(r"\d{1,9}\.0+")
 # A letter first (or Riken's seven digits), no underscore, no space: HLA-DRA, RP11-34P13.3, Nkx2-1, 2610305D13Rik.
 SYMBOL = re.compile(r"([A-Za-z]|\d{7}[A-Za-z]\d\d)[A-Za-z0-9.\-@/:()]{0,29}")
 # Families that make up 10-30 % of any list of mammalian genes and never name a cell.
@@ -25,7 +26,9 @@ FAMILY = re.compile(
     r"|HDAC\d|CDK\d|DNAJ|HSP|S100A|TUB[ABG]|ACTB$|GAPDH$|MALAT1$|B2M$|XIST$)",
     re.I,
 )
-GENOME_PREFIX = re.compile(r"^(GRCh3[78]|hg19|hg38|GRCm3[89]|mm9|mm10|mm39)_+", re.I)  # 10x names of mixed species
+GENOME_PREFIX = re.compile(  # 10x names of mixed species
+    r"^(GRCh3[678]|hg1[89]|hg38|GRCm3[89]|mm9|mm10|mm39|rn[4567]|GRCz1[01]|dm[36]|ce1[01])_+", re.I
+)
 # A run of bases; sequencing accessions; "cell 12"; a last part after "_" that is a plate well or a running number,
 # except in simulated "gene_12".
 BARCODE = re.compile(
@@ -61,6 +64,17 @@ def without_genome(name: str) -> str:
 def without_version(name: str) -> str:
     """ENSG00000000003 of ENSG00000000003.15; any other name as it is, as AC004556.1 is a symbol."""
     return name.split(".")[0] if "." in name and ENSEMBL.fullmatch(name) else name
+
+
+def without_decimals(name: str) -> str:
+    """1000 of 1000.0, as pandas writes Entrez ids beside a missing one; any other name as it is."""
+    return name.split(".")[0] if DECIMAL.fullmatch(name) else name
+
+
+def unquoted(name: str) -> str:
+    """TP53 of "TP53" or 'TP53'; a quote on one side alone is part of the name."""
+    bare = name.strip()
+    return bare[1:-1] if len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "\"'" else name
 
 
 def looks_like_genes(names: Sequence[str]) -> bool:

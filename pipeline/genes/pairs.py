@@ -92,13 +92,18 @@ def label_edges(pairs: Pairs, source: GeneIndex, target: GeneIndex, n_genes: int
     return replace(pairs, label=np.isin(pair_keys(pairs.gene_a, pairs.gene_b, n_genes), edges).astype(np.int8))
 
 
-def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] | None = None) -> Candidates:
+def candidates(
+    source: PairSource,
+    genes: Sequence[str],
+    symbols: Sequence[str] | None = None,
+    others: Sequence[str] | None = None,
+) -> Candidates:
     """The candidate pairs that a user asked for, in terms of a matrix.
 
     Parameters
     ----------
-    genes, symbols
-        Ids and, if known, symbols of the matrix's genes.
+    genes, symbols, others
+        Ids and, if known, symbols and further ids of the matrix's genes.
 
     Raises
     ------
@@ -107,7 +112,7 @@ def candidates(source: PairSource, genes: Sequence[str], symbols: Sequence[str] 
         no pair left.
     """
     aliases = () if source.gene_map is None else tuple(lists.read_gene_map(source.gene_map))
-    vocabulary = Vocabulary(genes, symbols, aliases, source.ignore_case, source.min_matched)
+    vocabulary = Vocabulary(genes, symbols, aliases, source.ignore_case, source.min_matched, others=others)
     if source.pairs is not None:
         found = _listed(source.pairs, vocabulary)
     elif source.regulators is not None:
@@ -194,11 +199,50 @@ def _regulated(source: PairSource, regulators: Path, vocabulary: Vocabulary) -> 
         targets = _genes(found[-1])
     pairs, notes = cross_pairs(_genes(found[0]), targets), [one.note() for one in found]
     if source.network is not None:
-        named = lists.read_network(source.network)
+        named = _chosen_edges(lists.read_network(source.network), source, source.network, pairs, vocabulary)
         found.append(_find(named.gene_a + named.gene_b, "genes", source.network, vocabulary))
         pairs, more = _edges(pairs, named, found[-1], len(vocabulary.genes))
         notes += more
     return Candidates(pairs, tuple(notes), tuple(one.facts() for one in found))
+
+
+MOST_EDGES = 0.5  # share of the candidates that are edges from which on a network with a rank is a list of all pairs
+
+
+def _chosen_edges(
+    named: lists.NamedPairs, source: PairSource, network: Path, pairs: Pairs, vocabulary: Vocabulary
+) -> lists.NamedPairs:
+    """The edges of a ranking that are asked for; of a plain network all."""
+    if source.network_top is not None or source.network_threshold is not None:
+        if named.importance is None:
+            raise InputError(
+                f"{network}: no column ranks its edges ({', '.join(lists.RANKING_NAMES)}), so that --network-top and "
+                "--network-threshold choose nothing; leave them out"
+            )
+        chosen = named.best(source.network_top, source.network_threshold)
+        if not chosen.gene_a:
+            raise InputError(
+                f"{network}: no edge reaches {source.network_threshold:g} by {named.ranked_by!r}, of which the highest "
+                f"is {named.importance.max():g}; lower --network-threshold"
+            )
+        return chosen
+    if named.importance is not None and _ranks_all(named, pairs, vocabulary):
+        raise InputError(
+            f"{network} ranks {len(named.gene_a):,} pairs by {named.ranked_by!r}, and each of them would count as an "
+            "edge; say which are: --network-top N for the N best, or --network-threshold X for those from X on"
+        )
+    return named
+
+
+def _ranks_all(named: lists.NamedPairs, pairs: Pairs, vocabulary: Vocabulary) -> bool:
+    """Whether a network is a ranking of pairs: GRNBoost's, or any that has most candidates as edges."""
+    if named.ranked_by == "importance":
+        return len(named.gene_a) > 1
+    index = vocabulary.resolve(named.gene_a + named.gene_b).index
+    start, end = np.split(index.astype(np.int32), 2)
+    known = (start >= 0) & (end >= 0)
+    labelled = label_edges(pairs, start[known], end[known], len(vocabulary.genes))
+    return bool((labelled.label == 1).mean() > MOST_EDGES)
 
 
 def _genes(found: _Found) -> GeneIndex:

@@ -3,7 +3,7 @@
 | a name is looked for | as |
 |---|---|
 | first | an id of the matrix, then a symbol of it, letter by letter |
-| then | an Ensembl id without the version after its dot, on both sides |
+| then | an Ensembl id without the version after its dot, an Entrez id without `.0`, on both sides |
 | if asked for | through a map of names, and in any case |
 
 A name that the matrix has is never translated, and what fits two genes is none: it is reported as ambiguous, since the
@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.describe import describe_names
-from pairscape.pipeline.genes.names import ENSEMBL, in_words, mangled, without_genome, without_version
+from pairscape.pipeline.genes.names import (
+    ENSEMBL,
+    ENTREZ,
+    in_words,
+    mangled,
+    without_decimals,
+    without_genome,
+    without_version,
+)
 
 EXAMPLES = 3
 How = Literal["id", "symbol", "version", "map", "case"]
@@ -114,6 +122,8 @@ class Vocabulary:
         Smallest share of a list's distinct names that must be genes of the matrix, in [0, 1].
     advise
         Whether the command that asks has --ignore-case and --gene-map, so that a refusal may advise them.
+    others
+        Further ids of the genes, such as Ensembl's beside symbols; None where there are none.
     """
 
     genes: Sequence[str]
@@ -122,6 +132,7 @@ class Vocabulary:
     ignore_case: bool = False
     min_matched: float = 0.0
     advise: bool = True
+    others: Sequence[str] | None = None
 
     def find(self, names: Sequence[str], what: str = "genes", file: Path | None = None) -> Resolution:
         """Where each name lies in the matrix.
@@ -173,7 +184,9 @@ class Vocabulary:
             return place, "id"
         if (place := self._by_symbol.get(name)) is not None:
             return place, "symbol"
-        if (place := self._without_version.get(without_version(name))) is not None:
+        if (place := self._by_other_id.get(name)) is not None:
+            return place, "id"
+        if (place := self._without_version.get(bare_id(name))) is not None:
             return place, "version"
         return self._translated(name) if self.aliases or self.ignore_case else (ABSENT, "id")
 
@@ -197,9 +210,14 @@ class Vocabulary:
         return _positions(self.symbols or ())
 
     @cached_property
+    def _by_other_id(self) -> dict[str, int]:
+        return _positions(self.others or ())
+
+    @cached_property
     def _without_version(self) -> dict[str, int]:
-        """Ensembl ids alone: the symbol AC004556.1 has no version."""
-        return _positions([without_version(name) if ENSEMBL.fullmatch(name) else "" for name in self.genes])
+        """Ensembl ids and numbers alone: the symbol AC004556.1 has no version."""
+        bare = [_positions([_bare_or_none(name) for name in names]) for names in (self.others or (), self.genes)]
+        return bare[0] | bare[1]
 
     @cached_property
     def _folded(self) -> dict[str, set[int]]:
@@ -220,7 +238,7 @@ class Vocabulary:
         return partners
 
     def _fold(self, name: str) -> str:
-        bare = without_version(name)
+        bare = bare_id(name)
         return bare.lower() if self.ignore_case else bare
 
     def _refusal(self, resolution: Resolution, of: str, *, named: bool) -> str:
@@ -238,6 +256,15 @@ class Vocabulary:
         if resolution.matched and named:
             parts.append("to go on with those that match, give --min-matched 0")
         return "; ".join(parts)
+
+
+def bare_id(name: str) -> str:
+    """An Ensembl id without its version, an Entrez id without decimals; any other name as it is."""
+    return without_decimals(without_version(name))
+
+
+def _bare_or_none(name: str) -> str:
+    return bare_id(name) if ENSEMBL.fullmatch(name) or ENTREZ.fullmatch(without_decimals(name)) else ""
 
 
 def examples(names: Iterable[str]) -> str:

@@ -24,7 +24,9 @@ from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.genes.resolve import Vocabulary
 from pairscape.pipeline.heatmaps.shards import CODEC, SHARDED, has_receipt, is_listed
 from pairscape.pipeline.options import CHUNK_PAIRS, Binning
+from pairscape.pipeline.storage.codecs import open_array_to_read
 from pairscape.pipeline.storage.digests import SPARE, digest, keep_layout, layout_damage
+from pairscape.pipeline.storage.ownership import clear_aside
 from pairscape.pipeline.storage.paths import (
     file_sizes,
     holds_store,
@@ -104,6 +106,11 @@ class Images:
     spec: ImageSpec
     provenance: dict[str, Any]
 
+    @property
+    def values(self) -> str:
+        """What kind of values its matrix holds, as `Expression.values`; "" where that is unknown."""
+        return str(self.provenance.get("matrix", {}).get("values", ""))
+
     def array(self, name: str) -> NDArray[Any]:
         """One of the small arrays without padding: `gene_a`, `gene_b`, `label`, `gene`, `edges`, `mean` and so on."""
         array = stored_array(str(self.path), self.spec.plan_hash, name)
@@ -167,7 +174,7 @@ def damaged(images: Images, shard: int, error: Exception) -> JobError:
 @lru_cache(maxsize=32)
 def stored_array(path: str, plan_hash: str, name: str) -> zarr.Array[Any]:
     """An array of a store, with padding. Opened once per process and content: the path may hold another job later."""
-    return zarr.open_array(path, path=name, mode="r")
+    return open_array_to_read(path, name)
 
 
 @lru_cache(maxsize=8)
@@ -198,7 +205,8 @@ def create_images(
         Of the genes of the codes, by which pairs and lists may name them too. Absent: they have none.
     """
     aside = path.with_name(f".{path.name}.wip")  # one name, so that a killed run's remains are replaced
-    root = zarr.create_group(str(aside), zarr_format=3, overwrite=True)
+    clear_aside(aside)
+    root = zarr.create_group(str(aside), zarr_format=3)
     rows = spec.n_shards * spec.binning.shard_pairs
     _create_sharded(root, spec.binning, rows)
     columns: dict[str, NDArray[Any] | None] = {

@@ -124,7 +124,8 @@ def resolve_request(expression: Expression, source: PairSource, seed: int) -> Re
     InputError
         As `pipeline.genes.pairs.candidates`, `pipeline.genes.labels` and `pipeline.genes.negatives.choose_negatives`.
     """
-    found, cells, rule = candidates(source, expression.genes, expression.symbols), np.arange(expression.n_cells), "all"
+    found = candidates(source, expression.genes, expression.symbols, expression.others)
+    cells, rule = np.arange(expression.n_cells), "all"
     if source.labels == "replicate":
         found, cells, rule = _replicate(expression, found, source, seed)
     found = choose_negatives(found, source, len(expression.genes), seed)
@@ -192,7 +193,7 @@ def make_heatmaps(
             spec = replace(spec, codes_hash=wanted.content_hash)
             _refuse_another_job(target, spec)  # before the codes of another job on these images are replaced by ours
             codes = wanted.finish()
-        images, missing = _laid_out(target, spec, request, codes, expression.symbols)
+        images, missing = _laid_out(target, spec, request, codes, expression)
         kept = spec.n_shards - len(missing)
         threads = worker_threads(session.client)
         share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, threads, Rates())
@@ -206,14 +207,14 @@ def make_heatmaps(
 
 
 def _laid_out(
-    target: Path, spec: ImageSpec, request: Request, codes: Codes, symbols: Sequence[str] | None
+    target: Path, spec: ImageSpec, request: Request, codes: Codes, expression: Expression
 ) -> tuple[Images, list[int]]:
     """The store, made where it is missing, and its shards to compute, of which nothing is left."""
     if not holds_store(target):
         made_from = codes.provenance  # for a repair, when the codes are gone
-        matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"]}
+        matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"], "values": expression.values}
         provenance = request.provenance | {"matrix": matrix}
-        create_images(target, spec, request.chosen.pairs, codes, provenance, symbols)
+        create_images(target, spec, request.chosen.pairs, codes, provenance, expression.symbols)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
     missing = images.missing_shards()

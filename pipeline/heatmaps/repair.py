@@ -54,14 +54,17 @@ def repair_store(
     """
     path = path.absolute()
     with lasting(path), locked(path) as lock:
-        before = _restored(path, session, _beside(path) if codes is None else codes.absolute())
+        codes = codes and codes.absolute()
+        before = _restored(path, session, codes)
+        if before.codes:
+            raise JobError(f"{before.codes}.")
         if before.shards and before.kind == "images":
             images = open_images(path, complete=False)
             source = _codes_of(images, codes, expression, session)
             _count_again(images, source, sorted(before.shards), session, lock)
         elif before.shards:
             _encode_again(open_codes(path), expression, sorted(before.shards), session)
-        after = verify_store(path, session)
+        after = verify_store(path, session, codes)
     if left := after.lines():
         raise JobError(f"{path} could not be repaired: {left[0]}; delete it, and make it again.")
     return replace(before, n_shards=after.n_shards, holds=after.holds)
@@ -71,17 +74,18 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.codes.zarr")
 
 
-def _restored(path: Path, session: Session, codes: Path) -> StoreDamage:
+def _restored(path: Path, session: Session, codes: Path | None) -> StoreDamage:
     """StoreDamage, with the small files restored that are among them."""
-    before = verify_store(path, session)
+    before = verify_store(path, session, codes)
     if not before.files:
         return before
-    free, value = (image_store.FREE, str(codes)) if store_kind(path) == "images" else (code_store.FREE, {})
+    images, place = store_kind(path) == "images", str(codes or _beside(path))
+    free, value = (image_store.FREE, place) if images else (code_store.FREE, {})
     if lost := restore_layout(path, free, value):
         raise JobError(
             f"{path}: {lost[0]} and its copy are damaged, so it cannot be repaired; delete the store and make it again."
         )
-    return replace(verify_store(path, session), files=before.files)
+    return replace(verify_store(path, session, codes), files=before.files)
 
 
 def _codes_of(images: Images, codes: Path | None, expression: Path | None, session: Session) -> Codes:

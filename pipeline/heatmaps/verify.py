@@ -1,27 +1,32 @@
 """Verify a store file by file: shards against their receipts, small files against their digests."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairscape.pipeline.codes import store as code_store
-from pairscape.pipeline.codes.store import Codes, block_cells, block_file, cell_blocks, open_codes
+from pairscape.pipeline.codes.check import codes_damage, differing_blocks
+from pairscape.pipeline.codes.store import Codes, block_cells, cell_blocks, open_codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import images as image_store
-from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.heatmaps.count import PAIR, count_pairs
+from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.shards import SHARDED, damage
-from pairscape.pipeline.storage.digests import Described, describe, described_shards, has_layout, layout_damage
-from pairscape.pipeline.storage.paths import content_of, located
+from pairscape.pipeline.storage.digests import described_shards, has_layout, layout_damage
+from pairscape.pipeline.storage.paths import is_remote, located
 
 Kind = Literal["images", "codes"]
 Check = tuple[Callable[..., dict[int, str]], int, Any, str]  # of some shards; how many; what it has to know; of what
 TOGETHER = 16  # shards that a task reads
+RECOUNTED = 2  # images of a shard that are counted again from the codes
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class StoreDamage:
         What the store holds, in words; "" where nobody can tell.
     covered
         Whether the store has digests of its small files; those of earlier versions have none.
+    codes
+        What is wrong with the codes that images were counted from, and what to do; "" if nothing is, or they are gone.
     """
 
     kind: Kind
@@ -50,12 +57,15 @@ class StoreDamage:
     n_shards: int = 0
     holds: str = ""
     covered: bool = True
+    codes: str = ""
 
     def lines(self) -> list[str]:
         """Each damage in a line."""
         what = "shard" if self.kind == "images" else "block"
-        return [f"{name} {wrong}" for name, wrong in self.files.items()] + [
-            f"{what} {number}: {wrong}" for number, wrong in sorted(self.shards.items())
+        return [
+            *(f"{name} {wrong}" for name, wrong in self.files.items()),
+            *(f"{what} {number}: {wrong}" for number, wrong in sorted(self.shards.items())),
+            *([self.codes] if self.codes else []),
         ]
 
 
@@ -74,8 +84,13 @@ def store_kind(path: Path) -> Kind:
     raise InputError(f"{path} is not a Pairscape image store, nor one of codes; give what `pairscape heatmaps` made.")
 
 
-def verify_store(path: Path, session: Session) -> StoreDamage:
-    """Look at every byte of a store of images or codes.
+def verify_store(path: Path, session: Session, codes: Path | None = None) -> StoreDamage:
+    """Look at every byte of a store of images or codes; of every shard some images are counted again.
+
+    Parameters
+    ----------
+    codes
+        That images were counted from. Absent: where the images say, or beside them; gone: nothing is counted again.
 
     Raises
     ------
@@ -90,13 +105,33 @@ def verify_store(path: Path, session: Session) -> StoreDamage:
     files = layout_damage(path, free) if covered else {}
     if any(name.endswith("zarr.json") for name in files):  # what they say of the shards may be wrong
         return StoreDamage(kind, files, covered=covered)
-    check, n_shards, common, holds = _image_check(path) if kind == "images" else _code_check(path)
+    source = _codes_at_hand(path, codes) if kind == "images" and not files else None
+    wrong_codes = codes_damage(source, session) if source is not None and has_layout(Path(source.path)) else ""
+    check, n_shards, common, holds = (
+        _image_check(path, None if wrong_codes else source) if kind == "images" else _code_check(path)
+    )
     session.progress.start("verifying", n_shards)
     found = dict[int, str]()
     for shards, wrong in run_tasks(session, check, _groups(n_shards), str(path), common):
         session.progress.advance(len(shards))
         found |= wrong
-    return StoreDamage(kind, files, found, n_shards, holds, covered)
+    if source is not None and wrong_codes:
+        wrong_codes = (
+            f"the codes {source.path} are damaged too ({wrong_codes}), so that images cannot be compared with them; "
+            f"run `pairscape verify {source.path} --repair` first"
+        )
+    return StoreDamage(kind, files, found, n_shards, holds, covered, wrong_codes)
+
+
+def _codes_at_hand(path: Path, given: Path | None) -> Codes | None:
+    """The codes that a store of images was counted from, if they lie on a disk here."""
+    images = open_images(path, complete=False)
+    there = located(images.spec.codes)
+    for place in [given] if given is not None else [there, path.parent / there.name]:
+        with suppress(InputError):  # nothing, or something else
+            if not is_remote(place) and (codes := open_codes(place)).content_hash == images.spec.codes_hash:
+                return codes
+    return None
 
 
 def _groups(n_shards: int) -> Iterator[list[int]]:
@@ -105,35 +140,48 @@ def _groups(n_shards: int) -> Iterator[list[int]]:
         yield some
 
 
-def _image_check(path: Path) -> Check:
+def _image_check(path: Path, codes: Codes | None) -> Check:
     spec = open_images(path, complete=False).spec
-    return _damaged_shards, spec.n_shards, None, f"{spec.n_pairs:,} images"
+    return _damaged_shards, spec.n_shards, codes and codes.path, f"{spec.n_pairs:,} images"
 
 
 def _code_check(path: Path) -> Check:
     codes = open_codes(path)
     blocks, holds = len(cell_blocks(codes.n_cells)), f"codes of {codes.n_genes:,} genes in {codes.n_cells:,} cells"
     if has_layout(path):
-        return _damaged_blocks, blocks, described_shards(path), holds
+        return differing_blocks, blocks, described_shards(path), holds
     return _unreadable_blocks, blocks, None, holds
 
 
 # ── on the workers ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _damaged_shards(path: str, _: None, shards: list[int]) -> dict[int, str]:
+def _damaged_shards(path: str, codes: str | None, shards: list[int]) -> dict[int, str]:
     images = open_images(path, complete=False)
-    return {shard: wrong for shard in shards if (wrong := damage(images, shard))}
+    source = None if codes is None else open_codes(Path(codes))
+    found = {shard: wrong for shard in shards if (wrong := damage(images, shard))}
+    rows = {shard: _telling_rows(images, shard) for shard in shards if shard not in found}
+    if source is None or not rows:
+        return found
+    return found | _counted_otherwise(images, source, rows)
 
 
-def _damaged_blocks(path: str, described: Described, blocks: list[int]) -> dict[int, str]:
-    """Blocks of codes whose file is not what it was; one of zeros is no file."""
-    found = {}
-    for block in blocks:
-        content = content_of(located(path) / block_file(block))
-        if (None if content is None else describe(content)) != described.get(block_file(block)):
-            found[block] = "is missing" if content is None else "is not what was written"
-    return found
+def _telling_rows(images: Images, shard: int) -> NDArray[np.int64]:
+    """Some rows of a shard, those whose genes are expressed in most cells: their images tell codes apart best."""
+    rows, expressed = images.spec.shard_rows(shard), 1 - images.array("dropout")
+    a, b = (images.pair_column(name, rows.start, rows.stop) for name in PAIR)
+    return rows.start + np.sort(np.argsort(-expressed[a] * expressed[b], kind="stable")[:RECOUNTED])
+
+
+def _counted_otherwise(images: Images, codes: Codes, rows: dict[int, NDArray[np.int64]]) -> dict[int, str]:
+    """Shards with an image that is another one when it is counted again."""
+    chosen = np.concatenate(list(rows.values()))
+    a, b = (images.array(name)[chosen].astype(np.int64) for name in PAIR)
+    counted, _ = count_pairs(codes, a, b)
+    stored = np.concatenate([images.counts(slice(row, row + 1)) for row in chosen.tolist()])
+    shard = np.repeat(list(rows), [some.size for some in rows.values()])
+    wrong = np.unique(shard[(counted != stored).any(axis=(1, 2))])
+    return dict.fromkeys(wrong.tolist(), "its images are not those of its codes")
 
 
 def _unreadable_blocks(path: str, _: None, blocks: list[int]) -> dict[int, str]:

@@ -5,7 +5,7 @@ On disk nothing is changed: `open_expression` accepts what others wrote, `pipeli
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -13,21 +13,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.io import read_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.matrix.formats.anndata import check_shape, stored_matrix
 from pairscape.pipeline.matrix.formats.dense import Dense, DenseLines
 from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     canonical_csr,
     existing,
+    group_of,
     layout_of,
     member,
     opened,
     read_frame,
     row_pointers,
     shape_of,
+    with_text_names,
 )
 from pairscape.pipeline.matrix.source import (
     IN_MEMORY,
@@ -36,7 +40,6 @@ from pairscape.pipeline.matrix.source import (
     check_names,
     check_not_transposed,
     check_values,
-    gene_symbols,
     in_memory,
 )
 from pairscape.pipeline.options import HASH_CELLS
@@ -62,6 +65,9 @@ class Expression:
     symbols : (gene,) symbols, "" where a gene has none; None when the matrix has none
     n_cells : number of cells
     memory : the AnnData, when path is None
+    others : (gene,) further ids by which lists may name the genes; None when the matrix has none
+    notes : what was understood of the genes' names that has to be told, a sentence each
+    values : what kind of values it holds, such as "log" or "counts"; "" where that is unknown
     """
 
     path: str | None
@@ -69,6 +75,9 @@ class Expression:
     symbols: tuple[str, ...] | None
     n_cells: int
     memory: AnnData | None = field(default=None, repr=False, compare=False)
+    others: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    values: str = ""
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Expression of the cells start..stop: (stop - start, gene) float32, indices sorted, no explicit zeros.
@@ -197,17 +206,38 @@ def matrix_hash(n_cells: int, genes: tuple[str, ...], digests: Iterable[str]) ->
 def reopen_expression(path: str) -> Expression:
     """A matrix that `open_expression` has accepted, without the names of its cells: what a worker needs to read it."""
     with opened(path) as root:
-        genes, n_cells = read_frame(root["var"]), shape_of(root["X"])[0]
-    return Expression(path, tuple(genes.index), None, n_cells)
+        genes, n_cells = name_genes(read_frame(root["var"])).ids, shape_of(root["X"])[0]
+    return Expression(path, genes, None, n_cells)
 
 
-def open_expression(source: Any) -> Expression:
+def own_record(root: Any) -> Mapping[str, Any]:
+    """What `ingest` or a simulation says in an AnnData of how it was made; empty where neither has made it."""
+    uns = group_of(root, "uns")
+    found = read_elem(uns["pairscape"]) if "pairscape" in uns else {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def values_of(record: Mapping[str, Any]) -> str:
+    """The kind of values that an AnnData with such a record holds, as `Expression.values`."""
+    preset = str(record.get("preset", ""))
+    if preset == "none":
+        kind = str(record.get("value_kind", ""))
+        return "counts" if "counts" in kind else "log" if kind == "log" else ""
+    return "log" if preset in ("scanpy", "log1p") else preset
+
+
+def open_expression(source: Any, gene_column: str | None = None) -> Expression:
     """Open an AnnData-Zarr (format 2 or 3) or .h5ad as it is, with X as CSR, CSC or dense, or an AnnData in memory.
 
     A store may lie behind a URL.
 
     CSR and dense matrices are never loaded whole. CSC stores genes, not cells, contiguously: a block of cells touches
     all of it, so it is converted in memory once per process; `pairscape ingest` writes CSR and spares that.
+
+    Parameters
+    ----------
+    gene_column
+        The column of var that has the symbols. Absent: the first of those in use.
 
     Raises
     ------
@@ -216,21 +246,25 @@ def open_expression(source: Any) -> Expression:
         without a name or with the same name, or genes where cells belong
     """
     if isinstance(source, AnnData):
-        return _open_memory(source)
+        return _open_memory(source, gene_column)
     path = existing(source, (".h5ad", ".zarr"))
     with opened(path) as root:
         layout_of(member(root, "X", path), path)
         genes, obs_names = read_frame(member(root, "var", path)), read_frame(member(root, "obs", path)).index
         check_shape(root["X"], "X", path, (len(obs_names), len(genes)))
-    check_names(obs_names, genes.index, path)
-    check_not_transposed(obs_names, genes.index, path)
-    return Expression(path, tuple(genes.index), gene_symbols(genes), len(obs_names))
+        values = values_of(own_record(root))
+    named = name_genes(genes, gene_column)
+    check_names(obs_names, named.ids, path)
+    check_not_transposed(obs_names, named.ids, path)
+    return Expression(
+        path, named.ids, named.symbols, len(obs_names), others=named.others, notes=named.notes, values=values
+    )
 
 
-def _open_memory(adata: AnnData) -> Expression:
-    genes = tuple(map(str, adata.var_names))
-    check_names(adata.obs_names, genes, IN_MEMORY)
-    check_not_transposed(tuple(map(str, adata.obs_names)), genes, IN_MEMORY)
+def _open_memory(adata: AnnData, gene_column: str | None) -> Expression:
+    named = name_genes(with_text_names(pd.DataFrame(adata.var)), gene_column)
+    check_names(adata.obs_names, named.ids, IN_MEMORY)
+    check_not_transposed(tuple(map(str, adata.obs_names)), named.ids, IN_MEMORY)
     if adata.X is None or getattr(adata.X, "format", "csr") != "csr":  # a block of rows of CSC costs a pass over all
         adata = AnnData(canonical_csr(in_memory(adata.X)), obs=adata.obs, var=adata.var)
-    return Expression(None, genes, gene_symbols(pd.DataFrame(adata.var)), adata.n_obs, memory=adata)
+    return Expression(None, named.ids, named.symbols, adata.n_obs, adata, named.others, named.notes)

@@ -32,7 +32,7 @@ from pairscape.pipeline.compute.tasks import run_on_source
 from pairscape.pipeline.genes.describe import describe_names
 from pairscape.pipeline.matrix.filter import Filtered, choose_stored, sift
 from pairscape.pipeline.matrix.intake import Intake, take_in
-from pairscape.pipeline.matrix.normalize import are_counts, check_values, choose_preset, value_kind
+from pairscape.pipeline.matrix.normalize import are_counts, check_judged, check_values, choose_preset
 from pairscape.pipeline.matrix.scan import ChosenCells, scan_cells
 from pairscape.pipeline.matrix.store import (
     CHUNK_ENTRIES,
@@ -46,15 +46,18 @@ from pairscape.pipeline.matrix.summary import Summary, annotations, record
 from pairscape.pipeline.matrix.survey import Facts, Values
 from pairscape.pipeline.matrix.write import Writing, WrittenMatrix, is_written, write_piece
 from pairscape.pipeline.options import Choices, Compute, Preset
+from pairscape.pipeline.storage.ownership import check_target, mark_expression
 from pairscape.pipeline.storage.paths import is_remote, local_target, spelled
 from pairscape.pipeline.storage.workspace import Workplace, no_workplace, workplace
-from pairscape.pipeline.storage.write import check_target, clear_unfinished, write_file
+from pairscape.pipeline.storage.write import clear_unfinished, write_file
 
 Counts = Literal["values", "beside", "unknown"]  # where raw counts are
 
 if TYPE_CHECKING:
     from distributed import Client
 
+FULL_BARCODES = 50  # the cell of this rank by molecules stands for the full ones
+NEAR_EMPTY, NEAR_EMPTY_SHARE = 0.02, 0.25  # of its molecules, and of the barcodes: real cells have 0 to 12 % such
 SMALL_ENTRIES = 2 * SHARD_ENTRIES  # a matrix of no more is done in this process before a cluster would have started
 
 
@@ -92,6 +95,7 @@ def ingest(
     dry_run: bool = False,
     compute: Compute | None = None,
     session: Session | None = None,
+    made_from: str | None = None,
     **choices: Any,
 ) -> Summary:
     """Write a matrix as expression store: AnnData-on-Zarr 3, CSR log expression, layers["counts"] when known.
@@ -115,6 +119,8 @@ def ingest(
     session
         Its bars and lines are used, and the summary is said before the store is written; its client is not. Absent:
         nothing is said.
+    made_from
+        Kept in the store's record, for whoever has to know again what it was made from.
     choices
         Fields of `pairscape.pipeline.options.Choices`.
 
@@ -122,13 +128,13 @@ def ingest(
     ------
     InputError
         The source cannot be opened or is no expression; a choice or the preset does not fit it; the target may not be
-        written; an annotation cannot be stored; less than two cells or genes are left; a
+        written, or is the source; an annotation cannot be stored; less than two cells or genes are left; a
         task would not fit into a worker's memory.
     JobError
         The disk refuses, or tasks failed; what is finished is kept.
     """
     chosen, target = Choices(**choices), local_target(target).absolute()  # workers have other working folders
-    check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite, sources=source if isinstance(source, list | tuple) else [source])
     session = session or Session()
     with no_workplace() if dry_run else workplace(target) as place:
         job = take_in(source, chosen, place.scratch, session.progress)
@@ -136,6 +142,8 @@ def ingest(
         with _session(job, compute, opened, session) as session:
             place.claim(_identity(job))
             plan = _plan(job, place, session)
+            if made_from is not None:
+                plan.uns["pairscape"]["made_from"] = made_from
             session.say(*plan.summary.lines())
             if dry_run:
                 return plan.summary
@@ -187,13 +195,14 @@ def _plan(job: Intake, place: Workplace, session: Session) -> _Plan:
     survey = scan_cells(job.readers, job.wanted, job.cells, place.path / "scan0", "reading cells", session)
     values = survey[0].values
     check_values(values, job.source.var.index, job.source.name)
+    check_judged(job.source.judged, values, job.source.name)
     kept = sift(job, survey, place.path, session)
-    preset, note = choose_preset(job.choices.preset, values, job.source.name)
+    preset, note = choose_preset(job.choices.preset, job.source.judged, job.source.name)
     counts, counts_note = _counts(job, survey)
     stored = choose_stored(job, kept, preset, session)
     kept = _recount(job, kept, stored, counts == "beside", place, session)
     writing, pointers = _lay_out(job, kept, preset, counts, str(place.path))
-    notes = [note for note in (note, counts_note) if note]
+    notes = [said for said in (note, counts_note, _near_empty(job, survey[0])) if said]
     summary = _summary(job, kept, stored, pointers[0], values, preset, counts, notes)
     obs, var = annotations(job, survey[counts == "beside"], kept, counts != "unknown")
     return _Plan(kept, stored, writing, pointers, summary, obs, var[stored], record(job, summary))
@@ -201,7 +210,7 @@ def _plan(job: Intake, place: Workplace, session: Session) -> _Plan:
 
 def _counts(job: Intake, survey: list[Facts]) -> tuple[Counts, str]:
     """Where raw counts are, and what has to be said of it."""
-    if value_kind(survey[0].values) == "raw counts":
+    if job.source.judged.kind == "raw counts":
         return "values", ""
     if job.source.counts is None:
         return "unknown", ""
@@ -257,7 +266,7 @@ def _summary(
         filled=values.entries / (chosen * len(job.source.var)),
         density=int(pointers[-1]) / (cells * genes),
         values=values,
-        value_kind=value_kind(values),
+        value_kind=job.source.judged.kind,
         preset=preset,
         orientation=job.source.orientation,
         orientation_from=job.source.orientation_from,
@@ -266,6 +275,22 @@ def _summary(
         dropped_genes=len(job.source.var) - int(kept.genes.sum()),
         counts_kept=counts != "unknown",
         notes=(*job.notes, *notes, *_chosen_notes(job, kept, genes)),
+    )
+
+
+def _near_empty(job: Intake, survey: Facts) -> str:
+    """A warning where many barcodes hold next to nothing; counts only, as normalised cells all hold the same."""
+    totals, choices = survey.cells["total"], job.choices
+    if "counts" not in job.source.judged.kind or totals.size < FULL_BARCODES or choices.min_genes > 1:
+        return ""
+    full = np.partition(totals, -FULL_BARCODES)[-FULL_BARCODES]
+    empty = int((totals < NEAR_EMPTY * full).sum())
+    if empty < NEAR_EMPTY_SHARE * totals.size:
+        return ""
+    return (
+        f"warning: {empty:,} of {totals.size:,} barcodes hold less than {NEAR_EMPTY * full:,.3g} molecules and others "
+        f"{full:,.4g}, as empty droplets of an unfiltered matrix do: give the filtered matrix, or leave them out with "
+        "--min-genes 200"
     )
 
 
@@ -314,6 +339,7 @@ def _write(plan: _Plan, place: Workplace, session: Session) -> None:
     for _, written in run_on_source(session, write_piece, tasks, plan.writing):
         session.progress.advance(written)
     clear_unfinished(place.store)
+    mark_expression(place.store)
 
 
 # ── memory of a task ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -90,6 +90,8 @@ def take_in(source: Any, choices: Choices, scratch: Path, progress: Progress) ->
         layer=choices.layer,
         key=choices.key,
         join=choices.join,
+        gene_column=choices.gene_column,
+        features=choices.features,
         scratch=scratch,
         progress=progress,
     )

@@ -15,7 +15,7 @@ No preset looks at any other cell than the one it scales, so blocks may be cut a
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import dask
 import dask.array
@@ -31,16 +31,15 @@ from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.scan import Block, ChosenCells, pick
 from pairscape.pipeline.matrix.source import Reader
 from pairscape.pipeline.matrix.survey import Values
+from pairscape.pipeline.matrix.value_kinds import Judged, ValueKind
 from pairscape.pipeline.options import Preset
 
-ValueKind = Literal["raw counts", "log", "normalised"]
-
-# log2(x + 1) of 50 would be x = 1e15, beyond any sequencing depth; a TPM or CPM matrix always has larger values.
-LOG_MAXIMUM = 50.0
 EXACT = 2.0**24  # whole numbers from here on that float32 cannot tell apart
 LARGEST = 1e30  # sums over a cell stay finite in float32
 CNNC_OFFSET = 0.01
-AUTO: dict[ValueKind, Preset] = {"raw counts": "scanpy", "log": "none", "normalised": "log1p"}
+AUTO: dict[ValueKind, Preset] = {
+    "raw counts": "scanpy", "fractional counts": "scanpy", "shares": "scanpy", "normalised": "log1p", "log": "none",
+}  # fmt: skip
 TARGET_SUM: dict[Preset, float] = {"scanpy": 1e4, "deep-cell": 100.0}
 DEEP_CELL_SHARE = 0.1  # of the cells that express anything: genes in more than so many are kept
 STEPS: dict[Preset, str] = {
@@ -50,13 +49,6 @@ STEPS: dict[Preset, str] = {
     "cnnc": "log10(x + 0.01), stored shifted by 2 so that 0 stays not expressed",
     "deep-cell": "scaled to 100 per cell, log2(x + 1)",
 }
-
-
-def value_kind(values: Values) -> ValueKind:
-    """What the values of a matrix are: whole numbers are raw counts, others below 50 logarithms, others normalised."""
-    if values.whole:
-        return "raw counts"
-    return "log" if values.high < LOG_MAXIMUM else "normalised"
 
 
 def check_values(values: Values, genes: pd.Index, source: str) -> None:
@@ -75,7 +67,7 @@ def check_values(values: Values, genes: pd.Index, source: str) -> None:
     if values.low < 0:
         raise InputError(
             f"{source}: gene {genes[values.low_gene]} has the negative value {values.low:.3g}; scaled data have lost "
-            "that 0 means not expressed: give the unscaled matrix, such as --layer counts or --layer raw"
+            "that 0 means not expressed: ingest the unscaled matrix, such as --layer counts or --layer raw"
         )
     if (values.whole and values.high >= EXACT) or values.high > LARGEST:
         why = "counts of molecules stay far below 2^24 = 16,777,216, from where on float32 mixes up whole numbers"
@@ -90,30 +82,60 @@ def are_counts(values: Values) -> bool:
     return values.whole and not values.bad and values.low >= 0 and values.high < EXACT
 
 
-def choose_preset(preset: Preset, values: Values, source: str) -> tuple[Preset, str]:
+def check_judged(judged: Judged, values: Values, source: str) -> None:
+    """Refuse a matrix of which some cells, not among the sampled ones, hold other values.
+
+    Raises
+    ------
+    InputError
+        The sampled cells hold whole numbers, and not all cells do.
+    """
+    if judged.kind == "raw counts" and not values.whole and not values.bad:
+        raise InputError(
+            f"{source}: the sampled cells hold whole numbers, and others do not, so counts and other values are mixed, "
+            "and no one treatment fits both; take them apart (--cells), or give one kind of values (--layer)"
+        )
+
+
+def choose_preset(preset: Preset, judged: Judged, source: str) -> tuple[Preset, str]:
     """The preset that is meant, and what has to be said of it; "" where nothing.
 
     Raises
     ------
     InputError
-        It would take the logarithm of logarithms.
+        What the values are cannot be told, or they are square roots, and no preset is given; the preset would take the
+        logarithm of logarithms or of roots.
     """
-    kind = value_kind(values)
+    kind = judged.kind
     if preset == "auto":
-        return AUTO[kind], "normalised already: told from the values" if kind == "log" else ""
-    if kind == "log" and preset != "none":
+        if kind not in AUTO:
+            raise InputError(_undecided(judged, source))
+        return AUTO[kind], "" if kind == "raw counts" else f"taken for {judged.words()}: {judged.why}; --preset decides"
+    if kind in ("log", "square roots") and preset != "none":
         raise InputError(
-            f"{source}: the values are logarithms already (not whole numbers, at most {values.high:.3g}), and preset "
+            f"{source}: the values are {'logarithms' if kind == 'log' else kind} already ({judged.why}), and preset "
             f"{preset} would take the logarithm twice: give --preset none, or the raw counts with --layer"
         )
     return preset, _contradiction(preset, kind)
 
 
+def _undecided(judged: Judged, source: str) -> str:
+    if judged.kind == "square roots":
+        return (
+            f"{source}: the values are square roots ({judged.why}); run `pairscape ingest` on the raw counts "
+            "(--layer), or with --preset none to keep the roots as they are"
+        )
+    return (
+        f"{source}: the values may be corrected counts or logarithms ({judged.why}), and one has to be scaled and the "
+        "other not: run `pairscape ingest` with --preset scanpy for counts, --preset none for logarithms, or --layer"
+    )
+
+
 def _contradiction(preset: Preset, kind: ValueKind) -> str:
-    if kind == "raw counts" and preset == "none":
-        return "warning: raw counts are stored as expression, so images will show how deeply cells were sequenced"
-    if kind == "raw counts" and preset in ("log1p", "cnnc"):
-        return f"warning: preset {preset} is for values that are normalised per cell, and these are raw counts"
+    if kind in ("raw counts", "fractional counts") and preset == "none":
+        return f"warning: {kind} are stored as expression, so images will show how deeply cells were sequenced"
+    if kind in ("raw counts", "fractional counts") and preset in ("log1p", "cnnc"):
+        return f"warning: preset {preset} is for values that are normalised per cell, and these are {kind}"
     if kind == "normalised" and preset in TARGET_SUM:
         return f"warning: the values are no whole numbers, so normalised already; preset {preset} scales them again"
     return ""

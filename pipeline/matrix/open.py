@@ -12,9 +12,13 @@ from anndata.utils import make_index_unique
 
 from pairscape.pipeline.compute.progress import Progress, Silent
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
+from pairscape.pipeline.matrix.annotations import storable
 from pairscape.pipeline.matrix.formats.anndata import no_layer, open_annotated, open_memory
 from pairscape.pipeline.matrix.formats.by_cells import turn
+from pairscape.pipeline.matrix.formats.containers import contained, open_contained
+from pairscape.pipeline.matrix.formats.foreign import refuse_folder, refuse_kind
 from pairscape.pipeline.matrix.formats.hdf5_zarr import opened
 from pairscape.pipeline.matrix.formats.joined import joined
 from pairscape.pipeline.matrix.formats.loom import open_loom
@@ -35,7 +39,8 @@ from pairscape.pipeline.matrix.source import (
     check_not_transposed,
     check_values,
 )
-from pairscape.pipeline.options import Join, Orientation
+from pairscape.pipeline.matrix.vet import vetted
+from pairscape.pipeline.options import Features, Join, Orientation
 from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.paths import expanded, fingerprint, is_folder, suffix_of
 
@@ -47,6 +52,8 @@ def open_source(
     layer: str | None = None,
     key: str | None = None,
     join: Join = "inner",
+    gene_column: str | None = None,
+    features: Features = "genes",
     scratch: Path,
     progress: Progress,
 ) -> Source:
@@ -66,6 +73,10 @@ def open_source(
         the only one.
     join
         The genes of several sources: those that all have ("inner") or that any has ("outer").
+    gene_column
+        The column that has the symbols of the genes. Absent: the first of those in use.
+    features
+        "genes": rows and columns that are no genes or cells are left out. "all": nothing is.
     scratch
         A folder of the caller, who also removes it: what is not stored by cells is turned there once, and found again
         as long as the source is the same. It is made if it is needed.
@@ -75,15 +86,19 @@ def open_source(
     Raises
     ------
     InputError
-        There is no such thing, it is of unknown kind, damaged, or cannot be a matrix of genes and cells.
+        There is no such thing, it is of unknown kind, damaged, or cannot be a matrix of genes and cells; values of
+        several kinds are mixed.
     JobError
         The disk refuses what has to be turned.
     """
-    for name, value, choices in (("orientation", orientation, Orientation), ("join", join, Join)):
+    named = (("orientation", orientation, Orientation), ("join", join, Join), ("features", features, Features))
+    for name, value, choices in named:
         if value not in get_args(choices):
             raise InputError(f"{name} {value!r} is unknown: give one of {', '.join(get_args(choices))}")
     given = _listed(source)
-    sources = [arranged(_stored(one, layer, key), orientation, (layer, key), scratch, progress) for one in given]
+    rest = (orientation, (layer, key), gene_column, scratch, progress)
+    opened = (arranged(_stored(one, layer, key), *rest) for one in given)
+    sources = [vetted(one, features) for one in opened]
     return sources[0] if len(sources) == 1 else joined(sources, join)
 
 
@@ -94,7 +109,7 @@ def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | Non
     -------
     AnnData
         X CSR float32 without explicit zeros, obs under unique names, var, layers["counts"] where the source has it, and
-        uns["pairscape"] = {source, orientation, orientation_from}.
+        uns["pairscape"] = {source, orientation, orientation_from, value_kind, told_by}: what its values are, and why.
 
     Raises
     ------
@@ -113,12 +128,19 @@ def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | Non
         "source": found.name if found.name == IN_MEMORY else Path(found.name).name,
         "orientation": found.orientation,
         "orientation_from": found.orientation_from,
+        "value_kind": found.judged.kind,
+        "told_by": found.judged.why,
     }
     return adata
 
 
 def arranged(
-    stored: Stored, orientation: Orientation, choice: tuple[str | None, str | None], scratch: Path, progress: Progress
+    stored: Stored,
+    orientation: Orientation,
+    choice: tuple[str | None, str | None],
+    gene_column: str | None,
+    scratch: Path,
+    progress: Progress,
 ) -> Source:
     """Tell which axis is cells, refuse what cannot be right, and only then turn what is not stored by cells.
 
@@ -126,6 +148,8 @@ def arranged(
     ----------
     choice
         Layer and key: what tells apart two matrices of one file.
+    gene_column
+        As in `open_source`.
 
     Raises
     ------
@@ -137,6 +161,9 @@ def arranged(
     rows_are, told = _told(stored, orientation)
     cell_axis: Axis = 0 if rows_are == "cells-by-genes" else 1
     obs, var = (stored.rows, stored.columns) if cell_axis == 0 else (stored.columns, stored.rows)
+    var, notes = _with_names(var, gene_column)
+    (obs, of_cells), (var, of_genes) = storable(obs, "cells"), storable(var, "genes")
+    notes += of_cells + of_genes
     check_names(obs.index, var.index, stored.name)
     if told != "request":
         check_not_transposed(obs.index, var.index, stored.name)
@@ -147,8 +174,15 @@ def arranged(
     if stored.counts is not None:
         counts, other = _by_cells(stored.counts, cell_axis, folder / "counts", progress, stored.name)
     return Source(
-        stored.name, obs, var, values, counts, rows_are, told, stored.stamp, max(unit, other), stored.notes
+        stored.name, obs, var, values, counts, rows_are, told, stored.stamp, max(unit, other), (*stored.notes, *notes)
     )  # fmt: skip
+
+
+def _with_names(var: pd.DataFrame, gene_column: str | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The genes under their ids, with their symbols in `symbol` where they are known, and what has to be said of it."""
+    named = name_genes(var, gene_column)
+    var = var.set_axis(pd.Index(named.ids, dtype=object), axis=0)
+    return var if named.symbols is None else var.assign(symbol=list(named.symbols)), named.notes
 
 
 def _by_cells(matrix: Matrix, cell_axis: Axis, folder: Path, progress: Progress, name: str) -> tuple[Reader, int]:
@@ -199,11 +233,12 @@ def _stored(source: Any, layer: str | None, key: str | None) -> Stored:
 
 # ── the format of a file, by its suffix and, where that leaves it open, by its content ───────────────────────────────
 
-Format = Literal["annotated", "loom", "tenx", "mtx", "frame", "array", "text"]
+Format = Literal["annotated", "contained", "loom", "tenx", "mtx", "frame", "array", "text"]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 BY_SUFFIX: dict[str, Format] = {
     ".h5ad": "annotated",
+    ".h5mu": "contained",
     ".loom": "loom",
     **{f".mtx{end}": "mtx" for end in ("", ".gz")},
     **{f"{suffix}{end}": "text" for suffix in TEXT_SUFFIXES for end in ("", ".gz")},
@@ -226,6 +261,8 @@ def open_stored(place: str, layer: str | None, key: str | None) -> Stored:
         There is none, its kind is unknown or not what its name says, it is damaged, or has no such layer or key.
     """
     kind = _kind(place)
+    if kind == "contained":
+        return open_contained(place, layer, key)
     if layer is not None and kind not in LAYERED:
         raise no_layer(layer, [], place)
     if key is not None and kind not in KEYED:
@@ -241,7 +278,12 @@ def open_text(place: str) -> Stored:
     """Delimited text, which tells its orientation by names only: genes × cells where they do not, BEELINE's way."""
     table = read_table(place)
     rows, columns = (pd.DataFrame(index=pd.Index(names, dtype=object)) for names in (table.rows, table.columns))
-    return Stored(place, rows, columns, table.numbers, None, "genes-by-cells", "assumption", fingerprint(place))
+    if not table.annotations:
+        return Stored(place, rows, columns, table.numbers, None, "genes-by-cells", "assumption", fingerprint(place))
+    rows = rows.assign(**{name: list(column) for name, column in table.annotations.items()})
+    described = f"annotations of genes ({len(table.annotations)}: {', '.join(table.annotations)})"
+    notes = (f"left out, as no cells: {described}",)
+    return Stored(place, rows, columns, table.numbers, None, "genes-by-cells", "format", fingerprint(place), notes)
 
 
 def _kind(source: str) -> Format:
@@ -252,22 +294,16 @@ def _kind(source: str) -> Format:
                 f"{source} is a file, which its name does not say: a .zarr is a folder, all else is a file"
             )
         with opened(source) as root:
-            return "annotated" if is_annotated(root) else "array"
+            return "annotated" if is_annotated(root) else "contained" if contained(root) else "array"
     if folder and suffix not in BY_SUFFIX and holds_mtx(source):
         return "mtx"
     if folder:
-        raise InputError(
-            f"{source} is a folder, and neither named .zarr nor one with a matrix.mtx or matrix.mtx.gz: give one of "
-            "those, or a file"
-        )
+        raise refuse_folder(source)
     if suffix in HDF5_SUFFIXES:
         with opened(source) as root:
             return _of_hdf5(root, source)
     if suffix not in BY_SUFFIX:
-        known = ", ".join([*BY_SUFFIX, ".zarr", *HDF5_SUFFIXES[:2]])
-        raise InputError(
-            f"{source} has an unknown kind of name: expected one that ends in {known}, or a folder with mtx"
-        )
+        raise refuse_kind(source, [*BY_SUFFIX, ".zarr", *HDF5_SUFFIXES[:2]])
     return BY_SUFFIX[suffix]
 
 
@@ -275,6 +311,8 @@ def _of_hdf5(root: Any, source: str) -> Format:
     """An .h5 may be anything: its members tell."""
     if "X" in root:
         return "annotated"
+    if "mod" in root and contained(root):
+        return "contained"
     if isinstance(root.get("matrix"), h5py.Dataset):
         return "loom"
     if "matrix" in root or genomes_in(root):

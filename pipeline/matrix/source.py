@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.genes.names import looks_like_barcodes, looks_like_genes
+from pairscape.pipeline.matrix.value_kinds import Judged
 
-SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols")  # ours, cellxgene's, scanpy's read_10x_mtx
+LONGEST_NAME = 1000  # characters of the name of a gene or cell
 IN_MEMORY = "the AnnData in memory"
+UNJUDGED = Judged("unclear", "not looked at yet")
 
 
 class Reader(Protocol):
@@ -57,6 +60,8 @@ class Source:
         Cells that are best read together; a multiple of it costs no part of the file twice.
     notes
         What was left out or decided in opening it, a sentence each, to be told to the user.
+    judged
+        What the values are.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Source:
     stamp: str
     block_cells: int = 1
     notes: tuple[str, ...] = ()
+    judged: Judged = UNJUDGED
 
 
 Axis = Literal[0, 1]
@@ -309,7 +315,7 @@ def check_values(x: sparse.csr_matrix, genes: Any, source: str) -> None:
         gene, low = genes[x.indices[x.data.argmin()]], float(x.data.min())
         raise InputError(
             f"{source}: gene {gene} has the negative value {low:.3g}; scaled data have lost that 0 means not expressed:"
-            " give the unscaled matrix, such as --layer counts or --layer raw"
+            " ingest the unscaled matrix, such as --layer counts or --layer raw"
         )
 
 
@@ -319,13 +325,18 @@ def check_names(cells: Any, genes: Any, source: str) -> None:
     Raises
     ------
     InputError
-        fewer than two cells or genes; a gene without a name; genes of the same name
+        fewer than two cells or genes; a gene without a name, or with an endless one; genes of the same name
     """
     if len(cells) < 2 or len(genes) < 2:
         raise InputError(f"{source} has {len(cells)} cells × {len(genes)} genes: gene pairs need at least two of each")
     index = pd.Index(genes)
     if (index == "").any():
         raise InputError(f"{source}: gene {int((index == '').argmax()) + 1} has no name; name every gene")
+    for what, names in (("gene", genes), ("cell", cells)):
+        if (longest := max(map(len, names))) > LONGEST_NAME:
+            raise InputError(
+                f"{source}: the name of a {what} has {longest:,} characters, more than {LONGEST_NAME:,}: is it a name?"
+            )
     if index.has_duplicates:
         twice = index[index.duplicated()].unique()
         raise InputError(
@@ -351,10 +362,7 @@ def check_not_transposed(cells: Any, genes: Any, source: str) -> None:
 
 def gene_symbols(var: pd.DataFrame) -> tuple[str, ...] | None:
     """(gene,) symbols from the first column known to hold them, "" where missing; None when no column does."""
-    column = next((c for c in SYMBOL_COLUMNS if c in var), None)
-    if column is None:
-        return None
-    return tuple("" if pd.isna(s) else str(s) for s in var[column])
+    return name_genes(var).symbols
 
 
 def in_memory(x: Any) -> Any:

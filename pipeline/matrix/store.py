@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.annotations import storable
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks
 
 CODEC = ChunkCodec("zstd", 3, "bitshuffle")
@@ -128,7 +129,8 @@ def write_annotations(path: Path, obs: pd.DataFrame, var: pd.DataFrame, uns: dic
     # A group of format 3 makes write_elem write format 3; anndata's own default is still 2.
     root = zarr.open_group(str(path), mode="w-", zarr_format=3)
     try:
-        write_elem(root, "/", AnnData(obs=_storable(obs), var=_storable(var), uns=uns), dataset_kwargs={"shards": None})
+        annotated = AnnData(obs=storable(obs, "cells")[0], var=storable(var, "genes")[0], uns=uns)
+        write_elem(root, "/", annotated, dataset_kwargs={"shards": None})
     except OSError:
         raise
     except Exception as e:  # anndata raises half a dozen unrelated classes for a column it cannot store
@@ -137,12 +139,6 @@ def write_annotations(path: Path, obs: pd.DataFrame, var: pd.DataFrame, uns: dic
             f"an annotation cannot be stored ({reason}): drop or rename that column, or make it text"
         ) from e
     return root
-
-
-def _storable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Nullable strings as categories, which every version of anndata can write."""
-    strings = [name for name, kind in frame.dtypes.items() if isinstance(kind, pd.StringDtype)]
-    return frame.astype(dict.fromkeys(strings, object)).astype(dict.fromkeys(strings, "category"))
 
 
 def write_expression(adata: AnnData, path: Path) -> None:

@@ -18,7 +18,8 @@ import zarr
 from numcodecs import Blosc, blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
-from zarr.storage import LocalStore
+
+from pairscape.pipeline.storage.codecs import folder_of
 
 ABSENT = 2**64 - 1  # both numbers of the index entry of a chunk that is not stored
 INDEX_ENTRY = 16  # bytes: where a chunk begins, and its length
@@ -147,7 +148,7 @@ def read_range(array: Any, low: int, high: int) -> NDArray[Any]:
         return np.asarray(array[low:high])
     out, numbers = np.empty(high - low, array.dtype), range(low // shard, -(-high // shard))
     files = [_shard_file(array, number) for number in numbers]
-    if not all(file.exists() for file in files):  # holds fill values only, or is lost: zarr knows
+    if not all(file.is_file() for file in files):  # holds fill values only, or is lost: zarr knows
         return np.asarray(array[low:high])
     for number, file in zip(numbers, files, strict=True):
         _read_shard(file, array, number * shard, low, out)
@@ -156,7 +157,7 @@ def read_range(array: Any, low: int, high: int) -> NDArray[Any]:
 
 def _shard_length(array: Any) -> int | None:
     """Values of a shard; None if the array is laid out in another way than the one that is read here."""
-    if not isinstance(array, zarr.Array) or not isinstance(array.store, LocalStore) or array.metadata.zarr_format != 3:
+    if not isinstance(array, zarr.Array) or folder_of(array) is None or array.metadata.zarr_format != 3:
         return None
     codecs: tuple[Any, ...] = array.metadata.codecs
     if len(array.shape) != 1 or len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
@@ -175,7 +176,7 @@ def _word(attribute: Any) -> Any:
 
 
 def _shard_file(array: Any, number: int) -> Path:
-    return Path(array.store.root, array.path, array.metadata.encode_chunk_key((number,)))
+    return Path(str(folder_of(array)), array.path, array.metadata.encode_chunk_key((number,)))
 
 
 def _read_shard(path: Path, array: Any, first: int, low: int, out: NDArray[Any]) -> None:

@@ -13,12 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pairscape.pipeline.storage.ownership import ASIDE_FILE, files_below, refuse_foreign
+from pairscape.pipeline.storage.paths import is_remote
 from pairscape.pipeline.storage.write import write_file
 
 RECORD, SPARE, ROOT = "receipts/layout.json", "spare", "zarr.json"
 SHARD = re.compile(
     r"(counts|both_zero|codes)/c/|receipts/\d+\.json|(.*/)?\."
 )  # big files, receipts, what killed writers left
+OF_SHARDS = re.compile(r"(counts|both_zero|codes)/c/[\d/]+|receipts/\d+\.json|(.*/)?\.[^/]+\.\d{10,19}")
 Described = dict[str, list[Any]]  # bytes and sha256 by file within the store
 Free = tuple[str, ...]  # keys that lead to an attribute that is not covered
 
@@ -104,6 +107,23 @@ def restore_layout(store: Path, free: Free, value: Any) -> list[str]:
         else:
             lost.append(name)
     return lost
+
+
+def refuse_others_files(store: Path) -> None:
+    """Refuse to replace a store of codes or images that holds files which it was not written with.
+
+    Raises
+    ------
+    InputError
+        It does; the storage behind a URL is not looked at.
+    """
+    if is_remote(store):
+        return
+    described = next((found for name in _records(store) if (found := _described(store / name)) is not None), None)
+    copies = [str(_copy(store, name).relative_to(store)) for name in described or {}]
+    written = {*(described or {}), *copies, *_records(store)}
+    form = ASIDE_FILE if described is None else OF_SHARDS  # without a record by the names alone
+    refuse_foreign(store, (name for name in files_below(store) if name not in written and not form.fullmatch(name)))
 
 
 def described_shards(store: Path) -> Described:

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
@@ -27,6 +28,7 @@ LOCAL = ("file://", "local://")
 ROOT = "zarr.json"
 MARK = ".unfinished"  # object in a store that is being put together; with it, and without a root, it may be replaced
 STORAGE_CLIENTS = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")  # packages with own errors
+LONGEST_NAME = 100  # characters of a name that is made of names of genes
 VERSIONS = ("ETag", "etag", "mtime", "LastModified", "created")  # what servers call the version of a file
 
 # ── what a place is ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,6 +206,7 @@ def content_of(path: Path) -> bytes | None:
     """The bytes of a file, None if there is none; of an object, in one request."""
     try:
         if not is_remote(path):
+            check_plain_file(path)
             return path.read_bytes()
         system, name = _system(path)
         return bytes(system.cat_file(name))
@@ -219,8 +222,9 @@ def fetch_file(path: Path, target: Path) -> None:
 
 @contextmanager
 def binary(place: str) -> Iterator[BinaryIO]:
-    """The bytes of a file, closed at the end."""
+    """The bytes of a file, closed at the end; InputError for a pipe, socket or device."""
     if not is_remote(place):
+        check_plain_file(place)
         with Path(place).open("rb") as file:
             yield file
         return
@@ -242,6 +246,13 @@ def in_utf8(path: str) -> str:
 def name_of(place: str) -> str:
     """The last part of the path."""
     return place.rstrip("/").rsplit("/", 1)[-1]
+
+
+def file_name(text: str) -> str:
+    """A name for a file that is made of names of genes: what would mean a folder, or could not be typed, becomes _."""
+    bare = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in text)
+    stem, _, suffix = bare.rpartition(".")
+    return f"{stem.lstrip('.-')[:LONGEST_NAME] or '_'}.{suffix}"
 
 
 def stamp_of(place: str) -> tuple[int, int]:
@@ -294,9 +305,33 @@ def is_folder(place: str) -> bool:
             return bool(system.isdir(path))
     if not Path(place).exists():
         raise InputError(f"{place} does not exist: check the path (the working folder is {Path.cwd()})")
-    if not os.access(place, os.R_OK):
+    check_plain_file(place)
+    folder = Path(place).is_dir()
+    if not os.access(place, os.R_OK | os.X_OK if folder else os.R_OK):
         raise InputError(f"{place} may not be read: ask its owner for permission, or copy it")
-    return Path(place).is_dir()
+    return folder
+
+
+SPECIAL = {S_IFIFO: "a pipe", S_IFSOCK: "a socket", S_IFCHR: "a device", S_IFBLK: "a device"}
+
+
+def check_plain_file(place: str | Path) -> None:
+    """Refuse what has no bytes of its own to be read twice; what is not there is somebody else's matter.
+
+    Raises
+    ------
+    InputError
+        It is a pipe, a socket or a device.
+    """
+    try:
+        kind = SPECIAL.get(S_IFMT(os.stat(place).st_mode))  # noqa: PTH116 — quicker, and called for each chunk
+    except (OSError, ValueError):
+        return
+    if kind is not None:
+        raise InputError(
+            f"{place} is {kind}, which can be read once at most, and a matrix or list is read more often: write its "
+            "content to a file, and give that"
+        )
 
 
 def listed(folder: str) -> list[str]:

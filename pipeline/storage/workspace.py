@@ -14,6 +14,7 @@ from typing import Any
 
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.storage.lock import locked
+from pairscape.pipeline.storage.ownership import files_below, refuse_foreign
 from pairscape.pipeline.storage.paths import (
     content_of,
     fetch_file,
@@ -25,8 +26,10 @@ from pairscape.pipeline.storage.paths import (
     remove_files,
     writable,
 )
+from pairscape.pipeline.storage.results import RECEIPT, Holds, check_result, unfinished
 from pairscape.pipeline.storage.write import put_in_place, write_file, writing
 
+JOB = "job.json"
 KEPT = "; what is finished is kept, run the same command again for the rest"
 SCRATCH = "scratch"  # of whoever opens the source: kept, as it is told apart by the source and not by the job
 
@@ -45,6 +48,8 @@ class Workplace:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.keeps = path.exists()  # what an earlier run has finished outlives a mistake in this command
+        if self.keeps and not (path / JOB).exists():
+            refuse_foreign(path, (name for name in files_below(path) if not name.startswith(f"{SCRATCH}/")))
         path.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -65,14 +70,15 @@ class Workplace:
         job
             All that decides a byte of the result.
         """
-        file, text = self.path / "job.json", json.dumps(job, sort_keys=True)
+        file, text = self.path / JOB, json.dumps(job, sort_keys=True)
         found = file.exists() and file.read_text(encoding="utf-8") == text
         self.keeps = False
         if not found:
+            write_file(file, b"{}")  # what is left after a kill is still ours, and of no job
             for path in self.path.iterdir():
                 if path.is_dir() and path.name != SCRATCH:
                     shutil.rmtree(path)
-                elif path.name != SCRATCH:
+                elif path.name not in (SCRATCH, JOB):
                     path.unlink()
             write_file(file, text.encode())
         return found
@@ -89,6 +95,8 @@ def workplace(target: Path) -> Iterator[Workplace]:
 
     Raises
     ------
+    InputError
+        What lies where the folder goes is of somebody else.
     JobError
         The disk refuses, or another driver writes `target`.
     """
@@ -114,48 +122,51 @@ def no_workplace() -> Iterator[Workplace]:
 
 
 @contextmanager
-def sent_folder(place: Any, last: str, *, anew: bool = False, overwrite: bool = False) -> Iterator[Path]:
-    """A folder to write to: the path itself, or one of the same name here that goes to the URL at the end.
+def sent_folder(place: Any, holds: Holds, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder for a result: the path itself, or one of the same name here that goes to the URL at the end.
 
     Parameters
     ----------
-    last
-        File that is sent last, since its being there says that all is.
-    anew
-        Whether the URL must hold nothing, or with `overwrite` is cleared before the folder is sent.
+    holds
+        What the result is.
+    overwrite
+        Whether a finished one at the URL may be replaced.
 
     Raises
     ------
     InputError
-        The URL cannot be written, or holds something.
+        The URL cannot be written, or holds what may not be replaced (`results.check_result`).
     JobError
-        The folder cannot be sent; it stays here.
+        Another process sends there, or the folder cannot be sent; it stays here.
     """
     if not is_remote(place):
         yield located(place)
         return
     target = writable(place)
-    if anew and not overwrite and file_sizes(target):
-        raise InputError(f"{place} is not empty: two runs would be mixed; give another URL or --overwrite.")
-    scratch = Path(tempfile.mkdtemp(prefix="pairscape-"))
-    try:
-        yield scratch / target.name
-        _send(scratch / target.name, target, last, clear=anew)
-    except JobError:
-        raise
-    except BaseException:
+    with reaching(place):
+        check_result(target, holds, overwrite=overwrite)
+    with locked(target):
+        scratch = Path(tempfile.mkdtemp(prefix="pairscape-"))
+        try:
+            yield scratch / target.name
+            _send(scratch / target.name, target)
+        except JobError:
+            raise
+        except BaseException:
+            shutil.rmtree(scratch)
+            raise
         shutil.rmtree(scratch)
-        raise
-    shutil.rmtree(scratch)
 
 
-def _send(folder: Path, target: Path, last: str, *, clear: bool) -> None:
+def _send(folder: Path, target: Path) -> None:
+    """Put a result at a URL, its receipt last; what else lay there goes just before."""
     names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
     try:
         with reaching(target, "written"):
-            if clear:
-                remove_files(target, list(file_sizes(target)))
-            for name in sorted(names, key=lambda name: name == last):
+            put(target / RECEIPT, unfinished(folder))
+            for name in sorted(names, key=lambda name: name == RECEIPT):
+                if name == RECEIPT:
+                    remove_files(target, [name for name in file_sizes(target) if name not in names])
                 content = (folder / name).read_bytes()
                 put(target / name, content)
                 if content_of(target / name) != content:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.storage.paths import (
     MARK,
     ROOT,
@@ -29,7 +29,7 @@ from pairscape.pipeline.storage.paths import (
     remove_tree,
 )
 
-UNFINISHED = re.compile(r"\..+\.\d+")  # what a killed writer leaves
+UNFINISHED = re.compile(r"\..+\.\d{10,19}")  # what a killed writer leaves; no file of others ends in such a number
 
 
 @contextmanager
@@ -136,29 +136,6 @@ def publish_store(made: Path, target: Path, *, replace: bool = False) -> None:
         raise taken from error
     remove_files(target, [MARK])
     remove_tree(made)
-
-
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse, before any work, a name that no expression store may take.
-
-    Parameters
-    ----------
-    overwrite
-        Whether a Zarr store that lies there may be replaced.
-
-    Raises
-    ------
-    InputError
-        The name does not end in .zarr; it exists and may not be replaced; it exists and is no Zarr store.
-    """
-    if target.suffix != ".zarr":
-        raise InputError(f"{target} does not end in .zarr: an expression store is a folder; name it {target.stem}.zarr")
-    if not target.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{target} exists: give another name, or allow to overwrite it (--overwrite)")
-    if not any((target / name).is_file() for name in (ROOT, ".zgroup")):
-        raise InputError(f"{target} is not a Zarr store, so it is not overwritten: give another name")
 
 
 def clear_unfinished(folder: Path) -> None:

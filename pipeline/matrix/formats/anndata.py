@@ -8,14 +8,16 @@ import pandas as pd
 from anndata import AnnData
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.annotations import unread
 from pairscape.pipeline.matrix.formats.dense import Dense, dense
 from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     canonical_csr,
+    group_of,
     layout_of,
     member,
     opened,
     raw_of,
-    read_frame,
+    read_annotations,
     shape_of,
     with_text_names,
 )
@@ -24,35 +26,39 @@ from pairscape.pipeline.matrix.source import IN_MEMORY, Held, Stored, in_memory
 from pairscape.pipeline.storage.paths import fingerprint
 
 
-def open_annotated(place: str, layer: str | None) -> Stored:
+def open_annotated(place: str, layer: str | None, within: str = "") -> Stored:
     """An AnnData on disk; embeddings, graphs and other layers stay unread.
 
     Parameters
     ----------
     layer
         In place of X; "raw" takes `.raw` with its own genes. Absent: X.
+    within
+        The group of the file that is the AnnData. Absent: its root.
 
     Raises
     ------
     InputError
         It has no matrix, or one of unknown kind; no such layer; parts do not fit each other.
     """
-    with opened(place) as root:
-        layers, raw = root.get("layers", {}), raw_of(root)
+    with opened(place) as file:
+        root = file[within] if within else file
+        layers, raw = group_of(root, "layers"), raw_of(root)
         home, element = _chosen(list(layers), raw is not None, layer, place)
         if home == "" and layer is None:
             member(root, "X", place)
-        var = read_frame(raw["var"] if home == "raw" else member(root, "var", place))
-        obs = read_frame(member(root, "obs", place))
+        var, of_genes = read_annotations(raw["var"] if home == "raw" else member(root, "var", place))
+        obs, of_cells = read_annotations(member(root, "obs", place))
         if home == "raw" and "raw.X" in root:
             element = "raw.X"
         wanted = [element, *(["layers/counts"] if home == "" and "counts" in layers else [])]
         for name in wanted:
             layout_of(root[name], place)
             check_shape(root[name], name, place, (len(obs), len(var)))
-        values, *counts = (stored_matrix(root, name, place) for name in wanted)
+        values, *counts = (stored_matrix(file, f"{within}/{name}".lstrip("/"), place) for name in wanted)
+    notes = (*unread("cells", of_cells), *unread("genes", of_genes))
     return Stored(
-        place, obs, var, values, counts[0] if counts else None, "cells-by-genes", "format", fingerprint(place)
+        place, obs, var, values, counts[0] if counts else None, "cells-by-genes", "format", fingerprint(place), notes
     )
 
 

@@ -14,10 +14,13 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pairscape.pipeline.errors import InputError, first_line
+from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.matrix.formats.unreadable import is_mistake_of_ours, unreadable
 from pairscape.pipeline.storage.chunks import read_range
-from pairscape.pipeline.storage.paths import binary, is_folder, is_remote, spelled, suffix_of
+from pairscape.pipeline.storage.codecs import open_to_read
+from pairscape.pipeline.storage.paths import binary, check_plain_file, is_folder, is_remote, spelled, suffix_of
 
+LONGEST_VALUE = 2**16  # bytes of a text of fixed length
 DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32
 
 
@@ -34,23 +37,29 @@ def existing(source: Any, suffixes: tuple[str, ...]) -> str:
 
 @contextmanager
 def opened(place: str) -> Iterator[Any]:
-    """The root group of an HDF5 file or a .zarr, closed at the end; one that cannot be read is the user's matter."""
+    """The root group of an HDF5 file or a .zarr, closed at the end; one that cannot be read is the user's matter.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, with the reason.
+    """
     try:
         if suffix_of(place) == ".zarr":
-            yield zarr.open_group(str(place), mode="r")
+            yield open_to_read(place)
         elif is_remote(place):
             with binary(place) as file, h5py.File(file, "r") as root:
                 yield root
         else:
+            check_plain_file(place)
             with h5py.File(place, "r") as root:
                 yield root
-    except (InputError, MemoryError):
+    except (InputError, JobError, MemoryError):
         raise
     except Exception as e:  # h5py, zarr, the codecs and anndata have no class of error in common for a damaged file
-        raise InputError(
-            f"{place} cannot be read ({first_line(e)}): it is damaged or not what its name says; write or "
-            "fetch it again"
-        ) from e
+        if is_mistake_of_ours(e):
+            raise
+        raise unreadable(place, e) from e
 
 
 def member(root: Any, name: str, path: str) -> Any:
@@ -61,24 +70,86 @@ def member(root: Any, name: str, path: str) -> Any:
     return root[name]
 
 
+def group_of(root: Any, name: str) -> Any:
+    """A group of that name; an empty one where there is none, or what anndata writes for none."""
+    found = root.get(name, {})
+    return found if hasattr(found, "keys") else {}
+
+
 def raw_of(root: Any) -> Any:
     """The group that holds `.raw`, before anndata 0.7 two members of the root; None when there is none."""
     if "raw.X" in root:
         return {"X": root["raw.X"], "var": root["raw.var"]}
-    return root["raw"] if "raw" in root and "X" in root["raw"] else None
+    raw = group_of(root, "raw")
+    return raw if "X" in raw and "var" in raw else None
 
 
 def read_frame(element: Any) -> pd.DataFrame:
-    """Read obs or var, names as strings; anndata < 0.7 wrote a record array whose first field is the name."""
-    if isinstance(element, h5py.Dataset):
-        frame = pd.DataFrame.from_records(element[:], index=element.dtype.names[0])
-    else:
-        frame = read_elem(element)
-    return with_text_names(frame)
+    """Read obs or var, names as strings, without the columns that cannot be read."""
+    return read_annotations(element)[0]
+
+
+def read_annotations(element: Any) -> tuple[pd.DataFrame, list[str]]:
+    """Read obs or var, names as strings, and the names of columns that cannot be read and are left out.
+
+    anndata < 0.7 wrote a record array whose first field is the name.
+
+    Raises
+    ------
+    InputError
+        It is no table of annotations.
+    """
+    records = isinstance(element, h5py.Dataset)
+    if (records and not element.dtype.names) or (not records and not {"_index", "encoding-type"} & set(element.attrs)):
+        raise InputError(f"{_place(element)}: {element.name} is no table of annotations; write it with anndata")
+    if records:
+        return with_text_names(pd.DataFrame.from_records(element[:], index=element.dtype.names[0])), []
+    try:
+        return with_text_names(read_elem(element)), []
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 — whatever a column of others makes anndata, pandas or a codec raise
+        return _readable_columns(element, error)
+
+
+def _place(element: Any) -> str:
+    """The file of a part of it, for messages."""
+    return str(element.file.filename if hasattr(element, "file") else element.store).removeprefix("file://")
+
+
+def _readable_columns(element: Any, error: Exception) -> tuple[pd.DataFrame, list[str]]:
+    """The columns that can be read one by one; the error itself, if it is not one of them that cannot be."""
+    named = element.attrs.get("_index", "index")
+    if not hasattr(element, "keys") or named not in element:
+        raise error
+    index = np.asarray(read_elem(element[named]))
+    kept: dict[str, Any] = {}
+    lost: list[str] = []
+    for name in [str(name) for name in element.attrs.get("column-order", [])]:
+        try:
+            values = read_elem(element[name])
+            kept |= {name: values} if len(values) == len(index) and np.ndim(values) == 1 else {}
+        except (InputError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001 — its name is told
+            pass
+        if name not in kept:
+            lost.append(name)
+    if not lost:
+        raise error
+    return with_text_names(pd.DataFrame(kept, index=pd.Index(index))), lost
 
 
 def texts(array: Any) -> list[str]:
-    """Names from an array of HDF5 or Zarr, which may be bytes, text or numbers."""
+    """Names from an array of HDF5 or Zarr, which may be bytes, text or numbers.
+
+    Raises
+    ------
+    InputError
+        Each takes more room than a name does.
+    """
+    if array.dtype.kind in "SU" and array.dtype.itemsize > LONGEST_VALUE:
+        raise InputError(f"{array.name} holds texts of {array.dtype.itemsize:,} bytes each, which no name takes")
     return [value.decode() if isinstance(value, bytes) else str(value) for value in np.asarray(array[:]).tolist()]
 
 
@@ -103,11 +174,12 @@ def canonical_csr(x: Any) -> sparse.csr_matrix:
 def layout_of(x: Any, source: str) -> Literal["csr", "csc", "dense"]:
     """How X lies on disk, from anndata's encoding or, before anndata 0.7, h5sparse's."""
     if isinstance(x, (h5py.Dataset, zarr.Array)):
-        if len(x.shape) == 2 and x.dtype.kind in "biuf":
+        if len(x.shape or ()) == 2 and x.dtype.kind in "biuf":
             return "dense"
     else:
         encoding = str(x.attrs.get("encoding-type", x.attrs.get("h5sparse_format", "")))
-        if encoding[:3] in ("csr", "csc") and x["data"].dtype.kind in "biuf":
+        kind = getattr(x["data"], "dtype", np.dtype(object)).kind if "data" in x else "O"
+        if encoding[:3] in ("csr", "csc") and kind in "biuf":
             return "csr" if encoding[:3] == "csr" else "csc"
     raise InputError(f"{source}: X is neither a dense nor a CSR or CSC matrix of numbers; write it with anndata")
 

@@ -62,8 +62,9 @@ def joined(sources: Sequence[Source], join: Join) -> Source:
     Raises
     ------
     InputError
-        A source shares no gene with those before it.
+        A source shares no gene with those before it, or its values are of another kind.
     """
+    _refuse_mixture(sources)
     genes = _common(sources, join)
     positions: dict[tuple[str, ...], NDArray[np.int32]] = {}
     for source in sources:  # files of one atlas share their genes, and then one array that says where they go
@@ -85,7 +86,19 @@ def joined(sources: Sequence[Source], join: Join) -> Source:
         stamp=digest({"join": join, "stamps": [source.stamp for source in sources]}),
         block_cells=max(source.block_cells for source in sources),
         notes=_notes(sources, genes, join, 0 < len(known) < len(counts)),
+        judged=next((s.judged for s in sources if s.judged.kind == "fractional counts"), sources[0].judged),
     )  # fmt: skip
+
+
+def _refuse_mixture(sources: Sequence[Source]) -> None:
+    first = sources[0]
+    other = next((source for source in sources[1:] if source.judged.differs(first.judged)), None)
+    if other is not None:
+        raise InputError(
+            f"{first.name} holds {first.judged.words()} ({first.judged.why}), and {other.name} {other.judged.words()} "
+            f"({other.judged.why}): in one matrix they would mean different things; give the same kind of values of "
+            "both, such as the raw counts (--layer), or ingest them one by one"
+        )
 
 
 def _common(sources: Sequence[Source], join: Join) -> pd.Index:

@@ -6,6 +6,7 @@ import h5py
 import pandas as pd
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.annotations import unread
 from pairscape.pipeline.matrix.formats.dense import Dense, dense
 from pairscape.pipeline.matrix.formats.hdf5_zarr import opened, texts
 from pairscape.pipeline.matrix.source import Stored
@@ -38,14 +39,20 @@ def open_loom(place: str, layer: str | None) -> Stored:
             raise InputError(f"{place} has no layer {layer!r}; {cure} to use its main matrix")
         values = dense(root, "matrix" if layer is None else f"layers/{layer}", place)
         counts = dense(root, "layers/counts", place) if "counts" in layers else None
-        rows = _attributes(root, "row_attrs", values.shape[0], GENE_NAMES, place)
-        columns = _attributes(root, "col_attrs", values.shape[1], CELL_NAMES, place)
+        rows, of_genes = _attributes(root, "row_attrs", values.shape[0], GENE_NAMES, place)
+        columns, of_cells = _attributes(root, "col_attrs", values.shape[1], CELL_NAMES, place)
     _check_shape(values, counts, place)
-    return Stored(place, _by_accession(rows), columns, values, counts, "genes-by-cells", "format", fingerprint(place))
+    notes, genes = (*unread("genes", of_genes), *unread("cells", of_cells)), _by_accession(rows)
+    return Stored(place, genes, columns, values, counts, "genes-by-cells", "format", fingerprint(place), notes)
 
 
-def _attributes(root: Any, name: str, length: int, names: tuple[str, ...], place: str) -> pd.DataFrame:
-    """The attributes of an axis that have one value a row, indexed by its names."""
+def _attributes(
+    root: Any, name: str, length: int, names: tuple[str, ...], place: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The attributes of an axis that have one value a row, indexed by its names, and those that are no plain values.
+
+    SCENIC keeps regulons as structured arrays, one field each.
+    """
     group = root.get(name, {})
     named = next((n for n in names if n in group), None)
     if named is None:
@@ -53,13 +60,16 @@ def _attributes(root: Any, name: str, length: int, names: tuple[str, ...], place
         raise InputError(
             f"{place}: {name} has no {names[0]!r} but {held}, so nothing names that axis; add it with loompy"
         )
-    if group[named].shape != (length,):
+    if getattr(group[named], "shape", ()) != (length,):
         raise InputError(
             f"{place}: {name}/{named} has the shape {group[named].shape} for an axis of {length}: it is damaged; "
             "write it again"
         )
-    columns = {n: _values(group[n]) for n in group if n != named and group[n].shape == (length,)}
-    return pd.DataFrame(columns, index=pd.Index(texts(group[named]), dtype=object, name=named))
+    of_rows = [n for n in group if n != named and getattr(group[n], "shape", ()) == (length,)]
+    plain = [n for n in of_rows if group[n].dtype.kind in "biufSU" or h5py.check_string_dtype(group[n].dtype)]
+    columns = {n: _values(group[n]) for n in plain}
+    left = [n for n in of_rows if n not in plain]
+    return pd.DataFrame(columns, index=pd.Index(texts(group[named]), dtype=object, name=named)), left
 
 
 def _values(array: Any) -> Any:

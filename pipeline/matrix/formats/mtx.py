@@ -1,24 +1,28 @@
 """Matrix Market folders: matrix.mtx with its barcodes.tsv and features.tsv or genes.tsv, plain or gzipped.
 
-Cell Ranger and most others write genes × cells; kallisto writes cells × genes. The lengths of the lists tell.
+Cell Ranger, STARsolo and most others write genes × cells; kallisto, alevin and Parse write cells × genes, under names
+of their own. The lengths of the lists tell.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
 import pandas as pd
 
 from pairscape.pipeline.errors import InputError, first_line
-from pairscape.pipeline.matrix.formats.tenx import Features, only_genes
+from pairscape.pipeline.matrix.formats.name_lists import NameList, cells_of, features_of, read_list
+from pairscape.pipeline.matrix.formats.tenx import only_genes
 from pairscape.pipeline.matrix.formats.text import text_of
 from pairscape.pipeline.matrix.source import PART, Axis, Entries, Lines, Stored
 from pairscape.pipeline.storage.paths import beside, fingerprint, inside, is_folder, listed, name_of
 
-MATRIX = ("matrix.mtx", "matrix.mtx.gz")
-FEATURES = ("features.tsv", "genes.tsv", "genes.txt")
-BARCODES = ("barcodes.tsv", "barcodes.txt")
+ENDS = (".mtx", ".mtx.gz")
+MATRIX = ("matrix.mtx", "count_matrix.mtx", "DGE.mtx", "quants_mat.mtx")  # Cell Ranger and STARsolo, Parse, alevin
+FEATURES = ("features.tsv", "genes.tsv", "genes.txt", "features.txt", "all_genes.csv", "genes.csv", "cols.txt")
+BARCODES = ("barcodes.tsv", "barcodes.txt", "cells.tsv", "cell_metadata.csv", "barcodes.csv", "rows.txt")
+LISTS = ((FEATURES, "genes"), (BARCODES, "cells"))
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,26 @@ class Coordinates:
     ----------
     place
         Path or URL.
-    shape
-        Rows and columns.
+    stored_shape
+        Rows and columns of the file.
     weight
         Entries, as the file announces them.
     pattern
         Whether the entries have no values, and mean 1.
+    turned
+        Whether rows and columns are taken for each other.
     """
 
     place: str
-    shape: tuple[int, int]
+    stored_shape: tuple[int, int]
     weight: int
     pattern: bool
+    turned: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.stored_shape[::-1] if self.turned else self.stored_shape
 
     def lines(self, axis: Axis) -> Lines | None:
         """None of either axis: text is read from its beginning."""
@@ -79,16 +91,18 @@ class Coordinates:
 
     def _part(self, frame: pd.DataFrame, done: int) -> Entries:
         rows, columns = frame["row"].to_numpy() - 1, frame["column"].to_numpy() - 1
-        outside = (rows < 0) | (rows >= self.shape[0]) | (columns < 0) | (columns >= self.shape[1])
+        n_rows, n_columns = self.stored_shape
+        outside = (rows < 0) | (rows >= n_rows) | (columns < 0) | (columns >= n_columns)
         if outside.any():
             at = int(outside.argmax())
             raise InputError(
                 f"{self.place}: entry {done + at + 1} lies in row {rows[at] + 1}, column {columns[at] + 1} of a matrix "
-                f"of {self.shape[0]} × {self.shape[1]}: it is damaged; fetch it again"
+                f"of {n_rows} × {n_columns}: it is damaged; fetch it again"
             )
         values = np.ones(len(frame), np.float32) if self.pattern else frame["value"].to_numpy()
         kept = values != 0
-        return Entries(rows[kept], columns[kept], values[kept], len(frame))
+        places = (columns[kept], rows[kept]) if self.turned else (rows[kept], columns[kept])
+        return Entries(*places, values[kept], len(frame))
 
 
 def open_mtx(place: str, key: str | None) -> Stored:
@@ -104,37 +118,68 @@ def open_mtx(place: str, key: str | None) -> Stored:
     InputError
         A file is missing, is none of its kind, or does not fit the others.
     """
-    matrix = _matrix_of(place)
-    features, barcodes = _list_of(matrix, FEATURES, "genes"), _list_of(matrix, BARCODES, "cells")
-    numbers, genes, cells = _opened(matrix), _read_list(features), _read_list(barcodes)
-    by_genes = numbers.shape == (len(genes), len(cells))
-    if not by_genes and numbers.shape != (len(cells), len(genes)):
+    matrix, notes = _matrix_of(place)
+    features, barcodes = (read_list(_list_of(matrix, names, what)) for names, what in LISTS)
+    numbers = _opened(matrix)
+    _refuse_usa(features, numbers, matrix)
+    by_genes = _fit(numbers.shape, features, barcodes)
+    if not by_genes and not _fit(numbers.shape, barcodes, features):
+        raise InputError(_misfit(numbers, features, barcodes))
+    n_genes, n_cells = numbers.shape if by_genes else numbers.shape[::-1]
+    notes += (*features.notes(n_genes), *barcodes.notes(n_cells))
+    obs, genes = cells_of(barcodes.named(n_cells)), features_of(features.named(n_genes))
+    stamp = "".join(fingerprint(f) for f in (matrix, features.place, barcodes.place))
+    kept = only_genes(genes, numbers if by_genes else replace(numbers, turned=True), key, matrix)
+    notes += kept.notes
+    if not by_genes and kept.matrix.shape[0] == n_genes:  # nothing is left out, so it stays as it lies
+        return Stored(place, obs, kept.var, numbers, None, "cells-by-genes", "format", stamp, notes)
+    return Stored(place, kept.var, obs, kept.matrix, None, "genes-by-cells", "format", stamp, notes)
+
+
+def _fit(shape: tuple[int, int], rows: NameList, columns: NameList) -> bool:
+    return rows.fits(shape[0]) and columns.fits(shape[1])
+
+
+def _misfit(numbers: Coordinates, features: NameList, barcodes: NameList) -> str:
+    rows, columns = numbers.shape
+    message = (
+        f"{numbers.place} has {rows} × {columns} entries, but {name_of(features.place)} names {len(features)} genes "
+        f"and {name_of(barcodes.place)} {len(barcodes)} cells: are they of one matrix?"
+    )
+    if len(features) - 1 in numbers.shape or len(barcodes) - 1 in numbers.shape:
+        message += " A list may have a header of one line: delete it"
+    return message
+
+
+def _refuse_usa(features: NameList, numbers: Coordinates, matrix: str) -> None:
+    """Refuse alevin-fry's counts of spliced, unspliced and ambiguous molecules, which stand beside each other."""
+    names = features.rows[0]
+    thirds = len(names) // 3 if len(names) % 3 == 0 else 0
+    marked = thirds > 0 and int(names.str.endswith("-U").sum()) == int(names.str.endswith("-A").sum()) == thirds
+    if marked or (name_of(matrix).startswith("quants_mat") and 3 * len(names) in numbers.shape):
         raise InputError(
-            f"{matrix} has {numbers.shape[0]} × {numbers.shape[1]} entries, but {name_of(features)} names {len(genes)} "
-            f"genes and {name_of(barcodes)} {len(cells)} cells: are they of one matrix?"
+            f"{matrix} is of alevin-fry's USA mode: each gene has three columns, spliced, unspliced (-U) and ambiguous "
+            "(-A); add them up with pyroe: load_fry(FOLDER, output_format='scRNA').write_h5ad('m.h5ad'), and give that"
         )
-    obs = pd.DataFrame(index=pd.Index(cells[0].to_numpy(), dtype=object))
-    stamp = "".join(fingerprint(f) for f in (matrix, features, barcodes))
-    if not by_genes:
-        return Stored(place, obs, _var(genes), numbers, None, "cells-by-genes", "format", stamp)
-    kept = only_genes(_features(genes), numbers, key, matrix)
-    return Stored(place, kept.var, obs, kept.matrix, None, "genes-by-cells", "format", stamp, kept.notes)
 
 
 def holds_mtx(folder: str) -> bool:
     """Whether there is a Matrix Market file in the folder."""
-    return any(name.endswith((".mtx", ".mtx.gz")) for name in listed(folder))
+    return any(name.endswith(ENDS) for name in listed(folder))
 
 
-def _matrix_of(place: str) -> str:
+def _matrix_of(place: str) -> tuple[str, tuple[str, ...]]:
+    """The .mtx file, and what else lies there."""
     if not is_folder(place):
-        return place
-    names = listed(place)
-    found = [n for n in names if n in MATRIX] or [n for n in names if n.endswith((".mtx", ".mtx.gz"))]
+        return place, ()
+    there = [name for name in listed(place) if name.endswith(ENDS)]
+    found = [name for name in there if name.removesuffix(".gz") in MATRIX] or there
     if len(found) != 1:
         what = f"several ({', '.join(found[:3])}): give the path of one" if found else "none: is it the right folder?"
         raise InputError(f"{place} should hold one matrix.mtx or matrix.mtx.gz, and holds {what}")
-    return inside(place, found[0])
+    others = [name for name in there if name != found[0]]
+    note = (f"of the matrices there, {found[0]} is taken, and not {', '.join(others[:3])}",) if others else ()
+    return inside(place, found[0]), note
 
 
 def _list_of(matrix: str, names: tuple[str, ...], what: str) -> str:
@@ -147,11 +192,24 @@ def _list_of(matrix: str, names: tuple[str, ...], what: str) -> str:
     ]
     found = next((name for name in wanted if name in there), None)
     if found is None:
-        looked = " or ".join(f"{stem}{name}" for name in names[:2])
         raise InputError(
-            f"{matrix} has no list of its {what} beside it: expected {looked}, plain or .gz; copy it there"
+            f"{matrix} has no list of its {what} beside it: expected {' or '.join(_expected(own, stem, names))}, plain "
+            f"or .gz, and there is {', '.join(_others(there, matrix)) or 'nothing else'}; copy it there, or rename it"
         )
     return beside(matrix, found)
+
+
+def _others(there: list[str], matrix: str) -> list[str]:
+    return [name for name in there if name != name_of(matrix) and not name.startswith(".")][:4]
+
+
+def _expected(own: str, stem: str, names: tuple[str, ...]) -> list[str]:
+    """The two likeliest names of a list, by the maker that names a matrix so."""
+    if own == "quants_mat":
+        return [f"quants_mat_{next(name for name in names if name in ('rows.txt', 'cols.txt'))}"]
+    if own in ("count_matrix", "DGE"):
+        return [next(name for name in names if name.endswith(".csv"))]
+    return [f"{stem if own.endswith('matrix') else ''}{name}" for name in names[:2]]
 
 
 def _opened(matrix: str) -> Coordinates:
@@ -176,21 +234,3 @@ def _opened(matrix: str) -> Coordinates:
 def _skip_to_size(text: IO[str]) -> str:
     """The first line that is no comment."""
     return next((line for line in text if line.strip() and not line.startswith("%")), "")
-
-
-def _read_list(place: str) -> pd.DataFrame:
-    """The columns of a list without header, as text."""
-    with text_of(place) as text:
-        try:
-            return pd.read_csv(text, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-            raise InputError(f"{place} is no list of names ({first_line(e)}): fetch or write it again") from e
-
-
-def _features(genes: pd.DataFrame) -> Features:
-    columns = [list(genes[i]) for i in range(min(genes.shape[1], 3))]
-    return Features(columns[0], *columns[1:3])
-
-
-def _var(genes: pd.DataFrame) -> pd.DataFrame:
-    return _features(genes).frame()

@@ -90,7 +90,7 @@ def compressed(root: Any, element: str, place: str, shape: tuple[int, int], axis
         A member is missing, or they do not fit each other.
     """
     x = root[element]
-    missing = [name for name in ("data", "indices", "indptr") if name not in x]
+    missing = [name for name in ("data", "indices", "indptr") if len(getattr(x.get(name), "shape", None) or ()) != 1]
     if missing:
         raise InputError(f"{place}: {element!r} has no {missing[0]!r}, so it is no sparse matrix; write it again")
     entries, changed = int(x["data"].shape[0]), stamp_of(place)[1]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.names import GENOME_PREFIX
 from pairscape.pipeline.matrix.formats.hdf5_zarr import opened, texts
 from pairscape.pipeline.matrix.formats.sparse import compressed
 from pairscape.pipeline.matrix.source import Matrix, SomeRows, Stored
@@ -119,10 +120,17 @@ def _genome(root: Any, place: str, key: str | None) -> str:
 
 
 def _of_genome(features: Features, key: str, place: str) -> Any:
-    if features.genomes is None or key not in features.genomes:
-        known = ", ".join(sorted(set(features.genomes or ()))) or "none"
+    genomes = features.genomes or [_genome_before(name) for name in features.ids]
+    if key not in genomes:
+        known = ", ".join(sorted(set(genomes) - {""})) or "none"
         raise InputError(f"{place} has no genome {key!r}, but {known}: name one of them with --key, or leave it out")
-    return np.array([genome == key for genome in features.genomes])
+    return np.array([genome == key for genome in genomes])
+
+
+def _genome_before(name: str) -> str:
+    """The genome that stands before a name of a mixed reference, as in GRCh38_TP53; "" where none does."""
+    found = GENOME_PREFIX.match(name)
+    return "" if found is None else found[1]
 
 
 def _features(home: Any, place: str) -> Features:

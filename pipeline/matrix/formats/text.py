@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, BinaryIO, cast
 
 import numpy as np
@@ -20,9 +20,18 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.source import Axis, Entries, Lines
+from pairscape.pipeline.storage.lines import bounded_text
 from pairscape.pipeline.storage.paths import binary, name_of
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+MOST_COLUMNS = 2**23
+# Headings of columns that describe genes, in small letters, as featureCounts, DESeq2 and biomaRt write them.
+OF_NUMBERS = ("start", "end", "length", "gene_length", "entrezid", "entrez_id", "entrezgene_id")
+DESCRIPTIONS = (
+    *OF_NUMBERS, "chr", "chrom", "chromosome", "chromosome_name", "strand", "gene_name", "gene_symbol", "symbol",
+    "external_gene_name", "hgnc_symbol", "mgi_symbol", "gene_short_name", "gene_type", "gene_biotype", "biotype",
+    "description", "gene_description",
+)  # fmt: skip
 ONE_COLUMN = "\x1f"  # a separator that stands in no file
 
 
@@ -35,11 +44,14 @@ class NamedNumbers:
     rows, columns : the names as they stand in the file, repeated ones included
     numbers
         The matrix.
+    annotations
+        By their headings, the columns between the names and the numbers that describe genes (featureCounts' Chr).
     """
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     numbers: "Delimited"
+    annotations: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,11 +66,14 @@ class Delimited:
         Rows and columns.
     delimiter
         What separates the fields.
+    lead
+        Columns between the names and the numbers, which are left aside.
     """
 
     place: str
     shape: tuple[int, int]
     delimiter: str
+    lead: int = 0
 
     @property
     def weight(self) -> int:
@@ -73,7 +88,7 @@ class Delimited:
         """The entries, a block of rows at a time."""
         done = 0
         with text_of(self.place) as text:
-            header = text.readline()
+            header = _header(text, self.place)
             for block in blocks_of(text):
                 values = self._parsed(block, header)
                 rows, columns = np.nonzero(values)
@@ -85,6 +100,8 @@ class Delimited:
     def _parsed(self, lines: list[str], header: str) -> NDArray[np.float32]:
         """(line, column) float32."""
         split = [_split(line, self.delimiter) for line in lines]
+        for _ in range(self.lead):
+            split = [(name, _split(rest, self.delimiter)[1]) for name, rest in split]
         numbers = "\n".join(rest.replace(self.delimiter, "\n") for _, rest in split) + "\n"
         try:
             with np.errstate(over="ignore"):  # infinite then, which the survey of the values reports
@@ -121,15 +138,45 @@ def read_table(place: str) -> NamedNumbers:
         unequal length.
     """
     with text_of(place) as text:
-        header = text.readline().rstrip("\n")
+        header = _header(text, place)
         blocks = blocks_of(text)
         block = next(blocks, [])
         delimiter, columns = _columns(place, header, block[0] if block else "")
+        lead = _described(columns)
         names: list[str] = []
+        described: list[list[str]] = [[] for _ in range(lead)]
         while block:
-            names += _names(place, block, delimiter, len(columns), len(names))
+            split = [_split(line, delimiter) for line in block]
+            for column in described:
+                cells = [_split(rest, delimiter) for _, rest in split]
+                column += [cell for cell, _ in cells]
+                split = [(name, rest) for (name, _), (_, rest) in zip(split, cells, strict=True)]
+            _check_widths(place, split, delimiter, len(columns) - lead, len(names))
+            names += [name for name, _ in split]
             block = next(blocks, [])
-    return NamedNumbers(tuple(names), columns, Delimited(place, (len(names), len(columns)), delimiter))
+    numbers = Delimited(place, (len(names), len(columns) - lead), delimiter, lead)
+    annotations = {heading: tuple(column) for heading, column in zip(columns[:lead], described, strict=True)}
+    return NamedNumbers(tuple(names), columns[lead:], numbers, annotations)
+
+
+def _header(text: IO[str], place: str) -> str:
+    """The first line that is no comment, without its end."""
+    line = text.readline()
+    while line.startswith(("# ", "##")) or (line.startswith("#") and not set(line) & set("\t,;")):
+        below = text.readline()
+        if any(line.count(sign) == below.count(sign) > 0 for sign in "\t,;"):
+            raise InputError(
+                f"{place}: a line that begins with # is a comment, and {line[:40].strip()!r} looks like the header: "
+                "remove the # there"
+            )
+        line = below
+    return line.removeprefix("#").rstrip("\n")
+
+
+def _described(columns: tuple[str, ...]) -> int:
+    """How many of the columns after the names describe genes and are no cells; one column at least stays."""
+    last = next((n for n, name in enumerate(columns) if name.strip('"').lower() not in DESCRIPTIONS), 0)
+    return last if any(name.strip('"').lower() not in OF_NUMBERS for name in columns[:last]) else 0
 
 
 def _columns(place: str, header: str, below: str) -> tuple[str, tuple[str, ...]]:
@@ -137,6 +184,8 @@ def _columns(place: str, header: str, below: str) -> tuple[str, tuple[str, ...]]
     delimiter = _delimiter(header)
     if not header.strip():
         raise InputError(f"{place} is empty: there is nothing to read; was the file written to its end?")
+    if (named := header.count(delimiter)) > MOST_COLUMNS:
+        raise InputError(f"{place}: the header has {named:,} fields, more than a table can have: is it one?")
     columns, first = _fields(header, delimiter), _fields(below, delimiter)
     if len(first) < 2:
         raise InputError(f"{place} holds no table: expected a header and lines of a name and numbers, with , ; or tab")
@@ -163,19 +212,15 @@ def _fields(line: str, delimiter: str) -> list[str]:
         return []
 
 
-def _names(place: str, lines: list[str], delimiter: str, n_columns: int, before: int) -> list[str]:
-    """What stands before the numbers of each line, of which there must be as many as columns."""
-    names = []
-    for number, line in enumerate(lines, before + 2):
-        name, rest = _split(line, delimiter)
+def _check_widths(place: str, split: list[tuple[str, str]], delimiter: str, n_columns: int, before: int) -> None:
+    """Refuse lines with more or fewer numbers than columns."""
+    for number, (name, rest) in enumerate(split, before + 2):
         if rest.count(delimiter) + 1 != n_columns or not rest:
             found = rest.count(delimiter) + 1 if rest else 0
             raise InputError(
                 f"{place}: lines of unequal length: {n_columns} numbers are named in the header, and line {number}"
                 f" ({name!r}) has {found}; repair the file, or write it again to its end"
             )
-        names.append(name)
-    return names
 
 
 def _split(line: str, delimiter: str) -> tuple[str, str]:
@@ -206,13 +251,13 @@ def text_of(place: str) -> Iterator[IO[str]]:
     Raises
     ------
     InputError
-        It is of another kind or compression than its name says, damaged, empty or not UTF-8.
+        It is of another kind or compression than its name says, damaged, empty or not UTF-8; a line is endless.
     """
     try:
         with binary(place) as raw:
             zipped = _check_magic(place, raw)
             with gzip.open(raw) if zipped else raw as stream:
-                yield io.TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig")
+                yield bounded_text(cast(IO[bytes], stream), place)
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise InputError(f"{place} is a damaged gzip file ({e}): fetch or copy it again") from e
     except UnicodeDecodeError as e:

@@ -17,7 +17,7 @@ import torch
 from scipy import stats
 
 import pairscape
-from model_fixtures import as_anndata, facts_of, make_store, module_expression, module_pairs, run_command, write_pairs
+from model_fixtures import facts_of, make_store, module_expression, module_pairs, run_command, write_pairs
 from pairscape.model.edges.scores import ALWAYS, read_facts, read_scores
 from pairscape.model.evaluation.association import dependence, spearman
 from pairscape.model.evaluation.measure import PairSample
@@ -191,9 +191,9 @@ def test_an_image_store_is_scored_as_its_matrix_is(folder, fused, tmp_path):
 
 
 def test_a_matrix_in_memory_is_written_beside_the_scores(folder, fused, tmp_path):
-    expression, _ = module_expression(200, 6, 4, seed=3)
+    in_memory = ad.read_zarr(folder / "expression.zarr")
     pairscape.predict(
-        folder / "run", as_anndata(expression), tmp_path / "s.parquet", source=PairSource(pairs=folder / "pairs.csv"),
+        folder / "run", in_memory, tmp_path / "s.parquet", source=PairSource(pairs=folder / "pairs.csv"),
         compute=HERE, quiet=True,
     )  # fmt: skip
     pd.testing.assert_frame_equal(frame(tmp_path / "s.parquet"), frame(fused))

@@ -25,7 +25,7 @@ from pairscape.pipeline.compute.session import Session
 
 BRIEF = Training(epochs=1, batch_size=128)
 FOLDS = Recipe(splitting=Splitting(folds=3), training=BRIEF)
-WHOLE = {"config.toml", "metrics.json", "predictions.parquet", "report.html"}
+WHOLE = {"receipt.json", "config.toml", "metrics.json", "predictions.parquet", "report.html"}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,7 @@ def pretended(monkeypatch, folds_run):
         folds = make_folds(images, recipe, seed)
         metrics = read_metrics(folder) | {"folds_hash": folds.content_hash(), "seed": seed, "notes": list(folds.notes)}
         (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder / "receipt.json").unlink()  # it described the trained fold's own files
         return metrics
 
     monkeypatch.setattr(repeat_module, "train_run", pretend)
@@ -222,7 +223,7 @@ def test_what_would_be_mixed_is_refused_and_left_alone(images, copy, refuses):
 
 def test_folders_that_hold_something_else_are_refused(images, folds_run, tmp_path, refuses):
     single = shutil.copytree(folds_run / "fold-0", tmp_path / "single")
-    with refuses("single", "examples.npz", "no repeat"):
+    with refuses("single", "a trained network", "--overwrite"):
         again(images, single)
     (tmp_path / "file").write_text("")
     with refuses("is a file"):

@@ -36,6 +36,7 @@ from reference import prior_corrected
 
 QUICK = Training(epochs=10, patience=10, batch_size=96)
 FILES = {
+    "receipt.json",
     "config.toml",
     "metrics.json",
     "history.csv",

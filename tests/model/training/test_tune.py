@@ -207,7 +207,7 @@ def test_a_search_that_cannot_be_is_refused(change, words, refuses):
 
 def test_a_folder_of_something_else_is_refused(root, images, tmp_path, refuses):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with refuses(str(tmp_path), "holds no study"):
+    with refuses(str(tmp_path), "Pairscape did not make it"):
         search(images, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -231,6 +231,7 @@ def test_an_unknown_network_is_refused_before_anything_is_written(images, tmp_pa
 
 def test_trials_that_were_under_way_are_proposed_again(root, images):
     folder, job = root / "tune" / "underway", (Recipe(training=QUICK), SEARCH, 0)
+    folder.mkdir(parents=True)
     study = _open(folder, images, *job)
     lost = study.ask()
     propose(lost, *job[:2], 16)
@@ -245,6 +246,7 @@ def test_trials_that_were_under_way_are_proposed_again(root, images):
 def test_the_default_is_known_also_after_it_was_lost_in_a_kill(root, images):
     """Another trial ended before the kill: it is not taken for the default."""
     folder, base = root / "tune" / "default", Recipe(training=QUICK)
+    folder.mkdir(parents=True)
     study = _open(folder, images, base, SEARCH, 0)
     lost, ended = study.ask(), study.ask()
     for trial in (lost, ended):

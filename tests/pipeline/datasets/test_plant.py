@@ -4,10 +4,11 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from conftest import simulated
+from conftest import counted, simulated
 from model_fixtures import run_command
 from pairscape.pipeline.datasets.plant import plant_truth
 from pairscape.pipeline.genes.pairs import candidates
@@ -34,7 +35,22 @@ def test_the_store_and_the_list_fit(expression_path, dense, tmp_path):
         "p.tsv: columns 'gene_a', 'gene_b', 'label'; 440 of 440 pairs have both genes in the matrix; "
         "80 of 80 genes are in the matrix",
     )
-    assert done.line().startswith(f"150 cells × {done.genes} genes ({done.copies} of them copies); ")
+    assert done.line().startswith(
+        f"150 cells × {done.genes} genes ({done.copies} of them copies), values kept as they are; "
+    )
+
+
+def test_raw_counts_are_normalised_before_anything_is_planted(tmp_path):
+    counts = AnnData(csr_matrix(counted(300, 60)))
+    done = plant_truth(counts, tmp_path / "p.zarr", PLANTING)
+    store, normal = anndata.read_zarr(tmp_path / "p.zarr"), counts.copy()
+    sc.pp.normalize_total(normal, target_sum=1e4)
+    sc.pp.log1p(normal)
+    np.testing.assert_allclose(
+        np.sort(store.X.toarray()[:, :60], axis=0), np.sort(normal.X.toarray(), axis=0), rtol=1e-5
+    )
+    assert "values scaled to 10,000 per cell, log1p" in done.line()
+    assert open_expression(tmp_path / "p.zarr").values == "log"
 
 
 def test_a_seed_gives_the_same_content(expression_path, tmp_path):

@@ -1,5 +1,7 @@
 """Files as users keep them: what is understood, and what is refused in one line."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -175,3 +177,48 @@ def test_a_missing_file_is_refused(read, tmp_path, refuses):
     for path in (tmp_path / "absent.csv", tmp_path):
         with refuses(str(path), "no such file"):
             read(path)
+
+
+@pytest.mark.parametrize("content", [
+    "# from Lambert 2018\nGATA1\nSPI1\n",
+    "#from Lambert 2018\n\n# TF names\nGATA1\n# and\nSPI1\n",
+    "gene\n#GATA2\nGATA1\nSPI1\n",
+    "#TF\nGATA1\nSPI1\n",
+    "#gene,note\nGATA1,a\nSPI1,b\n",
+    '"GATA1"\n"SPI1"\n',
+    "'GATA1'\n'SPI1'\n",
+    '"","x"\n"1","GATA1"\n"2","SPI1"\n',
+    '"x"\n"1" "GATA1"\n"2" "SPI1"\n',
+    "x\n1\tGATA1\n2\tSPI1\n",
+    ",TF\n0,GATA1\n1,SPI1\n",
+    gzip.compress(b"GATA1\nSPI1\n"),
+])  # fmt: skip
+def test_lists_with_comments_quotes_and_row_numbers(content, tmp_path):
+    zipped = isinstance(content, bytes)
+    path = tmp_path / ("list.txt.gz" if zipped else "list.txt")
+    path.write_bytes(content if zipped else content.encode())
+    assert read_genes(path) == ["GATA1", "SPI1"]
+
+
+@pytest.mark.parametrize(("content", "ranked", "importance"), [
+    ("TF,target,importance\nA,B,3.5\nA,C,1e-3\n", "importance", [3.5, 0.001]),
+    ("TF\ttarget\timportance\nA\tB\t3\nA\tC\t1\n", "importance", [3, 1]),
+    ("Gene1\tGene2\tEdgeWeight\nA\tB\t0.9\nA\tC\t0.1\n", "edgeweight", [0.9, 0.1]),
+    ("source,target,weight\nA,B,1\nA,C,-1\n", "", None),
+    ("source,target,weight\nA,B,0.4\nA,C,-0.2\n", "weight", [0.4, -0.2]),
+    ("source,target,score\nA,B,9\nA,C,x\n", "", None),
+    ("A,B\nA,C\n", "", None),
+])  # fmt: skip
+def test_what_ranks_the_edges_of_a_network(content, ranked, importance, file):
+    found = read_network(file(content))
+    assert found.ranked_by == ranked
+    assert (None if found.importance is None else found.importance.tolist()) == importance
+
+
+@pytest.mark.parametrize(("top", "threshold", "targets"), [
+    (1, None, ["C"]), (2, None, ["B", "C"]), (9, None, ["B", "C", "D"]), (None, 2, ["B", "C"]), (None, 9.5, []),
+])  # fmt: skip
+def test_the_best_edges_of_a_ranking(top, threshold, targets, file):
+    found = read_network(file("TF,target,importance\nA,B,3\nA,C,5\nA,D,1\n")).best(top, threshold)
+    assert found.gene_b == targets
+    assert f"{len(targets)} of 3 edges by 'importance'" in found.columns

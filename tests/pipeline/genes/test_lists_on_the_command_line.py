@@ -213,3 +213,37 @@ def test_the_interface_in_a_notebook_is_the_same(place, refuses):
     write(place, "mixed.txt", "GATA1", "Klf1", "Spi1", "Tal1")
     with refuses("1 of the 4 regulators"):
         pairscape.plan("e.zarr", source=PairSource(regulators=place / "mixed.txt"), quiet=True)
+
+
+ADJACENCIES = [f"{tf},{target},{(i + 1) / (j + 2):.3f}" for i, tf in enumerate(TFS[:4]) for j, target in enumerate(TFS)]
+RANKED = {
+    "adjacencies": ([], ["ranks 24 pairs by 'importance'", "--network-top N", "--network-threshold X"]),
+    "both": (["--network-top", "3", "--network-threshold", "1"], ["give one of them"]),
+    "none of them": (["--network-top", "0"], ["network top is 0"]),
+    "a threshold above all": (["--network-threshold", "99"], ["no edge reaches 99", "lower --network-threshold"]),
+}
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_a_ranking_asks_which_of_its_edges_count(name, place, capfd):
+    write(place, "adj.csv", "TF,target,importance", *ADJACENCIES)
+    options, words = RANKED[name]
+    command = ["plan", "e.zarr", "--regulators", "tf.txt", "--network", "adj.csv", "--min-matched", "0", *LOCAL]
+    assert_refused(call(capfd, *command, *options), *words)
+
+
+@pytest.mark.parametrize(("options", "edges"), [(["--network-top", "3"], 3), (["--network-threshold", "1.3"], 3)])
+def test_the_edges_that_are_asked_for(options, edges, place, capfd):
+    write(place, "adj.csv", "TF,target,importance", *ADJACENCIES)
+    command = ["plan", "e.zarr", "--regulators", "tf.txt", "--network", "adj.csv", "--min-matched", "0", *LOCAL]
+    status, out, err = call(capfd, *command, *options)
+    assert status == 0, err
+    assert f"{edges} of 24 edges by 'importance'" in out
+
+
+@pytest.mark.parametrize("options", [["--network-top", "3"], ["--network-threshold", "1"]])
+def test_what_chooses_edges_belongs_to_a_network(options, place, capfd):
+    assert_refused(call(capfd, "plan", "e.zarr", "--regulators", "tf.txt", *LOCAL, *options), "give --network too")
+    network = ["--network", "net.csv", "--gene-map", "map.csv"]
+    refused = call(capfd, "plan", "e.zarr", "--regulators", "tf.txt", *network, *LOCAL, *options)
+    assert_refused(refused, "no column ranks its edges")

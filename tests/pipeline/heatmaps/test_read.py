@@ -18,6 +18,7 @@ from pairscape.pipeline.heatmaps import read
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.read import read_images
 from pairscape.pipeline.heatmaps.shards import shard_file
+from pairscape.pipeline.storage.results import result_folder
 from pairscape.pipeline.storage.workspace import sent_folder
 
 ROWS = [[0], [4559], [0, 255, 256, 2047, 2048, 4095, 4096, 4559], list(range(2000, 4200, 7)), list(range(4560))]
@@ -157,7 +158,7 @@ def test_a_run_is_sent_to_a_url_and_read_from_there(images, bucket, tmp_path, mo
     [
         (
             lambda store: pairscape.train(store, "memory://bucket/images.zarr", quiet=True),
-            ("is not empty", "overwrite"),
+            ("is not empty", "did not make it"),
         ),
         (lambda store: pairscape.train(store, "nosuch://bucket/run", quiet=True), ("pairscape[s3]",)),
         (lambda store: pairscape.evaluate("memory://bucket/none", store, quiet=True), ("holds nothing",)),
@@ -178,12 +179,13 @@ def test_a_run_that_cannot_be_sent_is_kept(bucket, tmp_path, monkeypatch, refuse
         raise OSError("the network is gone")
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with refuses("the network is gone", "kept in", kind=JobError), sent_folder("memory://bucket/run", "last") as folder:
-        folder.mkdir()
-        (folder / "last").write_text("weights")
+    url = "memory://bucket/run"
+    with refuses("the network is gone", "kept in", kind=JobError), sent_folder(url, "network") as folder:
+        with result_folder(folder, "network"):
+            (folder / "history.csv").write_text("epochs")
         monkeypatch.setattr(type(bucket), "pipe_file", lost)
     monkeypatch.undo()
-    assert [file.read_text() for file in tmp_path.rglob("last")] == ["weights"]
+    assert [file.read_text() for file in tmp_path.rglob("history.csv")] == ["epochs"]
 
 
 @pytest.mark.parametrize(("lost", "shard"), [("receipts/1.json", 1), ("counts/c/2/0/0", 2)])

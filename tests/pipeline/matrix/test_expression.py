@@ -358,12 +358,6 @@ def foreign_h5(path: Path) -> Path:
     return path
 
 
-def unknown_encoding(path: Path) -> Path:
-    with h5py.File(write_h5ad(adata(), path), "r+") as root:
-        root["obs/batch"].attrs["encoding-type"] = "from the future"
-    return path
-
-
 def spoilt(value: float) -> ad.AnnData:
     x = values()
     x[3, 2] = value
@@ -390,7 +384,6 @@ BAD: dict[str, tuple[Callable[[Path], Path | ad.AnnData], str]] = {
     ),
     "h5ad without X": (lambda d: write_h5ad(ad.AnnData(obs=adata().obs, var=adata().var), d / "m.h5ad"), "no 'X'"),
     "truncated h5ad": (lambda d: truncated(write_h5ad(adata(), d / "m.h5ad")), "cannot be read"),
-    "unknown encoding": (lambda d: unknown_encoding(d / "m.h5ad"), "cannot be read"),
     "transposed h5ad": (lambda d: write_h5ad(adata().T, d / "m.h5ad"), "looks transposed"),
     "no X in memory": (lambda d: ad.AnnData(obs=adata().obs, var=adata().var), "has no X"),
     "transposed in memory": (lambda d: adata().T, "looks transposed"),

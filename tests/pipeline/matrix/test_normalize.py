@@ -12,8 +12,9 @@ from scipy import sparse
 
 from pairscape.pipeline.datasets.demo import demo_cells
 from pairscape.pipeline.matrix.ingest import ingest
-from pairscape.pipeline.matrix.normalize import check_values, choose_preset, normalise, value_kind
+from pairscape.pipeline.matrix.normalize import check_values, choose_preset, normalise
 from pairscape.pipeline.matrix.survey import GeneMasks, Values, scan
+from pairscape.pipeline.matrix.value_kinds import Judged, ValueKind
 
 COUNTS = np.array([[3, 0, 1, 0], [0, 2, 5, 0], [1, 1, 0, 0], [0, 0, 0, 0]], dtype=np.float32)
 
@@ -24,44 +25,51 @@ def values_of(x: Any) -> Values:
     return scan(rows, GeneMasks(every, every, ~every, 1)).values
 
 
-@pytest.mark.parametrize(
-    ("x", "kind", "preset"),
-    [
-        (COUNTS, "raw counts", "scanpy"),
-        (np.log2(COUNTS + 1), "log", "none"),
-        (COUNTS * 333.3, "normalised", "log1p"),
-        (COUNTS * 0, "raw counts", "scanpy"),
-    ],
-)
-def test_what_values_are_and_what_auto_does(x: NDArray[np.floating], kind: str, preset: str) -> None:
-    assert value_kind(values_of(x)) == kind
-    chosen, said = choose_preset("auto", values_of(x), "m")
-    assert (chosen, bool(said)) == (preset, kind == "log")
+AUTO: list[tuple[ValueKind, Any]] = [("raw counts", "scanpy"), ("fractional counts", "scanpy"), ("shares", "scanpy"),
+                                    ("normalised", "log1p"), ("log", "none")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "preset"), AUTO)
+def test_what_auto_does_and_says(kind: ValueKind, preset: Any) -> None:
+    chosen, said = choose_preset("auto", Judged(kind, "of what it looks like"), "m")
+    assert (chosen, bool(said)) == (preset, kind != "raw counts")
+    assert kind == "raw counts" or "of what it looks like; --preset decides" in said
+
+
+@pytest.mark.parametrize("kind", ["unclear", "square roots"])
+def test_what_cannot_be_told_is_for_the_user_to_say(kind: ValueKind, refuses: Any) -> None:
+    with refuses("m: the values ", "(of what it looks like)", "--preset none", "--layer"):
+        choose_preset("auto", Judged(kind, "of what it looks like"), "m")
 
 
 @pytest.mark.parametrize(
-    ("x", "preset", "words"),
+    ("kind", "preset", "words"),
     [
-        (COUNTS, "none", "raw counts are stored as expression"),
-        (COUNTS, "log1p", "preset log1p is for values that are normalised"),
-        (COUNTS, "cnnc", "preset cnnc is for values that are normalised"),
-        (COUNTS * 333.3, "scanpy", "scales them again"),
-        (COUNTS * 333.3, "cnnc", ""),
-        (COUNTS, "deep-cell", ""),
-        (np.log1p(COUNTS), "none", ""),
+        ("raw counts", "none", "raw counts are stored as expression"),
+        ("raw counts", "log1p", "preset log1p is for values that are normalised"),
+        ("fractional counts", "none", "fractional counts are stored as expression"),
+        ("fractional counts", "cnnc", "preset cnnc is for values that are normalised"),
+        ("normalised", "scanpy", "scales them again"),
+        ("normalised", "cnnc", ""),
+        ("raw counts", "deep-cell", ""),
+        ("log", "none", ""),
+        ("unclear", "scanpy", ""),
+        ("unclear", "none", ""),
+        ("square roots", "none", ""),
     ],
 )
-def test_what_a_preset_contradicts_is_said(x: NDArray[np.floating], preset: Any, words: str) -> None:
-    chosen, said = choose_preset(preset, values_of(x), "m")
+def test_what_a_preset_contradicts_is_said(kind: ValueKind, preset: Any, words: str) -> None:
+    chosen, said = choose_preset(preset, Judged(kind, ""), "m")
     assert chosen == preset
     assert words in said
     assert bool(said) == bool(words)
 
 
+@pytest.mark.parametrize("kind", ["log", "square roots"])
 @pytest.mark.parametrize("preset", ["scanpy", "log1p", "cnnc", "deep-cell"])
-def test_no_logarithm_is_taken_twice(preset: Any, refuses: Any) -> None:
-    with refuses("m: the values are logarithms already", preset, "--preset none"):
-        choose_preset(preset, values_of(np.log2(COUNTS + 1)), "m")
+def test_no_logarithm_is_taken_twice(kind: ValueKind, preset: Any, refuses: Any) -> None:
+    with refuses("m: the values are ", "already", preset, "--preset none"):
+        choose_preset(preset, Judged(kind, ""), "m")
 
 
 @pytest.mark.parametrize(

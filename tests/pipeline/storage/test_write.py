@@ -107,8 +107,9 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_cleared_and_nothing_else(tmp_path):
-    for name in ("c/0/0/0", "c/1", "zarr.json", ".zattrs", "c/.1.4711", "c/0/0/.0.12"):
+    left = ("c/.1.4711471147114711", "c/0/0/.0.1212121212")
+    for name in ("c/0/0/0", "c/1", "zarr.json", ".zattrs", ".notes.2024", *left):
         write_file(tmp_path / name, b"x")
     clear_unfinished(tmp_path)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == [".zattrs", "c/0/0/0", "c/1", "zarr.json"]
+    assert left == [".notes.2024", ".zattrs", "c/0/0/0", "c/1", "zarr.json"]
