@@ -137,6 +137,8 @@ def _read(path: Path) -> pd.DataFrame:
             quoting=csv.QUOTE_MINIMAL,
             engine="c",
         ).map(lambda cell: unquoted(str.strip(cell)))
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: ask its owner for permission, or copy it.") from error
     except (UnicodeDecodeError, EOFError, OSError, zlib.error, pd.errors.ParserError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(

@@ -454,6 +454,9 @@ def root_attributes(path: Path) -> dict[str, Any]:
     InputError
         The storage refuses.
     """
-    with reaching(path):
-        content = content_of(path / ROOT)
+    try:
+        with reaching(path):
+            content = content_of(path / ROOT)
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: ask its owner for permission, or copy it") from error
     return dict(json.loads(content or b"")["attributes"])
