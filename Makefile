@@ -6,13 +6,26 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 DEVELOPED = $(VENV)/.developed
 
-.PHONY: demo test lint bench clean
+# The newest versions that pyproject.toml allows, on the newest Python, without PyTorch: what a plain `pip install` gives.
+NEWEST_PYTHON ?= $(PYTHON)
+NEWEST = .venv-newest
+NEWEST_TESTS = tests/pipeline/test_same_bytes.py tests/pipeline/test_options.py tests/pipeline/genes tests/model/edges \
+    tests/pipeline/storage/test_chunks.py tests/pipeline/storage/test_ranges.py tests/pipeline/storage/test_write.py \
+    tests/pipeline/heatmaps/test_images.py tests/pipeline/heatmaps/test_kernel.py tests/pipeline/heatmaps/test_verify.py \
+    tests/pipeline/matrix/test_formats.py tests/pipeline/matrix/test_normalize.py tests/pipeline/matrix/test_survey.py
+
+.PHONY: demo test test-newest lint bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/pairscape demo data/demo
 
 test: $(DEVELOPED)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-newest: $(NEWEST)/.installed
+	$(NEWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not cluster" \
+	    -W ignore::DeprecationWarning -W ignore::FutureWarning \
+	    --ignore tests/pipeline/genes/test_lists_on_the_command_line.py $(NEWEST_TESTS)
 
 lint: $(DEVELOPED)
 	$(BIN)/ruff check
@@ -33,5 +46,13 @@ $(DEVELOPED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(INSTALLED) $@
 
+$(NEWEST)/.installed: pyproject.toml tests/newest.py
+	rm -rf $(NEWEST)
+	$(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python tests/newest.py > $(NEWEST)/requirements.txt
+	$(NEWEST)/bin/python -m pip install --quiet --no-compile --requirement $(NEWEST)/requirements.txt
+	$(NEWEST)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(NEWEST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

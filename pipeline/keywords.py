@@ -61,20 +61,24 @@ def flat(function: Callable[P, R], read: Callable[[Any], Any] | None = None) -> 
     InputError
         Options are given both as a dataclass and by themselves; a list is none; what the command raises.
     """
-    options = Options(function, function if read is None else read)
+    command = _command(function, Options(function, function), None)
+    vars(command)["unread"] = command
+    if read is None:
+        return command
+    reading = _command(function, Options(function, read), read)
+    vars(reading)["unread"] = command
+    return reading
 
-    @functools.wraps(function)
-    def unread(*args: Any, **given: Any) -> R:
-        return options.call(args, given)
 
+def _command(function: Callable[P, R], options: "Options", read: Callable[[Any], Any] | None) -> Callable[P, R]:
     @functools.wraps(function)
     def command(*args: Any, **given: Any) -> Any:
-        return read(options.call(args, given)) if read is not None else options.call(args, given)
+        result = options.call(args, given)
+        return result if read is None else read(result)
 
-    for made in (unread, command):
-        vars(made).update(check=options.gathered, unread=unread, __signature__=options.signature)
-        made.__annotations__ = {name: parameter.annotation for name, parameter in options.known.items()}
-        made.__doc__ = _documented(function, options.groups)
+    vars(command).update(check=options.gathered, __signature__=options.signature)
+    command.__annotations__ = {name: parameter.annotation for name, parameter in options.known.items()}
+    command.__doc__ = _documented(function, options.groups)
     return typing.cast(Callable[P, R], command)
 
 

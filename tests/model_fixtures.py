@@ -4,8 +4,6 @@ The stores are made once a session: tests read them, and copy them before they c
 """
 
 import shutil
-import sys
-import warnings
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,27 +22,13 @@ from pairscape.model.options import Rendering
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.options import Binning, Compute, PairSource
+from typed import run_command as run_command
 
 # On shared cores, threads that wait for each other in turns of microseconds are up to ten times slower than one.
 torch.set_num_threads(1)
 threadpool_limits(1, user_api="openmp")
 
 HERE = Compute("synchronous")
-
-
-def run_command(*arguments):
-    """Exit status of `pairscape ARGUMENTS` in this process; what it prints goes where a test's output goes."""
-    before, sys.argv = sys.argv, ["pairscape", *map(str, arguments)]
-    try:
-        with warnings.catch_warnings():
-            # cyclopts suspects a test that forgot the arguments; they are in sys.argv, as in a shell
-            warnings.filterwarnings("ignore", message="Cyclopts application invoked without tokens")
-            pairscape.main()
-    except SystemExit as end:
-        return end.code
-    finally:
-        sys.argv = before
-    return 0
 
 
 def make_pairs(gene_a, gene_b, label):

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from model_fixtures import run_command
+from typed import run_command
 
 SYMBOLS = ["ACTB", "GAPDH", "CD4", "CD8A", "MS4A1", "GATA3"]
 BARCODES = [f"ACGT{a}{b}GTACGT-1" for a in "ACGT" for b in "ACGT"]

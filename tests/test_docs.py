@@ -16,6 +16,8 @@ USERS = {
     "config.toml",
     "CONFIG.toml",
     "model.py",
+    "random.py",
+    "zarr.py",
     "NAME.py",
 }  # files of a user, or that a reader is to write
 

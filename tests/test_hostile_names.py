@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from model_fixtures import run_command
 from pairscape.model.reports.heatmap_figures import pair_figure
 from pairscape.pipeline.errors import LONGEST_MESSAGE, InputError, JobError, printable
 from pairscape.pipeline.storage.paths import file_name
+from typed import run_command
 
 NAMES = {
     "title of the window": "\x1b]0;owned\x07",

@@ -110,7 +110,9 @@ def choose_preset(preset: Preset, judged: Judged, source: str) -> tuple[Preset, 
     if preset == "auto":
         if kind not in AUTO:
             raise InputError(_undecided(judged, source))
-        return AUTO[kind], "" if kind == "raw counts" else f"taken for {judged.words()}: {judged.why}; --preset decides"
+        unusual = f"warning: {judged.why}" if judged.why else ""
+        told = f"taken for {judged.words()}: {judged.why}; --preset decides"
+        return AUTO[kind], unusual if kind == "raw counts" else told
     if kind in ("log", "square roots") and preset != "none":
         raise InputError(
             f"{source}: the values are {'logarithms' if kind == 'log' else kind} already ({judged.why}), and preset "

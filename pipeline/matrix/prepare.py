@@ -16,8 +16,6 @@ from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.annotations import SAID
 from pairscape.pipeline.matrix.expression import Expression, open_expression, own_record, values_of
 from pairscape.pipeline.matrix.formats.hdf5_zarr import existing, opened
-from pairscape.pipeline.matrix.ingest import ingest
-from pairscape.pipeline.matrix.normalize import STEPS
 from pairscape.pipeline.matrix.open import open_source
 from pairscape.pipeline.matrix.source import IN_MEMORY, Source
 from pairscape.pipeline.matrix.value_kinds import Judged, judge, sampled
@@ -116,6 +114,9 @@ def _ingested(
     say: Callable[..., None],
 ) -> Expression:
     """The expression store beside the result, made unless it is there already."""
+    from pairscape.pipeline.matrix.ingest import ingest  # scanpy is loaded only where counts are normalised
+    from pairscape.pipeline.matrix.normalize import STEPS
+
     if is_remote(beside):
         raise InputError(
             f"{beside} is a URL, and {found.name} has to be ingested first, which is done beside it: run `pairscape "

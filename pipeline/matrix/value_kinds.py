@@ -53,7 +53,7 @@ class Judged:
         "fractional counts" are corrected or shared out among genes; "shares" are values that add up to little in each
         cell, such as 1 or 100; "unclear" may be counts or logarithms.
     why
-        What told so, in words.
+        What told so, in words; of raw counts, what is unusual about them.
     base
         Of logarithms; "" where it is unknown, or for all else.
     total
@@ -76,7 +76,8 @@ class Judged:
 
     def words(self) -> str:
         """The kind, with base and sum where they are known, such as "natural logarithms of 10,000 per cell"."""
-        kind = f"{self.base} logarithms".strip() if self.kind == "log" else self.kind
+        named = {"log": f"{self.base} logarithms".strip(), "normalised": "normalised values"}
+        kind = named.get(self.kind, self.kind)
         return f"{kind} of {self.total:,.0f} per cell" if self.total else kind
 
 
@@ -109,16 +110,33 @@ def judge(parts: Sequence[sparse.csr_matrix], source: str) -> Judged:
     whole = _whole(values)
     sure = values < SURE
     if whole.all() and (sure.any() or (values == np.rint(values)).all()):
-        return Judged("raw counts", "whole numbers")
-    _refuse_mixture(whole, _smallest(values, cell, expressed.size), cell, source)
+        return Judged("raw counts", _unusual(values, cell))
+    _refuse_mixture(whole, values, cell, source)
     used = np.flatnonzero(expressed)
     few = used.size < FEW_CELLS or values.size < FEW_ENTRIES
     return _judge(values, cell, used, float(whole[sure].mean()) if sure.any() else 0.0, few)
 
 
+def _unusual(values: Floats, cell: NDArray[np.intp]) -> str:
+    """What to say of whole numbers; "" of counts as they usually are."""
+    sums = np.bincount(cell, values)
+    used = sums[sums > 0]
+    if values.size >= FEW_ENTRIES and values.max() == 1:
+        return "every expressed value is 1, so that images show whether genes are detected, and nothing more"
+    if used.size >= FEW_CELLS and _spread(used) < SAME_SUMS:
+        return f"each cell adds up to {np.median(used):,.0f}: thinned or rounded, and treated as counts"
+    return ""
+
+
 def _whole(x: Floats, times: int = 1) -> NDArray[np.bool_]:
     """Whether values were whole before float32 arithmetic; of the largest nobody can say, and they are taken to be."""
     return ((np.abs(x - np.rint(x)) < times * (CLOSE + CLOSE_SHARE * x)) & (x > 0.5)) | (x > SURE)
+
+
+def _counted(x: Floats) -> bool:
+    """Whether what a logarithm was taken of is whole, of values at least half of which can be told."""
+    sure = x < SURE
+    return bool(sure.mean() > 0.5 and _whole(x[sure], 10).all())
 
 
 def _smallest(x: Floats, cell: NDArray[np.intp], n_cells: int) -> Floats:
@@ -128,12 +146,20 @@ def _smallest(x: Floats, cell: NDArray[np.intp], n_cells: int) -> Floats:
     return smallest
 
 
-def _refuse_mixture(whole: NDArray[np.bool_], smallest: Floats, cell: NDArray[np.intp], source: str) -> None:
-    """Cells of whole numbers from 1 on beside cells of others: counts and normalised values under one roof."""
-    entries = np.bincount(cell, minlength=smallest.size)
-    wholes, full = np.bincount(cell, whole, smallest.size), entries >= CELL_ENTRIES
-    counted, others = full & (wholes == entries) & (smallest < UNIT_RANGE[0]), full & (wholes < SHARED_OUT * entries)
-    if min(counted.sum(), others.sum()) > FEW_SHARE * full.sum():
+def _refuse_mixture(whole: NDArray[np.bool_], values: Floats, cell: NDArray[np.intp], source: str) -> None:
+    """Cells of whole numbers from 1 on beside cells of others: counts and normalised values under one roof.
+
+    Cells that were scaled to the sum of one of them hold whole numbers where the factor was 1: those have about the
+    same sum, and so have the others.
+    """
+    entries, sums = np.bincount(cell), np.bincount(cell, values)
+    wholes, full = np.bincount(cell, whole), entries >= CELL_ENTRIES
+    counted = full & (wholes == entries) & (_smallest(values, cell, entries.size) < UNIT_RANGE[0])
+    others = full & (wholes < SHARED_OUT * entries)
+    if min(counted.sum(), others.sum()) <= FEW_SHARE * full.sum():
+        return
+    ratio = float(np.median(sums[counted]) / np.median(sums[others]))
+    if _spread(sums[counted]) > SCALED_SPREAD or max(ratio, 1 / ratio) > ALIKE:
         raise InputError(
             f"{source}: {int(counted.sum())} of {int(full.sum())} sampled cells hold whole numbers and others do not, "
             "so counts and normalised values are mixed, and no one treatment fits both; take them apart (--cells), or "
@@ -157,6 +183,9 @@ def _judge(values: Floats, cell: NDArray[np.intp], used: NDArray[np.intp], whole
         return _scaled(closest, float(np.median(sums[closest])))
     if few:
         return _by_maximum(float(values.max()))
+    from_whole = next((base for base, x in linear.items() if base and _counted(x)), "")
+    if from_whole:
+        return _unscaled(from_whole, linear[from_whole])
     if whole > SHARED_OUT and not _whole(values**2, 10).all():
         return Judged("fractional counts", f"{whole:.0%} whole numbers among fractions, and cells differ in their sums")
     for base, x in linear.items():
@@ -196,7 +225,7 @@ def _unscaled(base: str, linear: Floats) -> Judged:
     if not base:
         return Judged("normalised", "the values of each cell are multiples of one unit, and not whole")
     why = f"what the {base} logarithm was taken of are multiples of one unit in each cell"
-    counts = bool(_whole(linear, 10).all())
+    counts = _counted(linear)
     return Judged("log", why + (": whole numbers, so cells were not scaled before" if counts else ""), base)
 
 

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from model_fixtures import run_command
 from pairscape.model.edges import edges, export, formats
 from pairscape.model.edges.edges import choose_edges, rank_within
 from pairscape.model.edges.export import FORMATS, export_scores
 from pairscape.model.edges.formats import CORRELATION, SCORE
 from pairscape.model.edges.scores import ALWAYS, read_scores, write_scores
 from pairscape.model.options import EdgeChoice
+from typed import run_command
 
 GENES = [f"G{i}" for i in range(9)]
 FACTS = {

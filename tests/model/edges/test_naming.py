@@ -10,7 +10,6 @@ import pytest
 import zarr
 from anndata.io import write_elem
 
-from model_fixtures import run_command
 from pairscape.model.edges.edges import choose_edges
 from pairscape.model.edges.evidence import scored_edge
 from pairscape.model.edges.export import FORMATS, export_scores
@@ -18,6 +17,7 @@ from pairscape.model.edges.naming import by_symbol
 from pairscape.model.edges.scores import read_symbols, write_scores
 from pairscape.model.options import EdgeChoice
 from portable_run import portable_run
+from typed import run_command
 
 IDS = [f"ENSG{i:011d}" for i in range(6)]
 SYMBOLS = ["GATA1", "KLF1", "SPI1", "TAL1", "MYB", "LMO2"]

@@ -185,7 +185,7 @@ def test_predict_attributes_what_differs(run, images, tmp_path, capsys):
     found = pairscape.predict(
         run, images.path.with_name("expression.zarr"), tmp_path / "s.parquet", compute=HERE,
         source=PairSource(pairs=tmp_path / "pairs.csv"),
-    )["shift"]  # fmt: skip
+    ).attrs["shift"]  # fmt: skip
     assert found["level"] != "like"
     assert found["random"]["level"] == "like"
     assert f"of random pairs of either matrix {found['random']['overall']:.1f}" in capsys.readouterr().out

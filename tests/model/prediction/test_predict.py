@@ -99,13 +99,13 @@ def score(folder, out, run=None, compute=HERE, pairs="pairs.csv", **options):
     return pairscape.predict(
         run or folder / "run", folder / "expression.zarr", out, compute=compute, codes=folder / "codes.zarr",
         **{"quiet": True, **options},
-    )  # fmt: skip
+    ).attrs  # fmt: skip
 
 
 def of_store(folder, out, **options):
     return pairscape.predict(
         folder / "run", out, images=folder / "images.zarr", compute=HERE, **{"quiet": True, **options}
-    )
+    ).attrs
 
 
 def frame(path):

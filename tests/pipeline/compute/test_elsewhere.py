@@ -12,12 +12,12 @@ from dask.config import collect_env
 
 from engines import ROOT, engine, missing, wait_for
 from heatmap_jobs import FINE, run, store_hash
-from model_fixtures import run_command
 from pairscape.pipeline.compute import clusters, workers
 from pairscape.pipeline.compute import clusters as addresses
 from pairscape.pipeline.compute.clusters import address_of, open_client
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.options import Compute
+from typed import run_command
 
 pytestmark = pytest.mark.cluster
 JOB = ("--all-pairs", "--scale", "rank", "--bins", "130")

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 import pairscape
-from model_fixtures import run_command
 from pairscape.pipeline.datasets import fetch
 from pairscape.pipeline.datasets import registry as registry_module
 from pairscape.pipeline.datasets.fetch import LOCK, Place, fetch_set, fetch_url, find_set, is_local
 from pairscape.pipeline.datasets.registry import DataSet, RemoteFile, read_registry
 from pairscape.pipeline.errors import InputError, JobError
+from typed import run_command
 
 CELLS = b"gene,c1,c2\nA,1,2\nB,0,3\n" * 500
 EDGES = b"source,target\nA,B\n"

@@ -16,12 +16,12 @@ import pandas as pd
 import pytest
 
 import pairscape
-from model_fixtures import run_command
 from pairscape.pipeline.datasets import networks
 from pairscape.pipeline.datasets.networks import PRIORS, network_facts, with_network
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.options import Compute, PairSource
+from typed import run_command
 
 EDGES = {
     "source": ["G2", "G0", "G0", "G1", None],

@@ -9,7 +9,6 @@ import pytest
 import scanpy
 import zarr
 
-from model_fixtures import run_command
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.datasets import simulate as module
@@ -19,6 +18,7 @@ from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Atlas, Compute
+from typed import run_command
 
 ATLAS = Atlas(250, 120, 0.1, types=4, seed=3)
 

@@ -117,6 +117,7 @@ def test_a_damaged_store_is_not_read(folder, refuses):
             open_images(folder / "half.zarr")
         repair(folder / "half.zarr")
     shutil.rmtree(folder / "half.zarr" / "label" / "c")
+    pytest.importorskip("torch")
     with refuses("label", "is missing", kind=JobError):
         pairscape.train(folder / "half.zarr", folder / "run", quiet=True)
 

@@ -18,11 +18,11 @@ import zarr
 from anndata.io import write_elem
 from scipy import sparse
 
-from model_fixtures import run_command
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.matrix.formats import sparse as sparse_format
 from pairscape.pipeline.matrix.formats.unreadable import is_mistake_of_ours, unreadable
+from typed import run_command
 
 X = np.random.default_rng(0).poisson(2.0, (40, 30)).astype(np.float32) + 1
 CELLS = [f"AACCGGTT{a}{b}{c}" for a in "ACGT" for b in "ACGT" for c in "ACG"][:40]

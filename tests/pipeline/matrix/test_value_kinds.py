@@ -40,6 +40,9 @@ KINDS: dict[str, tuple[Values, str, str]] = {
     "logarithms to base 2 of a few genes": (np.log2(CPM + 1)[:, 40:], "log", "base-2"),
     "logarithms to base 10": (np.log10(CPM + 1), "log", "base-10"),
     "logarithms of raw counts": (np.log1p(RAW), "log", "natural"),
+    "logarithms to base 2 of raw counts": (np.log2(RAW + 1), "log", "base-2"),
+    "counts scaled to the median, some by 1": (RAW / TOTAL * np.median(TOTAL.round(-1)), "shares", ""),
+    "the same of a few genes": ((RAW / TOTAL * np.median(TOTAL))[:, 40:], "normalised", ""),
     "logarithms of corrected counts, a few genes": (CORRECTED_LOG[:, 40:], "log", ""),
     "square roots of counts": (np.sqrt(RAW), "square roots", ""),
     "square roots of normalised values": (np.sqrt(TO_10K), "square roots", ""),
@@ -64,6 +67,23 @@ def test_cells_of_counts_among_others_are_refused(cut: float, other: Values, ref
     mixed = np.where(np.arange(len(RAW))[:, None] < cut * len(RAW) + 2, RAW, other)
     with refuses("m: ", "sampled cells hold whole numbers and others do not", "--cells"):
         judged(mixed)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (RAW, ""),
+        (np.minimum(RAW, 1), "every expressed value is 1"),
+        (np.rint(CPM), "each cell adds up to 1,000,0"),
+        (np.rint(TO_10K), "each cell adds up to 10,0"),
+    ],
+    ids=["counts", "detected", "CPM", "10,000"],
+)
+def test_what_is_unusual_about_whole_numbers_is_said(x: Values, words: str) -> None:
+    found = judged(x)
+    assert found.kind == "raw counts"
+    assert found.why.startswith(words)
+    assert bool(found.why) == bool(words)
 
 
 def test_few_values_are_told_by_the_largest_and_it_is_said() -> None:

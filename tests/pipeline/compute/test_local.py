@@ -1,0 +1,137 @@
+"""The cluster of this machine: strangers are turned away, and Ctrl-C ends everything in one line.
+
+Each command is run for real, in a session of its own, and gets SIGINT as a terminal sends it: to all its processes.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from distributed import Client, Security
+
+from made_runs import make_run
+from model_fixtures import small_store
+from pairscape.interrupt import LINE
+from pairscape.pipeline.compute.clusters import address_of, open_client
+from pairscape.pipeline.options import Compute
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A matrix, images and a network."""
+    folder = tmp_path_factory.mktemp("local")
+    small_store(folder)
+    make_run(folder / "run", folder / "small" / "images.zarr")
+    return folder
+
+
+# ── shared machines ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def local():
+    with open_client(Compute("local", 1)) as client:
+        yield client
+
+
+STRANGERS = {
+    "in the open": lambda address: (address.replace("tls://", "tcp://"), None),
+    "with no certificate": lambda address: (address, Security()),
+    "with a certificate of its own": lambda address: (address, Security.temporary()),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", STRANGERS)
+def test_a_stranger_is_turned_away(local, case):
+    address, security = STRANGERS[case](address_of(local))
+    with pytest.raises((OSError, TypeError, ValueError, RuntimeError)):
+        Client(address, timeout=1, security=security)
+    assert local.submit(abs, -3).result() == 3
+
+
+def test_every_port_of_a_local_job_wants_a_certificate(local):
+    """Scheduler, workers and their nannies; the dashboard is a page to look at."""
+    here, ports = psutil.Process(), set()
+    for process in (here, *here.children(recursive=True)):
+        ports |= {c.laddr.port for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    open_to_all = [port for port in ports if _answers(port)]
+    assert len(ports) >= 3
+    assert open_to_all == []
+
+
+def _answers(port):
+    """Whether what listens there says, in the open, the first words of Dask's protocol."""
+    import socket
+
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+        connection.settimeout(0.5)
+        try:
+            return bool(connection.recv(8))
+        except (TimeoutError, ConnectionError):
+            return False
+
+
+def test_threads_listen_nowhere():
+    before = {c.laddr.port for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    with open_client(Compute("threads", 2)) as client:
+        assert address_of(client).startswith("inproc://")
+        now = {c.laddr.port for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN}
+        assert not [port for port in now - before if _answers(port)]  # pages to look at
+
+
+# ── Ctrl-C ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PROGRAM = "from pairscape.command_line import main\nif __name__ == '__main__':\n    main()\n"
+PAIRS = ("--all-pairs",)
+JOBS = {  # arguments, and the word after which Ctrl-C is pressed; a number: that many seconds after the start
+    "at the start": (("train", "{i}", "{t}/r"), 0.5),
+    "train": (("train", "{i}", "{t}/r", "--epochs", "900", "--patience", "900"), "training"),
+    "predict, processes": (
+        ("predict", "{run}", "{e}", "{t}/s.parquet", "--all-pairs", "--workers", "2"), "starting workers",
+    ),
+    "predict, here": (
+        ("predict", "{run}", "{e}", "{t}/s.parquet", "--all-pairs", "--scheduler", "synchronous"), "sampling pairs",
+    ),
+    "heatmaps, processes": (("heatmaps", "{e}", "{t}/i.zarr", "--all-pairs", "--workers", "2"), "dashboard"),
+    "simulate, threads": (
+        ("simulate", "{t}/a.zarr", "--cells", "300000", "--genes", "3000", "--density", "0.1", "--scheduler", "threads"), "writing entries",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", JOBS)
+def test_ctrl_c_is_one_line(base, tmp_path, case):
+    words, moment = JOBS[case]
+    (program := tmp_path / "program.py").write_text(PROGRAM)
+    small = base / "small"
+    places = {"i": small / "images.zarr", "e": small / "expression.zarr", "t": tmp_path, "run": base / "run"}
+    command = [sys.executable, program, *(word.format(**places) for word in words)]
+    with (tmp_path / "said").open("w") as said, subprocess.Popen(
+        command, stdout=said, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_hear
+    ) as job:  # fmt: skip
+        _wait_for(moment, tmp_path / "said", job)
+        children = psutil.Process(job.pid).children(recursive=True)
+        os.killpg(job.pid, signal.SIGINT)
+        assert job.wait(30) == 130
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert lines[-1:] == [f"pairscape: {LINE}"]
+    assert not [line for line in lines if "Traceback" in line or "Error" in line or "Warning" in line]
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def _hear():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test that runs in the background of a shell hears none
+
+
+def _wait_for(moment, said, job):
+    if isinstance(moment, float):
+        time.sleep(moment)
+        return
+    while moment not in said.read_text():
+        assert job.poll() is None, said.read_text()
+        time.sleep(0.05)

@@ -1,0 +1,21 @@
+"""Commands as typed, in this process."""
+
+import sys
+import warnings
+
+import pairscape
+
+
+def run_command(*arguments):
+    """Exit status of `pairscape ARGUMENTS` in this process; what it prints goes where a test's output goes."""
+    before, sys.argv = sys.argv, ["pairscape", *map(str, arguments)]
+    try:
+        with warnings.catch_warnings():
+            # cyclopts suspects a test that forgot the arguments; they are in sys.argv, as in a shell
+            warnings.filterwarnings("ignore", message="Cyclopts application invoked without tokens")
+            pairscape.main()
+    except SystemExit as end:
+        return end.code
+    finally:
+        sys.argv = before
+    return 0
