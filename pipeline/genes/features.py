@@ -99,5 +99,6 @@ def _by_type(annotations: pd.DataFrame) -> NDArray[np.object_]:
         types, known = annotations[column].astype(str), annotations[column].notna().to_numpy()
         genes = types.str.lower().str.replace(r"[^a-z]", "", regex=True).isin(GENE_TYPES).to_numpy()
         if (genes & known).any():
-            found = np.where(genes | ~known | (found != ""), found, "features of the type " + types.to_numpy(object))
+            said = "features of the type " + types.where(known, "").to_numpy(object)  # pandas 3 keeps what is missing
+            found = np.where(genes | ~known | (found != ""), found, said)
     return found

@@ -386,7 +386,8 @@ def test_a_mistake_is_one_line_and_writes_nothing(name, mistaken, monkeypatch, c
 
 def test_what_fails_half_way_leaves_the_old_file(scores, tmp_path, monkeypatch):
     old = tmp_path / "net.csv"
-    old.write_text("old")
+    export_scores(scores, old, EdgeChoice(top=2))
+    before = old.read_bytes()
 
     def torn(path, found, job):
         path.write_text("half")
@@ -395,7 +396,7 @@ def test_what_fails_half_way_leaves_the_old_file(scores, tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "scenic", export.Format((".csv",), torn))
     with pytest.raises(OSError, match="no space"):
         export_scores(scores, old, EdgeChoice(), overwrite=True)
-    assert old.read_text() == "old"
+    assert old.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.csv", "scores.parquet"]
 
 

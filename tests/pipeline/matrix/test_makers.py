@@ -57,15 +57,15 @@ def anndata() -> ad.AnnData:
 def mudata(path: Path, *names: str) -> Path:
     with h5py.File(path, "w") as root:
         for name in names:
-            write_elem(root, f"mod/{name}", anndata())
+            write_elem(root.require_group("mod"), name, anndata())
     return path
 
 
 def groups(path: Path, *members: str) -> Path:
     root = zarr.open_group(str(path), mode="w", zarr_format=3)
     for member in members:
-        root.require_group(member.rpartition("/")[0] or "images")
-        write_elem(root, member, anndata(), dataset_kwargs={"shards": None})
+        folder, _, name = member.rpartition("/")
+        write_elem(root.require_group(folder) if folder else root, name, anndata(), dataset_kwargs={"shards": None})
     return path
 
 
