@@ -17,7 +17,7 @@ from pairscape.interrupt import ended_by_interrupt
 from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
-from pairscape.pipeline.errors import InputError, JobError, printable
+from pairscape.pipeline.errors import InputError, JobError, first_line, printable
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Binning, Compute, PairSource
 from pairscape.surroundings import make_printable, require_current_folder
@@ -132,11 +132,14 @@ def main() -> None:
         _fail(str(error), 2)
     except (JobError, OSError) as error:  # OSError: the disk is full, or refuses
         _fail(str(error), 1)
-    except Exception:  # noqa: BLE001 — told as what it is, a mistake of ours
+    except MemoryError as error:
+        _fail(f"there is not enough memory ({first_line(error)}): close other programs, or use a larger machine", 1)
+    except Exception:  # noqa: BLE001 — told as what it most likely is, a mistake of ours
         import traceback
 
-        traceback.print_exc()
-        _fail(f"this is a mistake of Pairscape {__version__}, not of your files; please report the lines above", 1)
+        for line in traceback.format_exc().splitlines():
+            print(printable(line), file=sys.stderr)
+        _fail(f"this may be a mistake of Pairscape {__version__}, not of your files; please report the lines above", 1)
 
 
 def _fail(message: str, status: int) -> None:

@@ -31,7 +31,7 @@ class JobError(RuntimeError):
     findings: Any = None
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(printable(message))
+        super().__init__(in_one_line(message))
 
 
 def first_line(error: BaseException) -> str:
@@ -47,7 +47,12 @@ def printable(text: str) -> str:
     return "".join(c if unicodedata.category(c) not in INVISIBLE or c == "\t" else repr(c)[1:-1] for c in text)
 
 
+def in_one_line(text: str) -> str:
+    """The same text with a blank for each end of a line, safe to print."""
+    return printable(" ".join(str(text).splitlines()))
+
+
 def shown(text: str) -> str:
     """The same text as printed in one message: safe, and no longer than a screen."""
-    text = ENDLESS.sub(r"\1…", printable(str(text)[: 4 * LONGEST_MESSAGE]))
+    text = ENDLESS.sub(r"\1…", in_one_line(str(text)[: 4 * LONGEST_MESSAGE]))
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"

@@ -26,6 +26,14 @@ matplotlib.use("Agg")
 HERE = ("--scheduler", "synchronous", "--quiet")
 PAIRS = ("--pairs", "{base}/pairs.csv")
 SCORED = Compute("synchronous")
+NEW = ("{base}/e.zarr", "{base}/new.zarr", *PAIRS)
+DRAW = ("{base}/i.zarr", "GENE000", "GENE001", "-o", "{t}")
+PREDICT = ("{base}/run", "{base}/e.zarr", "{t}", *PAIRS, *HERE)
+MATRIX = ("{base}/e.zarr", "{t}", "--quiet")
+SCORES = ("{base}/s.parquet", "{t}")
+OUT = ("{base}/run", "{base}/i.zarr", "--out", "{t}")
+IMAGES = ("{base}/i.zarr", "{t}")
+CELLS = ("{base}/cells.h5ad", "{t}")
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +118,13 @@ def a_picture(place, _):
     figure.savefig(place)
 
 
-def a_matrix(place, base):
-    shutil.copy(base / "cells.h5ad", place)
+def ours_file(name):
+    return lambda place, base: shutil.copy(base / name, place)
+
+
+def scores_and_a_page(place, base):
+    shutil.copy(base / "s.parquet", place)
+    place.with_suffix(".html").write_text("me")
 
 
 def a_marked_demo(place, base):
@@ -125,49 +138,49 @@ def logged(place, _):
 
 
 FOREIGN = {  # command, what lies at the target, name of the target, arguments of the command
-    "ingest: a folder with a zarr.json": ("ingest", text("zarr.json"), "t.zarr", ("{base}/cells.h5ad", "{t}")),
-    "ingest: a store written by anndata": ("ingest", written_by_anndata, "t.zarr", ("{base}/cells.h5ad", "{t}")),
-    "ingest: a store of format 2": ("ingest", of_format_2, "t.zarr", ("{base}/cells.h5ad", "{t}")),
-    "ingest: ours with a thesis": ("ingest", ours("e.zarr", text()), "t.zarr", ("{base}/cells.h5ad", "{t}")),
-    "ingest: ours with a note deep in": ("ingest", ours("e.zarr", text("X/n.txt")), "t.zarr", ("{base}/cells.h5ad", "{t}")),
+    "ingest: a folder with a zarr.json": ("ingest", text("zarr.json"), "t.zarr", CELLS),
+    "ingest: a store written by anndata": ("ingest", written_by_anndata, "t.zarr", CELLS),
+    "ingest: a store of format 2": ("ingest", of_format_2, "t.zarr", CELLS),
+    "ingest: ours with a thesis": ("ingest", ours("e.zarr", text()), "t.zarr", CELLS),
+    "ingest: ours with a note deep in": ("ingest", ours("e.zarr", text("X/n.txt")), "t.zarr", CELLS),
     "ingest: ours with a map of the cells": (
-        "ingest", ours("e.zarr", with_element("obsm/X_umap")), "t.zarr", ("{base}/cells.h5ad", "{t}"),
+        "ingest", ours("e.zarr", with_element("obsm/X_umap")), "t.zarr", CELLS,
     ),
-    "ingest: ours with clusters": ("ingest", ours("e.zarr", with_element("obs/leiden")), "t.zarr", ("{base}/cells.h5ad", "{t}")),
-    "ingest: ours with a link": ("ingest", ours("e.zarr", with_link), "t.zarr", ("{base}/cells.h5ad", "{t}")),
-    "ingest: images": ("ingest", ours("i.zarr"), "t.zarr", ("{base}/cells.h5ad", "{t}")),
-    "ingest: a file": ("ingest", a_file(), "t.zarr", ("{base}/cells.h5ad", "{t}")),
+    "ingest: ours with clusters": ("ingest", ours("e.zarr", with_element("obs/leiden")), "t.zarr", CELLS),
+    "ingest: ours with a link": ("ingest", ours("e.zarr", with_link), "t.zarr", CELLS),
+    "ingest: images": ("ingest", ours("i.zarr"), "t.zarr", CELLS),
+    "ingest: a file": ("ingest", a_file(), "t.zarr", CELLS),
     "ingest: its own source": ("ingest", ours("e.zarr"), "t.zarr", ("{t}", "{t}")),
     "ingest: a foreign folder of the job": (
-        "ingest", beside(".t.zarr.wip", text()), "t.zarr", ("{base}/cells.h5ad", "{t}"),
+        "ingest", beside(".t.zarr.wip", text()), "t.zarr", CELLS,
     ),
     "simulate: a store written by anndata": (
         "simulate", written_by_anndata, "t.zarr", ("{t}", "--cells", 60, "--genes", 40, *HERE),
     ),
-    "plant: ours with clusters": ("plant", ours("e.zarr", with_element("obs/x")), "t.zarr", ("{base}/e.zarr", "{t}", "--quiet")),
-    "plant: a list of somebody else": ("plant", beside("t.tsv", a_file()), "t.zarr", ("{base}/e.zarr", "{t}", "--quiet")),
-    "train: somebody's site": ("train", someones_site, "r", ("{base}/i.zarr", "{t}")),
-    "train: a run with a thesis": ("train", ours("run", text()), "r", ("{base}/i.zarr", "{t}")),
-    "train: a run with a folder of figures": ("train", ours("run", text("figures/1.txt")), "r", ("{base}/i.zarr", "{t}")),
-    "train: a run with scores": ("train", ours("run", text("scores.parquet")), "r", ("{base}/i.zarr", "{t}")),
-    "train: a run with an evaluation of nobody": ("train", ours("run", text("on-x/report.html")), "r", ("{base}/i.zarr", "{t}")),
-    "train: an earlier run with a thesis": ("train", ours("run", earlier, text()), "r", ("{base}/i.zarr", "{t}")),
-    "train: an evaluation": ("train", an_evaluation, "r", ("{base}/i.zarr", "{t}")),
-    "train: images": ("train", ours("i.zarr"), "r", ("{base}/i.zarr", "{t}")),
-    "train: a file": ("train", a_file(), "r", ("{base}/i.zarr", "{t}")),
+    "plant: ours with clusters": ("plant", ours("e.zarr", with_element("obs/x")), "t.zarr", MATRIX),
+    "plant: a list of somebody else": ("plant", beside("t.tsv", a_file()), "t.zarr", MATRIX),
+    "train: somebody's site": ("train", someones_site, "r", IMAGES),
+    "train: a run with a thesis": ("train", ours("run", text()), "r", IMAGES),
+    "train: a run with a folder of figures": ("train", ours("run", text("figures/1.txt")), "r", IMAGES),
+    "train: a run with scores": ("train", ours("run", text("scores.parquet")), "r", IMAGES),
+    "train: a run with an evaluation of nobody": ("train", ours("run", text("on-x/report.html")), "r", IMAGES),
+    "train: an earlier run with a thesis": ("train", ours("run", earlier, text()), "r", IMAGES),
+    "train: an evaluation": ("train", an_evaluation, "r", IMAGES),
+    "train: images": ("train", ours("i.zarr"), "r", IMAGES),
+    "train: a file": ("train", a_file(), "r", IMAGES),
     "train: a foreign folder of the job": (
         "train", lambda place, base: (ours("run")(place, base), text()(place.with_name(".r.wip"), base)), "r",
-        ("{base}/i.zarr", "{t}"),
+        IMAGES,
     ),
-    "train --seeds: somebody's site": ("train", someones_site, "r", ("{base}/i.zarr", "{t}", "--seeds", 2)),
-    "train --seeds: a run with a thesis": ("train", ours("run", text()), "r", ("{base}/i.zarr", "{t}", "--seeds", 2)),
+    "train --seeds: somebody's site": ("train", someones_site, "r", (*IMAGES, "--seeds", 2)),
+    "train --seeds: a run with a thesis": ("train", ours("run", text()), "r", (*IMAGES, "--seeds", 2)),
     "evaluate: the run itself": ("evaluate", ours("run"), "r", ("{t}", "{base}/i.zarr", "--out", "{t}")),
-    "evaluate: another run": ("evaluate", ours("run"), "r", ("{base}/run", "{base}/i.zarr", "--out", "{t}")),
-    "evaluate: an earlier run": ("evaluate", ours("run", earlier), "r", ("{base}/run", "{base}/i.zarr", "--out", "{t}")),
-    "evaluate: somebody's site": ("evaluate", someones_site, "r", ("{base}/run", "{base}/i.zarr", "--out", "{t}")),
+    "evaluate: another run": ("evaluate", ours("run"), "r", OUT),
+    "evaluate: an earlier run": ("evaluate", ours("run", earlier), "r", OUT),
+    "evaluate: somebody's site": ("evaluate", someones_site, "r", OUT),
     "evaluate: an evaluation with a thesis": (
         "evaluate", lambda place, base: (an_evaluation(place, base), text()(place, base)), "r",
-        ("{base}/run", "{base}/i.zarr", "--out", "{t}"),
+        OUT,
     ),
     "evaluate: the images": ("evaluate", ours("i.zarr"), "r", ("{base}/run", "{t}", "--out", "{t}")),
     "tune: a run": ("tune", ours("run"), "r", ("{base}/i.zarr", "{t}", "--trials", 1, *HERE)),
@@ -176,40 +189,39 @@ FOREIGN = {  # command, what lies at the target, name of the target, arguments o
     "heatmaps: a folder": ("heatmaps", text(), "t.zarr", ("{base}/e.zarr", "{t}", *PAIRS, *HERE)),
     "heatmaps: its own matrix": ("heatmaps", ours("e.zarr"), "t.zarr", ("{t}", "{t}", *PAIRS, *HERE)),
     "heatmaps: codes with a thesis": (
-        "heatmaps", ours("c.zarr", text()), "t.zarr", ("{base}/e.zarr", "{base}/new.zarr", *PAIRS, "--codes", "{t}", *HERE),
+        "heatmaps", ours("c.zarr", text()), "t.zarr", (*NEW, "--codes", "{t}", *HERE),
     ),
     "heatmaps: a folder in the place of codes": (
-        "heatmaps", text("zarr.json"), "t.zarr", ("{base}/e.zarr", "{base}/new.zarr", *PAIRS, "--codes", "{t}", *HERE),
+        "heatmaps", text("zarr.json"), "t.zarr", (*NEW, "--codes", "{t}", *HERE),
     ),
     "heatmaps: notes in the place of the log": (
-        "heatmaps", logged, "log", ("{base}/e.zarr", "{base}/new.zarr", *PAIRS, "--events", "{t}", *HERE),
+        "heatmaps", logged, "log", (*NEW, "--events", "{t}", *HERE),
     ),
     "heatmaps: a page in the place of Dask's": (
         "heatmaps", logged, "p.html",
-        ("{base}/e.zarr", "{base}/new.zarr", *PAIRS, "--performance-report", "{t}", "--scheduler", "threads", "--quiet"),
+        (*NEW, "--performance-report", "{t}", "--scheduler", "threads", "--quiet"),
     ),
-    "predict: a file of somebody else": ("predict", a_file(), "t.parquet", ("{base}/run", "{base}/e.zarr", "{t}", *PAIRS, *HERE)),
+    "predict: a file of somebody else": ("predict", a_file(), "t.parquet", PREDICT),
     "predict: predictions of a run": (
         "predict", ours("run"), "r", ("{t}", "{base}/e.zarr", "{t}/predictions.parquet", *PAIRS, *HERE),
     ),
     "predict: a page beside the scores": (
         "predict", beside("t.html", a_file(b"<h1>my page</h1>")), "t.parquet",
-        ("{base}/run", "{base}/e.zarr", "{t}", *PAIRS, *HERE),
+        PREDICT,
     ),
     "predict: a foreign folder of the job": (
         "predict", beside(".t.parquet.wip", text()), "t.parquet",
         ("{base}/run", "{base}/e.zarr", "{t}", *PAIRS, "--codes", "{base}/c.zarr", *HERE),
     ),
-    "export: a table of somebody else": ("export", a_file(b"name,grade\nme,1\n"), "t.csv", ("{base}/s.parquet", "{t}")),
-    "export: a matrix": ("export", a_matrix, "t.h5ad", ("{base}/s.parquet", "{t}")),
-    "export: the matrix that is copied": ("export", a_matrix, "t.h5ad", ("{base}/s.parquet", "{t}", "--expression", "{t}")),
-    "export: a graph of somebody else": ("export", a_file(b"<graphml></graphml>"), "t.graphml", ("{base}/s.parquet", "{t}")),
+    "export: a table of somebody else": ("export", a_file(b"name,grade\nme,1\n"), "t.csv", SCORES),
+    "export: a matrix": ("export", ours_file("cells.h5ad"), "t.h5ad", SCORES),
+    "export: what is copied": ("export", ours_file("cells.h5ad"), "t.h5ad", (*SCORES, "--expression", "{t}")),
+    "export: a graph of somebody else": ("export", a_file(b"<graphml></graphml>"), "t.graphml", SCORES),
     "export: a parquet of somebody else": ("export", ours("run"), "r", ("{base}/s.parquet", "{t}/predictions.parquet")),
-    "show: a photograph": ("show", a_file(b"\x89PNG my cat"), "t.png", ("{base}/i.zarr", "GENE000", "GENE001", "-o", "{t}")),
-    "show: a figure of the user's": ("show", a_picture, "t.pdf", ("{base}/i.zarr", "GENE000", "GENE001", "-o", "{t}")),
+    "show: a photograph": ("show", a_file(b"\x89PNG my cat"), "t.png", DRAW),
+    "show: a figure of the user's": ("show", a_picture, "t.pdf", DRAW),
     "report: a page beside the scores": (
-        "report", lambda place, base: (shutil.copy(base / "s.parquet", place), place.with_suffix(".html").write_text("me")),
-        "t.parquet", ("{t}",),
+        "report", scores_and_a_page, "t.parquet", ("{t}",),
     ),
     "demo: a demo with a folder of figures": ("demo", a_marked_demo, "d", ("{t}", "--quiet")),
 }  # fmt: skip

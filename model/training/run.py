@@ -98,8 +98,8 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
         The run and the store do not fit together, the store has no labels of both classes, `run` holds repeats or is
         unfinished, one of its files is damaged or not its own, or `out` holds anything but an earlier evaluation.
     """
-    check_result(out, "evaluation", overwrite=True)
     network = TrainedNetwork.open(run)
+    check_result(out, "evaluation", overwrite=True)
     recipe, seed = read_recipe(run / "config.toml")
     reference, classifier, bins = load_reference(run, network), network.classifier, network.facts.bins
     if images.spec.binning.bins != bins:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.matrix.open import open_source
 from pairscape.pipeline.matrix.scan import ChosenCells
 from pairscape.pipeline.matrix.select import choose_cells, choose_genes, mapped_symbols, mitochondrial
@@ -102,7 +103,7 @@ def take_in(source: Any, choices: Choices, scratch: Path, progress: Progress) ->
         named, note = mapped_symbols(Path(choices.gene_map), opened.var.index)
         symbols, notes = tuple(named), [*notes, note]
     chosen = choose_cells(opened.obs, choices.cells)
-    listed, note = choose_genes(choices.genes, opened.var.index, symbols)
+    listed, note = choose_genes(choices.genes, opened.var.index, symbols, name_genes(opened.var).others)
     density = sampled_density(opened)
     return Intake(
         opened,

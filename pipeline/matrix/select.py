@@ -94,7 +94,9 @@ def _values(obs: pd.DataFrame, names: list[str]) -> str:
     return f"{names[0]} has values such as {', '.join(held) or 'none at all'}"
 
 
-def choose_genes(file: Path | None, genes: pd.Index, symbols: Sequence[str] | None) -> tuple[NDArray[np.bool_], str]:
+def choose_genes(
+    file: Path | None, genes: pd.Index, symbols: Sequence[str] | None, others: Sequence[str] | None = None
+) -> tuple[NDArray[np.bool_], str]:
     """(gene,) which genes a list names, and in words how many of its names were found; all, if there is no list.
 
     Raises
@@ -105,7 +107,8 @@ def choose_genes(file: Path | None, genes: pd.Index, symbols: Sequence[str] | No
     if file is None:
         return np.ones(len(genes), bool), ""
     names = read_genes(file)
-    found = Vocabulary(list(genes), symbols, min_matched=LEAST_MATCHED, advise=False).find(names, "genes", file)
+    vocabulary = Vocabulary(list(genes), symbols, min_matched=LEAST_MATCHED, advise=False, others=others)
+    found = vocabulary.find(names, "genes", file)
     chosen = np.zeros(len(genes), bool)
     chosen[found.index[found.index >= 0]] = True
     return chosen, found.report(f"genes of {file.name}")

@@ -259,8 +259,16 @@ def stamp_of(place: str) -> tuple[int, int]:
     """Changes when the file is replaced: what is cached of it is then read anew. Of a URL it is always the same."""
     if is_remote(place):
         return 0, 0
-    stat = Path(place).stat()
+    try:
+        stat = Path(place).stat()
+    except FileNotFoundError as error:
+        raise moved(place) from error
     return stat.st_ino, stat.st_mtime_ns
+
+
+def moved(place: str | Path) -> InputError:
+    """The error for a file that was there before."""
+    return InputError(f"{place} has been moved or removed meanwhile: give its new place")
 
 
 def fingerprint(place: str) -> str:

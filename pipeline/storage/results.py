@@ -109,8 +109,10 @@ def check_result(target: Path, holds: Holds, *, overwrite: bool = False, resume:
         It is no result of ours, holds something of somebody else, is of another kind, or is finished and may neither be
         replaced nor gone on with.
     """
-    if not is_remote(target) and target.exists() and not target.is_dir():
-        raise InputError(f"{target} is a file, and a result is a folder: give another path.")
+    if not is_remote(target):
+        for path in (target, *target.parents):
+            if path.exists() and not path.is_dir():
+                raise InputError(f"{path} is a file, and {target} has to be a folder: give another path.")
     names = sorted(file_sizes(target)) if is_remote(target) else files_below(target)
     if not names:
         return None
@@ -174,6 +176,8 @@ def look(folder: Path) -> Found | None:
     InputError
         It is a result of a version that is not known here.
     """
+    if not is_remote(folder) and not folder.is_dir():
+        return None
     content = content_of(folder / RECEIPT)
     if content is None:
         return _earlier(folder)

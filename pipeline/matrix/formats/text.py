@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.source import Axis, Entries, Lines
 from pairscape.pipeline.storage.lines import bounded_text
-from pairscape.pipeline.storage.paths import binary, name_of
+from pairscape.pipeline.storage.paths import binary, moved, name_of
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 MOST_COLUMNS = 2**23
@@ -258,6 +258,10 @@ def text_of(place: str) -> Iterator[IO[str]]:
             zipped = _check_magic(place, raw)
             with gzip.open(raw) if zipped else raw as stream:
                 yield bounded_text(cast(IO[bytes], stream), place)
+    except FileNotFoundError as e:
+        raise moved(place) from e
+    except PermissionError as e:
+        raise InputError(f"{place} may not be read: ask its owner for permission, or copy it") from e
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise InputError(f"{place} is a damaged gzip file ({e}): fetch or copy it again") from e
     except UnicodeDecodeError as e:

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 
 from pairscape.pipeline.errors import InputError, first_line
-from pairscape.pipeline.storage.paths import is_remote
+from pairscape.pipeline.storage.paths import STORAGE_CLIENTS, is_remote
 
 with suppress(ImportError, OSError):  # its import teaches HDF5 the filters of others, where it is installed
     import hdf5plugin  # noqa: F401
@@ -25,6 +25,8 @@ with suppress(ImportError, OSError):  # its import teaches HDF5 the filters of o
 OURS = (NameError, AttributeError, TypeError, AssertionError, ImportError, NotImplementedError)  # mistakes in code
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EIO}
 LOCK_ERROR = re.compile(r"unable to lock file, errno = (\d+)")
+DISK_ERROR = re.compile(r"file (?:read|open|seek) failed: .*errno = (\d+)")
+FAILING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENOTCONN}
 LEFT_OPEN = "already open for write"  # HDF5's words for a file whose writer did not close it
 FILTER_ERROR = re.compile(r"can't open directory|required filter|not registered|plugin|filter.*not available", re.I)
 # What checksums, decompressors and the forms themselves say of bytes that are not what was written.
@@ -63,6 +65,9 @@ def _cause(place: str, error: Exception) -> str:
         return _lock(int(found[1]) if found else 0)
     if isinstance(error, PermissionError):
         return "permission is denied: ask its owner, or copy it"
+    if _storage_fails(place, error):
+        where = "the storage refuses or fails" if is_remote(place) else "the disk, or the network to it, fails"
+        return f"{where}: check {'the URL and the credentials' if is_remote(place) else 'it'}, and try again"
     if isinstance(error, FileNotFoundError) and not is_remote(place) and not Path(place).exists():
         return "it has been moved or removed meanwhile: give its new place"
     if FILTER_ERROR.search(text) and (missing := _missing_filters(place)):
@@ -73,6 +78,16 @@ def _cause(place: str, error: Exception) -> str:
     if isinstance(error, BROKEN_BYTES) or DAMAGE.search(text):
         return "it is damaged or not what its name says: write or fetch it again"
     return ""
+
+
+def _storage_fails(place: str, error: Exception) -> bool:
+    """Whether a disk or a storage has failed, and not what lies there."""
+    if is_remote(place):
+        told = isinstance(error, OSError) and not DAMAGE.search(str(error)) and "codec" not in str(error)
+        return told or type(error).__module__.partition(".")[0] in STORAGE_CLIENTS
+    found = DISK_ERROR.search(str(error))
+    number = int(found[1]) if found else getattr(error, "errno", None)
+    return isinstance(error, OSError) and number in FAILING
 
 
 def _lock(number: int) -> str:

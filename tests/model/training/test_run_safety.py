@@ -126,7 +126,7 @@ CHANGED = {
     "config.toml of another run": (of_the_other("config.toml"), ("config.toml",)),
     "metrics.json: a threshold": (edited("metrics.json", "[]", '[{"aim": "x", "threshold": 0.1}]'), ("metrics.json",)),
     "metrics.json: a space": (edited("metrics.json", "{", "{ "), ("metrics.json",)),
-    "metrics.json of other weights, without a receipt": (of_other_weights, ("metrics.json", "other weights"), ("predict",)),
+    "metrics.json of other weights": (of_other_weights, ("metrics.json", "other weights"), ("predict",)),
     "model.safetensors of another run": (of_the_other("model.safetensors"), ("model.safetensors",)),
     "a weight that is no number": (weights(with_value(float("nan"))), ("model.safetensors", "finite"), NETWORK),
     "a weight without an end": (weights(with_value(float("inf"))), ("model.safetensors", "finite"), NETWORK),
@@ -171,9 +171,10 @@ def begun(run):
     (run / RECEIPT).write_text(json.dumps(said | {"finished": False, "files": {}}))
 
 
+WEIGHTS = ("model.safetensors", "metrics.json", "report.html")
 KILLED = {  # what of a run is there
-    "before it began": (begun, without("config.toml", "history.csv", "model.safetensors", "metrics.json", "report.html")),
-    "in its first epoch": (begun, without("model.safetensors", "metrics.json", "report.html")),
+    "before it began": (begun, without("config.toml", "history.csv", *WEIGHTS)),
+    "in its first epoch": (begun, without(*WEIGHTS)),
     "in its second epoch": (begun, without("metrics.json", "report.html", "predictions.parquet")),
     "before its report": (begun, without("report.html")),
     "at its very end": (begun,),
@@ -257,7 +258,6 @@ def test_a_refusal_inside_leaves_the_folder_as_it_was(tmp_path):
 
 
 def test_a_failure_leaves_an_unfinished_result(tmp_path):
-    with pytest.raises(JobError), result_folder(tmp_path / "run", "network") as (folder, _):
-        (folder / "config.toml").write_text("")
+    with pytest.raises(JobError), result_folder(tmp_path / "run", "network"):
         raise JobError("no space left")
     assert not look(tmp_path / "run").finished

@@ -5,6 +5,7 @@ Each command is run for real, in a session of its own, and gets SIGINT as a term
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -66,8 +67,6 @@ def test_every_port_of_a_local_job_wants_a_certificate(local):
 
 def _answers(port):
     """Whether what listens there says, in the open, the first words of Dask's protocol."""
-    import socket
-
     with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
         connection.settimeout(0.5)
         try:
@@ -87,7 +86,7 @@ def test_threads_listen_nowhere():
 # ── Ctrl-C ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PROGRAM = "from pairscape.command_line import main\nif __name__ == '__main__':\n    main()\n"
-PAIRS = ("--all-pairs",)
+THREADS = ("--scheduler", "threads")
 JOBS = {  # arguments, and the word after which Ctrl-C is pressed; a number: that many seconds after the start
     "at the start": (("train", "{i}", "{t}/r"), 0.5),
     "train": (("train", "{i}", "{t}/r", "--epochs", "900", "--patience", "900"), "training"),
@@ -99,7 +98,8 @@ JOBS = {  # arguments, and the word after which Ctrl-C is pressed; a number: tha
     ),
     "heatmaps, processes": (("heatmaps", "{e}", "{t}/i.zarr", "--all-pairs", "--workers", "2"), "dashboard"),
     "simulate, threads": (
-        ("simulate", "{t}/a.zarr", "--cells", "300000", "--genes", "3000", "--density", "0.1", "--scheduler", "threads"), "writing entries",
+        ("simulate", "{t}/a.zarr", "--cells", "300000", "--genes", "3000", "--density", "0.1", *THREADS),
+        "writing entries",
     ),
 }  # fmt: skip
 

@@ -202,6 +202,12 @@ ERRORS: dict[str, tuple[Exception, str]] = {
     "no locks": (OSError("unable to lock file, errno = 37, error message = 'No locks available'"), "USE_FILE_LOCKING"),
     "locks not supported": (OSError("unable to lock file, errno = 95, error message = '...'"), "USE_FILE_LOCKING"),
     "locked": (BlockingIOError("unable to lock file, errno = 11, error message = '...'"), "in another program"),
+    "a disk that fails": (OSError(5, "Input/output error"), "the disk, or the network to it, fails"),
+    "a disk that fails, by HDF5": (
+        OSError("Can't read data (file read failed: time = x, errno = 5, error message = 'Input/output error')"),
+        "the disk",
+    ),
+    "a network that fails": (OSError(116, "Stale file handle"), "the disk, or the network to it, fails"),
     "something else": (TypeError("'str' object is not a codec"), "do not understand it (TypeError)"),
     "an attribute that is new": (AttributeError("no attribute 'value'"), "do not understand it (AttributeError)"),
 }
