@@ -35,13 +35,14 @@ from distributed import Scheduler, Worker
 import pairscape
 from benchmarks.corruption import Random, contents, small_shards
 from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.job import make_heatmaps  # noqa: F401 - so that children have it before they start
 from pairscape.pipeline.heatmaps.repair import repair_store
 from pairscape.pipeline.heatmaps.shards import receipt_file, shard_file
 from pairscape.pipeline.heatmaps.verify import verify_store
-from pairscape.pipeline.options import Atlas, Binning, Compute, PairSource
+from pairscape.pipeline.options import Binning, Compute, PairSource
 
 WORKERS = 2
 HANGS_AFTER, TICK = 60.0, 0.1  # seconds without the driver's end

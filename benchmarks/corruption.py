@@ -24,12 +24,13 @@ import numpy as np
 import pairscape
 from pairscape.pipeline import options
 from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.read import read_images
 from pairscape.pipeline.heatmaps.repair import repair_store
 from pairscape.pipeline.heatmaps.verify import verify_store
-from pairscape.pipeline.options import Atlas, Binning, Compute, PairSource
+from pairscape.pipeline.options import Binning, Compute, PairSource
 
 HERE = Compute("synchronous")
 SHARD_PAIRS = 256  # of a small store, so that it has many shards

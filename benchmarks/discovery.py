@@ -39,12 +39,13 @@ from pairscape.model.prediction.trained import TrainedRun
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.datasets.designs import Planting
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.heatmaps.job import resolve_request
 from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.matrix.expression import open_expression
-from pairscape.pipeline.options import Binning, PairSource, Planting
+from pairscape.pipeline.options import Binning, PairSource
 
 KINDS = "linear,saturating,threshold,u-shaped,exclusive,simpson"
 ALL_LEVELS = (*LEVELS, 0.2)

@@ -29,6 +29,7 @@ import pairscape
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.compute.clusters import open_session
+from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.heatmaps import count, gene_reader
 from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
@@ -36,7 +37,7 @@ from pairscape.pipeline.heatmaps.memory import portion
 from pairscape.pipeline.heatmaps.shards import CODEC
 from pairscape.pipeline.heatmaps.tiles import tiles_of
 from pairscape.pipeline.matrix.expression import open_expression
-from pairscape.pipeline.options import CHUNK_PAIRS, Atlas, Binning, Compute, PairSource
+from pairscape.pipeline.options import CHUNK_PAIRS, Binning, Compute, PairSource
 
 SAMPLE_SHARDS, CHECKED = 8, 200
 

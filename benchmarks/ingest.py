@@ -26,10 +26,11 @@ import pandas as pd
 from anndata.io import write_elem
 
 from pairscape.pipeline.compute.session import Session, Usage
+from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.datasets.synthetic import bursts_per_cell, cell_counts, entries_per_cell
 from pairscape.pipeline.matrix.ingest import ingest
 from pairscape.pipeline.matrix.store import CHUNK_ENTRIES, SHARD_ENTRIES
-from pairscape.pipeline.options import Atlas, Compute
+from pairscape.pipeline.options import Compute
 
 MADE_CELLS = 8192  # cells drawn at a time
 WORKERS = 2

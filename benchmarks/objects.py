@@ -17,9 +17,10 @@ from typing import Any
 
 import pairscape
 from pairscape.pipeline.compute.clusters import open_session
+from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.matrix.expression import open_expression
-from pairscape.pipeline.options import Atlas, Binning, Compute, PairSource
+from pairscape.pipeline.options import Binning, Compute, PairSource
 from pairscape.pipeline.storage.paths import located, small_files, writable
 
 

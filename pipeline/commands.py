@@ -3,14 +3,15 @@
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from pairscape.pipeline.compute.session import here, say_unless
+from pairscape.pipeline.datasets.designs import Atlas, Planting
 from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.keywords import flat
-from pairscape.pipeline.options import LISTED, Atlas, Binning, Compute, Flat, PairSource, Planting, required_source
+from pairscape.pipeline.options import Binning, Choices, Compute, Flat, PairSource, required_source
 from pairscape.pipeline.storage.paths import local_target, located
 
 if TYPE_CHECKING:
@@ -23,19 +24,7 @@ if TYPE_CHECKING:
 @flat
 def ingest(
     *matrices: Any,
-    preset: Literal["auto", "scanpy", "log1p", "none", "cnnc", "deep-cell"] = "auto",
-    min_cells: int = 1,
-    min_genes: int = 1,
-    cells: str | None = None,
-    genes: Annotated[Path | None, LISTED] = None,
-    highly_variable: int | None = None,
-    gene_map: Annotated[Path | None, LISTED] = None,
-    gene_column: str | None = None,
-    orientation: Literal["auto", "genes-by-cells", "cells-by-genes"] = "auto",
-    layer: str | None = None,
-    key: str | None = None,
-    join: Literal["inner", "outer"] = "inner",
-    features: Literal["genes", "all"] = "genes",
+    choices: Annotated[Choices, Flat] = Choices(),
     compute: Annotated[Compute | None, Flat] = None,
     dry_run: bool = False,
     overwrite: bool = False,
@@ -53,35 +42,6 @@ def ingest(
         One matrix or several to be joined on their genes, and last the store to write, ending in .zarr. A matrix is an
         h5ad, AnnData-Zarr, Cell Ranger h5 or folder, loom, table of text (.gz), pandas HDF5 or xarray Zarr, by path,
         pattern in quotes or URL; in Python also an AnnData, or a list of these.
-    preset
-        `scanpy`: raw counts to 10,000 per cell, log1p. `log1p`: only the logarithm. `none`: already normalised.
-        `cnnc`: log10(x + 0.01), as CNNC does with RPKM, stored shifted by 2 so that 0 stays "not expressed".
-        `deep-cell`: the original project's steps (no constant genes, genes in more than 10 % of the cells, 100 per
-        cell, log2(x + 1)). `auto`: `scanpy` for raw counts, else as the values tell, and said.
-    min_cells, min_genes
-        Keep genes expressed in at least so many cells, and cells that express at least so many genes.
-    cells
-        Only cells that meet a condition on columns of obs: "cell_type == 'dendritic'".
-    genes
-        Store only the genes of this list, one name per line.
-    highly_variable
-        Store only so many most variable genes (scanpy, flavour seurat), beside those of --genes if both are given:
-        candidates for pairs. Cells are normalised over all genes before.
-    gene_map
-        File of two columns that gives the matrix's genes symbols, such as Entrez ids and symbols.
-    gene_column
-        Column of the genes' annotations that has their symbols. Absent: the first of those in use (docs/names.md).
-    orientation
-        What the rows of a text file are; `auto` tells from the names.
-    layer
-        Take this layer in place of X; `raw` takes `.raw`.
-    key
-        The table of a file that holds several, such as `rpkm`.
-    join
-        Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
-    features
-        `genes`: rows and columns that are no genes or cells (HTSeq's counters, spike-ins, antibodies, columns of
-        annotations) are left out before cells are scaled, and named. `all`: nothing is left out.
     dry_run
         Say what was understood, and write nothing.
     overwrite
@@ -103,10 +63,8 @@ def ingest(
     with Events(events) as log, here(quiet, log) as session:
         log.write("start", command="ingest", expression=str(expression), version=version("pairscape"))
         summary = ingest_matrix(
-            sources[0] if len(sources) == 1 else sources, expression, preset=preset, min_cells=min_cells,
-            min_genes=min_genes, cells=cells, genes=genes, highly_variable=highly_variable, gene_map=gene_map,
-            gene_column=gene_column, orientation=orientation, layer=layer, key=key, join=join, features=features,
-            compute=compute, dry_run=dry_run, overwrite=overwrite, session=session,
+            sources[0] if len(sources) == 1 else sources, expression, compute=compute, dry_run=dry_run,
+            overwrite=overwrite, session=session, **vars(choices),
         )  # fmt: skip
         log.write("end", ok=True)
     session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 
@@ -14,7 +14,6 @@ BinningRule = Literal["max", "range", "quantile", "rank"]
 LabelSource = Literal["given", "replicate"]
 NegativeRule = Literal["random", "matched"]
 Organism = Literal["human", "mouse"]
-Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
 
 Flat = Parameter(name="*")  # of a command's parameter: its fields are options of the command
 LISTED = "or, in Python, names, tuples or a table"  # of a file: what may be given in its place
@@ -289,105 +288,6 @@ class Compute:
             raise InputError("--tls-ca, --tls-cert and --tls-key belong together: one alone proves nothing; give all.")
 
 
-@dataclass(frozen=True)
-class Atlas:
-    """A simulated atlas, as a user asks for it.
-
-    Parameters
-    ----------
-    cells, genes
-        Its shape.
-    density
-        Share of its values that are above zero, as obtained on average: above 1/genes, as every cell expresses a gene,
-        and at most 0.95. Single-cell RNA sequencing has 0.02 to 0.2.
-    types
-        Cell types, each with marker genes of its own; every type has a cell.
-    seed
-        Decides every value: the same seed gives the same atlas on any number of workers.
-    """
-
-    cells: int
-    genes: int
-    density: float
-    types: int = 10
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in (("cells", self.cells), ("genes", self.genes)):
-            if not 2 <= value < 2**31:
-                raise InputError(f"{name} is {value}: an atlas has 2 to 2,147,483,647 of them.")
-        if not 0 < self.density <= 0.95:
-            raise InputError(
-                f"density is {self.density:g}: the share of values above zero lies above 0 and, so that counts stay "
-                "small, at 0.95 or below; 0.05 is usual."
-            )
-        if self.density * self.genes <= 1:
-            raise InputError(
-                f"density is {self.density:g} of {self.genes} genes, one gene a cell or less, and every cell expresses "
-                f"one at least; give more than {1 / self.genes:.2g}, or more genes."
-            )
-        if not 1 <= self.types <= self.cells:
-            raise InputError(f"types is {self.types}, and every type has a cell; give 1 to {self.cells}, as the cells.")
-        if not 0 <= self.seed < 2**62:
-            raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2**62 - 1.")
-
-
-@dataclass(frozen=True)
-class Planting:
-    """Which dependences are planted into the cells of a matrix; `pipeline.datasets.planted` says how.
-
-    Parameters
-    ----------
-    kinds
-        Kinds of dependence, joined by commas: linear, saturating, threshold, u-shaped, exclusive, simpson. Each gets an
-        equal share of the pairs.
-    planted_pairs
-        Number of planted pairs. Each takes two genes of its own; beyond half of the genes, copies of genes are used.
-    strength
-        Share of the standard deviation of a target's score that comes from its driver: 0 nothing, 1 all of it.
-    negatives_per_positive
-        Pairs of a driver with another pair's target, for each planted pair, in the list.
-    directed
-        List planted pairs both ways, driver → target as 1, target → driver as 2, to learn the direction.
-    background
-        `independent`: all else is dealt at random, so that a pair is dependent if, and only if, it is planted. `real`:
-        drivers and the genes that are not planted stay in their cells, so that negatives show real co-expression.
-    seed
-        Decides pairs and values.
-    """
-
-    kinds: str
-    planted_pairs: int
-    strength: float = 0.8
-    negatives_per_positive: int = 10
-    directed: bool = False
-    background: Literal["independent", "real"] = "independent"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for kind in self.kind_list:
-            if kind not in get_args(Kind):
-                raise InputError(f"kind {kind!r} is unknown; give {', '.join(get_args(Kind))}, joined by commas.")
-        if not 0 < self.strength < 1:
-            raise InputError(f"strength is {self.strength:g}: above 0, as nothing is planted else, and below 1.")
-        if self.negatives_per_positive < 1:
-            raise InputError(
-                f"negatives per positive is {self.negatives_per_positive}: a list has both; give 1 or more."
-            )
-        if self.planted_pairs <= self.negatives_per_positive:
-            raise InputError(
-                f"planted pairs is {self.planted_pairs}: negatives pair a driver with {self.negatives_per_positive} "
-                "targets of other pairs; give more pairs, or fewer --negatives-per-positive."
-            )
-        if self.background not in ("independent", "real"):
-            raise InputError(f"background {self.background!r} is unknown; give independent or real.")
-
-    @property
-    def kind_list(self) -> list[Kind]:
-        """The kinds one by one."""
-        return [cast(Kind, kind.strip()) for kind in self.kinds.split(",")]
-
-
 # What a user may choose of an ingest, checked before anything is read.
 
 Orientation = Literal["auto", "genes-by-cells", "cells-by-genes"]
@@ -403,30 +303,34 @@ class Choices:
     Parameters
     ----------
     preset
-        As `pipeline.matrix.normalize`. "auto" is "scanpy" for counts and leaves logarithms as they are.
+        `scanpy`: raw counts to 10,000 per cell, log1p. `log1p`: only the logarithm. `none`: already normalised.
+        `cnnc`: log10(x + 0.01), as CNNC does with RPKM, stored shifted by 2 so that 0 stays "not expressed".
+        `deep-cell`: the original project's steps (no constant genes, genes in more than 10 % of the cells, 100 per
+        cell, log2(x + 1)). `auto`: `scanpy` for raw counts, else as the values tell, and said.
     min_cells, min_genes
-        Keep genes expressed in at least so many of the cells kept, and cells that express at least so many of the genes
-        kept; 1 drops what has no expression at all.
-    orientation
-        What the rows of the source are. "auto": told from the format or from the names.
-    layer
-        Take this layer in place of X; "raw" takes `.raw`. Absent: X.
-    key
-        The table inside a file that holds several. Absent: the only one.
-    join
-        Genes of several sources: those that all have, or those that any has.
-    features
-        "genes": rows and columns that are no genes or cells are left out, and said. "all": nothing is.
-    gene_map
-        File of two columns, the matrix's name of a gene and its symbol. Absent: symbols as the source has them.
-    gene_column
-        Column of the genes' annotations that has their symbols. Absent: the first of those in use.
+        Keep genes expressed in at least so many cells, and cells that express at least so many genes.
     cells
-        Condition on columns of obs, such as `cell_type == 'dendritic'`. Absent: all cells.
+        Only cells that meet a condition on columns of obs: "cell_type == 'dendritic'".
     genes
-        File of gene names; only these are stored. Absent: all genes.
+        Store only the genes of this list, one name per line.
     highly_variable
-        Store the so many most variable genes, beside those of `genes` if both are given. Absent: all genes.
+        Store only so many most variable genes (scanpy, flavour seurat), beside those of --genes if both are given:
+        candidates for pairs. Cells are normalised over all genes before.
+    gene_map
+        File of two columns that gives the matrix's genes symbols, such as Entrez ids and symbols.
+    gene_column
+        Column of the genes' annotations that has their symbols. Absent: the first of those in use (docs/names.md).
+    orientation
+        What the rows of a text file are; `auto` tells from the names.
+    layer
+        Take this layer in place of X; `raw` takes `.raw`.
+    key
+        The table of a file that holds several, such as `rpkm`.
+    join
+        Of several matrices, the genes that all of them have (`inner`) or that any has (`outer`).
+    features
+        `genes`: rows and columns that are no genes or cells (HTSeq's counters, spike-ins, antibodies, columns of
+        annotations) are left out before cells are scaled, and named. `all`: nothing is left out.
 
     Raises
     ------
@@ -442,10 +346,10 @@ class Choices:
     key: str | None = None
     join: Join = "inner"
     features: Features = "genes"
-    gene_map: Path | None = None
+    gene_map: Annotated[Path | None, LISTED] = None
     gene_column: str | None = None
     cells: str | None = None
-    genes: Path | None = None
+    genes: Annotated[Path | None, LISTED] = None
     highly_variable: int | None = None
 
     def __post_init__(self) -> None:

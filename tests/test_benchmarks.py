@@ -28,7 +28,8 @@ from benchmarks import (
 )
 from model_fixtures import small_store
 from pairscape.model.options import Training
-from pairscape.pipeline.options import Atlas, Compute
+from pairscape.pipeline.datasets.designs import Atlas
+from pairscape.pipeline.options import Compute
 
 
 def test_kernel_figures():

@@ -17,11 +17,12 @@ import pairscape
 import stubs
 from model_fixtures import as_anndata, gene_names, module_expression, small_store
 from pairscape.model.options import EdgeChoice, Prediction, Rendering, Search, Splitting, Training
+from pairscape.pipeline.datasets.designs import Atlas, Planting
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.lists import read_gene_map, read_genes, read_network, read_pairs
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.keywords import list_text
-from pairscape.pipeline.options import Atlas, Binning, Compute, PairSource, Planting
+from pairscape.pipeline.options import Binning, Compute, PairSource
 
 COMMANDS = [name for name in pairscape.__all__ if name not in ("__version__", "app", "main")]
 GROUPS = {

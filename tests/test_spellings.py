@@ -10,7 +10,8 @@ import pairscape
 from model_fixtures import HERE, as_anndata, gene_names, module_expression, small_store
 from pairscape.model.options import Splitting, Training
 from pairscape.pipeline.codes import cache
-from pairscape.pipeline.options import Atlas, PairSource, Planting
+from pairscape.pipeline.datasets.designs import Atlas, Planting
+from pairscape.pipeline.options import PairSource
 
 PLANTING = Planting("linear", 2, negatives_per_positive=1)
 ALL, RECIPE = PairSource(all_pairs=True), {"splitting": Splitting("pair"), "training": Training(epochs=1)}

@@ -8,6 +8,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from pairscape.pipeline.datasets.designs import Planting
 from pairscape.pipeline.datasets.planted import LEAST_CELLS, Deal, copy_names, deal_genes, replant, split_types, truth
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.normalize import STEPS, choose_preset, normalise
@@ -15,7 +16,7 @@ from pairscape.pipeline.matrix.open import read_any
 from pairscape.pipeline.matrix.prepare import trusted_record
 from pairscape.pipeline.matrix.store import write_expression
 from pairscape.pipeline.matrix.value_kinds import Judged
-from pairscape.pipeline.options import Planting, Preset, Stream
+from pairscape.pipeline.options import Preset, Stream
 from pairscape.pipeline.storage.ownership import check_target, mark_expression, require_own_file
 from pairscape.pipeline.storage.write import replaced, write_file, writing
 

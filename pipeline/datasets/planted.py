@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import rankdata
 
+from pairscape.pipeline.datasets.designs import Kind, Planting
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.options import Kind, Planting
 
 Real = NDArray[np.float64]
 Values = NDArray[np.floating[Any]]

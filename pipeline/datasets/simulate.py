@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
+from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.datasets.synthetic import (
     bursts_per_cell,
     cell_counts,
@@ -41,7 +42,6 @@ from pairscape.pipeline.matrix.store import (
     shard_bytes,
     shard_path,
 )
-from pairscape.pipeline.options import Atlas
 from pairscape.pipeline.storage.ownership import check_target, mark_expression
 from pairscape.pipeline.storage.write import replaced, write_file, writing
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
-from pairscape.pipeline.options import Atlas
+from pairscape.pipeline.datasets.designs import Atlas
 
 Index = NDArray[np.int32]
 Real = NDArray[np.float64]

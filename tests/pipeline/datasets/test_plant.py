@@ -9,10 +9,11 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 
 from conftest import counted, simulated
+from pairscape.pipeline.datasets.designs import Planting
 from pairscape.pipeline.datasets.plant import plant_truth
 from pairscape.pipeline.genes.pairs import candidates
 from pairscape.pipeline.matrix.expression import open_expression
-from pairscape.pipeline.options import PairSource, Planting
+from pairscape.pipeline.options import PairSource
 from typed import run_command
 
 PLANTING = Planting("u-shaped,linear", 40)

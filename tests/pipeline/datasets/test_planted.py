@@ -6,8 +6,8 @@ from scipy.sparse import csc_matrix
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
+from pairscape.pipeline.datasets.designs import Kind, Planting
 from pairscape.pipeline.datasets.planted import copy_names, deal_genes, plant, replant, split_types, truth
-from pairscape.pipeline.options import Kind, Planting
 
 KINDS = "linear,saturating,threshold,u-shaped,exclusive,simpson"
 CELLS = 400

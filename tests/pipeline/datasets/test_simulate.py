@@ -12,12 +12,13 @@ import zarr
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.datasets import simulate as module
+from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.datasets.simulate import Piece, ShardLayout, simulate_atlas, write_piece
 from pairscape.pipeline.datasets.synthetic import cell_counts
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.matrix.expression import open_expression
-from pairscape.pipeline.options import Atlas, Compute
+from pairscape.pipeline.options import Compute
 from typed import run_command
 
 ATLAS = Atlas(250, 120, 0.1, types=4, seed=3)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.datasets.synthetic import (
     BASE,
     bursts_per_cell,
@@ -18,7 +19,6 @@ from pairscape.pipeline.datasets.synthetic import (
     log_normalised,
     tables,
 )
-from pairscape.pipeline.options import Atlas
 
 SMALL = Atlas(300, 200, 0.1, types=3, seed=7)
 
