@@ -12,7 +12,8 @@ from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Compute, Flat, PairSource, required_source
-from pairscape.pipeline.storage.paths import file_name, local_target, located
+from pairscape.pipeline.storage.paths import local_target, located
+from pairscape.pipeline.storage.plain_files import file_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame

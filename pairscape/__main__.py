@@ -2,9 +2,16 @@
 
 import sys
 
+from pairscape.interrupt import ended_by_interrupt
+
 
 def main() -> None:
     """Run the command line; an import that a file of the user's breaks is one line, exit status 2."""
+    with ended_by_interrupt():  # also while it is imported
+        _run()
+
+
+def _run() -> None:
     try:
         from pairscape.command_line import main as command_line
     except Exception as error:  # whatever the file in the place of a library does

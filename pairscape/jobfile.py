@@ -23,7 +23,7 @@ from typing import Any
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import expand_home
 from pairscape.pipeline.storage.digests import digest
-from pairscape.pipeline.storage.paths import check_plain_file
+from pairscape.pipeline.storage.plain_files import check_plain_file
 from pairscape.pipeline.storage.write import remove_empty, write_file
 
 ON_DASK = ("ingest", "heatmaps", "predict")

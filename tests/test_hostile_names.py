@@ -14,7 +14,7 @@ from scipy import sparse
 
 from pairscape.model.reports.heatmap_figures import pair_figure
 from pairscape.pipeline.errors import LONGEST_MESSAGE, InputError, JobError, printable
-from pairscape.pipeline.storage.paths import file_name
+from pairscape.pipeline.storage.plain_files import file_name
 from typed import run_command
 
 NAMES = {

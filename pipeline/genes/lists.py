@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.names import counts_up, unquoted
 from pairscape.pipeline.storage.lines import LONGEST_LIST_LINE, bounded_text
-from pairscape.pipeline.storage.paths import check_plain_file
+from pairscape.pipeline.storage.plain_files import check_plain_file
 
 # Column names in use, by tool: BEELINE, CNNC, SCENIC/arboreto, decoupler, OmniPath, our own predictions.
 REGULATOR_NAMES = ("gene_a", "gene1", "genea", "tf", "source", "regulator", "source_genesymbol")

@@ -15,7 +15,8 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.storage.paths import check_plain_file, is_remote
+from pairscape.pipeline.storage.paths import is_remote
+from pairscape.pipeline.storage.plain_files import check_plain_file
 
 METADATA = ("zarr.json", ".zarray", ".zmetadata")
 CODEC_FIELDS = ("codecs", "index_codecs", "filters", "compressor", "object_codec", "object_codec_id")

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
@@ -23,12 +22,12 @@ import fsspec
 
 from pairscape.pipeline.errors import InputError, JobError, first_line
 from pairscape.pipeline.options import expand_home
+from pairscape.pipeline.storage.plain_files import check_plain_file, moved
 
 LOCAL = ("file://", "local://")
 ROOT = "zarr.json"
 MARK = ".unfinished"  # object in a store that is being put together; with it, and without a root, it may be replaced
 STORAGE_CLIENTS = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")  # packages with own errors
-LONGEST_NAME = 100  # characters of a name that is made of names of genes
 VERSIONS = ("ETag", "etag", "mtime", "LastModified", "created")  # what servers call the version of a file
 
 # ── what a place is ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -248,13 +247,6 @@ def name_of(place: str) -> str:
     return place.rstrip("/").rsplit("/", 1)[-1]
 
 
-def file_name(text: str) -> str:
-    """A name for a file that is made of names of genes: what would mean a folder, or could not be typed, becomes _."""
-    bare = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in text)
-    stem, _, suffix = bare.rpartition(".")
-    return f"{stem.lstrip('.-')[:LONGEST_NAME] or '_'}.{suffix}"
-
-
 def stamp_of(place: str) -> tuple[int, int]:
     """Changes when the file is replaced: what is cached of it is then read anew. Of a URL it is always the same."""
     if is_remote(place):
@@ -264,11 +256,6 @@ def stamp_of(place: str) -> tuple[int, int]:
     except FileNotFoundError as error:
         raise moved(place) from error
     return stat.st_ino, stat.st_mtime_ns
-
-
-def moved(place: str | Path) -> InputError:
-    """The error for a file that was there before."""
-    return InputError(f"{place} has been moved or removed meanwhile: give its new place")
 
 
 def fingerprint(place: str) -> str:
@@ -318,28 +305,6 @@ def is_folder(place: str) -> bool:
     if not os.access(place, os.R_OK | os.X_OK if folder else os.R_OK):
         raise InputError(f"{place} may not be read: ask its owner for permission, or copy it")
     return folder
-
-
-SPECIAL = {S_IFIFO: "a pipe", S_IFSOCK: "a socket", S_IFCHR: "a device", S_IFBLK: "a device"}
-
-
-def check_plain_file(place: str | Path) -> None:
-    """Refuse what has no bytes of its own to be read twice; what is not there is somebody else's matter.
-
-    Raises
-    ------
-    InputError
-        It is a pipe, a socket or a device.
-    """
-    try:
-        kind = SPECIAL.get(S_IFMT(os.stat(place).st_mode))  # noqa: PTH116 — quicker, and called for each chunk
-    except (OSError, ValueError):
-        return
-    if kind is not None:
-        raise InputError(
-            f"{place} is {kind}, which can be read once at most, and a matrix or list is read more often: write its "
-            "content to a file, and give that"
-        )
 
 
 def listed(folder: str) -> list[str]:

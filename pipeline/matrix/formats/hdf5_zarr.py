@@ -18,7 +18,8 @@ from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.matrix.formats.unreadable import is_mistake_of_ours, unreadable
 from pairscape.pipeline.storage.chunks import read_range
 from pairscape.pipeline.storage.codecs import open_to_read
-from pairscape.pipeline.storage.paths import binary, check_plain_file, is_folder, is_remote, spelled, suffix_of
+from pairscape.pipeline.storage.paths import binary, is_folder, is_remote, spelled, suffix_of
+from pairscape.pipeline.storage.plain_files import check_plain_file
 
 LONGEST_VALUE = 2**16  # bytes of a text of fixed length
 DENSE_VALUES = 2**24  # values of a dense matrix that are read at a time: 64 MiB of float32

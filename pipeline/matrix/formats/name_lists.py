@@ -89,11 +89,12 @@ def read_list(place: str) -> NameList:
     width = max(len(_fields(line, comma)) for line in (first, second))
     with text_of(place) as text:
         rows = _columns(text, place, width, "," if comma else "\t")
+    if rows.iloc[:1000].map(lambda field: field[:1] in ("'", '"')).to_numpy().any():
+        rows = rows.map(unquoted)
     shorter = len(_fields(first, comma)) < len(_fields(second, comma))
-    if shorter and len(rows):  # nothing stands above R's row names
+    if shorter and counts_up(list(rows.iloc[1:, 0])):  # nothing stands above R's row names
         rows.iloc[0] = ["", *rows.iloc[0, :-1]]
-    quoted = rows.iloc[: min(len(rows), 1000)].map(lambda field: field[:1] in ("'", '"')).to_numpy().any()
-    return NameList(place, rows.map(unquoted) if quoted else rows)
+    return NameList(place, rows)
 
 
 def _fields(line: str, comma: bool) -> list[str]:

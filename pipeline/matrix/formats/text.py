@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.source import Axis, Entries, Lines
 from pairscape.pipeline.storage.lines import bounded_text
-from pairscape.pipeline.storage.paths import binary, moved, name_of
+from pairscape.pipeline.storage.paths import binary, name_of
+from pairscape.pipeline.storage.plain_files import moved
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 MOST_COLUMNS = 2**23

@@ -195,7 +195,9 @@ def test_a_task_that_runs_twice_at_once_writes_the_same(truth, tmp_path):
 def test_what_killed_workers_left_is_cleared(truth, expression_path, tmp_path):
     store = shutil.copytree(truth, tmp_path / "t") / "i.zarr"
     found = open_images(store)
-    left = [file.with_name(f".{file.name}.4711") for file in (shard_file(found, "counts", 3), receipt_file(found, 7))]
+    left = [
+        file.with_name(f".{file.name}.4711471147") for file in (shard_file(found, "counts", 3), receipt_file(found, 7))
+    ]
     for path in left:
         path.write_bytes(b"half")
     run(expression_path, store)

@@ -85,10 +85,15 @@ def test_threads_listen_nowhere():
 
 # ── Ctrl-C ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-PROGRAM = "from pairscape.command_line import main\nif __name__ == '__main__':\n    main()\n"
+PROGRAM = """
+from pairscape.__main__ import main
+if __name__ == '__main__':
+    print("started", flush=True)
+    main()
+"""
 THREADS = ("--scheduler", "threads")
-JOBS = {  # arguments, and the word after which Ctrl-C is pressed; a number: that many seconds after the start
-    "at the start": (("train", "{i}", "{t}/r"), 0.5),
+JOBS = {  # arguments, and the word after which Ctrl-C is pressed
+    "at the start": (("train", "{i}", "{t}/r"), "started"),
     "train": (("train", "{i}", "{t}/r", "--epochs", "900", "--patience", "900"), "training"),
     "predict, processes": (
         ("predict", "{run}", "{e}", "{t}/s.parquet", "--all-pairs", "--workers", "2"), "starting workers",
@@ -129,9 +134,6 @@ def _hear():
 
 
 def _wait_for(moment, said, job):
-    if isinstance(moment, float):
-        time.sleep(moment)
-        return
     while moment not in said.read_text():
         assert job.poll() is None, said.read_text()
         time.sleep(0.05)

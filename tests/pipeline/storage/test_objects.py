@@ -283,9 +283,9 @@ def anndata_in_memory(_):
         (None, "https://127.0.0.1:9/images.zarr", None, ("cannot be written",)),
         (None, URL, "memory://bucket/other.zarr", ("is not a Pairscape code store",)),
         (None, URL, "nosuch://bucket/codes.zarr", ("cannot be read here",)),
-        (anndata_in_memory, URL, None, ("is a URL", "write the AnnData first")),
+        (anndata_in_memory, URL, None, ("is a URL", "has to be ingested first")),
         (lambda _: "memory://bucket/nothing.zarr", URL, None, ("does not exist",)),
-        (lambda _: "memory://bucket/matrix.csv", URL, None, ("unknown kind of name",)),
+        (lambda _: "memory://bucket/matrix.csv", URL, None, ("does not exist",)),
         (lambda _: "memory://bucket/file.zarr", URL, None, ("not what its name says",)),
     ],
 )
