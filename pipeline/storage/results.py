@@ -159,9 +159,11 @@ def require_result(folder: Path, *names: str) -> None:
             f"{folder} is unfinished: it was interrupted before its network was evaluated, or is being made; run the "
             "same command again, or give a finished one."
         )
+    if found.files is None:  # an earlier version wrote it
+        return
     for name in names:
         content = content_of(folder / name)
-        if content is not None and found.files is not None and describe(content) != found.files.get(name):
+        if content is not None and describe(content) != found.files.get(name):
             raise InputError(
                 f"{folder / name} is not the file that was written there, so it may belong to something else; restore "
                 f"it, or make {folder} again."
@@ -217,7 +219,7 @@ def _earlier(folder: Path) -> Found | None:
 
 
 def _there(folder: Path, name: str) -> bool:
-    return content_of(folder / name) is not None
+    return (folder / name).exists()
 
 
 def _foreign(target: Path, names: Iterable[str]) -> Iterator[str]:

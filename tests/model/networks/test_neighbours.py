@@ -210,6 +210,7 @@ def test_another_store_without_codes_is_refused_before_anything_is_written(image
     (tmp_path / "run").mkdir()
     fit(images, make_folds(images, DEEPDRIM, 0), DEEPDRIM, tmp_path / "run", 0, Silent())
     write_config(tmp_path / "run/config.toml", DEEPDRIM, {}, 0)
+    (tmp_path / "run/metrics.json").write_text("{}")  # a finished run
     store = moved_store(images, tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved/codes.zarr")
     with refuses("no longer holds the codes"):
