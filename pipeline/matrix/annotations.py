@@ -76,8 +76,10 @@ def _storable(column: pd.Series) -> tuple[Any, str]:
     if isinstance(dtype, pd.SparseDtype):
         column = column.sparse.to_dense()
         dtype = column.dtype
-    if isinstance(dtype, pd.StringDtype):
+    if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA:
         return column.astype(object).astype("category"), ""
+    if isinstance(dtype, pd.StringDtype):  # what pandas 3 makes of text: kept as the objects that earlier ones have
+        return _objects(column.astype(object))
     if isinstance(dtype, np.dtype) and dtype.kind == "O":
         return _objects(column)
     if isinstance(dtype, np.dtype):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 import zarr
@@ -130,7 +131,8 @@ def write_annotations(path: Path, obs: pd.DataFrame, var: pd.DataFrame, uns: dic
     root = zarr.open_group(str(path), mode="w-", zarr_format=3)
     try:
         annotated = AnnData(obs=storable(obs, "cells")[0], var=storable(var, "genes")[0], uns=uns)
-        write_elem(root, "/", annotated, dataset_kwargs={"shards": None})
+        with anndata.settings.override(allow_write_nullable_strings=False):  # text as anndata 0.12 writes it
+            write_elem(root, "/", annotated, dataset_kwargs={"shards": None})
     except OSError:
         raise
     except Exception as e:  # anndata raises half a dozen unrelated classes for a column it cannot store
