@@ -39,7 +39,7 @@ from pairscape.pipeline.matrix.source import (
     check_not_transposed,
     check_values,
 )
-from pairscape.pipeline.matrix.vet import vetted
+from pairscape.pipeline.matrix.vet import left_out, vetted
 from pairscape.pipeline.options import Features, Join, Orientation
 from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.paths import expanded, fingerprint, is_folder, suffix_of
@@ -96,9 +96,8 @@ def open_source(
         if value not in get_args(choices):
             raise InputError(f"{name} {value!r} is unknown: give one of {', '.join(get_args(choices))}")
     given = _listed(source)
-    rest = (orientation, (layer, key), gene_column, scratch, progress)
-    opened = (arranged(_stored(one, layer, key), *rest) for one in given)
-    sources = [vetted(one, features) for one in opened]
+    rest = (orientation, (layer, key), gene_column, features, scratch, progress)
+    sources = [arranged(_stored(one, layer, key), *rest) for one in given]
     return sources[0] if len(sources) == 1 else joined(sources, join)
 
 
@@ -139,22 +138,25 @@ def arranged(
     orientation: Orientation,
     choice: tuple[str | None, str | None],
     gene_column: str | None,
+    features: Features,
     scratch: Path,
     progress: Progress,
 ) -> Source:
     """Tell which axis is cells, refuse what cannot be right, and only then turn what is not stored by cells.
 
+    What is no gene and no cell is left out.
+
     Parameters
     ----------
     choice
         Layer and key: what tells apart two matrices of one file.
-    gene_column
+    gene_column, features
         As in `open_source`.
 
     Raises
     ------
     InputError
-        The axes cannot be those of cells and genes.
+        The axes cannot be those of cells and genes; as `vetted`.
     JobError
         The disk refuses.
     """
@@ -164,7 +166,9 @@ def arranged(
     var, notes = _with_names(var, gene_column)
     (obs, of_cells), (var, of_genes) = storable(obs, "cells"), storable(var, "genes")
     notes += of_cells + of_genes
-    check_names(obs.index, var.index, stored.name)
+    left = left_out(obs, var, features)
+    without = f"{stored.name}, without {left.said}," if left.said else stored.name
+    check_names(obs.index[left.cells == ""], var.index[left.genes == ""], without)
     if told != "request":
         check_not_transposed(obs.index, var.index, stored.name)
     facts = {"stamp": stored.stamp, "name": stored.name, "choice": choice, "cells": cell_axis}
@@ -173,9 +177,10 @@ def arranged(
     counts, other = None, 1
     if stored.counts is not None:
         counts, other = _by_cells(stored.counts, cell_axis, folder / "counts", progress, stored.name)
-    return Source(
+    source = Source(
         stored.name, obs, var, values, counts, rows_are, told, stored.stamp, max(unit, other), (*stored.notes, *notes)
     )  # fmt: skip
+    return vetted(source, left)
 
 
 def _with_names(var: pd.DataFrame, gene_column: str | None) -> tuple[pd.DataFrame, tuple[str, ...]]:

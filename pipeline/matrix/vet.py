@@ -3,12 +3,13 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.features import in_words, no_cells, no_genes
-from pairscape.pipeline.matrix.source import Positioned, Reader, Source, check_names, gene_symbols
+from pairscape.pipeline.matrix.source import Positioned, Reader, Source, gene_symbols
 from pairscape.pipeline.matrix.value_kinds import Judged, judge, sampled
 from pairscape.pipeline.options import Features
 
@@ -37,36 +38,53 @@ class SomeCells:
         return self.reader.rows(first, int(wanted[-1]) + 1)[wanted - first]
 
 
-def vetted(source: Source, features: Features) -> Source:
-    """Leave out rows and columns that are no genes and no cells, say so, and judge the values of what stays.
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """What of a source is no gene and no cell.
 
-    Parameters
+    Attributes
     ----------
-    features
-        "all": nothing is left out.
+    genes : (gene,) str, cells : (cell,) str
+        What each is that goes, "" for those that stay.
+    said
+        How many of which kind, with some names; "" where nothing goes.
+    """
+
+    genes: NDArray[np.object_]
+    cells: NDArray[np.object_]
+    said: str
+
+
+def left_out(obs: pd.DataFrame, var: pd.DataFrame, features: Features) -> LeftOut:
+    """Rows and columns that are no genes and no cells; none where all `features` are asked for."""
+    cells, genes = list(obs.index), _names(var)
+    if features == "all":
+        return LeftOut(np.full(len(genes), "", object), np.full(len(cells), "", object), "")
+    no_gene, no_cell = no_genes(genes, var), no_cells(cells)
+    said = "; ".join(part for part in (in_words(no_gene, genes), in_words(no_cell, cells)) if part)
+    return LeftOut(no_gene, no_cell, said)
+
+
+def vetted(source: Source, left: LeftOut) -> Source:
+    """The source without what is left out, which is said, and with the kind of values of what stays.
 
     Raises
     ------
     InputError
-        Less than two genes or cells stay; values were scaled together with what would be left out; cells of counts and
-        of other values are mixed.
+        Values were scaled together with what is left out; cells of counts and of other values are mixed.
     """
-    names = _names(source)
-    genes, cells = no_genes(names, source.var), no_cells(list(source.obs.index))
-    if features == "all" or not ((genes != "").any() or (cells != "").any()):
-        return replace(source, judged=_judged(source, source.values))
-    kept = _without(source, genes == "", cells == "")
-    said = "; ".join(part for part in (in_words(genes, names), in_words(cells, list(source.obs.index))) if part)
-    check_names(kept.obs.index, kept.var.index, f"{source.name}, without {said},")
-    judged = _judged(kept, kept.values)
-    _refuse_scaled_together(source, judged, said)
-    return replace(kept, judged=judged, notes=(*source.notes, f"left out, as no genes or cells: {said}"))
+    if not left.said:
+        return replace(source, judged=_judged(source))
+    kept = _without(source, left.genes == "", left.cells == "")
+    judged = _judged(kept)
+    _refuse_scaled_together(source, judged, left.said)
+    return replace(kept, judged=judged, notes=(*source.notes, f"left out, as no genes or cells: {left.said}"))
 
 
-def _names(source: Source) -> list[str]:
+def _names(var: pd.DataFrame) -> list[str]:
     """Of the genes: symbols, and names where there is none."""
-    symbols = gene_symbols(source.var) or ("",) * len(source.var)
-    return [symbol or str(name) for symbol, name in zip(symbols, source.var.index, strict=True)]
+    symbols = gene_symbols(var) or ("",) * len(var)
+    return [symbol or str(name) for symbol, name in zip(symbols, var.index, strict=True)]
 
 
 def _without(source: Source, genes: NDArray[np.bool_], cells: NDArray[np.bool_]) -> Source:
@@ -83,15 +101,15 @@ def _without(source: Source, genes: NDArray[np.bool_], cells: NDArray[np.bool_])
     )  # fmt: skip
 
 
-def _judged(source: Source, reader: Reader) -> Judged:
-    return judge([reader.rows(start, stop) for start, stop in sampled(len(source.obs))], source.name)
+def _judged(source: Source) -> Judged:
+    return judge([source.values.rows(start, stop) for start, stop in sampled(len(source.obs))], source.name)
 
 
 def _refuse_scaled_together(source: Source, judged: Judged, left_out: str) -> None:
     """Of cells that add up to the same with what is left out, and no longer without."""
     if judged.kind in ("raw counts", "fractional counts", "unclear"):
         return
-    whole = _judged(source, source.values)
+    whole = _judged(source)
     alone = judged.total if whole.base == judged.base else None
     if whole.total and (alone is None or abs(whole.total - alone) > SCALED_TOGETHER * whole.total):
         raise InputError(

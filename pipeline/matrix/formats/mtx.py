@@ -13,7 +13,7 @@ import pandas as pd
 
 from pairscape.pipeline.errors import InputError, first_line
 from pairscape.pipeline.matrix.formats.name_lists import NameList, cells_of, features_of, read_list
-from pairscape.pipeline.matrix.formats.tenx import only_genes
+from pairscape.pipeline.matrix.formats.tenx import only_genome
 from pairscape.pipeline.matrix.formats.text import text_of
 from pairscape.pipeline.matrix.source import PART, Axis, Entries, Lines, Stored
 from pairscape.pipeline.storage.paths import beside, fingerprint, inside, is_folder, listed, name_of
@@ -129,7 +129,7 @@ def open_mtx(place: str, key: str | None) -> Stored:
     notes += (*features.notes(n_genes), *barcodes.notes(n_cells))
     obs, genes = cells_of(barcodes.named(n_cells)), features_of(features.named(n_genes))
     stamp = "".join(fingerprint(f) for f in (matrix, features.place, barcodes.place))
-    kept = only_genes(genes, numbers if by_genes else replace(numbers, turned=True), key, matrix)
+    kept = only_genome(genes, numbers if by_genes else replace(numbers, turned=True), key, matrix)
     notes += kept.notes
     if not by_genes and kept.matrix.shape[0] == n_genes:  # nothing is left out, so it stays as it lies
         return Stored(place, obs, kept.var, numbers, None, "cells-by-genes", "format", stamp, notes)

@@ -14,8 +14,6 @@ from pairscape.pipeline.matrix.formats.sparse import compressed
 from pairscape.pipeline.matrix.source import Matrix, SomeRows, Stored
 from pairscape.pipeline.storage.paths import fingerprint
 
-GENES = "Gene Expression"  # the feature type that is not antibodies, guides or peaks
-
 
 @dataclass(frozen=True)
 class Features:
@@ -72,13 +70,13 @@ def open_tenx(place: str, key: str | None) -> Stored:
                 "named: it is damaged; fetch it again"
             )
         numbers = compressed(root, group, place, (shape[0], shape[1]), 1)
-    kept = only_genes(features, numbers, key if group == "matrix" else None, place)
+    kept = only_genome(features, numbers, key if group == "matrix" else None, place)
     obs = pd.DataFrame(index=pd.Index(barcodes, dtype=object))
     return Stored(place, kept.var, obs, kept.matrix, None, "genes-by-cells", "format", fingerprint(place), kept.notes)
 
 
-def only_genes(features: Features, matrix: Matrix, key: str | None, place: str) -> GeneRows:
-    """Leave out what is no gene expression, and other genomes than the one that `key` names.
+def only_genome(features: Features, matrix: Matrix, key: str | None, place: str) -> GeneRows:
+    """Leave out other genomes than the one that `key` names; features that are no genes stay, for whoever opens it.
 
     Raises
     ------
@@ -86,18 +84,13 @@ def only_genes(features: Features, matrix: Matrix, key: str | None, place: str) 
         No gene is left.
     """
     var = features.frame()
-    wanted = np.ones(len(var), bool)
-    if features.types is not None and GENES in features.types:
-        wanted &= (var["feature_type"] == GENES).to_numpy()
-    if key is not None:
-        wanted &= _of_genome(features, key, place)
+    if key is None:
+        return GeneRows(matrix, var, ())
+    wanted = _of_genome(features, key, place)
     if wanted.all():
         return GeneRows(matrix, var, ())
-    left = var.loc[~wanted]
-    kinds = left.get("feature_type", pd.Series(GENES, left.index)).replace(GENES, "gene of another genome")
-    counts = ", ".join(f"{n:,} × {kind}" for kind, n in kinds.value_counts().items())
     position = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int32)
-    note = f"features left out: {len(left):,} of {len(var):,} ({counts})"
+    note = f"features left out: {int((~wanted).sum()):,} of {len(var):,}, of another genome than {key}"
     return GeneRows(SomeRows(matrix, position), var.loc[wanted], (note,))
 
 

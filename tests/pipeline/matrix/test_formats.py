@@ -270,7 +270,7 @@ def test_one_content_from_every_format(form: str, kind: str, way: str, tmp_path:
 def test_antibodies_are_left_out_and_said(tmp_path: Path) -> None:
     source = opened(tenx_v3(tmp_path / "m.h5", values("raw"), antibodies=2), tmp_path)
     assert content(source) == expected(values("raw"), IDS)
-    assert source.notes == ("features left out: 2 of 9 (2 × Antibody Capture)",)
+    assert source.notes == ("left out, as no genes or cells: features of the type Antibody Capture (2: CD0, CD1)",)
 
 
 def test_the_key_names_a_genome(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_the_key_names_a_genome(tmp_path: Path) -> None:
         root["matrix/features/genome"] = np.array(["GRCh38"] * 4 + ["mm10"] * 3, "S")
     source = opened(path, tmp_path, key="GRCh38")
     np.testing.assert_array_equal(source.values.rows(0, N).toarray(), values("raw")[:, :4])
-    assert source.notes == ("features left out: 3 of 7 (3 × gene of another genome)",)
+    assert source.notes == ("features left out: 3 of 7, of another genome than GRCh38",)
 
 
 @pytest.mark.parametrize("form", ["h5ad", "zarr", "memory", "loom"])

@@ -331,3 +331,11 @@ def test_a_real_matrix_with_spike_ins_loses_them(tmp_path: Path) -> None:
     summary = ingest(path, tmp_path / "e.zarr")
     assert any("spike-ins (47: ERCC-00003" in note for note in summary.notes)
     assert not any(name.startswith("ERCC-") for name in ad.read_zarr(tmp_path / "e.zarr").var_names)
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_an_antibody_named_as_a_gene_is_no_repeated_name(tmp_path: Path) -> None:
+    table = frame(np.hstack([COUNTS, RNG.poisson(300, (N_CELLS, 1))]), [*GENES, GENES[0]])
+    source = annotated(table, feature_types=["Gene Expression"] * N_GENES + ["Antibody Capture"])
+    ingest(source, tmp_path / "e.zarr")
+    assert_is_reference(tmp_path / "e.zarr")
