@@ -118,8 +118,9 @@ def test_a_search_survives_a_kill(root, images):
     command = [sys.executable, "-m", "pairscape", "tune", images.path, folder, "--trials", "3", "--trial-epochs", "2"]
     options = ["--networks", "pairnet", "--epochs", "2", "--batch-size", "96", "--workers", "1", "--quiet"]
     with subprocess.Popen([*map(str, command), *options], start_new_session=True) as process:
-        deadline = time.monotonic() + 200
-        while not (folder / "trials" / "0001" / "history.csv").exists():
+        deadline, journal = time.monotonic() + 200, folder / "journal.log"
+        begun = folder / "trials" / "0001" / "history.csv"  # which a worker may do before the first is told
+        while not (begun.exists() and '"trial_id":0,"state":1' in journal.read_text()):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
