@@ -85,7 +85,8 @@ def trusted_record(source: Any) -> Mapping[str, Any]:
         It is a store of ours that holds no matrix.
     """
     if isinstance(source, AnnData):
-        record, expression = source.uns.get("pairscape", {}), source
+        said, expression = source.uns.get("pairscape"), source
+        record = said if isinstance(said, Mapping) else {}
     elif not (place := spelled(source)).endswith(ANNDATA):
         return {}
     else:
