@@ -11,7 +11,8 @@ from scipy import sparse
 from pairscape.pipeline.datasets.designs import Planting
 from pairscape.pipeline.datasets.planted import LEAST_CELLS, Deal, copy_names, deal_genes, replant, split_types, truth
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.matrix.normalize import STEPS, choose_preset, normalise
+from pairscape.pipeline.matrix.alike import STEPS
+from pairscape.pipeline.matrix.normalize import choose_preset, normalise
 from pairscape.pipeline.matrix.open import read_any
 from pairscape.pipeline.matrix.prepare import trusted_record
 from pairscape.pipeline.matrix.store import write_expression

@@ -42,13 +42,6 @@ AUTO: dict[ValueKind, Preset] = {
 }  # fmt: skip
 TARGET_SUM: dict[Preset, float] = {"scanpy": 1e4, "deep-cell": 100.0}
 DEEP_CELL_SHARE = 0.1  # of the cells that express anything: genes in more than so many are kept
-STEPS: dict[Preset, str] = {
-    "scanpy": "scaled to 10,000 per cell, log1p",
-    "log1p": "log1p",
-    "none": "kept as they are",
-    "cnnc": "log10(x + 0.01), stored shifted by 2 so that 0 stays not expressed",
-    "deep-cell": "scaled to 100 per cell, log2(x + 1)",
-}
 
 
 def check_values(values: Values, genes: pd.Index, source: str) -> None:

@@ -101,6 +101,20 @@ def open_source(
     return sources[0] if len(sources) == 1 else joined(sources, join)
 
 
+def source_stamp(source: Any) -> str:
+    """Changes when one source does; of its values nothing is read.
+
+    Raises
+    ------
+    InputError
+        As `open_source`; a pattern or list names several.
+    """
+    given = _listed(source)
+    if len(given) > 1:
+        raise InputError(f"{len(given)} matrices are given, the first {given[0]}: join them with `pairscape ingest`")
+    return _stored(given[0], None, None).stamp
+
+
 def read_any(source: Any, *, orientation: Orientation = "auto", layer: str | None = None) -> AnnData:
     """Read a matrix that `open_source` opens into memory as cells × genes, for the jobs that need all of it at once.
 

@@ -13,15 +13,16 @@ from anndata import AnnData
 
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.alike import STEPS
 from pairscape.pipeline.matrix.annotations import SAID
-from pairscape.pipeline.matrix.expression import Expression, open_expression, own_record, values_of
+from pairscape.pipeline.matrix.expression import Expression, open_expression, own_record
 from pairscape.pipeline.matrix.formats.hdf5_zarr import existing, opened
-from pairscape.pipeline.matrix.open import open_source
-from pairscape.pipeline.matrix.source import IN_MEMORY, Source
+from pairscape.pipeline.matrix.open import open_source, source_stamp
+from pairscape.pipeline.matrix.source import IN_MEMORY
 from pairscape.pipeline.matrix.value_kinds import Judged, judge, sampled
 from pairscape.pipeline.options import Compute, Preset
 from pairscape.pipeline.storage.digests import digest
-from pairscape.pipeline.storage.paths import holds_store, is_remote, located, spelled
+from pairscape.pipeline.storage.paths import is_remote, located, spelled
 
 ANNDATA = (".h5ad", ".zarr")  # that can be read as they lie
 
@@ -58,16 +59,36 @@ def prepared(
     record = trusted_record(source)
     if record and not isinstance(source, AnnData):
         return open_expression(located(source), gene_column)
+    how = {"preset": "none" if record else preset, "gene_column": gene_column}
+    path, made_from = beside.with_name(f"{beside.stem}.expression.zarr"), digest({"stamp": source_stamp(source), **how})
+    there = trusted_record(path) if not is_remote(path) and path.exists() else {}
+    if there.get("made_from") != made_from:
+        if (as_it_lies := _logarithms(source, gene_column, say)) is not None:
+            return as_it_lies
+        _refuse_place(path, there, _name(source))
+        there = _ingest(source, path, how, made_from, compute, say)
+    what = f"{there['value_kind']}, {STEPS[there['preset']]}, as `pairscape ingest` does"
+    say(f"{_name(source)}: {what}; kept in {path}")
+    return open_expression(path)
+
+
+def _name(source: Any) -> str:
+    return IN_MEMORY if isinstance(source, AnnData) else spelled(source)
+
+
+def _logarithms(source: Any, gene_column: str | None, say: Callable[..., None]) -> Expression | None:
+    """An AnnData of others on a disk that holds logarithms, of which nothing but annotations is left out; else None."""
+    if isinstance(source, AnnData) or not spelled(source).endswith(ANNDATA) or not _lies_in_root(spelled(source)):
+        return None
     with tempfile.TemporaryDirectory() as scratch:
         found = open_source(source, gene_column=gene_column, scratch=Path(scratch), progress=Silent())
-    if found.name.endswith(ANNDATA) and found.judged.kind == "log" and _lies_in_root(found.name):
-        as_it_lies = open_expression(located(source), gene_column)
-        told = {note for note in found.notes if not note.startswith(SAID)}
-        if told <= set(as_it_lies.notes):  # nothing is left out but annotations
-            say(f"{found.name}: {found.judged.words()}, taken as they are ({found.judged.why})", *as_it_lies.notes)
-            return replace(as_it_lies, values="log")
-    how = {"preset": "none" if record else preset, "gene_column": gene_column}
-    return _ingested(source, found, beside, how, compute, say)
+    if found.judged.kind != "log":
+        return None
+    as_it_lies = open_expression(located(source), gene_column)
+    if {note for note in found.notes if not note.startswith(SAID)} - set(as_it_lies.notes):
+        return None
+    say(f"{found.name}: {found.judged.words()}, taken as they are ({found.judged.why})", *as_it_lies.notes)
+    return replace(as_it_lies, values="log")
 
 
 def _lies_in_root(place: str) -> bool:
@@ -106,32 +127,23 @@ def _sampled(expression: Expression) -> Judged:
     return judge([expression.rows(*run) for run in {runs[0], runs[-1]}], expression.path or IN_MEMORY)
 
 
-def _ingested(
-    source: Any,
-    found: Source,
-    beside: Path,
-    how: Mapping[str, Any],
-    compute: Compute | None,
-    say: Callable[..., None],
-) -> Expression:
-    """The expression store beside the result, made unless it is there already."""
-    from pairscape.pipeline.matrix.ingest import ingest  # scanpy is loaded only where counts are normalised
-    from pairscape.pipeline.matrix.normalize import STEPS
-
-    if is_remote(beside):
+def _refuse_place(path: Path, there: Mapping[str, Any], name: str) -> None:
+    """Refuse to ingest to a URL, or over a store that was not made here."""
+    if is_remote(path):
         raise InputError(
-            f"{beside} is a URL, and {found.name} has to be ingested first, which is done beside it: run `pairscape "
-            "ingest`, and give the store, or its URL"
+            f"{path} is a URL, and {name} has to be ingested first, which is done beside the result: run `pairscape ingest`, "
+            "and give the store, or its URL"
         )
-    path = beside.with_name(f"{beside.stem}.expression.zarr")
-    made_from = digest({"stamp": found.stamp, **how})
-    record = trusted_record(path) if holds_store(path) else {}
-    if path.exists() and "made_from" not in record:
-        raise InputError(f"{path} exists, and {found.name} has to be ingested there: give the result another name")
-    if record.get("made_from") != made_from:
-        made = ingest(source, path, **how, overwrite=True, compute=compute, made_from=made_from)
-        say(*(f"{found.name}: {note}" for note in made.notes if not note.startswith("taken for")))
-        record = trusted_record(path)
-    what = found.judged.words() if found.judged.kind != "raw counts" else "raw counts"
-    say(f"{found.name}: {what}, {STEPS[record['preset']]}, as `pairscape ingest` does; kept in {path}")
-    return replace(open_expression(path), values=values_of(record))
+    if path.exists() and "made_from" not in there:
+        raise InputError(f"{path} exists, and {name} has to be ingested there: give the result another name")
+
+
+def _ingest(
+    source: Any, path: Path, how: Mapping[str, Any], made_from: str, compute: Compute | None, say: Callable[..., None]
+) -> Mapping[str, Any]:
+    """Make the expression store beside the result, say what was left out, and return its record."""
+    from pairscape.pipeline.matrix.ingest import ingest  # scanpy is loaded only where counts are normalised
+
+    made = ingest(source, path, **how, overwrite=True, compute=compute, made_from=made_from)
+    say(*(f"{_name(source)}: {note}" for note in made.notes))
+    return trusted_record(path)

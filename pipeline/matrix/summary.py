@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from pairscape.pipeline.genes.describe import Understanding
+from pairscape.pipeline.matrix.alike import STEPS
 from pairscape.pipeline.matrix.filter import Filtered
 from pairscape.pipeline.matrix.intake import Intake
-from pairscape.pipeline.matrix.normalize import STEPS
 from pairscape.pipeline.matrix.survey import Facts, Values
 from pairscape.pipeline.matrix.value_kinds import ValueKind
 from pairscape.pipeline.options import Preset

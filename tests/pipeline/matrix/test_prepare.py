@@ -23,6 +23,7 @@ import pairscape
 from conftest import counted
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.matrix import open as open_module
 from pairscape.pipeline.matrix.alike import refuse_unlike
 from pairscape.pipeline.matrix.ingest import ingest
 from pairscape.pipeline.matrix.prepare import prepared
@@ -339,3 +340,16 @@ def test_an_antibody_named_as_a_gene_is_no_repeated_name(tmp_path: Path) -> None
     source = annotated(table, feature_types=["Gene Expression"] * N_GENES + ["Antibody Capture"])
     ingest(source, tmp_path / "e.zarr")
     assert_is_reference(tmp_path / "e.zarr")
+
+
+@pytest.mark.parametrize("write", [write_mtx, write_csv], ids=["mtx", "csv"])
+def test_a_matrix_that_has_to_be_turned_is_turned_once(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned: list[str] = []
+    turn = open_module.turn
+    monkeypatch.setattr(open_module, "turn", lambda *given: turned.append(given[-1]) or turn(*given))
+    source = write(frame(COUNTS), tmp_path / "m")
+    for _ in range(2):  # a second job finds what the first has made
+        prepared(source, tmp_path / "i.zarr", compute=HERE, say=lambda *_: None)
+    assert len(turned) == 1
