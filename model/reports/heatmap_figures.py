@@ -95,7 +95,7 @@ def save_picture(figure: Figure, path: Path) -> None:
     """
     require_own_picture(path)
     with replaced(path) as part:
-        figure.savefig(part, format=path.suffix[1:], metadata={MAKER[path.suffix]: PICTURE})
+        figure.savefig(part, format=path.suffix[1:], bbox_inches="tight", metadata={MAKER[path.suffix]: PICTURE})
 
 
 def pair_figure(

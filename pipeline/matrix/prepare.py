@@ -131,8 +131,8 @@ def _refuse_place(path: Path, there: Mapping[str, Any], name: str) -> None:
     """Refuse to ingest to a URL, or over a store that was not made here."""
     if is_remote(path):
         raise InputError(
-            f"{path} is a URL, and {name} has to be ingested first, which is done beside the result: run `pairscape ingest`, "
-            "and give the store, or its URL"
+            f"{path} is a URL, and {name} has to be ingested first, which is done beside the result: run `pairscape "
+            "ingest`, and give the store, or its URL"
         )
     if path.exists() and "made_from" not in there:
         raise InputError(f"{path} exists, and {name} has to be ingested there: give the result another name")
