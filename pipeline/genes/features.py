@@ -39,12 +39,17 @@ S.Score G2M.Score S_score G2M_score doublet_score doublet_scores predicted_doubl
 UMAP_1 UMAP_2 umap_1 umap_2 UMAP1 UMAP2 tSNE_1 tSNE_2 TSNE1 TSNE2 PC_1 PC_2 CellType sample Sample sample_id donor
 label labels group condition timepoint
 """
-COLUMNS_OF_GENES = """
-Length length gene_length GeneLength geneLength Gene_length transcript_length EffectiveLength effective_length Chr chr
-Chromosome chromosome Start start End end Strand strand gene_start gene_end entrez_id EntrezID Entrez_ID entrezgene
-entrezgene_id gene_version exon_count
+# Headings of columns that describe genes, in small letters, as featureCounts, DESeq2 and biomaRt write them.
+NUMBERS_OF_GENES = """
+length gene_length genelength transcript_length effectivelength effective_length start end gene_start gene_end entrezid
+entrez_id entrezgene entrezgene_id gene_version exon_count
 """
-OF_CELLS, OF_GENES = frozenset(COLUMNS_OF_CELLS.split()), frozenset(COLUMNS_OF_GENES.split())
+WORDS_OF_GENES = """
+chr chrom chromosome chromosome_name strand gene_name gene_symbol symbol external_gene_name hgnc_symbol mgi_symbol
+gene_short_name gene_type gene_biotype biotype description gene_description
+"""
+OF_CELLS, NUMBERED = frozenset(COLUMNS_OF_CELLS.split()), frozenset(NUMBERS_OF_GENES.split())
+OF_GENES = NUMBERED | frozenset(WORDS_OF_GENES.split())
 OF_TABLES = re.compile(r"Unnamed: \d+|(row)?sums?|totals?|index", re.I)  # of an axis of either kind
 
 KINDS = (("counters of reads", COUNTERS), ("spike-ins", SPIKE_INS), ("antibodies or hashtags", ANTIBODIES))
@@ -70,7 +75,7 @@ def no_genes(names: Sequence[str], annotations: pd.DataFrame) -> NDArray[np.obje
 def no_cells(names: Sequence[str]) -> NDArray[np.object_]:
     """(cell,) what each column of a matrix is that is no cell; "" for cells."""
     kind = "annotations of genes"
-    named = (kind if str(name) in OF_GENES or OF_TABLES.fullmatch(str(name)) else "" for name in names)
+    named = (kind if str(name).lower() in OF_GENES or OF_TABLES.fullmatch(str(name)) else "" for name in names)
     return np.array(list(named), object)
 
 

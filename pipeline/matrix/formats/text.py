@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.features import NUMBERED, OF_GENES
 from pairscape.pipeline.matrix.source import Axis, Entries, Lines
 from pairscape.pipeline.storage.lines import bounded_text
 from pairscape.pipeline.storage.paths import binary, name_of
@@ -26,13 +27,6 @@ from pairscape.pipeline.storage.plain_files import moved
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 MOST_COLUMNS = 2**23
-# Headings of columns that describe genes, in small letters, as featureCounts, DESeq2 and biomaRt write them.
-OF_NUMBERS = ("start", "end", "length", "gene_length", "entrezid", "entrez_id", "entrezgene_id")
-DESCRIPTIONS = (
-    *OF_NUMBERS, "chr", "chrom", "chromosome", "chromosome_name", "strand", "gene_name", "gene_symbol", "symbol",
-    "external_gene_name", "hgnc_symbol", "mgi_symbol", "gene_short_name", "gene_type", "gene_biotype", "biotype",
-    "description", "gene_description",
-)  # fmt: skip
 ONE_COLUMN = "\x1f"  # a separator that stands in no file
 
 
@@ -176,8 +170,8 @@ def _header(text: IO[str], place: str) -> str:
 
 def _described(columns: tuple[str, ...]) -> int:
     """How many of the columns after the names describe genes and are no cells; one column at least stays."""
-    last = next((n for n, name in enumerate(columns) if name.strip('"').lower() not in DESCRIPTIONS), 0)
-    return last if any(name.strip('"').lower() not in OF_NUMBERS for name in columns[:last]) else 0
+    last = next((n for n, name in enumerate(columns) if name.strip('"').lower() not in OF_GENES), 0)
+    return last if any(name.strip('"').lower() not in NUMBERED for name in columns[:last]) else 0
 
 
 def _columns(place: str, header: str, below: str) -> tuple[str, tuple[str, ...]]:
