@@ -29,8 +29,9 @@ RECEIPT, FORMAT, FORMAT_VERSION = "receipt.json", "pairscape-result", 1
 REMADE = ("report.html", "model-card.md")  # by `pairscape report`, at any time
 OWN = frozenset({
     RECEIPT, *REMADE, "config.toml", "history.csv", "predictions.parquet", "metrics.json", "examples.npz",
-    "model.safetensors", "reference.safetensors", "journal.log", "journal.log.lock", "trials.csv", "study.json",
+    "model.safetensors", "reference.safetensors", "journal.log", "trials.csv", "study.json",
 })  # fmt: skip
+JOURNAL_LOCK = r"journal\.log\.lock([0-9a-f-]{36}\.rename)?"  # Optuna renames it before it removes it
 PART = r"on-.+|seed-\d+(-fold-\d+)?|fold-\d+|best|trials|\d{4,}"  # folders of a result that are results, or hold some
 ASIDE = re.compile(r"\.(?P<name>.+)\.(lock|wip|\d{10,19})")  # what a killed writer of one of these leaves
 TABLES = {"seed", "rendering", "splitting", "training", "store"}  # of the config.toml of every run
@@ -233,7 +234,7 @@ def _belongs(target: Path, name: str) -> bool:
     for folder in folders:
         if re.fullmatch(PART, _plain(folder)) is None:
             return False
-    if _plain(last) not in OWN and re.fullmatch(PART, _plain(last)) is None:
+    if _plain(last) not in OWN and re.fullmatch(f"{PART}|{JOURNAL_LOCK}", _plain(last)) is None:
         return False
     return not folders or look(target.joinpath(*folders)) is not None
 
