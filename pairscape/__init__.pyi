@@ -201,14 +201,20 @@ def plant(
     *,
     kinds: str,
     planted_pairs: int,
-    strength: float = 0.8,
+    strength: float | str = 0.8,
     negatives_per_positive: int = 10,
     directed: bool = False,
     background: Literal["independent", "real"] = "independent",
     seed: int = 0,
+    signs: Literal["one", "both"] = "one",
+    min_expressing: int | None = None,
+    cells: int | str | None = None,
+    stores: int = 1,
+    confounded: float = 0.0,
+    groups: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
-) -> Path: ...
+) -> Path | list[Path]: ...
 
 def predict(
     run: Any,

@@ -60,6 +60,7 @@ class Stream(IntEnum):
     DEPTH_TIES = 13
     DECOY_CELLS = 14
     DECOY_PAIRS = 15
+    PLANTING_CHOICES = 16
 
 
 def check_share(name: str, value: float) -> None:
