@@ -16,6 +16,8 @@ from pairscape.pipeline.storage.paths import local_target, located
 from pairscape.pipeline.storage.plain_files import file_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pandas import DataFrame
 
 
@@ -73,36 +75,40 @@ def show(
 
 @flat
 def train(
-    images: Any,
-    run: Any,
-    /,
-    *,
+    *paths: Any,
     preset: Literal["deep-cell"] | None = None,
     rendering: Annotated[Rendering, Flat] = Rendering(),
     splitting: Annotated[Splitting, Flat] = Splitting(),
     training: Annotated[Training, Flat] = Training(),
     seed: int = 0,
     seeds: int | str | tuple[int, ...] | None = None,
+    weights: str | tuple[float, ...] | None = None,
+    test_stores: Any = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train a network on an image store, evaluate it on pairs it never saw, audit it, and write a report.
+    """Train a network on image stores, evaluate it on pairs it never saw, audit it, and write a report.
 
     With several folds or seeds RUN holds a run folder for each, and the mean and the spread of their figures; the same
     command goes on where it was interrupted.
 
     Parameters
     ----------
-    images
-        Image store with labels.
-    run
-        Folder for weights, figures and the report; of a URL, it is made here and sent there when it is finished.
+    paths
+        Image store with labels, or several whose images mix in every batch (in Python also a list), and last the folder
+        for weights, figures and the report; of a URL, it is made here and sent there when it is finished.
     preset
         `deep-cell`: the original project's published recipe, all of it.
     seed
         Decides the folds, the first weights and the order of the images.
     seeds
         Train the same recipe on several seeds: how many, counted from `seed` (3), or which (0,1,2).
+    weights
+        Share of each training store in what is shown, one number a store, with commas between them (1,2,1). Absent: the
+        same share for each.
+    test_stores
+        Under `--split dataset`: stores that are left out whole and are the test, with commas between them; among those
+        that are given or others.
     overwrite
         Replace an earlier run there.
     quiet
@@ -113,6 +119,7 @@ def train(
     dict
         What `metrics.json` holds.
     """
+    from pairscape.model.batches.many import join_stores
     from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
     from pairscape.model.training.run import train_run
     from pairscape.pipeline.heatmaps.images import open_images
@@ -123,7 +130,11 @@ def train(
         if recipe != Recipe():
             raise InputError(f"preset {preset} fixes the whole recipe; leave out the other options, or the preset.")
         recipe = recipe_preset(preset)
-    store = open_images(images)
+    *images, run = _listed(paths)
+    if not images:
+        raise InputError("train takes one image store or several, and last the folder of the run: IMAGES.zarr RUN")
+    held_out = [open_images(path) for path in _split_up(test_stores)]
+    store = join_stores([open_images(path) for path in images], _numbers(weights), held_out)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
     holds: Literal["repeats", "network"] = "repeats" if repeats else "network"
     with sent_folder(run, holds, overwrite=overwrite) as folder, here(quiet) as session:
@@ -133,6 +144,27 @@ def train(
             metrics = train_run(store, folder, recipe, seed, session, overwrite=overwrite)
     _close(quiet, metrics, located(run))
     return metrics
+
+
+def _listed(paths: tuple[Any, ...]) -> list[Any]:
+    """Paths one after the other; in Python some may be a list."""
+    return [one for given in paths for one in (given if isinstance(given, list | tuple) else [given])]
+
+
+def _split_up(given: Any) -> list[Any]:
+    """Paths from text with commas, or a list."""
+    if given is None:
+        return []
+    return given.split(",") if isinstance(given, str) else _listed((given,))
+
+
+def _numbers(weights: "str | Sequence[float] | None") -> list[float] | None:
+    if weights is None:
+        return None
+    try:
+        return [float(one) for one in (weights.split(",") if isinstance(weights, str) else weights)]
+    except ValueError as error:
+        raise InputError(f"weights {weights!r}: give a number a store, with commas between them (1,2,1).") from error
 
 
 @flat

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import LISTED, MIN_MATCHED, check_share, take_paths
 
-Split = Literal["pair", "regulator", "target", "both", "file"]
+Split = Literal["pair", "regulator", "target", "both", "file", "dataset"]
 Balance = Literal["down", "over", "natural"]
 Negatives = Literal["all", "matched"]
 SPLITS = get_args(Split)
@@ -56,6 +56,7 @@ class Splitting:
     split
         `both`: both genes of a test pair are unseen in training (the headline; nothing of the labels leaks).
         `regulator`, `target`: gene_a, gene_b unseen. `pair`: only the pair unseen. `file`: as a file says.
+        `dataset`: whole stores, those of --test-stores; validation is a share of the training stores' pairs of genes.
     test_share, validation_share
         Share of the genes (of the pairs, for `pair`) set aside. Under cross-validation the test's is 1 in `folds`.
     negatives

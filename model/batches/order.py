@@ -6,8 +6,8 @@ no batch is off by more than rounding, whatever the order of the store. Consecut
 are held in memory together, and mixed. Only the arguments decide, so any window can be made without those before it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,16 @@ class Population:
         Rows of the rare and of the common class in each block.
     block_rows
         Rows of a block.
+    share : (2, K) float64
+        Share of each block in what an epoch shows of the rare and of the common class, up to a factor. Absent: by its
+        rows.
     """
 
     side: NDArray[np.int8]
     classes: tuple[int, int]
     in_block: NDArray[np.int64]
     block_rows: int
+    share: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, rows: Rows, label: NDArray[np.int8], block_rows: int) -> "Population":
@@ -66,6 +70,10 @@ class Population:
             )
         classes = (POSITIVE, NEGATIVE) if positive <= negative else (NEGATIVE, POSITIVE)
         return cls(side, classes, np.stack([counts[kind] for kind in classes]), block_rows)
+
+    def shared(self, shares: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> "Population":
+        """The same with a share for each block, (K,), from the rows of a class in each, (K,)."""
+        return replace(self, share=np.stack([shares(rows) for rows in self.in_block]))
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -202,11 +210,22 @@ def _plan_epoch(
     blocks = _order_blocks(np.flatnonzero(population.in_block.any(axis=0)), passes, rng)
     begins = np.zeros((2, blocks.size + 1), np.int64)
     np.cumsum(population.in_block[:, blocks], axis=1, out=begins[:, 1:])
+    if population.share is not None:
+        return _Plan(blocks, _weighted(population.share[:, blocks], shown, rng), n_batches, seeds)
     for queue, images in zip(begins, shown, strict=True):
         # Sampling at even steps from a random start: every row is as likely as any other, and the sum is exact.
         size = int(queue[-1])
         queue[:] = (queue * images + rng.integers(size)) // size
     return _Plan(blocks, begins, n_batches, seeds)
+
+
+def _weighted(share: NDArray[np.float64], shown: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Where the images of each block begin in the queues, (2, K + 1), in proportion to its share in either, (2, K)."""
+    begins = np.zeros((2, share.shape[1] + 1), np.int64)
+    for queue, own, images in zip(begins, share, shown, strict=True):
+        until = np.cumsum(own)
+        queue[1:] = np.floor(until / until[-1] * images + rng.random())  # at even steps: the sum is exact
+    return begins
 
 
 def _order_blocks(blocks: Rows, passes: int, rng: np.random.Generator) -> Rows:

@@ -6,13 +6,25 @@ from pathlib import Path
 import numpy as np
 
 from pairscape.model.batches.fold_file import given_folds
-from pairscape.model.batches.folds import TEST, TRAIN, VALIDATION, FoldArray, Folds, assign_folds, match_negatives
+from pairscape.model.batches.folds import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FoldArray,
+    Folds,
+    assign_folds,
+    match_negatives,
+    mirror_groups,
+)
 from pairscape.model.options import Recipe, Splitting
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.lists import read_gene_map
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.genes.resolve import Vocabulary
 from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.options import Stream
+
+NAMES = ("training", "validation", "test")
 
 
 def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
@@ -24,23 +36,35 @@ def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
         No labels, a fold without both classes, or a file of folds that does not fit (see `model.batches.fold_file`).
     """
     pairs = images.pairs()
-    folds, notes = _assigned(images, pairs, recipe.splitting, seed)
+    folds, notes = assigned(images, pairs, recipe.splitting, seed)
+    return folds_of(images, pairs, folds, recipe.splitting.split, notes)
+
+
+def folds_of(
+    images: Images,
+    pairs: Pairs,
+    folds: FoldArray,
+    split: str,
+    notes: tuple[str, ...] = (),
+    needed: tuple[str, ...] = NAMES,
+) -> Folds:
+    """The rows of each fold, from the fold of every pair of a store, (P,); InputError where a class is missing."""
     rows = [np.flatnonzero(folds == fold) for fold in (TRAIN, VALIDATION, TEST)]
     if not (pairs.label >= 0).any():
         raise InputError(
             f"{images.path} has no labels, so nothing can be learned; make it with --network or --labels replicate."
         )
-    for name, part in zip(("training", "validation", "test"), rows, strict=True):
+    for name, part in zip(NAMES, rows, strict=True):
         positive, negative = int((pairs.label[part] > 0).sum()), int((pairs.label[part] == 0).sum())
-        if not positive or not negative:
+        if name in needed and not (positive and negative):
             raise InputError(
                 f"the {name} fold of {images.path} has {positive:,} positive and {negative:,} negative pairs, both are "
-                f"needed; give more labelled pairs, another --split than {recipe.splitting.split}, or larger shares."
+                f"needed; give more labelled pairs, another --split than {split}, or larger shares."
             )
     return Folds(pairs, rows[0], rows[1], rows[2], is_directed(images), notes)
 
 
-def _assigned(images: Images, pairs: Pairs, splitting: Splitting, seed: int) -> tuple[FoldArray, tuple[str, ...]]:
+def assigned(images: Images, pairs: Pairs, splitting: Splitting, seed: int) -> tuple[FoldArray, tuple[str, ...]]:
     """Fold of every pair, (P,) int8, and what is to be said of it."""
     genes = images.array("gene").tolist()
     if splitting.split != "file":
@@ -74,3 +98,23 @@ def is_directed(images: Images) -> bool:
     source = images.provenance.get("pairs", {})
     co_expression = "all_pairs" in source or source.get("labels") == "replicate"
     return not co_expression and ("regulators" in source or bool((images.array("label") == 2).any()))
+
+
+def halves(images: Images, seed: int) -> Folds:
+    """Half of the labelled pairs of a store as its test; the other half places thresholds and trains the audit.
+
+    Raises
+    ------
+    InputError
+        A half lacks one of the classes.
+    """
+    pairs = images.pairs()
+    rows = np.flatnonzero(pairs.label >= 0)
+    mirror = mirror_groups(pairs, images.array("gene").size)[rows]
+    halves = (np.random.default_rng([seed, Stream.STORE_HALVES]).random(int(mirror.max(initial=-1)) + 1) < 0.5)[mirror]
+    for part in (rows[halves], rows[~halves]):
+        if not (pairs.label[part] > 0).any() or not (pairs.label[part] == 0).any():
+            raise InputError(
+                f"{images.path} has too few labelled pairs of both classes to measure anything on; label more."
+            )
+    return Folds(pairs, rows[halves], rows[halves], rows[~halves], is_directed(images))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 
+from pairscape.model.batches.many import AnyImages, ManyStores, read_any
 from pairscape.model.batches.order import (
     POSITIVE,
     Drawing,
@@ -33,7 +34,7 @@ from pairscape.model.options import Training
 from pairscape.pipeline.compute.main_guard import require_main_guard
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
-from pairscape.pipeline.heatmaps.read import Counts, count_dtype, read_images
+from pairscape.pipeline.heatmaps.read import Counts, count_dtype
 from pairscape.pipeline.options import CHUNK_PAIRS
 
 WINDOW_BYTES = 128 * 2**20  # images held together: 65,000 of 32 × 32 bins in 16 bits; the next window is read meanwhile
@@ -84,9 +85,9 @@ Held = tuple[Rowset, tuple[Rows, ...]]
 """Images in memory, and where the rows of some batches stand among them."""
 
 
-def read_rows(images: Images, rows: Rows, label: NDArray[np.int8]) -> Rowset:
+def read_rows(images: AnyImages, rows: Rows, label: NDArray[np.int8]) -> Rowset:
     """Read rows (ascending); `label`, (P,) int8, is that of all pairs of the store."""
-    return Rowset(*read_images(images, rows), label[rows], rows)
+    return Rowset(*read_any(images, rows), label[rows], rows)
 
 
 def row_batches(images: Images, rows: Rows, label: NDArray[np.int8], batch_size: int) -> Iterator[Batch]:
@@ -100,7 +101,7 @@ def row_batches(images: Images, rows: Rows, label: NDArray[np.int8], batch_size:
 
 
 class PairStream:
-    """Balanced, mixed-class batches of an image store: iterate once for each epoch.
+    """Balanced, mixed-class batches of an image store, or of several at once: iterate once for each epoch.
 
     The batches and their order depend on the store, the rows, the labels, the balance, the seed, the epoch and the
     partition; not on the number of workers, nor on where an epoch was interrupted. Two windows of images are held at
@@ -112,7 +113,7 @@ class PairStream:
     rows : (R,) integers
         Rows to draw from, all labelled.
     label : (P,) int8
-        Labels of all pairs of the store.
+        Labels of all pairs of the store; of several, in the rows of `ManyStores`, whose weights are heeded.
     settings
         Whose balance, ratio and batch size are taken.
     seed
@@ -130,7 +131,7 @@ class PairStream:
 
     def __init__(
         self,
-        images: Images,
+        images: AnyImages,
         rows: Rows,
         label: NDArray[np.int8],
         settings: Training,
@@ -143,6 +144,8 @@ class PairStream:
         self.images, self.label, self.seed, self.epoch, self.batches = images, label, seed, 0, 0
         self.partition = partition if partition is not None else this_rank()
         self.population = Population.of(rows, label, CHUNK_PAIRS)
+        if isinstance(images, ManyStores):
+            self.population = self.population.shared(images.shares)
         at_once = WINDOW_BYTES // bytes_per_image
         self.drawing = Drawing(settings.balance, settings.ratio, settings.batch_size, at_once)
         self.resident_images = 2 * self.drawing.window_images
@@ -265,11 +268,11 @@ HeldWindow = tuple[Window, Counts, NDArray[np.int32]]
 class RowReader(Dataset[Part]):
     """Images and `both_zero` by rows, for a loader worker: small, it opens the store itself."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: AnyImages) -> None:
         self.images = images
 
     def __getitem__(self, rows: Rows) -> Part:
-        counts, both_zero = read_images(self.images, rows)
+        counts, both_zero = read_any(self.images, rows)
         return torch.from_numpy(counts), torch.from_numpy(both_zero)
 
 
@@ -290,7 +293,7 @@ class BlockReader:
     locks that no thread is left to open); with 0 the caller reads.
     """
 
-    def __init__(self, images: Images, workers: int = 0) -> None:
+    def __init__(self, images: AnyImages, workers: int = 0) -> None:
         self.images, self.workers = images, workers
         self._requests = Requests()
         self._memory: list[Counts] = [np.empty((0, 0, 0), np.int16)] * 2
@@ -313,7 +316,7 @@ class BlockReader:
             if self.workers:
                 yield window, counts, _join(parts, counts)
             else:
-                yield window, *read_images(self.images, window.rows, out=counts)
+                yield window, *read_any(self.images, window.rows, out=counts)
 
     def _next_memory(self, n: int) -> Counts:
         """Room for a window: one of two in turn, so that the one before is left as it is."""

@@ -70,11 +70,17 @@ class Evaluation:
         A row per test pair: gene_a, gene_b, label, score, fold, and the audit's scores.
     threshold
         Score from which a pair is called positive.
+    classes : (P, classes)
+        Class probabilities of the test pairs at the natural prevalence.
+    as_trained : (P,)
+        Probability of any edge before that correction.
     """
 
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     threshold: float
+    classes: NDArray[np.float64]
+    as_trained: NDArray[np.floating]
 
 
 def evaluate(
@@ -84,6 +90,7 @@ def evaluate(
     correction: PriorCorrection,
     seed: int,
     progress: Progress,
+    natural: float | None = None,
 ) -> Evaluation:
     """Score the test rows and audit them.
 
@@ -95,8 +102,11 @@ def evaluate(
         On the device that is to score.
     correction
         What training did to its probabilities.
+    natural
+        Share of positives at which scores are probabilities. Absent: that of the training rows.
     """
-    pairs, test, natural, shown = folds.pairs, folds.test, folds.natural, correction.shown
+    pairs, test, shown = folds.pairs, folds.test, correction.shown
+    natural = folds.natural if natural is None else natural
     label, ready = pairs.label[test], prepare(classifier, classifier.device)
     progress.start("scoring pairs", test.size + folds.validation.size)
 
@@ -106,42 +116,44 @@ def evaluate(
         nothing = [1 - shown, *[shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
         return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)
 
-    on_validation = _positive(correction.corrected(score(folds.validation), natural))
-    aims = _thresholds(pairs.label[folds.validation], on_validation)
+    on_validation = positive(correction.corrected(score(folds.validation), natural))
+    aims = thresholds(pairs.label[folds.validation], on_validation)
     threshold = float(aims["balanced accuracy"] or 0.0)  # always there
     raw = score(test)
     classes = correction.corrected(raw, natural)
-    probability = _positive(classes)
+    probability = positive(classes)
     audit, audit_scores = _audit(images, folds, seed, progress, factors=classifier.needs_loadings)
     baselines = {name: audit_scores[name] for name in (*EXPRESSION, FACTORS_ONLY) if name in audit_scores}
     genes = pairs.gene_a[test], pairs.gene_b[test]
     metrics = (
-        _sizes(folds)
+        sizes(folds)
         | {"test": all_scores(label, probability, threshold), "audit": audit}
         | {"against_baseline": against_baseline(label, probability, baselines, genes, seed)}
-        | _calls(label, probability, aims, threshold)
+        | calls(label, probability, aims, threshold)
         | {"calibration": {"shown": shown, "natural": natural}}
     )
-    metrics["calibration"] |= calibration_record(label, _positive(raw), probability)
-    if folds.classes == 3:
+    metrics["calibration"] |= calibration_record(label, positive(raw), probability)
+    if folds.classes == 3 == classes.shape[1]:
         metrics["direction"] = _direction(images, folds, classes, threshold, seed)
         audit_scores = audit_scores | {"forward": forward_share(classes)}
-    if pairs.class_names:
+    if len(pairs.class_names) == classes.shape[1]:
         metrics["kinds"] = kind_scores(label, classes, pairs.class_names, threshold)
     metrics |= {"seed": seed, "versions": versions(), "store": store_facts(images)}
-    return Evaluation(metrics, _predictions(images, pairs, test, probability, audit_scores), threshold)
+    predictions = _predictions(images, pairs, test, probability, audit_scores)
+    return Evaluation(metrics, predictions, threshold, classes, positive(raw))
 
 
-def _sizes(folds: Folds) -> dict[str, Any]:
+def sizes(folds: Folds) -> dict[str, Any]:
+    """Pairs of each fold, and the share of positives in the test."""
     return {
-        "prevalence": float((folds.pairs.label[folds.test] > 0).mean()),
+        "prevalence": float((folds.pairs.label[folds.test] > 0).mean()) if folds.test.size else 0.0,
         "n_test": int(folds.test.size),
         "n_train": int(folds.train.size),
         "n_validation": int(folds.validation.size),
     }
 
 
-def _calls(
+def calls(
     label: NDArray[np.int8], probability: NDArray[np.float64], aims: dict[str, float | None], threshold: float
 ) -> dict[str, Any]:
     """Calls at the threshold and at those of other aims; and whether all answers are the same."""
@@ -155,12 +167,12 @@ def _calls(
     }
 
 
-def _positive(probability: NDArray[np.floating]) -> NDArray[np.float64]:
+def positive(probability: NDArray[np.floating]) -> NDArray[np.float64]:
     """Of any edge. Summed rather than 1 less that of none, whose last digits would tie small scores."""
     return np.asarray(probability[:, 1:].sum(axis=1, dtype=np.float64))
 
 
-def _thresholds(label: NDArray[np.int8], score: NDArray[np.float64]) -> dict[str, float | None]:
+def thresholds(label: NDArray[np.int8], score: NDArray[np.float64]) -> dict[str, float | None]:
     """Thresholds by aim; None where no score of these rows reaches one."""
     precise = {f"precision {p:g}": precision_threshold(label, score, p) for p in PRECISION_TARGETS}
     return {"balanced accuracy": best_threshold(label, score), **precise}
@@ -250,18 +262,18 @@ def versions() -> dict[str, str]:
 
 
 def save_evaluation(
-    run: Path, evaluation: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int
+    run: Path, evaluation: Evaluation, extra: dict[str, Any], examples: dict[str, NDArray[Any]]
 ) -> dict[str, Any]:
     """Write `predictions.parquet`, `examples.npz` and, last, `metrics.json`; returns the metrics."""
     with replaced(run / "predictions.parquet") as part:
         evaluation.predictions.to_parquet(part, index=False)
-    np.savez_compressed(run / "examples.npz", **_examples(images, folds, evaluation, seed))  # type: ignore[arg-type]
+    np.savez_compressed(run / "examples.npz", **examples)  # type: ignore[arg-type]
     metrics = extra | evaluation.metrics
     write_text(run / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
-def _examples(images: Images, folds: Folds, evaluation: Evaluation, seed: int) -> dict[str, NDArray[Any]]:
+def examples_of(images: Images, folds: Folds, evaluation: Evaluation, seed: int) -> dict[str, NDArray[Any]]:
     """Images for the report: the surest hits, ordinary rejections, the worst mistakes, and each class's mean."""
     test, label = folds.test, folds.pairs.label[folds.test]
     score = evaluation.predictions["score"].to_numpy()

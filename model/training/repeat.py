@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscape.model.batches.fold_file import count_folds
-from pairscape.model.batches.store_folds import make_folds
-from pairscape.model.evaluation.evaluate import store_facts
+from pairscape.model.batches.many import AnyImages
+from pairscape.model.batches.many_folds import any_folds
+from pairscape.model.evaluation.evaluate_many import any_store_facts
 from pairscape.model.evaluation.metrics import mean_of, spread_of
 from pairscape.model.networks.weights import read_recipe, write_config, write_text
 from pairscape.model.options import Recipe, Splitting
@@ -28,7 +29,6 @@ from pairscape.model.training.train import check_recipe
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.storage.results import look, require_result, result_folder
 from pairscape.pipeline.storage.write import replaced
 
@@ -100,7 +100,7 @@ def _with_fold(recipe: Recipe, folds: int | None, fold: int | None) -> Recipe:
 
 
 def train_repeats(
-    images: Images,
+    images: AnyImages,
     run: Path,
     recipe: Recipe,
     repeats: Sequence[Repeat],
@@ -126,7 +126,7 @@ def train_repeats(
 
 
 def _train_all(
-    images: Images,
+    images: AnyImages,
     run: Path,
     recipe: Recipe,
     repeats: Sequence[Repeat],
@@ -135,7 +135,7 @@ def _train_all(
 ) -> dict[str, Any]:
     """Train the repeats of which nothing is kept, and sum all of them up."""
     seeds = list(dict.fromkeys(repeat.seed for repeat in repeats))
-    write_config(run / "config.toml", recipe, store_facts(images), seeds[0], seeds)
+    write_config(run / "config.toml", recipe, any_store_facts(images), seeds[0], seeds)
     found = []
     for number, (repeat, metrics) in enumerate(zip(repeats, kept, strict=True), 1):
         session.say(f"{repeat.name}, {number} of {len(repeats)}{': kept from an earlier run' if metrics else ''}")
@@ -143,14 +143,14 @@ def _train_all(
     return _summarise(run, recipe, repeats, found)
 
 
-def _check(images: Images, repeat: Repeat) -> str:
+def _check(images: AnyImages, repeat: Repeat) -> str:
     """Refuse a repeat that cannot be trained; returns the content hash of its folds."""
-    folds = make_folds(images, repeat.recipe, repeat.seed)
+    folds = any_folds(images, repeat.recipe, repeat.seed)
     check_recipe(images, folds, repeat.recipe)
     return folds.content_hash()
 
 
-def _finished(images: Images, run: Path, repeat: Repeat, split: str) -> dict[str, Any] | None:
+def _finished(images: AnyImages, run: Path, repeat: Repeat, split: str) -> dict[str, Any] | None:
     """Metrics of a repeat that an earlier call finished; None where it is still to be trained."""
     folder = run / repeat.name
     if not (folder / "config.toml").exists():
@@ -183,7 +183,7 @@ def _without_path(recipe: Recipe) -> Recipe:
     return replace(recipe, splitting=replace(recipe.splitting, fold_file=Path("folds")))
 
 
-def _train(images: Images, run: Path, repeat: Repeat, session: Session) -> dict[str, Any]:
+def _train(images: AnyImages, run: Path, repeat: Repeat, session: Session) -> dict[str, Any]:
     named = replace(session, progress=_Named(session.progress, repeat.name))
     return train_run(images, run / repeat.name, repeat.recipe, repeat.seed, named, overwrite=True)
 

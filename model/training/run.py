@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pairscape.model.batches.folds import Folds, mirror_groups
-from pairscape.model.batches.store_folds import is_directed, make_folds
+from pairscape.model.batches.folds import Folds
+from pairscape.model.batches.many import AnyImages, ManyStores
+from pairscape.model.batches.many_folds import any_folds
+from pairscape.model.batches.store_folds import halves
 from pairscape.model.evaluation.evaluate import Evaluation, evaluate, save_evaluation, store_facts
+from pairscape.model.evaluation.evaluate_many import any_examples, any_store_facts, evaluate_any
 from pairscape.model.evaluation.measure import PairSample, find_shift, random_pairs, sample_rows
 from pairscape.model.evaluation.reference import load_reference, make_reference, save_reference
 from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
@@ -24,12 +27,11 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.matrix.alike import unlike
-from pairscape.pipeline.options import Stream
 from pairscape.pipeline.storage.results import check_result, result_folder
 
 
 def train_run(
-    images: Images,
+    images: AnyImages,
     run: Path,
     recipe: Recipe,
     seed: int,
@@ -37,7 +39,7 @@ def train_run(
     *,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Train on a store and write the whole run folder; returns what `metrics.json` holds.
+    """Train on a store, or on several, and write the whole run folder; returns what `metrics.json` holds.
 
     Everything about the labels, the recipe and the folder is checked before anything is written.
 
@@ -49,7 +51,7 @@ def train_run(
     JobError
         Another process trains into the folder, or it cannot be written.
     """
-    folds = make_folds(images, recipe, seed)
+    folds = any_folds(images, recipe, seed)
     check_recipe(images, folds, recipe)
     with result_folder(run, "network", overwrite=overwrite) as (folder, begun):
         if begun:
@@ -59,13 +61,14 @@ def train_run(
         return _train(images, folds, folder, recipe, seed, session)
 
 
-def _train(images: Images, folds: Folds, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:
+def _train(images: AnyImages, folds: Folds, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:
     """Everything of a run, into its folder."""
-    write_config(run / "config.toml", recipe, store_facts(images) | {"source": source_facts(images)}, seed)
+    write_config(run / "config.toml", recipe, _facts(images), seed)
     fitted = fit(images, folds, recipe, run, seed, session.progress)
     network = fitted.network
-    _save_reference(run, network, images, folds, seed)
-    result = evaluate(network.classifier, images, folds, network.facts.correction, seed, session.progress)
+    if not isinstance(images, ManyStores):  # one reference is of one matrix: what is like several is not known
+        _save_reference(run, network, images, folds, seed)
+    result = evaluate_any(network.classifier, images, folds, network.facts.correction, seed, session.progress)
     extra: dict[str, Any] = {
         "split": recipe.splitting.split,
         "seconds": {"train": fitted.seconds},
@@ -78,6 +81,16 @@ def _train(images: Images, folds: Folds, run: Path, recipe: Recipe, seed: int, s
     metrics = _finish(run, result, extra, images, folds, seed)
     write_card(run)
     return metrics
+
+
+def _facts(images: AnyImages) -> dict[str, Any]:
+    """What a run's `config.toml` says of its store, or of each of its stores."""
+    if not isinstance(images, ManyStores):
+        return store_facts(images) | {"source": source_facts(images)}
+    found = any_store_facts(images)
+    for table, store in zip(found["stores"], images.stores, strict=True):
+        table["source"] = source_facts(store)
+    return found
 
 
 def _save_reference(run: Path, network: TrainedNetwork, images: Images, folds: Folds, seed: int) -> None:
@@ -110,7 +123,7 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
     require_genes_known(classifier, images)
     if differs := unlike(trained_values(read_metrics(run)), images.values, run, str(images.path)):
         session.say(f"warning: {differs}")
-    folds = _halves(images, seed)
+    folds = halves(images, seed)
     extra: dict[str, Any] = {"split": "another store", "seconds": {}, "weights": network.sha256}
     classifier.to(choose_device("auto"))
     if reference is not None:
@@ -128,22 +141,9 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
         return _finish(folder, result, extra, images, folds, seed)
 
 
-def _halves(images: Images, seed: int) -> Folds:
-    pairs = images.pairs()
-    rows = np.flatnonzero(pairs.label >= 0)
-    mirror = mirror_groups(pairs, images.array("gene").size)[rows]
-    halves = (np.random.default_rng([seed, Stream.STORE_HALVES]).random(int(mirror.max(initial=-1)) + 1) < 0.5)[mirror]
-    for part in (rows[halves], rows[~halves]):
-        if not (pairs.label[part] > 0).any() or not (pairs.label[part] == 0).any():
-            raise InputError(
-                f"{images.path} has too few labelled pairs of both classes to measure anything on; label more."
-            )
-    return Folds(pairs, rows[halves], rows[halves], rows[~halves], is_directed(images))
-
-
 def _finish(
-    run: Path, result: Evaluation, extra: dict[str, Any], images: Images, folds: Folds, seed: int
+    run: Path, result: Evaluation, extra: dict[str, Any], images: AnyImages, folds: Folds, seed: int
 ) -> dict[str, Any]:
-    metrics = save_evaluation(run, result, extra, images, folds, seed)
+    metrics = save_evaluation(run, result, extra, any_examples(images, folds, result, seed))
     write_report(run)
     return metrics

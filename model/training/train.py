@@ -14,15 +14,16 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from pairscape.model.batches.folds import Folds
+from pairscape.model.batches.many import AnyImages, ManyStores
 from pairscape.model.batches.order import Rows
 from pairscape.model.batches.stream import Batch, PairStream
+from pairscape.model.evaluation.evaluate_many import score_many
 from pairscape.model.evaluation.metrics import best_threshold, ranking_scores
 from pairscape.model.networks.classifier import (
     PairClassifier,
     TrainedNetwork,
     describe_batch,
     require_genes_known,
-    score_rows,
     surroundings,
     turned_labels,
 )
@@ -33,7 +34,7 @@ from pairscape.model.networks.weights import NetworkFacts, class_names, save_wei
 from pairscape.model.options import Recipe, Training
 from pairscape.model.training.optimize import Loss, compiled, make_loss, make_optimizer, moving_average, rate_at
 from pairscape.pipeline.compute.progress import Progress
-from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Stream
 
 VALIDATION_ROWS = 20_000  # scored after every epoch; a random part of a larger fold says the same
@@ -51,7 +52,7 @@ HISTORY = (
 )
 
 
-def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
+def check_recipe(images: AnyImages, folds: Folds, recipe: Recipe) -> None:
     """Refuse choices that do not fit the store or this machine, before any run folder is touched.
 
     Raises
@@ -64,7 +65,14 @@ def check_recipe(images: Images, folds: Folds, recipe: Recipe) -> None:
     choose_precision(settings.precision, choose_device(settings.device))
     make_loss(settings.loss, classes=folds.classes, weight=class_weights(settings, 0.5, folds.classes))
     bins = images.spec.binning.bins
-    require_genes_known(PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror=False), images)
+    classifier = PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror=False)
+    if not isinstance(images, ManyStores):
+        require_genes_known(classifier, images)
+    elif classifier.knows_genes:
+        raise InputError(
+            f"network {settings.network} looks at other genes of the matrix beside the pair, which stores of several "
+            "matrices do not share; train it on one store, or take another network, such as pairnet."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +120,7 @@ class Learner:
 
 
 def fit(
-    images: Images,
+    images: AnyImages,
     folds: Folds,
     recipe: Recipe,
     run: Path,
@@ -152,14 +160,14 @@ def fit(
     return Fitted(network, time.perf_counter() - started, failure)
 
 
-def _facts(classifier: PairClassifier, images: Images, folds: Folds, recipe: Recipe, shown: float) -> NetworkFacts:
+def _facts(classifier: PairClassifier, images: AnyImages, folds: Folds, recipe: Recipe, shown: float) -> NetworkFacts:
     correction = PriorCorrection.of(recipe.training, shown, folds.classes)
     return NetworkFacts(
         network=recipe.training.network,
         rendering=recipe.rendering,
         bins=images.spec.binning.bins,
         scale=images.spec.binning.scale,
-        n_cells=images.spec.n_cells,
+        n_cells=images.typical_cells if isinstance(images, ManyStores) else images.spec.n_cells,
         classes=folds.classes,
         class_names=class_names(folds.classes, folds.directed),
         mirror=classifier.mirror,
@@ -179,7 +187,9 @@ def _failure(settings: Training, epoch: int) -> str:
     )
 
 
-def _make_learner(images: Images, folds: Folds, recipe: Recipe, stream: PairStream, shown: float, seed: int) -> Learner:
+def _make_learner(
+    images: AnyImages, folds: Folds, recipe: Recipe, stream: PairStream, shown: float, seed: int
+) -> Learner:
     settings, bins = recipe.training, images.spec.binning.bins
     device = choose_device(settings.device)
     # a store with label 2 says what a transposed image means; one with label 1 alone, of regulator → target, does not
@@ -193,7 +203,7 @@ def _make_learner(images: Images, folds: Folds, recipe: Recipe, stream: PairStre
     average = moving_average(settings.averaging)
     averaged = AveragedModel(classifier, multi_avg_fn=average, use_buffers=True) if settings.averaging else None
     flips = torch.Generator().manual_seed(seed) if mirror else None
-    around = surroundings(classifier, images)
+    around = None if isinstance(images, ManyStores) else surroundings(classifier, images)
     forward = compiled(classifier) if settings.compile else classifier
     precision = choose_precision(settings.precision, device)
     return Learner(classifier, forward, averaged, loss, optimizer, schedule, flips, around, device, precision)
@@ -246,9 +256,9 @@ def mirrored(counts: Tensor, label: Tensor, flip: Tensor, classes: int) -> tuple
     return torch.where(flip[:, None, None], counts.mT, counts), torch.where(flip, turned, label)
 
 
-def _validate(learner: Learner, images: Images, rows: Rows, label: NDArray[np.int8]) -> list[float]:
+def _validate(learner: Learner, images: AnyImages, rows: Rows, label: NDArray[np.int8]) -> list[float]:
     """Loss, balanced accuracy (at these rows' best threshold), AUROC and average precision on the validation fold."""
-    probability = score_rows(learner.evaluated, images, rows, lambda _: None)
+    probability = score_many(learner.evaluated, images, rows)
     if not np.isfinite(probability).all():
         return [math.nan] * 4
     truth = label[rows]
