@@ -90,6 +90,9 @@ class Splitting:
         _require(self.split in SPLITS, f"split {self.split!r} is unknown; give {', '.join(SPLITS)}.")
         _require(self.split != "file" or self.fold_file is not None,
                  "split is file and none is given, so nothing says what is tested; give --fold-file FILE.")  # fmt: skip
+        _require(self.split != "dataset" or (self.folds is None and self.negatives == "all"),
+                 "split is dataset, whose test is whole stores as they are: folds and matched negatives are for other "
+                 "splits; leave them out, or give another --split.")  # fmt: skip
         _require(self.split == "file" or self.fold_file is None,
                  f"fold file {self.fold_file} is given and the split is {self.split}, which would leave it aside; "
                  "give --split file, or no file.")  # fmt: skip

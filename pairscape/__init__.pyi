@@ -304,16 +304,13 @@ def simulate(
 ) -> Path: ...
 
 def train(
-    images: Any,
-    run: Any,
-    /,
-    *,
+    *paths: Any,
     preset: Literal["deep-cell"] | None = None,
     channels: str = "log+residual",
     pool: int = 1,
     sigma: float = 0.0,
     drop_both_zero: bool = False,
-    split: Literal["pair", "regulator", "target", "both", "file"] = "both",
+    split: Literal["pair", "regulator", "target", "both", "file", "dataset"] = "both",
     test_share: float = 0.3,
     validation_share: float = 0.1,
     negatives: Literal["all", "matched"] = "all",
@@ -341,6 +338,8 @@ def train(
     compile: bool = False,
     seed: int = 0,
     seeds: int | str | tuple[int, ...] | None = None,
+    weights: str | tuple[float, ...] | None = None,
+    test_stores: Any = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]: ...
@@ -360,7 +359,7 @@ def tune(
     pool: int = 1,
     sigma: float = 0.0,
     drop_both_zero: bool = False,
-    split: Literal["pair", "regulator", "target", "both", "file"] = "both",
+    split: Literal["pair", "regulator", "target", "both", "file", "dataset"] = "both",
     test_share: float = 0.3,
     validation_share: float = 0.1,
     negatives: Literal["all", "matched"] = "all",

@@ -116,7 +116,8 @@ def _heatmaps(folder: Path, options: Table) -> tuple[list[Any], Path]:
 
 
 def _train(folder: Path, options: Table) -> tuple[list[Any], Path]:
-    return [options.pop("images", folder / "images.zarr")], folder / "run"
+    images = options.pop("images", folder / "images.zarr")
+    return images if isinstance(images, list) else [images], folder / "run"
 
 
 def _predict(folder: Path, options: Table) -> tuple[list[Any], Path]:

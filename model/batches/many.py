@@ -97,16 +97,10 @@ class ManyStores:
             counts[place], both_zero[place] = read_images(store, own)
         return counts, both_zero
 
-    def shares(self, of: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Share of every block in what is shown of a class, up to a factor, (K,), from its rows in each, (K,).
-
-        Within a store blocks count by their rows, and stores by their weights.
-        """
-        shares = np.zeros(of.size)
-        ends = (self.starts // CHUNK_PAIRS).tolist()
-        for weight, start, stop in zip(self.weights, ends[:-1], ends[1:], strict=True):
-            shares[start:stop] = of[start:stop] * (weight / max(int(of[start:stop].sum()), 1))
-        return shares
+    @property
+    def of_block(self) -> NDArray[np.int64]:
+        """Number of the store of each block of `CHUNK_PAIRS` rows, (K,)."""
+        return np.repeat(np.arange(len(self.stores)), np.diff(self.starts) // CHUNK_PAIRS)
 
 
 AnyImages = Images | ManyStores

@@ -39,10 +39,6 @@ def any_folds(images: AnyImages, recipe: Recipe, seed: int) -> Folds:
     """Deal the labelled pairs of a store, or of several, to folds; raises as `make_folds` does for each."""
     if isinstance(images, ManyStores):
         return _many_folds(images, recipe.splitting, seed)
-    if recipe.splitting.split == "dataset":
-        raise InputError(
-            "split is dataset and no test store is named, so nothing would be tested; give --test-stores IMAGES.zarr,…"
-        )
     return make_folds(images, recipe, seed)
 
 

@@ -6,7 +6,7 @@ no batch is off by more than rounding, whatever the order of the store. Consecut
 are held in memory together, and mixed. Only the arguments decide, so any window can be made without those before it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,8 @@ class Population:
     share : (2, K) float64
         Share of each block in what an epoch shows of the rare and of the common class, up to a factor. Absent: by its
         rows.
+    store : (K,) int64
+        Store that each block is of, where there are several.
     """
 
     side: NDArray[np.int8]
@@ -54,6 +56,7 @@ class Population:
     in_block: NDArray[np.int64]
     block_rows: int
     share: NDArray[np.float64] | None = None
+    store: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, rows: Rows, label: NDArray[np.int8], block_rows: int) -> "Population":
@@ -71,9 +74,16 @@ class Population:
         classes = (POSITIVE, NEGATIVE) if positive <= negative else (NEGATIVE, POSITIVE)
         return cls(side, classes, np.stack([counts[kind] for kind in classes]), block_rows)
 
-    def shared(self, shares: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> "Population":
-        """The same with a share for each block, (K,), from the rows of a class in each, (K,)."""
-        return replace(self, share=np.stack([shares(rows) for rows in self.in_block]))
+    def shared(self, store: NDArray[np.int64], weights: Sequence[float]) -> "Population":
+        """The same of several stores: the store of each block, (K,), and the share of each in what is shown.
+
+        Within a store blocks count by their rows of the class.
+        """
+        share = np.zeros(self.in_block.shape)
+        for own, rows in zip(share, self.in_block, strict=True):
+            of_store = np.bincount(store, rows, minlength=len(weights))
+            own[:] = rows * (np.asarray(weights, np.float64) / np.maximum(of_store, 1))[store]
+        return replace(self, share=share, store=store)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -239,7 +249,7 @@ def _order_blocks(blocks: Rows, passes: int, rng: np.random.Generator) -> Rows:
 def _draw_window(population: Population, plan: _Plan, first: int, last: int) -> Window:
     rng = np.random.default_rng([*plan.seeds, MIX, first])
     cuts = np.stack([plan.cut(batch) for batch in range(first, last + 1)], axis=1)
-    rare, common = (_spread(_queued(population, plan, of, cuts[of, 0], cuts[of, -1]), rng) for of in (0, 1))
+    rare, common = (_mixed(population, _queued(population, plan, of, cuts[of, 0], cuts[of, -1]), rng) for of in (0, 1))
     rows, place = np.unique(np.concatenate([rare, common]), return_inverse=True)
     places = [np.split(part, cut[1:-1] - cut[0]) for part, cut in zip(np.split(place, [rare.size]), cuts, strict=True)]
     return Window(rows, tuple(rng.permutation(np.concatenate(both)) for both in zip(*places, strict=True)))
@@ -265,6 +275,16 @@ def _chosen(population: Population, plan: _Plan, of: int, group: int) -> Rows:
     turn = np.arange(block.size) - (begins[:-1] - begins[0])[block]
     within: Rows = shuffled[block, turn % population.in_block[of, blocks][block]]
     return blocks[block] * population.block_rows + within
+
+
+def _mixed(population: Population, rows: Rows, rng: np.random.Generator) -> Rows:
+    """Random order; of several stores each is spread over the whole of it, so that every run of rows has its share."""
+    if population.store is None:
+        return _spread(rows, rng)
+    store = population.store[rows // population.block_rows]
+    parts = [_spread(rows[store == one], rng) for one in np.unique(store)]
+    time = np.concatenate([(np.arange(part.size) + rng.random(part.size)) / part.size for part in parts])
+    return np.concatenate(parts)[np.argsort(time, kind="stable")]
 
 
 def _spread(rows: Rows, rng: np.random.Generator) -> Rows:

@@ -33,8 +33,14 @@ def make_folds(images: Images, recipe: Recipe, seed: int) -> Folds:
     Raises
     ------
     InputError
-        No labels, a fold without both classes, or a file of folds that does not fit (see `model.batches.fold_file`).
+        The split is of whole stores; no labels, a fold without both classes, or a file of folds that does not fit (see
+        `model.batches.fold_file`).
     """
+    if recipe.splitting.split == "dataset":
+        raise InputError(
+            "split is dataset and no test store is named, so nothing would be tested; give --test-stores IMAGES.zarr,… "
+            "to train, or another --split."
+        )
     pairs = images.pairs()
     folds, notes = assigned(images, pairs, recipe.splitting, seed)
     return folds_of(images, pairs, folds, recipe.splitting.split, notes)

@@ -145,7 +145,7 @@ class PairStream:
         self.partition = partition if partition is not None else this_rank()
         self.population = Population.of(rows, label, CHUNK_PAIRS)
         if isinstance(images, ManyStores):
-            self.population = self.population.shared(images.shares)
+            self.population = self.population.shared(images.of_block, images.weights)
         at_once = WINDOW_BYTES // bytes_per_image
         self.drawing = Drawing(settings.balance, settings.ratio, settings.batch_size, at_once)
         self.resident_images = 2 * self.drawing.window_images

@@ -66,7 +66,7 @@ def page_words(
     name: str, facts: NetworkFacts, parameters: int, config: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What the template of the card is filled with; `parameters` is the number of weights."""
-    source = config.get("store", {}).get("source", {})
+    source = _source(config.get("store", {}))
     return {
         "name": name,
         "verdict": verdict(metrics),
@@ -89,6 +89,12 @@ def page_words(
     }
 
 
+def _source(store: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a store was made from; of several, the first."""
+    found: Mapping[str, Any] = (store.get("stores") or [store])[0].get("source", {})
+    return found
+
+
 def _about(facts: NetworkFacts, parameters: int) -> list[tuple[str, str]]:
     drawn, bins = facts.rendering, facts.bins
     steps = [f"channels `{drawn.channels}`"]
@@ -109,6 +115,8 @@ def _about(facts: NetworkFacts, parameters: int) -> list[tuple[str, str]]:
 
 def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: float) -> list[tuple[str, str]]:
     store = config.get("store", {})
+    if store.get("stores"):
+        return _trained_on_stores(config, natural)
     known = source.get("matrix", {})
     matrix = f"`{_name(known['path'])}`, content sha256 `{known['sha256']}`" if known else "not recorded"
     return [
@@ -124,6 +132,27 @@ def _trained_on(config: Mapping[str, Any], source: Mapping[str, Any], natural: f
         ("positive among the training pairs", percent(natural)),
         ("seed", str(config.get("seed", "–"))),
     ]
+
+
+def _trained_on_stores(config: Mapping[str, Any], natural: float) -> list[tuple[str, str]]:
+    """A line for each of several stores, then what is true of them all."""
+    store = config["store"]
+    shown = sum(one["weight"] for one in store["stores"])
+    lines = []
+    for one in store["stores"]:
+        source = one.get("source", {})
+        matrix = source.get("matrix", {})
+        made = f"matrix `{_name(matrix['path'])}`, content sha256 `{matrix['sha256']}`; " if matrix else ""
+        lines.append((
+            f"image store `{_name(one['path'])}`",
+            f"{percent(one['weight'] / shown)} of what was shown; plan sha256 `{one['plan_hash']}`; {made}"
+            f"{whole(one['n_cells'])} cells, {whole(source.get('n_genes'))} genes, {whole(one['n_pairs'])} pairs, "
+            f"{candidate_words(source)}; labels: {label_words(source)}",
+        ))  # fmt: skip
+    tests = [(f"image store `{_name(one['path'])}`", "left out of the training, the test") for one in
+             store.get("test_stores", [])]  # fmt: skip
+    common = [("positive among the training pairs", percent(natural)), ("seed", str(config.get("seed", "–")))]
+    return lines + tests + common
 
 
 def _name(path: str) -> str:
@@ -170,6 +199,9 @@ def _sizes(metrics: Mapping[str, Any]) -> str:
 
 def _limits(facts: NetworkFacts, metrics: Mapping[str, Any], labels: str) -> list[str]:
     prevalence = percent(facts.natural)
+    held_out = "The figures above are about pairs held out of the same data"
+    if metrics["split"] == "dataset":
+        held_out = "The figures above are about data sets that were not trained on"
     lines = [
         "It ranks gene pairs of a single-cell matrix by how much their joint counts look like pairs labelled by: "
         f"{labels}. It knows no other meaning of an edge.",
@@ -177,7 +209,7 @@ def _limits(facts: NetworkFacts, metrics: Mapping[str, Any], labels: str) -> lis
         f"Probabilities are at a prevalence of {prevalence}; other candidates have another one: give `--prior`.",
         "In other data the ranking may hold where the probabilities do not. `predict` and `evaluate` compare the new "
         "data with `reference.safetensors` and say how far they are apart; heed it.",
-        f"The figures above are about pairs held out of the same data (split `{metrics['split']}`). They are no "
+        f"{held_out} (split `{metrics['split']}`). They are no "
         "promise for other tissues, technologies or species: measure on pairs of known answer there (`pairscape "
         "evaluate`).",
         "Not for decisions about patients.",

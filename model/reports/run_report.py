@@ -158,6 +158,7 @@ def page_words(record: RunRecord) -> dict[str, Any]:
         "calibration": calibration_words(metrics["calibration"]),
         "direction": direction_words(metrics.get("direction")),
         "kinds": kind_words(metrics.get("kinds")),
+        "stores": store_rows(metrics.get("stores")),
         "shift": shift_words(metrics.get("shift")),
         "details": detail_tables(record),
         "config_text": record.config_text,
@@ -446,10 +447,36 @@ def detail_tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Pairs", pairs),
         ("Time", seconds),
         ("Versions", metrics.get("versions") or {}),
-        ("Image store", metrics.get("store") or {}),
+        ("Image store", _scalars(metrics.get("store") or {})),
         ("Run", {"seed": metrics.get("seed", "–"), "split": f"{metrics['split']}: {split_words(metrics['split'])}"}),
     ]
     return [(title, [(str(term), str(value)) for term, value in rows.items()]) for title, rows in tables if rows]
+
+
+def _scalars(table: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table says in one value each; of several stores there is a section of its own."""
+    return {name: value for name, value in table.items() if not isinstance(value, list)}
+
+
+def store_rows(stores: Sequence[Mapping[str, Any]] | None) -> list[dict[str, str]]:
+    """A row for each store that was tested: the network beside Spearman, and the best of the rivals by AUROC."""
+    return [_store_row(store) for store in stores or ()]
+
+
+def _store_row(store: Mapping[str, Any]) -> dict[str, str]:
+    test, audit = store["test"], store["audit"]
+    known = {name: finite(row.get("auroc")) for name, row in audit.items() if name in figures.SCORERS}
+    best = max(known, key=lambda name: known[name] or 0.0, default="")
+    return {
+        "name": store["path"].rstrip("/"),
+        "cells": whole(store["n_cells"]),
+        "pairs": whole(store["n_test"]),
+        "prevalence": percent(store["prevalence"]),
+        "auroc": number(test["auroc"]),
+        "average_precision": number(test["average_precision"]),
+        "spearman": number(audit.get("spearman", {}).get("auroc")),
+        "best": f"{figures.SCORERS[best].name}, {number(known[best])}" if best else "–",
+    }
 
 
 def split_words(split: str) -> str:
