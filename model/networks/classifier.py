@@ -54,12 +54,11 @@ class PairClassifier(nn.Module):
 
     def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
         super().__init__()
-        if network == MOMENT_NETWORK and (
-            rendering.channels != "counts" or rendering.sigma or rendering.drop_both_zero
-        ):
+        all_cells = rendering.channels == "counts" and not rendering.sigma and not rendering.drop_both_zero
+        if network == MOMENT_NETWORK and not all_cells:
             raise InputError(
-                f"{MOMENT_NETWORK} takes ranks from all cells of an image, and channels {rendering.channels!r} with sigma "
-                f"{rendering.sigma:g} would show it something else; give --channels counts --sigma 0, and keep both zeros."
+                f"{MOMENT_NETWORK} takes ranks from all cells of an image, and channels {rendering.channels!r}, sigma "
+                f"{rendering.sigma:g} or dropped zeros show it something else; give --channels counts --sigma 0."
             )
         self.bins = bins
         self.mirror, self.classes = mirror, classes

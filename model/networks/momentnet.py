@@ -7,7 +7,7 @@ the rule of binning: they are score statistics of smooth tests of independence (
 a sum of four of them; a U-shape, an exclusion or opposite slopes in two groups of cells are others. The dense layers
 weigh them, knowing how many cells there are and how many express each gene.
 
-No weight is learned before the dense layers, and 32 x 32 counts become 36 numbers: so it is quick to train and to score.
+No weight is learned before the dense layers, and 32 x 32 counts become 36 numbers: it is quick to train and to score.
 
 The evidence for a dependence has no end: with many cells most pairs of interest are beyond doubt, and which of them has
 more cells to its name says little. So log-odds end at CERTAIN; beyond, pairs are ordered by the strength of their
@@ -103,7 +103,7 @@ class MomentNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, K, K) counts of the channel `counts` to (B, classes) logits; in training without an end of evidence."""
+        """(B, 1, K, K) counts of the channel `counts` to (B, classes) logits; in training, evidence has no end."""
         logits: Tensor = self.head(self.features(x))
         return logits if self.training else ordered_by_strength(logits, strength(x[:, 0]))
 

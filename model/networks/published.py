@@ -1,4 +1,4 @@
-"""The published architectures, line by line, and the choice of one by name; `pairnet` and `momentnet`, ours, have their own files.
+"""The published architectures, line by line, and the choice of one by name; ours have files of their own.
 
 Every network maps (B, C, K, K) images to (B, classes) logits, for 16 to 150 bins. No softmax: the losses take logits.
 """
