@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix, random
 from scipy.stats import false_discovery_control, spearmanr
 
 from pairscape.pipeline.genes import labels
-from pairscape.pipeline.genes.labels import rank_genes, replicate_labels, significant, spearman, split_cells
+from pairscape.pipeline.genes.labels import correlations, rank_genes, replicate_labels, significant, split_cells
 from pairscape.pipeline.genes.pairs import Pairs, all_pairs, cross_pairs
 
 
@@ -56,7 +56,7 @@ def test_rho_is_that_of_scipy(matrix, block, part, monkeypatch):
     order = np.random.default_rng(1).permutation(np.tile(np.arange(len(pairs)), 2))  # any order, pairs repeated
     pairs = Pairs(np.append(pairs.gene_a, pairs.gene_b), np.append(pairs.gene_b, pairs.gene_a), np.tile(pairs.label, 2))
     pairs = pairs.take(order)
-    found = spearman(pairs, rank_genes(csr_matrix(matrix)))
+    found = correlations(pairs, rank_genes(csr_matrix(matrix)))
     constant = np.isin(pairs.gene_a, [3, 4]) | np.isin(pairs.gene_b, [3, 4])
     assert (found[constant] == 0).all()
     for rho, a, b in zip(found[~constant], pairs.gene_a[~constant], pairs.gene_b[~constant], strict=True):
