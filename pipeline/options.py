@@ -186,7 +186,7 @@ class PairSource:
     labels: LabelSource = "given"
     threshold: float | None = None
     fdr: float | None = None
-    sign: LabelSign | None = None
+    sign: Annotated[LabelSign | None, Parameter(allow_leading_hyphen=True)] = None
     label_statistic: LabelStatistic = "spearman"
     image_cells: int | None = None
     negatives: NegativeRule = "random"
