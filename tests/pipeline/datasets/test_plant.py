@@ -220,8 +220,8 @@ def test_the_options_on_the_command_line_and_the_list_with_its_kinds(expression_
         "rising,falling,threshold,exclusive,u-shaped,opposite",
         "--planted-pairs",
         30,
-        "--signs",
-        "both",
+        "--turned",
+        0.3,
     ]
     options += ["--strength", "0.06:0.8", "--cells", "100:140", "--stores", 2, "--confounded", 0.2, "--groups", "depth"]
     assert run_command("plant", expression_path, "p.zarr", "--min-expressing", 20, *options) == 0
