@@ -59,6 +59,7 @@ class Stream(IntEnum):
     DEPTH_TIES = 13
     DECOY_CELLS = 14
     DECOY_PAIRS = 15
+    DEPTH_NULL = 17
 
 
 def check_share(name: str, value: float) -> None:
