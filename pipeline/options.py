@@ -13,6 +13,7 @@ from pairscape.pipeline.errors import InputError
 BinningRule = Literal["max", "range", "quantile", "rank"]
 LabelSource = Literal["given", "replicate"]
 NegativeRule = Literal["random", "matched"]
+Classes = Literal["labels", "kinds"]
 Organism = Literal["human", "mouse"]
 
 Flat = Parameter(name="*")  # of a command's parameter: its fields are options of the command
@@ -59,6 +60,7 @@ class Stream(IntEnum):
     DEPTH_TIES = 13
     DECOY_CELLS = 14
     DECOY_PAIRS = 15
+    PLANTING_CHOICES = 16
     DEPTH_NULL = 17
 
 
@@ -123,6 +125,9 @@ class PairSource:
     ----------
     pairs
         File of pairs, one a line: gene_a, gene_b and, if known, the label (0 none, 1 a→b or undirected, 2 b→a).
+    classes
+        What the label of a listed pair is. `labels`: as the file says it. `kinds`: the kind of dependence that its
+        column `kind` names, as `plant` writes it (none, rising, falling, threshold, exclusive, u-shaped, opposite).
     regulators
         File of regulators (one symbol a line, or a table with a `TF` column): candidates are regulators × targets.
     targets
@@ -164,6 +169,7 @@ class PairSource:
     """
 
     pairs: Annotated[Path | None, LISTED] = None
+    classes: Classes = "labels"
     regulators: Annotated[Path | None, LISTED] = None
     targets: Annotated[Path | None, LISTED] = None
     network: Annotated[Path | None, LISTED] = None
@@ -197,9 +203,19 @@ class PairSource:
             raise InputError(
                 "--organism says whose genes a label source names: give --network collectri or dorothea too."
             )
+        self._check_classes()
         self._check_network()
         self._check_replicate()
         self._check_negatives()
+
+    def _check_classes(self) -> None:
+        if self.classes not in get_args(Classes):
+            raise InputError(f"classes {self.classes!r} is unknown; give labels or kinds.")
+        if self.classes == "kinds" and (self.pairs is None or self.labels != "given"):
+            raise InputError(
+                "--classes kinds takes labels from the column kind of a list: give --pairs FILE, as `pairscape plant` "
+                "writes it, and no other --labels."
+            )
 
     def _check_network(self) -> None:
         if self.network is None and (self.network_top is not None or self.network_threshold is not None):

@@ -145,6 +145,8 @@ def _options(source: PairSource) -> dict[str, Any]:
     """What was asked for, as far as it decides the pairs; the map of genes is found again from any folder."""
     asked = asdict(source)
     del asked["min_matched"]
+    if source.classes == "labels":
+        del asked["classes"]
     return asked | {"gene_map": source.gene_map and Path(source.gene_map).absolute()}
 
 
