@@ -167,12 +167,16 @@ def _kernel_correlation(counts, width):  # type: ignore[no-untyped-def]
     found = np.zeros(counts.shape[0])
     margin_a, margin_b, rank = np.empty(bins), np.empty(bins), np.empty(bins)
     like_a, like_b, image = np.empty((bins, bins)), np.empty((bins, bins)), np.empty((bins, bins))
+    of_a, squares = np.zeros(bins), 0.0  # pairs of one gene a follow each other, and what margins decide stays
     for p in range(counts.shape[0]):
         image[:] = counts[p]
         _margins(image, margin_a, margin_b)
         if (margin_a > 0).sum() < 2 or (margin_b > 0).sum() < 2:
             continue
-        scale = np.sqrt(_likeness(margin_a, width, rank, like_a) * _likeness(margin_b, width, rank, like_b))
+        if (margin_a != of_a).any():
+            squares = _likeness(margin_a, width, rank, like_a)
+            of_a[:] = margin_a
+        scale = np.sqrt(squares * _likeness(margin_b, width, rank, like_b))
         found[p] = max(_together(image, like_a, like_b) / scale, 0.0)
     return found
 

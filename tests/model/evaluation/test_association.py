@@ -38,6 +38,7 @@ def over_cells(cells, kernel):
 @pytest.mark.parametrize(("n_cells", "bins"), [(7, 4), (90, 8), (400, 32), (300, 5)])
 def test_it_is_that_of_all_pairs_of_cells(statistic, n_cells, bins):
     many = [drawn(n_cells, bins, seed) for seed in range(3)]
+    many += [(many[2][0], many[2][1][::-1]), (many[2][0], many[0][1])]  # another gene b of the same gene a
     found = statistic(np.concatenate([counted(cells, bins) for cells in many]))
     wanted = np.array([over_cells(cells, BRUTE[statistic]) for cells in many])
     root = np.sqrt(wanted) if statistic is distance_correlation else wanted

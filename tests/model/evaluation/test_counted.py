@@ -143,6 +143,24 @@ def test_under_replicate_labels_they_are_of_the_image_half(tmp_path, counts):
     np.testing.assert_array_equal(found.counts.toarray(), counts[split_cells(160, 3)[1]])
 
 
+def test_depth_is_that_of_all_genes_where_only_the_most_variable_are_kept(tmp_path, counts):
+    matrix, images = tmp_path / "expression.zarr", tmp_path / "images.zarr"
+    pairscape.ingest(as_anndata(counts), matrix, highly_variable=6, quiet=True)
+    pairscape.heatmaps(matrix, images, source=PairSource(all_pairs=True), compute=HERE, quiet=True)
+    found = find_counts(open_images(images), np.arange(6))
+    assert found.total.size < 10
+    np.testing.assert_array_equal(found.depth, counts.sum(1))
+
+
+@pytest.mark.parametrize("total", ["text", 1.0, np.nan])
+def test_a_column_that_is_no_total_is_passed_over(tmp_path, counts, total):
+    adata = as_anndata(counts)
+    adata.obs["total_counts"] = total
+    adata.write_h5ad(matrix := tmp_path / "counts.h5ad")
+    pairscape.heatmaps(matrix, tmp_path / "images.zarr", source=PairSource(all_pairs=True), compute=HERE, quiet=True)
+    np.testing.assert_array_equal(find_counts(open_images(tmp_path / "images.zarr"), np.arange(3)).depth, counts.sum(1))
+
+
 def test_of_many_cells_some_are_read_at_even_distances(store, counts):
     found = find_counts(store, np.arange(14), most=20)
     np.testing.assert_array_equal(found.counts.toarray(), counts[np.linspace(0, 159, 20).astype(int)])
