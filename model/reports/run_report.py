@@ -24,7 +24,6 @@ from pairscape.pipeline.errors import InputError
 
 PAIRS_PER_GROUP = 6
 EXPRESSION_BASELINES = tuple(name for name in figures.SCORERS if not name.startswith(("score", "labels_only")))
-
 # what the decoders of the five formats raise; JSON, TOML, CSV and Parquet errors are kinds of ValueError
 UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -337,11 +336,8 @@ def metric_cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
 def audit_rows(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The network and the audit's scorers on the same pairs, best average precision first."""
     scored = {"score": metrics["test"], **metrics["audit"]}
-    rows = [
-        audit_row(name, scored[name], scorer_words(name, metrics, config))
-        for name in figures.SCORERS
-        if scored.get(name)
-    ]
+    known = [name for name in figures.SCORERS if scored.get(name)]
+    rows = [audit_row(name, scored[name], scorer_words(name, metrics, config)) for name in known]
     return sorted(rows, key=lambda row: (-row["rank"][0], -row["rank"][1]))
 
 
@@ -371,9 +367,8 @@ def scorer_words(scorer: str, metrics: Mapping[str, Any], config: Mapping[str, A
         words += " AUROC 0.5 is expected here, since no test gene has a training label."
     if scorer == "spearman" and setting(config, "labels") == "replicate":
         words += " Favoured here: in the other half of the cells it defines the label."
-    if reason := metrics["audit"].get(scorer, {}).get("reason"):
-        words += f" Not computed: {reason.rstrip('.')}."
-    return words
+    reason = metrics["audit"].get(scorer, {}).get("reason")
+    return f"{words} Not computed: {reason.rstrip('.')}." if reason else words
 
 
 def confusion_table(confusion: Sequence[Sequence[int]] | None) -> dict[str, Any] | None:
