@@ -63,14 +63,15 @@ def find_counts(images: Images, genes: NDArray[np.integer], most: int = MOST_CEL
     if codes is None:
         return "the codes that the images were counted from are gone, and with them which cells were counted"
     matrix = str(codes.provenance.get("matrix", ""))
+    name = located(matrix).name  # a reason is read elsewhere too, where paths mean nothing
     if not matrix or not located(matrix).exists():
-        return f"the matrix that the images were counted from is not at {matrix or 'a known place'} any more"
+        return f"the matrix that the images were counted from, {name}, is not where it was"
     if fingerprint(matrix) != codes.provenance.get("fingerprint"):
-        return f"{matrix} has changed since the images were counted from it"
+        return f"the matrix {name} has changed since the images were counted from it"
     try:
         return _read(matrix, codes, genes, most)
     except (InputError, JobError) as error:
-        return str(error)
+        return str(error).replace(matrix, name).rstrip(".")
 
 
 def _read(matrix: str, codes: Codes, genes: NDArray[np.integer], most: int) -> CellCounts | str:
@@ -84,7 +85,7 @@ def _read(matrix: str, codes: Codes, genes: NDArray[np.integer], most: int) -> C
     for start in range(0, cells.size, READ_CELLS):
         rows = source.select(cells[start : start + READ_CELLS])
         if source.element == "X" and not np.array_equal(rows.data, np.rint(rows.data)):
-            return f"{matrix} holds no raw counts: its values are not whole, and no layer `counts` lies beside them"
+            return f"the matrix {located(matrix).name} holds no raw counts, neither as its values nor as layer `counts`"
         depth.append(np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel())
         total += np.asarray(rows.sum(axis=0, dtype=np.float64)).ravel()
         kept = wanted[rows.indices]
