@@ -22,12 +22,12 @@ from threadpoolctl import threadpool_limits
 from pairscape.model.evaluation.counted import CellCounts
 from pairscape.model.networks.gene_context import lowered, noise_edge, principal_loadings
 from pairscape.model.networks.pairnet import FACTORS
+from pairscape.pipeline.genes.residuals import OVERDISPERSION, Residuals
 
 Real = NDArray[np.float64]
 Dense = NDArray[np.float32]
 Genes = NDArray[np.integer]
 
-OVERDISPERSION = 100.0  # Lause's θ
 STEPS = 10  # of weighted least squares; the fifth hardly changes anything
 LAID_OUT = 2**23  # values of a dense block, 32 MB in float32
 
@@ -53,11 +53,10 @@ def residual_factors(cells: CellCounts, genes: Genes) -> Dense:
     The scalar product of two genes' loadings is their correlation through the factors; as `gene_loadings` makes them of
     normal scores, the eigenvalues least lowered.
     """
+    made, at_once = Residuals(cells.counts.tocsc(), cells.depth, cells.share), max(LAID_OUT // cells.depth.size, 1)
+    parts = [made.dense(genes[start : start + at_once]) for start in range(0, genes.size, at_once)]
     with threadpool_limits(limits=1):  # sums of floats depend on how many share them
-        z = residuals(cells, genes, slice(None))
-        z -= z.mean(axis=1, keepdims=True)
-        length = np.linalg.norm(z, axis=1, keepdims=True)
-        z = np.divide(z, length, out=np.zeros_like(z), where=length > 0)
+        z = np.concatenate([part.astype(np.float32) for part in parts])
         return lowered(principal_loadings(z, FACTORS), noise_edge(*z.shape))[:, :FACTORS]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Literal, cast, get_args
 
 from pairscape.pipeline.errors import InputError
@@ -216,3 +217,10 @@ def _number(name: str, value: str) -> float:
         return float(value)
     except ValueError:
         raise InputError(f"{name} is {value!r}, no number; give one, or a range such as 1:2.") from None
+
+
+def numbered(store: Path, stores: int) -> list[Path]:
+    """Where planted stores go: NAME.zarr, or NAME-1.zarr, NAME-2.zarr, … where there are several."""
+    if stores == 1:
+        return [store]
+    return [store.with_name(f"{store.stem}-{number}{store.suffix}") for number in range(1, stores + 1)]

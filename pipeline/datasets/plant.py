@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.datasets.confounded import Groups, confound, draw_confounded
-from pairscape.pipeline.datasets.designs import DEPTH, LEAST_CELLS, Planting
+from pairscape.pipeline.datasets.designs import DEPTH, LEAST_CELLS, Planting, numbered
 from pairscape.pipeline.datasets.planted import (
     copy_names,
     deal_genes,
@@ -97,7 +97,7 @@ def plant_truth(
         The matrix cannot be read or a target not be written; a list is there already; too few cells, or genes that
         enough cells express; there are no such groups.
     """
-    stores = _targets(target, planting)
+    stores = numbered(target, planting.stores)
     for store in stores:
         check_target(store, overwrite=overwrite, sources=[source])
         pairs = _list_of(store)
@@ -115,13 +115,6 @@ def plant_truth(
     groups = None if planting.groups is None else _groups(cells, planting.groups)
     for number, store in enumerate(stores, 1):
         yield _planted(cells, groups, store, planting, [number] if planting.stores > 1 else [])
-
-
-def _targets(target: Path, planting: Planting) -> list[Path]:
-    """Where the stores go: numbered, where there are several."""
-    if planting.stores == 1:
-        return [target]
-    return [target.with_name(f"{target.stem}-{number}{target.suffix}") for number in range(1, planting.stores + 1)]
 
 
 def _list_of(store: Path) -> Path:

@@ -45,6 +45,7 @@ from pairscape.pipeline.matrix.source import (
 from pairscape.pipeline.options import HASH_CELLS
 from pairscape.pipeline.storage.paths import stamp_of
 
+LAYERS = "layers/"
 SELECT_BLOCK = 4096  # cells that are read together to pick some of them
 SELECT_GAP = 256  # unwanted cells in a row from which on they are passed over rather than read
 SAMPLED_ROWS = 64  # of a dense matrix, whose density nothing on disk tells
@@ -68,7 +69,7 @@ class Expression:
     others : (gene,) further ids by which lists may name the genes; None when the matrix has none
     notes : what was understood of the genes' names that has to be told, a sentence each
     values : what kind of values it holds, such as "log" or "counts"; "" where that is unknown
-    element : of an AnnData on disk, the matrix that is read
+    element : which matrix of the AnnData it is
     """
 
     path: str | None
@@ -145,9 +146,28 @@ class Expression:
 
     def _slice(self, start: int, stop: int) -> Any:
         if self.memory is not None:
-            return in_memory(self.memory.X[start:stop])
+            held = self.memory.X if self.element == "X" else self.memory.layers[self.element.removeprefix(LAYERS)]
+            return in_memory(held[start:stop])
         path = str(self.path)
         return _reader(path, stamp_of(path), self.element).rows(start, stop)
+
+    def layer(self, name: str) -> "Expression | None":
+        """A layer of the same cells and genes; None where there is none of that name.
+
+        Raises
+        ------
+        InputError
+            It has another shape, or cannot be read.
+        """
+        if self.memory is not None:
+            return replace(self, element=f"{LAYERS}{name}", values="") if name in self.memory.layers else None
+        path = str(self.path)
+        with opened(path) as root:
+            if name not in (layers := group_of(root, "layers")):
+                return None
+            layout_of(layers[name], path)
+            check_shape(layers[name], f"{LAYERS}{name}", path, (self.n_cells, len(self.genes)))
+        return replace(self, element=f"{LAYERS}{name}", values="")
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,9 +246,8 @@ def open_counts(path: str) -> tuple[Expression, str]:
     held = reopen_expression(path)
     with opened(path) as root:
         preset = str(own_record(root).get("preset", ""))
-        if "counts" in group_of(root, "layers"):
-            check_shape(root["layers/counts"], "layers/counts", path, (held.n_cells, len(held.genes)))
-            return replace(held, element="layers/counts"), preset
+    if (counts := held.layer("counts")) is not None:
+        return counts, preset
     if preset not in ("", "none"):
         raise InputError(f"{path} keeps no counts beside its expression; ingest raw counts, and they are kept.")
     return held, "none"
