@@ -157,11 +157,11 @@ def _ingest(made: _Made, options: Table) -> list[_Call]:
 
 def _plant(made: _Made, options: Table) -> list[_Call]:
     calls = []
-    for matrix in _listed(options.pop("matrix")):
+    for number, matrix in enumerate(_listed(options.pop("matrix"))):
         store = made.folder / "planted" / f"{Path(matrix).stem}.zarr"
         planted = numbered(store, options.get("stores", 1))
         made.planted += planted
-        calls.append(_Call([matrix], store, last=planted[-1]))
+        calls.append(_Call([matrix], store, {"seed": options.get("seed", 0) + number}, planted[-1]))  # draws of its own
     return calls
 
 

@@ -101,9 +101,8 @@ class Planting:
         drivers and the genes that are not planted stay in their cells, so that negatives show real co-expression.
     seed
         Decides pairs and values.
-    signs
-        `one`: each kind as it is described. `both`: half of the thresholds step down, half of the u-shaped pairs are an
-        inverted U.
+    turned
+        Share of the thresholds that step down, and of the u-shaped pairs that are an inverted U.
     min_expressing
         Plant genes that at least so many cells express. Absent: a quarter of the cells.
     cells
@@ -126,7 +125,7 @@ class Planting:
     directed: bool = False
     background: Literal["independent", "real"] = "independent"
     seed: int = 0
-    signs: Literal["one", "both"] = "one"
+    turned: float = 0.0
     min_expressing: int | None = None
     cells: int | str | None = None
     stores: int = 1
@@ -159,8 +158,8 @@ class Planting:
             )
         if self.background not in ("independent", "real"):
             raise InputError(f"background {self.background!r} is unknown; give independent or real.")
-        if self.signs not in ("one", "both"):
-            raise InputError(f"signs {self.signs!r} is unknown; give one or both.")
+        if not 0 <= self.turned <= 1:
+            raise InputError(f"turned is {self.turned:g}: a share of thresholds and u-shaped pairs, from 0 to 1.")
 
     def _check_stores(self) -> None:
         if self.min_expressing is not None and self.min_expressing < 2:

@@ -150,6 +150,17 @@ def _groups(cells: AnnData, name: str) -> Groups:
     return Groups(code, ordered=False)
 
 
+def _groups_of(groups: Groups, some: NDArray[np.int64], planting: Planting) -> Groups:
+    """The groups of some of the cells."""
+    code = groups.code[some]
+    if np.unique(code).size < 2:
+        raise InputError(
+            f"groups {planting.groups!r}: the {some.size:,} cells that were drawn are all of one group, which shifts "
+            "nothing; give more --cells, another --seed or other groups."
+        )
+    return Groups(code, groups.ordered)
+
+
 def _planted(
     cells: AnnData, groups: Groups | None, target: Path, planting: Planting, number: list[int]
 ) -> PlantedStore:
@@ -157,9 +168,9 @@ def _planted(
     rng = np.random.default_rng([planting.seed, Stream.PLANTING, *number])
     choices = np.random.default_rng([planting.seed, Stream.PLANTING_CHOICES, *number])
     some = _drawn_cells(cells, planting, choices)
-    planted, table = _replanted(
-        cells[some], groups and Groups(groups.code[some], groups.ordered), planting, rng, choices
-    )
+    if groups is not None:
+        groups = _groups_of(groups, some, planting)
+    planted, table = _replanted(cells[some], groups, planting, rng, choices)
     with writing(target), replaced(target) as store:
         write_expression(planted, store)
         mark_expression(store)
