@@ -1,7 +1,7 @@
 """Is a pair of genes dependent: a network of any data sets beside the classical tests, on data sets that it never saw.
 
 python -m benchmarks.independence RUN --sets FOLDER [FOLDER …] [--cells 350,1500] [--strength 0.1:0.4] [--pairs 5000]
-    [--seeds 0,1,2] [--signs one|both] [--without MGC,…] [--json FILE] [--plot docs/independence.png]
+    [--seeds 0,1,2] [--turned 0] [--without MGC,…] [--json FILE] [--plot docs/independence.png]
 
 A FOLDER has `NAME.h5ad`; where its README.md has a table of sets with roles, those of role test are taken. The sets
 beside it that have no such table, `../pbmc4k` and `../mesc_hayashi`, are test sets too. A single file may be given
@@ -105,7 +105,7 @@ class Dealt:
     kind: NDArray[np.int64]
 
 
-def deal(expression: sparse.csr_matrix, condition: Condition, pairs: int, signs: str, binning: Binning) -> Dealt:
+def deal(expression: sparse.csr_matrix, condition: Condition, pairs: int, turned: float, binning: Binning) -> Dealt:
     """Plant pairs over the genes of some cells of a set."""
     rng = np.random.default_rng(condition.seed)
     chosen = np.sort(rng.choice(expression.shape[0], condition.cells, replace=False))
@@ -119,7 +119,8 @@ def deal(expression: sparse.csr_matrix, condition: Condition, pairs: int, signs:
     first = rng.integers(genes.size, size=kind.size)
     ends = np.stack([genes[first], genes[(first + rng.integers(1, genes.size, kind.size)) % genes.size]])
     low, _, high = condition.strength.partition(":")
-    planting = Planting(",".join(KINDS[1:]), max(pairs, 11), f"{low}:{high or low}", signs=signs)  # type: ignore[arg-type]
+    kinds, strengths = ",".join(KINDS[1:]), f"{low}:{high or low}"
+    planting = Planting(kinds, max(pairs, 11), strengths, turned=turned)
     nothing = np.empty(0, np.int64)
     forms = draw_forms(Deal(nothing, nothing, nothing, np.maximum(kind - 1, 0)), planting, rng)
     shape = (kind.size, condition.cells)
@@ -128,8 +129,8 @@ def deal(expression: sparse.csr_matrix, condition: Condition, pairs: int, signs:
         a[row], values = column_of(columns, one), np.sort(column_of(columns, other))
         types = split_types(condition.cells, rng)
         b[row] = plant(a[row], values, forms[row], types, rng) if kind[row] else rng.permutation(values)
-    turned = rng.random(kind.size) < 0.5  # either gene may be the driver
-    a[turned], b[turned] = b[turned].copy(), a[turned].copy()
+    swapped = rng.random(kind.size) < 0.5  # either gene may be the driver
+    a[swapped], b[swapped] = b[swapped].copy(), a[swapped].copy()
     parts = [draw_images(a[i : i + AT_ONCE], b[i : i + AT_ONCE], binning) for i in range(0, kind.size, AT_ONCE)]
     counts, both_zero = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Dealt(Sample(a, b, counts, both_zero), kind[:pairs])
@@ -234,7 +235,7 @@ def run_all(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             expression = read_set(path, Path(scratch))
             of_set = conditions(name, expression.shape[0], arguments.cells, arguments.strength, arguments.seeds)
             for condition in of_set:
-                dealt = deal(expression, condition, arguments.pairs, arguments.signs, binning)
+                dealt = deal(expression, condition, arguments.pairs, arguments.turned, binning)
                 yield vars(condition) | {"tests": measure(dealt, network, arguments.without)}
 
 
@@ -314,7 +315,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--strength", type=listed(str), default=["0.1:0.4"])
     parser.add_argument("--pairs", type=int, default=5000)
     parser.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
-    parser.add_argument("--signs", choices=("one", "both"), default="one")
+    parser.add_argument("--turned", type=float, default=0.0, help="share of thresholds and U-shapes upside down")
     parser.add_argument("--without", type=listed(str), default=[], help="tests to leave out, by name")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
