@@ -1,7 +1,7 @@
 """Is a pair of genes dependent: a network of any data sets beside the classical tests, on data sets that it never saw.
 
 python -m benchmarks.independence RUN --sets FOLDER [FOLDER …] [--cells 350,1500] [--strength 0.1:0.4] [--pairs 5000]
-    [--seeds 0,1,2] [--turned SHARE] [--without MGC,…] [--json FILE] [--plot docs/independence.png]
+    [--seeds 0,1,2] [--turned 0] [--without MGC,…] [--json FILE] [--plot docs/independence.png]
 
 A FOLDER has `NAME.h5ad`; where its README.md has a table of sets with roles, those of role test are taken. The sets
 beside it that have no such table, `../pbmc4k` and `../mesc_hayashi`, are test sets too. A single file may be given
@@ -119,7 +119,8 @@ def deal(expression: sparse.csr_matrix, condition: Condition, pairs: int, turned
     first = rng.integers(genes.size, size=kind.size)
     ends = np.stack([genes[first], genes[(first + rng.integers(1, genes.size, kind.size)) % genes.size]])
     low, _, high = condition.strength.partition(":")
-    planting = Planting(",".join(KINDS[1:]), max(pairs, 11), f"{low}:{high or low}", turned=turned)
+    kinds, strengths = ",".join(KINDS[1:]), f"{low}:{high or low}"
+    planting = Planting(kinds, max(pairs, 11), strengths, turned=turned)
     nothing = np.empty(0, np.int64)
     forms = draw_forms(Deal(nothing, nothing, nothing, np.maximum(kind - 1, 0)), planting, rng)
     shape = (kind.size, condition.cells)
@@ -314,7 +315,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--strength", type=listed(str), default=["0.1:0.4"])
     parser.add_argument("--pairs", type=int, default=5000)
     parser.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
-    parser.add_argument("--turned", type=float, default=0.0)
+    parser.add_argument("--turned", type=float, default=0.0, help="share of thresholds and U-shapes upside down")
     parser.add_argument("--without", type=listed(str), default=[], help="tests to leave out, by name")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)

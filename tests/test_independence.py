@@ -74,14 +74,14 @@ def test_every_test_tells_a_close_pair_from_independent_ones_and_does_not_mind_a
 
 def test_pairs_are_half_independent_keep_their_values_and_are_the_same_again(expression):
     condition, binning = Condition("set", 300, "0.6:0.7", 4), Binning("rank", 16)
-    dealt = deal(expression, condition, 120, "one", binning)
+    dealt = deal(expression, condition, 120, 0.0, binning)
     assert np.bincount(dealt.kind, minlength=7).tolist() == [60, *[10] * 6]
     assert dealt.sample.counts.shape == (180, 16, 16)  # and half as many decoys
     assert (dealt.sample.counts.sum(axis=(1, 2)) == 300).all()
     assert ((dealt.sample.a > 0).sum(1) >= 20).all()
-    again = deal(expression, condition, 120, "one", binning)
+    again = deal(expression, condition, 120, 0.0, binning)
     np.testing.assert_array_equal(again.sample.counts, dealt.sample.counts)
-    other = deal(expression, Condition("set", 300, "0.6:0.7", 5), 120, "one", binning)
+    other = deal(expression, Condition("set", 300, "0.6:0.7", 5), 120, 0.0, binning)
     assert (other.sample.counts != dealt.sample.counts).any()
     score = distance_correlation(dealt.sample.counts)
     auroc = worth(score[:120], dealt.kind, score[120:])
@@ -90,7 +90,7 @@ def test_pairs_are_half_independent_keep_their_values_and_are_the_same_again(exp
 
 def test_too_few_genes_are_told(expression):
     with pytest.raises(SystemExit, match=r"set: 0 genes are expressed in 20 of 15 cells"):
-        deal(expression, Condition("set", 15, "0.5", 0), 24, "one", Binning("rank", 16))
+        deal(expression, Condition("set", 15, "0.5", 0), 24, 0.0, Binning("rank", 16))
 
 
 def test_power_is_of_calls_whose_false_share_the_decoys_promise():
@@ -105,7 +105,7 @@ def test_power_is_of_calls_whose_false_share_the_decoys_promise():
 
 
 def test_a_slow_test_takes_some_pairs_and_the_network_is_told_on_the_same(expression):
-    dealt = deal(expression, Condition("set", 200, "0.5:0.8", 0), 120, "both", Binning("rank", 16))
+    dealt = deal(expression, Condition("set", 200, "0.5:0.8", 0), 120, 0.5, Binning("rank", 16))
     truth = np.concatenate([dealt.kind, np.zeros(60, int)])
 
     def knows(sample):
@@ -157,7 +157,7 @@ def test_the_command_end_to_end(tmp_path_factory, tmp_path, expression, capsys):
 
 WRONG = {
     "a test that is none": (["--without", "Spaerman"], "no test is called Spaerman"),
-    "signs": (["--signs", "none"], "invalid choice: 'none'"),
+    "turned": (["--turned", "half"], "invalid float value: 'half'"),
     "cells": (["--cells", "350,x"], "--cells"),
     "no sets": (["--sets"], "expected at least one argument"),
     "an empty folder": (["--sets", "nowhere"], "no set lies in nowhere"),

@@ -1,7 +1,6 @@
 """The evaluation of a classifier on rows that it never saw: scores at the natural prevalence, and the audit."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -104,11 +103,16 @@ def evaluate(
     label, ready = pairs.label[test], prepare(classifier, classifier.device)
     progress.start("scoring pairs", test.size + folds.validation.size)
 
-    def score(rows: Rows) -> NDArray[np.floating]:
-        raw = score_rows(classifier, images, rows, progress.advance, ready)
+    def usable(raw: NDArray[np.floating]) -> NDArray[np.floating]:
         # a network that blew up answers NaN: the share of its batches stands for that, and the watch reports it
         nothing = [1 - shown, *[shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
         return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)
+
+    def score(rows: Rows) -> NDArray[np.floating]:
+        return usable(score_rows(classifier, images, rows, progress.advance, ready))
+
+    def score_null(counts: NDArray[np.integer], both_zero: NDArray[np.integer]) -> NDArray[np.float64]:
+        return _positive(correction.corrected(usable(score_images(classifier, counts, both_zero, ready)), natural))
 
     on_validation = _positive(correction.corrected(score(folds.validation), natural))
     aims = _thresholds(pairs.label[folds.validation], on_validation)
@@ -131,21 +135,11 @@ def evaluate(
     if folds.classes == 3:
         metrics["direction"] = _direction(images, folds, classes, threshold, seed)
         audit_scores = audit_scores | {"forward": forward_share(classes)}
-    metrics["depth_null"] = depth_null(
-        images, pairs, test, {"network": probability, "spearman": audit_scores["spearman"]},
-        _scorer(classifier, lambda raw: _positive(correction.corrected(raw, natural))), seed,
-    )  # fmt: skip
+    real = {"network": probability, "spearman": audit_scores["spearman"]}
+    scorer = "the network reads other genes too, and null pairs have none" if classifier.knows_genes else score_null
+    metrics["depth_null"] = depth_null(images, pairs, test, real, scorer, seed)
     metrics |= {"seed": seed, "versions": versions(), "store": store_facts(images)}
     return Evaluation(metrics, _predictions(images, pairs, test, probability, audit_scores), threshold)
-
-
-def _scorer(
-    classifier: PairClassifier, probability: Callable[[NDArray[np.floating]], NDArray[np.float64]]
-) -> Callable[..., NDArray[np.float64]] | str:
-    """The scores of a network for images that are in no store; a text where it needs more than those."""
-    if classifier.knows_genes:
-        return "the network reads other genes too, and null pairs have none"
-    return lambda counts, both_zero: probability(score_images(classifier, counts, both_zero))
 
 
 def _sizes(folds: Folds) -> dict[str, Any]:
