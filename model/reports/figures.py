@@ -27,6 +27,10 @@ DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
 GREEN, PURPLE, SKY, AMBER, BROWN = "#009e73", "#b8578f", "#3a9bdc", "#d99000", "#8c613c"
 
+KIND_COLOURS = {
+    "rising": POSITIVE, "falling": NEGATIVE, "threshold": AMBER, "exclusive": SKY, "u-shaped": GREEN, "opposite": PURPLE,
+}  # fmt: skip
+
 
 class ScorerLook(NamedTuple):
     """How the scores of one column of `predictions.parquet` are named, drawn and explained."""

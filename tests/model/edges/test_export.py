@@ -205,7 +205,7 @@ def test_decoupler_scores_with_a_signed_network(scores, tmp_path):
 
 def test_cytoscape_table_and_sif(scores, tmp_path):
     frame = pd.read_csv(exported(scores, tmp_path / "e.tsv", EdgeChoice(top=5), format="cytoscape"), sep="\t")
-    assert list(frame) == ["source", "interaction", "target", "score", "correlation", "q_value"]
+    assert list(frame) == ["source", "interaction", "target", "score", "correlation", "q_value", "sign"]
     lines = exported(scores, tmp_path / "e.sif", EdgeChoice(top=5)).read_text().splitlines()
     right = expected(scores, EdgeChoice(top=5))
     assert [line.split("\t") for line in lines] == [[a, "coexpressed", b] for a, b, _ in right]
@@ -225,7 +225,7 @@ def test_networkx_reads_graphml(tmp_path, directed):
         best.setdefault((a, b) if directed else frozenset((a, b)), score)
     found = {(a, b) if directed else frozenset((a, b)): known for a, b, known in graph.edges(data=True)}
     assert {ends: pytest.approx(known["weight"]) for ends, known in found.items()} == best
-    assert all({"weight", "correlation", "q_value"} == set(known) for known in found.values())
+    assert all({"weight", "correlation", "q_value", "sign"} == set(known) for known in found.values())
     assert {gene for gene, known in graph.nodes(data=True) if known["regulator"]} == {a for a, _, _ in right}
     assert all(known["degree"] == graph.degree(gene) for gene, known in graph.nodes(data=True))
     assert graph.graph["edges"] == "top 20"
@@ -236,7 +236,7 @@ def test_pandas_reads_parquet_with_the_facts(scores, tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "EDGES_AT_ONCE", 7)
     path = exported(scores, tmp_path / "net.parquet", EdgeChoice(max_q=0.8))
     frame = pd.read_parquet(path)
-    assert list(frame) == ["source", "target", "score", "correlation", "q_value"]
+    assert list(frame) == ["source", "target", "score", "correlation", "q_value", "sign"]
     right = expected(scores, EdgeChoice(max_q=0.8))
     assert list(frame[["source", "target", "score"]].itertuples(index=False, name=None)) == [
         (a, b, pytest.approx(s)) for a, b, s in right
