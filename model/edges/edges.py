@@ -67,7 +67,7 @@ class Edges:
 
     @property
     def signs(self) -> list[str | None]:
-        """ "+" or "-" of each edge's correlation, None where it has none; empty without correlations."""
+        """Sign of each edge's correlation, "+" or "-", None where it has none; empty without correlations."""
         known = self.columns.get("correlation", np.empty(0))
         return [{1.0: "+", -1.0: "-"}.get(sign) for sign in np.sign(known).tolist()]
 

@@ -44,7 +44,7 @@ def interaction(edges: Edges) -> str:
 
 
 def known_columns(edges: Edges) -> dict[str, str]:
-    """Columns of what is known of the edges beside the score, as `tables` makes them; with `sign` and `kind` as text."""
+    """Columns of what is known of the edges beside the score, and `sign`, each under its own name."""
     return {name: name for name in edges.columns} | ({"sign": "sign"} if "correlation" in edges.columns else {})
 
 

@@ -5,10 +5,10 @@ Contract (`format_version` 1), a row per candidate pair, in the order of the ima
 without one; `label` int8, −1 where nothing is known; `score` float32, the probability of an edge at the prior that the
 facts name, null where the screen kept the pair from the network; `forward` float32, only of a network
 with three classes: the share of it for gene_a → gene_b; `kind` string and `kind_probability` float32, only of a network
-of kinds: the likeliest kind of dependence, and its share of the score; `dependence` float32, which the screen ranks by; `correlation`
-float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After `--bootstrap`:
-`score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. The facts are JSON under the key
-`pairscape`.
+of kinds: the likeliest kind of dependence, and its share of the score; `dependence` float32, which the screen ranks by;
+`correlation` float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After
+`--bootstrap`: `score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. The facts are JSON under
+the key `pairscape`.
 """
 
 import json

@@ -287,8 +287,10 @@ def answers(scorer: Scorer, images: Images, described: Callable[[slice], NDArray
 
 
 def likeliest_kind(classes: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Number in `KINDS` of the likeliest kind but none, and its share of them all; from (P, 7) to (P,) each, NaN where
-    no kind is possible."""
+    """Number in `KINDS` of the likeliest kind but none, and its share of them all: (P, 7) to (P,) each.
+
+    NaN where no kind is possible.
+    """
     kinds = classes[:, 1:].astype(np.float64)
     total, best = kinds.sum(axis=1), kinds.argmax(axis=1)
     known = np.isfinite(total) & (total > 0)

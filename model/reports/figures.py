@@ -28,7 +28,8 @@ NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
 GREEN, PURPLE, SKY, AMBER, BROWN = "#009e73", "#b8578f", "#3a9bdc", "#d99000", "#8c613c"
 
 KIND_COLOURS = {
-    "rising": POSITIVE, "falling": NEGATIVE, "threshold": AMBER, "exclusive": SKY, "u-shaped": GREEN, "opposite": PURPLE,
+    "rising": POSITIVE, "falling": NEGATIVE, "threshold": AMBER, "exclusive": SKY, "u-shaped": GREEN,
+    "opposite": PURPLE,
 }  # fmt: skip
 
 

@@ -32,8 +32,9 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 def network_figure(edges: Edges, *, regulators: bool, seed: int = 0) -> Figure:
     """Draw some tens of edges; more cannot be distinguished.
 
-    The colour of an edge is its kind, of a network without kinds the sign of its correlation; its width the score; with `regulators` the sources are
-    squares; edges have arrows where the network gives the direction. `seed` is of the layout.
+    The colour of an edge is its kind, of a network without kinds the sign of its correlation; its width is the score;
+    with `regulators` the sources are squares; edges have arrows where the network gives the direction. `seed` is of the
+    layout.
     """
     graph = graph_of(edges, regulators=regulators)
     places, height = lay_out(graph, seed)
