@@ -202,11 +202,11 @@ def lead(found: PredictionReport) -> str:
 
 def _lead_of_kinds(tally: Tally, prior: Any) -> str:
     """What a score means of a network that was trained on planted dependence."""
+    share = percent(tally.expected / max(tally.n_scored, 1))
     return (
         f"A score is the probability that two genes depend on each other if a share of {percent(prior)} of these pairs "
-        "do. That share was assumed, not found: another one (predict --prior) moves all scores and no rank. At "
-        f"it, {tally.expected:,.0f} of the scored pairs ({percent(tally.expected / max(tally.n_scored, 1))}) depend, if "
-        "the scores can be taken at their word."
+        "do. That share was assumed, not found: another one (predict --prior) moves all scores and no rank. At it, "
+        f"{tally.expected:,.0f} of the scored pairs ({share}) depend, if the scores can be taken at their word."
     )
 
 
