@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+from cyclopts import Parameter
+
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import Kind
 from pairscape.pipeline.options import LISTED, MIN_MATCHED, check_share, take_paths
@@ -359,7 +361,7 @@ class EdgeChoice:
     new: bool = False
     both_directions: bool = False
     kind: str | tuple[str, ...] | None = None
-    sign: Literal["+", "-"] | None = None
+    sign: Annotated[Literal["+", "-"] | None, Parameter(allow_leading_hyphen=True)] = None
 
     def __post_init__(self) -> None:
         for name in self.kinds if self.kind is not None else ():

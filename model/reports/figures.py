@@ -28,7 +28,7 @@ NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
 GREEN, PURPLE, SKY, AMBER, BROWN = "#009e73", "#b8578f", "#3a9bdc", "#d99000", "#8c613c"
 
 KIND_COLOURS = {
-    "rising": POSITIVE, "falling": NEGATIVE, "threshold": AMBER, "exclusive": SKY, "u-shaped": GREEN,
+    "rising": POSITIVE, "falling": NEGATIVE, "threshold": GREEN, "exclusive": SKY, "u-shaped": AMBER,
     "opposite": PURPLE,
 }  # fmt: skip
 
