@@ -63,9 +63,8 @@ def show(
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
     require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}.png")))
-    label = {-1: "", 0: "label: none", 1: "label: positive", 2: "label: positive, b → a"}[
-        int(store.array("label")[row])
-    ]
+    number, names = int(store.array("label")[row]), store.class_names or ("none", "positive", "positive, b → a")
+    label = "" if number < 0 else f"label: {names[number]}"
     picture = image.T if turned else image
     save_picture(pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True), output)
     say_unless(False)(f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")

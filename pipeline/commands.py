@@ -320,10 +320,11 @@ def plant(
     planting: Annotated[Planting, Flat],
     overwrite: bool = False,
     quiet: bool = False,
-) -> Path:
+) -> Path | list[Path]:
     """Known truth in real cells: chosen pairs made dependent by dealing values to other cells; each gene keeps its own.
 
-    Writes the store and, beside it, the pairs with labels and kinds as NAME.tsv, which `heatmaps --pairs` reads.
+    Writes the store and, beside it, the pairs with labels and kinds as NAME.tsv, which `heatmaps --pairs` reads, with
+    `--classes kinds` the kinds as labels.
 
     Parameters
     ----------
@@ -332,21 +333,22 @@ def plant(
     expression
         Store to write, ending in .zarr.
     overwrite
-        Replace an existing store, and the list beside it.
+        Replace existing stores, and the lists beside them.
     quiet
         Print no summary.
 
     Returns
     -------
-    Path
-        The store.
+    Path or list
+        The store; of `stores` beyond one, all of them.
     """
     from pairscape.pipeline.datasets.plant import plant_truth
 
-    expression = local_target(expression)
-    made = plant_truth(source, expression, planting, overwrite=overwrite)
-    say_unless(quiet)(f"wrote {expression}: {made.line()}")
-    return expression
+    written = []
+    for made in plant_truth(source, local_target(expression), planting, overwrite=overwrite):
+        say_unless(quiet)(f"wrote {made.store}: {made.line()}")
+        written.append(made.store)
+    return written if planting.stores > 1 else written[0]
 
 
 @flat

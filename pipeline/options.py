@@ -12,7 +12,10 @@ from pairscape.pipeline.errors import InputError
 
 BinningRule = Literal["max", "range", "quantile", "rank"]
 LabelSource = Literal["given", "replicate"]
+LabelStatistic = Literal["spearman", "residual"]
+LabelSign = Literal["+", "-"]
 NegativeRule = Literal["random", "matched"]
+Classes = Literal["labels", "kinds"]
 Organism = Literal["human", "mouse"]
 
 Flat = Parameter(name="*")  # of a command's parameter: its fields are options of the command
@@ -59,6 +62,7 @@ class Stream(IntEnum):
     DEPTH_TIES = 13
     DECOY_CELLS = 14
     DECOY_PAIRS = 15
+    PLANTING_CHOICES = 16
 
 
 def check_share(name: str, value: float) -> None:
@@ -122,6 +126,9 @@ class PairSource:
     ----------
     pairs
         File of pairs, one a line: gene_a, gene_b and, if known, the label (0 none, 1 a→b or undirected, 2 b→a).
+    classes
+        What the label of a listed pair is. `labels`: as the file says it. `kinds`: the kind of dependence that its
+        column `kind` names, as `plant` writes it (none, rising, falling, threshold, exclusive, u-shaped, opposite).
     regulators
         File of regulators (one symbol a line, or a table with a `TF` column): candidates are regulators × targets.
     targets
@@ -141,10 +148,15 @@ class PairSource:
         `given`: from `pairs` or `network`. `replicate`: co-expression in a held-out half of the cells (see
         `pipeline.genes.labels`); the images then come from the other half.
     threshold
-        Replicate labels: |Spearman| in the held-out half from which a pair is positive. Absent: 0.3.
+        Replicate labels: |correlation| in the held-out half from which a pair is positive. Absent: 0.3.
     fdr
         Replicate labels: false discovery rate (Benjamini-Hochberg) at which a pair is positive, in place of the
         threshold. For some hundred cells: with many, any correlation is significant.
+    sign
+        Replicate labels: only positive (`+`) or only negative (`-`) correlations are positives. Absent: both.
+    label_statistic
+        Replicate labels: `spearman`, or `residual`, the correlation of analytic Pearson residuals, for which the matrix
+        must hold raw counts (layers["counts"]).
     image_cells
         Replicate labels: show only so many cells of the image half. Absent: all of it.
     negatives
@@ -163,6 +175,7 @@ class PairSource:
     """
 
     pairs: Annotated[Path | None, LISTED] = None
+    classes: Classes = "labels"
     regulators: Annotated[Path | None, LISTED] = None
     targets: Annotated[Path | None, LISTED] = None
     network: Annotated[Path | None, LISTED] = None
@@ -173,6 +186,8 @@ class PairSource:
     labels: LabelSource = "given"
     threshold: float | None = None
     fdr: float | None = None
+    sign: Annotated[LabelSign | None, Parameter(allow_leading_hyphen=True)] = None
+    label_statistic: LabelStatistic = "spearman"
     image_cells: int | None = None
     negatives: NegativeRule = "random"
     negatives_per_positive: float | None = None
@@ -196,9 +211,19 @@ class PairSource:
             raise InputError(
                 "--organism says whose genes a label source names: give --network collectri or dorothea too."
             )
+        self._check_classes()
         self._check_network()
         self._check_replicate()
         self._check_negatives()
+
+    def _check_classes(self) -> None:
+        if self.classes not in get_args(Classes):
+            raise InputError(f"classes {self.classes!r} is unknown; give labels or kinds.")
+        if self.classes == "kinds" and (self.pairs is None or self.labels != "given"):
+            raise InputError(
+                "--classes kinds takes labels from the column kind of a list: give --pairs FILE, as `pairscape plant` "
+                "writes it, and no other --labels."
+            )
 
     def _check_network(self) -> None:
         if self.network is None and (self.network_top is not None or self.network_threshold is not None):
@@ -217,7 +242,13 @@ class PairSource:
             raise InputError("--fdr and --threshold both say which pairs are positive; give one of them.")
         if self.image_cells is not None and self.image_cells < 2:
             raise InputError(f"image cells is {self.image_cells}: a heatmap of fewer than 2 cells shows nothing.")
-        for name, value in (("fdr", self.fdr), ("image-cells", self.image_cells)):
+        if self.sign not in (None, *get_args(LabelSign)):
+            raise InputError(f"sign {self.sign!r} is unknown; give + or -, or leave it out for both.")
+        if self.label_statistic not in get_args(LabelStatistic):
+            raise InputError(f"label statistic {self.label_statistic!r} is unknown; give spearman or residual.")
+        statistic = None if self.label_statistic == "spearman" else self.label_statistic
+        given = (("fdr", self.fdr), ("image-cells", self.image_cells), ("sign", self.sign))
+        for name, value in (*given, ("label-statistic", statistic)):
             if value is not None and self.labels != "replicate":
                 raise InputError(f"--{name} is about replicate labels: give --labels replicate too, or leave it out.")
 

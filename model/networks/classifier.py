@@ -24,7 +24,7 @@ from pairscape.model.networks.gene_context import (
     store_loadings,
 )
 from pairscape.model.networks.pairnet import FactorNet
-from pairscape.model.networks.published import DeepDrim, build_network
+from pairscape.model.networks.published import MOMENT_NETWORK, DeepDrim, build_network
 from pairscape.model.networks.render import Render
 from pairscape.model.networks.weights import NetworkFacts, load_weights, refuse_repeats
 from pairscape.model.options import Rendering
@@ -54,6 +54,12 @@ class PairClassifier(nn.Module):
 
     def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
         super().__init__()
+        all_cells = rendering.channels == "counts" and not rendering.sigma and not rendering.drop_both_zero
+        if network == MOMENT_NETWORK and not all_cells:
+            raise InputError(
+                f"{MOMENT_NETWORK} takes ranks from all cells of an image, and channels {rendering.channels!r}, sigma "
+                f"{rendering.sigma:g} or dropped zeros show it something else; give --channels counts --sigma 0."
+            )
         self.bins = bins
         self.mirror, self.classes = mirror, classes
         try:

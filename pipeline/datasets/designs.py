@@ -1,11 +1,17 @@
 """What a simulated atlas and planted truth are to be like, as a user asks for them. Pure."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, cast, get_args
 
 from pairscape.pipeline.errors import InputError
 
-Kind = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
+Shape = Literal["linear", "saturating", "threshold", "u-shaped", "exclusive", "simpson"]
+PlantedKind = Literal[Shape, "rising", "falling", "opposite"]
+
+LEAST_CELLS = 50  # below, no dependence can be seen
+MOST_CONFOUNDED = 0.9  # share of the negatives
+DEPTH = "depth"  # name of the groups of cells of like depth
 
 
 @dataclass(frozen=True)
@@ -52,18 +58,39 @@ class Atlas:
 
 
 @dataclass(frozen=True)
+class Form:
+    """How the target of a planted pair answers its driver.
+
+    Attributes
+    ----------
+    shape
+        Response to the driver.
+    strength
+        Share of the standard deviation of the target's score that comes from the driver.
+    turned
+        Whether the response is upside down: falling, a step down, an inverted U.
+    """
+
+    shape: Shape
+    strength: float
+    turned: bool = False
+
+
+@dataclass(frozen=True)
 class Planting:
     """Which dependences are planted into the cells of a matrix; `pipeline.datasets.planted` says how.
 
     Parameters
     ----------
     kinds
-        Kinds of dependence, joined by commas: linear, saturating, threshold, u-shaped, exclusive, simpson. Each gets an
-        equal share of the pairs.
+        Kinds of dependence, joined by commas: linear, saturating, threshold, u-shaped, exclusive, simpson; rising
+        (linear or saturating), falling (its mirror), opposite (simpson). Each gets an equal share of the pairs.
     planted_pairs
-        Number of planted pairs. Each takes two genes of its own; beyond half of the genes, copies of genes are used.
+        Number of planted pairs, in each store. Each takes two genes of its own; beyond half of the genes, copies of
+        genes are used.
     strength
-        Share of the standard deviation of a target's score that comes from its driver: 0 nothing, 1 all of it.
+        Share of the standard deviation of a target's score that comes from its driver: 0 nothing, 1 all of it. A range
+        such as 0.06:0.8: each pair draws its own from it, evenly, and the list has it in a column.
     negatives_per_positive
         Pairs of a driver with another pair's target, for each planted pair, in the list.
     directed
@@ -73,22 +100,53 @@ class Planting:
         drivers and the genes that are not planted stay in their cells, so that negatives show real co-expression.
     seed
         Decides pairs and values.
+    signs
+        `one`: each kind as it is described. `both`: half of the thresholds step down, half of the u-shaped pairs are an
+        inverted U.
+    min_expressing
+        Plant genes that at least so many cells express. Absent: a quarter of the cells.
+    cells
+        Number of cells, drawn at random, or a range such as 100:3000, of which each store draws its number (evenly on a
+        logarithmic scale); at most those that are there. Absent: all.
+    stores
+        How many are planted, independently: beyond one they are numbered, NAME-1.zarr, NAME-2.zarr, …
+    confounded
+        Share of the negatives that are pairs of two more genes which groups of cells shift together, although they are
+        independent within each group. They come beside the other negatives; the list says so in a column.
+    groups
+        Column of obs whose groups shift every second one of these pairs (`depth`: ten groups of like depth); the store
+        has them as obs["planted_group"]. Absent: all are shifted by hidden groups, drawn for each pair.
     """
 
     kinds: str
     planted_pairs: int
-    strength: float = 0.8
+    strength: float | str = 0.8
     negatives_per_positive: int = 10
     directed: bool = False
     background: Literal["independent", "real"] = "independent"
     seed: int = 0
+    signs: Literal["one", "both"] = "one"
+    min_expressing: int | None = None
+    cells: int | str | None = None
+    stores: int = 1
+    confounded: float = 0.0
+    groups: str | None = None
 
     def __post_init__(self) -> None:
         for kind in self.kind_list:
-            if kind not in get_args(Kind):
-                raise InputError(f"kind {kind!r} is unknown; give {', '.join(get_args(Kind))}, joined by commas.")
-        if not 0 < self.strength < 1:
-            raise InputError(f"strength is {self.strength:g}: above 0, as nothing is planted else, and below 1.")
+            if kind not in get_args(PlantedKind):
+                raise InputError(
+                    f"kind {kind!r} is unknown; give {', '.join(get_args(PlantedKind))}, joined by commas."
+                )
+        if isinstance(self.strength, str) and ":" not in self.strength:
+            object.__setattr__(self, "strength", _number("strength", self.strength))
+        if not 0 < min(self.strength_range) <= max(self.strength_range) < 1:
+            raise InputError(f"strength is {self.strength}: above 0, as nothing is planted else, and below 1.")
+        self._check_list()
+        self._check_stores()
+        self._check_confounded()
+
+    def _check_list(self) -> None:
         if self.negatives_per_positive < 1:
             raise InputError(
                 f"negatives per positive is {self.negatives_per_positive}: a list has both; give 1 or more."
@@ -100,8 +158,61 @@ class Planting:
             )
         if self.background not in ("independent", "real"):
             raise InputError(f"background {self.background!r} is unknown; give independent or real.")
+        if self.signs not in ("one", "both"):
+            raise InputError(f"signs {self.signs!r} is unknown; give one or both.")
+
+    def _check_stores(self) -> None:
+        if self.min_expressing is not None and self.min_expressing < 2:
+            raise InputError(f"min expressing is {self.min_expressing}: one cell shows no dependence; give 20 or so.")
+        if self.stores < 1:
+            raise InputError(f"stores is {self.stores}: give 1 or more.")
+        if self.cells is None:
+            return
+        if any(number < LEAST_CELLS or number % 1 for number in self.cells_range):
+            raise InputError(
+                f"cells is {self.cells}: give a whole number, or two such as 100:3000, of {LEAST_CELLS} cells or more, "
+                "as fewer show no dependence."
+            )
+
+    def _check_confounded(self) -> None:
+        if not 0 <= self.confounded <= MOST_CONFOUNDED:
+            raise InputError(
+                f"confounded is {self.confounded:g}: a share of the negatives, from 0 to {MOST_CONFOUNDED:g}."
+            )
+        if self.groups is not None and not self.confounded:
+            raise InputError("--groups says which groups shift confounded pairs: give --confounded SHARE too.")
 
     @property
-    def kind_list(self) -> list[Kind]:
+    def kind_list(self) -> list[PlantedKind]:
         """The kinds one by one."""
-        return [cast(Kind, kind.strip()) for kind in self.kinds.split(",")]
+        return [cast(PlantedKind, kind.strip()) for kind in self.kinds.split(",")]
+
+    @property
+    def strength_range(self) -> tuple[float, float]:
+        """The smallest and the largest strength."""
+        return _range("strength", self.strength)
+
+    @property
+    def cells_range(self) -> tuple[float, float]:
+        """The smallest and the largest number of cells; without bounds where all are taken."""
+        return (inf, inf) if self.cells is None else _range("cells", self.cells)
+
+    @property
+    def confounded_pairs(self) -> int:
+        """How many confounded pairs come beside the other negatives of a store."""
+        return round(self.planted_pairs * self.negatives_per_positive * self.confounded / (1 - self.confounded))
+
+
+def _range(name: str, value: float | str) -> tuple[float, float]:
+    """A number twice, or the two that a colon joins, the smaller first."""
+    ends = [_number(name, end) for end in str(value).split(":")]
+    if len(ends) > 2 or ends[0] > ends[-1]:
+        raise InputError(f"{name} is {value}: give one number, or the least and the most, joined by a colon.")
+    return ends[0], ends[-1]
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise InputError(f"{name} is {value!r}, no number; give one, or a range such as 1:2.") from None

@@ -27,6 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.kinds import KINDS, OF_PLANTED
 from pairscape.pipeline.genes.names import counts_up, unquoted
 from pairscape.pipeline.storage.lines import LONGEST_LIST_LINE, bounded_text
 from pairscape.pipeline.storage.plain_files import check_plain_file
@@ -37,6 +38,7 @@ TARGET_NAMES = ("gene_b", "gene2", "geneb", "target", "target_genesymbol")
 OPEN_TARGET_NAMES = ("gene",)  # a target only beside a regulator
 GENE_NAMES = ("tf", "gene", "symbol", "gene_symbol", "gene_id", "regulator", "target", "name")
 LABEL_NAMES = ("label", "class")
+KIND_NAME = "kind"  # of dependence, as `plant` names it
 WEIGHT_NAMES = ("weight", "edgeweight")
 RANKING_NAMES = ("importance", "edgeweight", "score", "weight", "confidence", "probability")  # the surest first
 ROW_OF_GENES = (
@@ -56,7 +58,7 @@ class NamedPairs:
     gene_a, gene_b
         Names, in the file's order.
     label : (P,) int8 or None
-        −1 unlabelled, 0 none, 1 a→b or undirected, 2 b→a; None where the file has no labels.
+        −1 unlabelled, 0 none, 1 a→b or undirected, 2 b→a; or a position in `KINDS`; None where the file has none.
     columns
         In words, which columns were taken.
     importance : (P,) float64 or None
@@ -257,25 +259,60 @@ def _names(table: TextTable, ends: tuple[str | int, str | int], path: Path) -> t
     return list(gene_a), list(gene_b)
 
 
-def read_pairs(path: Path) -> NamedPairs:
+def read_pairs(path: Path, kinds: bool = False) -> NamedPairs:
     """Pairs of a file: BEELINE, SCENIC or decoupler columns, CNNC's `a b label` triples, or two plain columns.
 
     A third column is a label where the header says `label`, and always where there is no header.
+
+    Parameters
+    ----------
+    kinds
+        The label of a pair is the position of its `kind` in `KINDS`; a row whose label is −1 stays unlabelled.
 
     Raises
     ------
     InputError
         The file cannot be read as a table; fewer than two columns, or several that could be meant; a row without two
-        names; a label outside −1, 0, 1, 2; no pair at all.
+        names; a label outside −1, 0, 1, 2; no pair at all. Of kinds: no such column, a kind that is none, a label that
+        says otherwise.
     """
     table, *ends = _read_ends(path)
     if table.rows.empty:
         raise InputError(f"{path} lists no pair below its header; one pair a line is needed.")
+    if kinds and not table.named((KIND_NAME,)):
+        raise InputError(
+            f"{path} has no column {KIND_NAME!r}, and --classes kinds takes the labels from it; name the kinds there "
+            f"({', '.join(KINDS)}), or leave the option out."
+        )
     label_column = _label_column(table)
     gene_a, gene_b = _names(table, (ends[0], ends[1]), path)
     labels = None if label_column is None else _labels(table.rows[label_column], path)
+    if kinds:
+        return NamedPairs(gene_a, gene_b, _kinds(table, labels, path), table.words(*ends, KIND_NAME))
     taken = [*ends] if label_column is None else [*ends, label_column]
     return NamedPairs(gene_a, gene_b, labels, table.words(*taken))
+
+
+def _kinds(table: TextTable, label: NDArray[np.int8] | None, path: Path) -> NDArray[np.int8]:
+    """Position in `KINDS` of each row's kind."""
+    number = {name: KINDS.index(OF_PLANTED.get(name, name)) for name in (*KINDS, *OF_PLANTED)}
+    said = table.rows[KIND_NAME].str.lower()
+    kind = said.map(number).fillna(-1).to_numpy(np.int8)
+    if (kind < 0).any():
+        row = int(np.argmax(kind < 0))
+        raise InputError(
+            f"{path}: kind {said.iloc[row]!r} in row {row + 1} is none of {', '.join(number)}; correct or drop it."
+        )
+    if label is None:
+        return kind
+    wrong = (label >= 0) & ((label > 0) != (kind > 0))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"{path}: row {row + 1} has label {label[row]} and kind {said.iloc[row]!r}, and they contradict each "
+            "other; correct one, or drop the column of labels."
+        )
+    return np.where(label < 0, np.int8(-1), kind)
 
 
 def _label_column(table: TextTable) -> str | int | None:

@@ -95,9 +95,9 @@ def matched(pairs: Pairs, n_genes: int, rng: np.random.Generator) -> tuple[Index
 
 
 def _edges(pairs: Pairs, n_genes: int) -> Index:
-    """Keys (regulator, target) of the positives, each once: label 2 is the same edge told from its target."""
-    back = pairs.label == 2
-    forth = pairs.label == 1
+    """Keys (regulator, target) of the positives, each once: label 2 without class names is one told from its target."""
+    back = (pairs.label == 2) & (not pairs.class_names)
+    forth = (pairs.label > 0) & ~back
     keys = pair_keys(pairs.gene_a[forth], pairs.gene_b[forth], n_genes)
     turned = pair_keys(pairs.gene_b[back], pairs.gene_a[back], n_genes)
     return np.unique(np.concatenate([keys, turned]))

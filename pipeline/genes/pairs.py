@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes import lists
+from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.genes.resolve import Resolution, Vocabulary
 from pairscape.pipeline.options import PairSource
 
@@ -26,16 +27,19 @@ class Pairs:
     gene_a, gene_b : (P,) int32
         Index into the genes of the matrix. In a directed pair gene_a is the regulator.
     label : (P,) int8
-        −1 unlabelled, 0 none, 1 co-expressed or a→b, 2 b→a.
+        −1 unlabelled, 0 none, 1 co-expressed or a→b, 2 b→a; or, with class names, a position in these.
     list_row : (P,) int32 or None
         Row of the user's list, from 0, that names the pair first; None where the pairs come from no list. So a division
         of the list's rows into folds, as CNNC has, outlives rows that were dropped and the order of the store.
+    class_names
+        What the labels 0, 1, … mean, where they are kinds of dependence; else ().
     """
 
     gene_a: GeneIndex
     gene_b: GeneIndex
     label: NDArray[np.int8]
     list_row: NDArray[np.int32] | None = None
+    class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.gene_a.size
@@ -43,15 +47,16 @@ class Pairs:
     def take(self, rows: NDArray[np.integer]) -> "Pairs":
         """These pairs in this order."""
         list_row = None if self.list_row is None else self.list_row[rows]
-        return Pairs(self.gene_a[rows], self.gene_b[rows], self.label[rows], list_row)
+        return Pairs(self.gene_a[rows], self.gene_b[rows], self.label[rows], list_row, self.class_names)
 
     def content_hash(self) -> str:
-        """Hex sha256 of the ordered pairs, their labels and rows of the list, the same on every machine."""
+        """Hex sha256 of the ordered pairs, their labels, rows of the list and class names, the same everywhere."""
         total = hashlib.sha256()
         columns = ((self.gene_a, "<i4"), (self.gene_b, "<i4"), (self.label, "i1"), (self.list_row, "<i4"))
         for column, dtype in columns:
             if column is not None:
                 total.update(np.ascontiguousarray(column, dtype).tobytes())
+        total.update(",".join(self.class_names).encode())
         return total.hexdigest()
 
 
@@ -108,13 +113,13 @@ def candidates(
     Raises
     ------
     InputError
-        Unreadable file, a list of which no name, or less than `source.min_matched` of them, are genes of the matrix, or
-        no pair left.
+        Unreadable file, a list of which no name, or less than `source.min_matched` of them, are genes of the matrix, a
+        pair of two kinds, or no pair left.
     """
     aliases = () if source.gene_map is None else tuple(lists.read_gene_map(source.gene_map))
     vocabulary = Vocabulary(genes, symbols, aliases, source.ignore_case, source.min_matched, others=others)
     if source.pairs is not None:
-        found = _listed(source.pairs, vocabulary)
+        found = _listed(source.pairs, vocabulary, kinds=source.classes == "kinds")
     elif source.regulators is not None:
         found = _regulated(source, source.regulators, vocabulary)
     else:
@@ -151,8 +156,8 @@ def _ends(named: lists.NamedPairs, found: _Found, what: str) -> tuple[GeneIndex,
     return gene_a, gene_b, f"{note}; {found.resolution.report(found.what)}"
 
 
-def _listed(file: Path, vocabulary: Vocabulary) -> Candidates:
-    named = lists.read_pairs(file)
+def _listed(file: Path, vocabulary: Vocabulary, kinds: bool) -> Candidates:
+    named = lists.read_pairs(file, kinds)
     found = _find(named.gene_a + named.gene_b, "genes", file, vocabulary)
     gene_a, gene_b, note = _ends(named, found, "pairs")
     known, itself = (gene_a >= 0) & (gene_b >= 0), gene_a == gene_b
@@ -163,12 +168,30 @@ def _listed(file: Path, vocabulary: Vocabulary) -> Candidates:
         )
     label = np.full(known.size, -1, np.int8) if named.label is None else named.label
     rows = np.flatnonzero(known & ~itself)
-    pairs = Pairs(gene_a, gene_b, label, np.arange(known.size, dtype=np.int32)).take(rows)
+    pairs = Pairs(gene_a, gene_b, label, np.arange(known.size, dtype=np.int32), KINDS if kinds else ()).take(rows)
+    if kinds:
+        _refuse_two_kinds(pairs, named, len(vocabulary.genes), file)
     notes = [note]
     if alone := int((known & itself).sum()):
         notes.append(f"{file.name}: {alone:,} pairs of a gene with itself dropped")
     pairs, more = _first_mentions(pairs, len(vocabulary.genes), file)
     return Candidates(pairs, (*notes, *more), (found.facts(),))
+
+
+def _refuse_two_kinds(pairs: Pairs, named: lists.NamedPairs, n_genes: int, file: Path) -> None:
+    """A labelled pair is of one kind, however often and either way round it is listed."""
+    pairs = pairs.take(np.flatnonzero(pairs.label >= 0))
+    key = pair_keys(np.minimum(pairs.gene_a, pairs.gene_b), np.maximum(pairs.gene_a, pairs.gene_b), n_genes)
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    differs = pairs.label != pairs.label[first][inverse]
+    if differs.any():
+        one, other = first[inverse][differs][0], np.argmax(differs)
+        assert pairs.list_row is not None
+        row, kinds = pairs.list_row[other], pairs.class_names
+        raise InputError(
+            f"{file}: {named.gene_a[row]} and {named.gene_b[row]} are listed as {kinds[pairs.label[one]]} and as "
+            f"{kinds[pairs.label[other]]}, and a pair is of one kind; drop one of the rows."
+        )
 
 
 def _first_mentions(pairs: Pairs, n_genes: int, file: Path) -> tuple[Pairs, list[str]]:

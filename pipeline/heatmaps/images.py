@@ -100,11 +100,14 @@ class Images:
         What decided its bytes.
     provenance
         Matrix, cells, pairs and labels it was made from.
+    class_names
+        What the labels 0, 1, … mean, where they are kinds of dependence (`--classes kinds`); else ().
     """
 
     path: Path
     spec: ImageSpec
     provenance: dict[str, Any]
+    class_names: tuple[str, ...] = ()
 
     @property
     def values(self) -> str:
@@ -140,7 +143,8 @@ class Images:
 
     def pairs(self) -> Pairs:
         """All pairs in the order of the store."""
-        return Pairs(self.array("gene_a"), self.array("gene_b"), self.array("label"))
+        labelled = self.array("gene_a"), self.array("gene_b"), self.array("label")
+        return Pairs(*labelled, class_names=self.class_names)
 
     def list_row(self) -> NDArray[np.int32] | None:
         """Row of the user's list of pairs that names each pair first, (P,); None where they come from no list."""
@@ -235,6 +239,8 @@ def create_images(
     root.create_group("receipts")
     root.create_group(SPARE)
     root.attrs.update(_attributes(spec, provenance))
+    if pairs.class_names:
+        root.attrs["class_names"] = list(pairs.class_names)
     with warnings.catch_warnings():
         # true, and intended: without it every opening lists the store, with it other readers lose nothing
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
@@ -328,7 +334,7 @@ def require_layout(path: Path) -> None:
         )
 
 
-def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any]]:
+def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any], tuple[str, ...]]:
     if not (holds_store(path) if is_remote(path) else path.is_dir()):
         raise InputError(f"{path}: no such image store; make it with `pairscape heatmaps`.")
     try:
@@ -344,7 +350,8 @@ def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any]]:
             "its numbers could mean something else: make the store again, or use the Pairscape that wrote it."
         )
     spec = dict(attrs["spec"])
-    return ImageSpec(**{**spec, "binning": Binning(**spec["binning"])}), attrs["provenance"]
+    spec["binning"] = Binning(**spec["binning"])
+    return ImageSpec(**spec), attrs["provenance"], tuple(attrs.get("class_names", ()))
 
 
 def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
