@@ -32,6 +32,7 @@ from pairscape.model.evaluation.metrics import (
     direction_scores,
     early_precision_ratio,
     forward_share,
+    kind_scores,
     operating_point,
     precision_threshold,
     ranking_scores,
@@ -125,6 +126,8 @@ def evaluate(
     if folds.classes == 3:
         metrics["direction"] = _direction(images, folds, classes, threshold, seed)
         audit_scores = audit_scores | {"forward": forward_share(classes)}
+    if pairs.class_names:
+        metrics["kinds"] = kind_scores(label, classes, pairs.class_names, threshold)
     metrics |= {"seed": seed, "versions": versions(), "store": store_facts(images)}
     return Evaluation(metrics, _predictions(images, pairs, test, probability, audit_scores), threshold)
 
