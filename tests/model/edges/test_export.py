@@ -23,6 +23,7 @@ from pairscape.model.edges.export import FORMATS, export_scores
 from pairscape.model.edges.formats import CORRELATION, SCORE
 from pairscape.model.edges.scores import ALWAYS, read_scores, write_scores
 from pairscape.model.options import EdgeChoice
+from pairscape.pipeline.genes.kinds import KINDS
 from typed import run_command
 
 GENES = [f"G{i}" for i in range(9)]
@@ -212,6 +213,37 @@ def test_cytoscape_table_and_sif(scores, tmp_path):
     assert frame[["source", "interaction", "target"]].to_numpy().tolist() == [line.split("\t") for line in lines]
 
 
+def of_kinds(rows, seed=0):
+    """The same table of a network of kinds; a pair without score has none."""
+    found, rng = table(rows, seed=seed), np.random.default_rng(seed)
+    out = np.asarray(found["score"].is_null())
+    kind = pa.array(np.array(KINDS[1:], object)[rng.integers(0, 6, len(found))], pa.string(), mask=out)
+    share = pa.array(rng.uniform(0.2, 1, len(found)).astype(np.float32), mask=out)
+    return found.append_column("kind", kind).append_column("kind_probability", share)
+
+
+@pytest.mark.parametrize("kind", [None, "rising", "u-shaped,opposite", ("falling", "exclusive")])
+@pytest.mark.parametrize("sign", [None, "+", "-"])
+def test_kind_and_sign_choose_edges_and_travel_with_them(tmp_path, monkeypatch, kind, sign):
+    monkeypatch.setattr(edges, "ROWS_AT_ONCE", 11)
+    path = write(tmp_path / "s.parquet", of_kinds(60))
+    frame = read_scores(path).to_pandas().dropna(subset="score").astype({"kind": str})
+    wanted = EdgeChoice(kind=kind, sign=sign)
+    frame = frame[frame["kind"].isin(wanted.kinds or KINDS)]
+    frame = frame[np.sign(frame["correlation"]).isin({"+": [1], "-": [-1], None: [1, -1]}[sign])]
+    found = pd.read_csv(exported(path, tmp_path / "e.tsv", wanted, format="cytoscape"), sep="\t")
+    right = frame.sort_values("score", ascending=False, kind="stable")
+    assert len(right) > 1
+    assert found["kind"].tolist() == right["kind"].tolist()
+    assert found["sign"].tolist() == ["+" if c > 0 else "-" for c in right["correlation"]]
+    graph = nx.read_graphml(exported(path, tmp_path / "e.graphml", wanted))
+    known = {tuple(row[:2]): row[2] for row in right[["gene_a", "gene_b", "kind"]].astype(str).to_numpy().tolist()}
+    assert all(told["kind"] in (known.get((a, b)), known.get((b, a))) for a, b, told in graph.edges(data=True))
+    parquet = pd.read_parquet(exported(path, tmp_path / "e.parquet", wanted))
+    assert parquet["kind"].tolist() == right["kind"].tolist()
+    assert wanted.words() in json.loads(pq.read_schema(tmp_path / "e.parquet").metadata[formats.PARQUET_KEY])["edges"]
+
+
 @pytest.mark.parametrize("directed", [False, True])
 def test_networkx_reads_graphml(tmp_path, directed):
     facts = FACTS | {"pairs": {"n_pairs": 50, "pairs": {"regulators": "tfs.txt"}}}
@@ -340,6 +372,10 @@ BAD = {
     "both thresholds": Bad(["a.csv", "--precision", "0.5", "--threshold", "0.5"], ["give one of them"]),
     "unknown precision": Bad(["a.csv", "--precision", "0.7"], ["0.7", "0.5, 0.9", "--threshold"]),
     "precision never reached": Bad(["a.csv", "--precision", "0.99"], ["no score reached", "0.99"]),
+    "no kinds": Bad(["a.csv", "--kind", "rising"], ["no kinds of dependence", "--kind"]),
+    "unknown kind": Bad(["a.csv", "--kind", "rising,bent"], ["kind 'bent'", "u-shaped"]),
+    "the kind none": Bad(["a.csv", "--kind", "none"], ["kind 'none'"]),
+    "no kind": Bad(["a.csv", "--kind", ""], ["kind ''"]),
     "no q-values": Bad(["a.csv", "--max-q", "0.1"], ["no q-values", "--q-values"], "directed.parquet"),
     "both ways of a direction": Bad(["a.csv", "--both-directions"], ["which way"], "directed.parquet"),
     "nothing is left": Bad(["a.csv", "--threshold", "0.999"], ["none of its pairs", "threshold 0.999"]),
