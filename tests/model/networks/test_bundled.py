@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import pairscape
+from model_fixtures import curved_store
 from pairscape.model.networks import bundled
 from pairscape.model.networks.bundled import NAME, bundled_folder, find_run, run_folder
 from pairscape.model.prediction.trained import TrainedRun
@@ -65,3 +66,14 @@ def test_it_has_no_report_of_its_training(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"model-card\.md"):
         pairscape.report(NAME)
     assert not list(bundled_folder().glob("*.html"))
+
+
+def test_it_is_evaluated_into_the_working_directory(tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    facts = TrainedRun.open(bundled_folder()).network.facts
+    store = curved_store(tmp_path_factory.mktemp("curved"), bins=facts.bins)
+    before = sorted(bundled_folder().iterdir())
+    metrics = pairscape.evaluate(NAME, store.path, quiet=True)
+    assert 0 <= metrics["test"]["auroc"] <= 1
+    assert (tmp_path / "universal-on-images/report.html").is_file()
+    assert sorted(bundled_folder().iterdir()) == before
