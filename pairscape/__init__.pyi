@@ -212,7 +212,7 @@ def plant(
     directed: bool = False,
     background: Literal["independent", "real"] = "independent",
     seed: int = 0,
-    signs: Literal["one", "both"] = "one",
+    turned: float = 0.0,
     min_expressing: int | None = None,
     cells: int | str | None = None,
     stores: int = 1,

@@ -63,6 +63,7 @@ class Stream(IntEnum):
     DECOY_CELLS = 14
     DECOY_PAIRS = 15
     PLANTING_CHOICES = 16
+    DEPTH_NULL = 17
 
 
 def check_share(name: str, value: float) -> None:

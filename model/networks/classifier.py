@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,6 +153,22 @@ def score_rows(
             counts, both_zero = batch.counts.to(device), batch.both_zero.to(device)
             found.append(score(counts, both_zero, *genes).cpu().numpy())
             advance(batch.row.numel())
+    return np.concatenate(found)
+
+
+def score_images(
+    classifier: PairClassifier,
+    counts: NDArray[np.integer[Any]],
+    both_zero: NDArray[np.integer[Any]],
+    probabilities: Callable[..., Tensor] | None = None,
+) -> NDArray[np.float32]:
+    """Class probabilities, (P, classes), of images that are in no store; as `score_rows`, of the pair alone."""
+    classifier.eval()
+    score, found = probabilities or classifier.probabilities, []
+    with torch.inference_mode():
+        for start in range(0, len(counts), PREDICTED_AT_ONCE):
+            parts = (part[start : start + PREDICTED_AT_ONCE].astype(np.int32) for part in (counts, both_zero))
+            found.append(score(*(torch.from_numpy(part).to(classifier.device) for part in parts)).cpu().numpy())
     return np.concatenate(found)
 
 

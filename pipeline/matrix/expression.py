@@ -232,6 +232,27 @@ def reopen_expression(path: str) -> Expression:
     return Expression(path, genes, None, n_cells)
 
 
+def open_counts(path: str) -> tuple[Expression, str]:
+    """Raw counts of a matrix that `open_expression` has accepted, and the preset that made X of them.
+
+    They are `layers["counts"]`, or X itself where nothing was made of it, which whoever reads them has to check. The
+    preset is "" where the matrix does not say how its X was made.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or has no counts of the shape of X beside an X that was made of some.
+    """
+    held = reopen_expression(path)
+    with opened(path) as root:
+        preset = str(own_record(root).get("preset", ""))
+    if (counts := held.layer("counts")) is not None:
+        return counts, preset
+    if preset not in ("", "none"):
+        raise InputError(f"{path} keeps no counts beside its expression; ingest raw counts, and they are kept.")
+    return held, "none"
+
+
 def own_record(root: Any) -> Mapping[str, Any]:
     """What `ingest` or a simulation says in an AnnData of how it was made; empty where neither has made it."""
     uns = group_of(root, "uns")

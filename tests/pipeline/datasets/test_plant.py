@@ -164,6 +164,14 @@ def test_groups_that_shift_nothing_are_refused(name, words, tmp_path, refuses):
     assert not list(tmp_path.iterdir())
 
 
+def test_cells_of_one_group_alone_are_refused(tmp_path, refuses):
+    matrix = annotated()
+    matrix.obs["rare"] = ["x"] * 599 + ["y"]
+    with refuses("'rare'", "60 cells", "one group", "--cells"):
+        planted_stores(tmp_path, matrix, confounded=0.5, groups="rare", cells=60, min_expressing=20)
+    assert not list(tmp_path.iterdir())
+
+
 def within(a, b, group):
     """Mean correlation of two genes within the groups, each weighted by its cells."""
     centred = [pd.Series(rankdata(x)).groupby(group).transform(lambda part: part - part.mean()) for x in (a, b)]
@@ -220,8 +228,8 @@ def test_the_options_on_the_command_line_and_the_list_with_its_kinds(expression_
         "rising,falling,threshold,exclusive,u-shaped,opposite",
         "--planted-pairs",
         30,
-        "--signs",
-        "both",
+        "--turned",
+        0.3,
     ]
     options += ["--strength", "0.06:0.8", "--cells", "100:140", "--stores", 2, "--confounded", 0.2, "--groups", "depth"]
     assert run_command("plant", expression_path, "p.zarr", "--min-expressing", 20, *options) == 0

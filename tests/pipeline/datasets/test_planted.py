@@ -174,7 +174,8 @@ def test_a_seed_always_plants_the_same(expression):
     ({"strength": "0.1:"}, ["strength is ''"]),
     ({"strength": "strong"}, ["'strong'", "no number"]),
     ({"strength": "nan"}, ["strength is nan"]),
-    ({"signs": "-"}, ["'-'", "one or both"]),
+    ({"turned": -0.1}, ["turned is -0.1"]),
+    ({"turned": 1.1}, ["turned is 1.1"]),
     ({"min_expressing": 1}, ["min expressing is 1"]),
     ({"cells": 49}, ["cells is 49", "50 cells or more"]),
     ({"cells": "20:300"}, ["cells is 20:300"]),
@@ -216,18 +217,18 @@ def test_strengths_of_a_range_are_drawn_evenly_from_it():
     assert {form.strength for form in forms_of(kinds="linear", strength="0.3")} == {0.3}
 
 
-@pytest.mark.parametrize(("kind", "signs", "expected"), [
-    ("rising", "both", {("linear", False), ("saturating", False)}),
-    ("falling", "one", {("linear", True), ("saturating", True)}),
-    ("opposite", "both", {("simpson", False)}),
-    ("threshold", "one", {("threshold", False)}),
-    ("threshold", "both", {("threshold", False), ("threshold", True)}),
-    ("u-shaped", "both", {("u-shaped", False), ("u-shaped", True)}),
-    ("exclusive", "both", {("exclusive", False)}),
-    ("saturating", "both", {("saturating", False)}),
+@pytest.mark.parametrize(("kind", "turned", "expected"), [
+    ("rising", 0.5, {("linear", False), ("saturating", False)}),
+    ("falling", 0.0, {("linear", True), ("saturating", True)}),
+    ("opposite", 0.5, {("simpson", False)}),
+    ("threshold", 0.0, {("threshold", False)}),
+    ("threshold", 0.5, {("threshold", False), ("threshold", True)}),
+    ("u-shaped", 0.5, {("u-shaped", False), ("u-shaped", True)}),
+    ("exclusive", 0.5, {("exclusive", False)}),
+    ("saturating", 0.5, {("saturating", False)}),
 ])  # fmt: skip
-def test_what_a_kind_leaves_open_is_drawn(kind, signs, expected):
-    assert {(form.shape, form.turned) for form in forms_of(kinds=kind, signs=signs)} == expected
+def test_what_a_kind_leaves_open_is_drawn(kind, turned, expected):
+    assert {(form.shape, form.turned) for form in forms_of(kinds=kind, turned=turned)} == expected
 
 
 def test_falling_pairs_fall_and_keep_their_name(expression):
