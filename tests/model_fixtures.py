@@ -148,3 +148,28 @@ def facts_of(classifier, network, *, natural, rendering=Rendering(), scale="rank
         class_names=class_names(classifier.classes, directed=not classifier.mirror), mirror=classifier.mirror,
         shown=shown, natural=natural, loss_weights=None, gamma=0.0, epoch=1,
     )  # fmt: skip
+
+
+@lru_cache
+def kinds_store(root: Path, seed: int = 0, n_cells: int = 200, modules: int = 8) -> Images:
+    """Pairs of genes that rise with a module's factor, fall with it, or have its ends: labels are kinds."""
+    folder = root / f"kinds-{seed}-{n_cells}-{modules}"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    module, shape = np.tile(np.arange(modules), 6), np.repeat(np.arange(3), 2 * modules)
+    factor = rng.normal(size=(n_cells, modules))[:, module]
+    signal = np.select([shape == 0, shape == 1], [factor, -factor], 1.5 * np.abs(factor) - 1)
+    value = np.clip(signal + 2 + 0.4 * rng.normal(size=signal.shape), 0, None)
+    value *= rng.random(value.shape) < 0.8
+    a, b = np.triu_indices(module.size, 1)
+    low, high = np.minimum(shape[a], shape[b]), np.maximum(shape[a], shape[b])
+    kind = np.where(low == high, "rising", np.where(high == 1, "falling", "u-shaped"))
+    names, path = np.array([f"S{seed}G{i:02d}" for i in range(module.size)]), folder / "pairs.csv"
+    kind = np.where(module[a] == module[b], kind, "none")
+    pd.DataFrame({"gene_a": names[a], "gene_b": names[b], "kind": kind}).to_csv(path, index=False)
+    pairscape.ingest(as_anndata(value.astype(np.float32), names), folder / "expression.zarr", preset="none", quiet=True)
+    pairscape.heatmaps(
+        folder / "expression.zarr", folder / "images.zarr", pairs=path, classes="kinds", scale="rank", bins=16,
+        codes=folder / "codes.zarr", scheduler="synchronous", quiet=True,
+    )  # fmt: skip
+    return open_images(folder / "images.zarr")

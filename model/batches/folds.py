@@ -52,7 +52,9 @@ class Folds:
 
     @property
     def classes(self) -> int:
-        """3 where the labels tell direction, else 2."""
+        """As many as there are class names (kinds of dependence); else 3 where the labels tell direction, or 2."""
+        if self.pairs.class_names:
+            return len(self.pairs.class_names)
         return 3 if (self.pairs.label == 2).any() else 2
 
     @property
@@ -107,7 +109,8 @@ def labelled_pairs(pairs: Pairs) -> tuple[Mask, Pairs]:
     labelled = pairs.label >= 0
     if labelled.all():
         return labelled, pairs  # as in most stores; a copy would weigh as much again
-    return labelled, Pairs(pairs.gene_a[labelled], pairs.gene_b[labelled], pairs.label[labelled])
+    own = Pairs(pairs.gene_a[labelled], pairs.gene_b[labelled], pairs.label[labelled], class_names=pairs.class_names)
+    return labelled, own
 
 
 def _labelled_folds(pairs: Pairs, n_genes: int, splitting: Splitting, rng: np.random.Generator) -> FoldArray:
@@ -172,8 +175,11 @@ def _positives_of_genes(pairs: Pairs, n_genes: int, splitting: Splitting) -> tup
 
 
 def sides(pairs: Pairs, rows: slice) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Regulator and target of some rows: label 2 is the mirror of label 1, so its gene_b is the regulator."""
-    a, b, back = pairs.gene_a[rows], pairs.gene_b[rows], pairs.label[rows] == 2
+    """Regulator and target of some rows: label 2, unless it is a kind, is the mirror of 1: gene_b regulates."""
+    a, b = pairs.gene_a[rows], pairs.gene_b[rows]
+    if pairs.class_names:
+        return a, b
+    back = pairs.label[rows] == 2
     return np.where(back, b, a), np.where(back, a, b)
 
 

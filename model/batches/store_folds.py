@@ -69,6 +69,8 @@ def _vocabulary(images: Images, genes: list[str], min_matched: float) -> tuple[V
 
 def is_directed(images: Images) -> bool:
     """Whether gene_a regulates gene_b in a positive pair (regulators were named, or a label says b→a)."""
+    if images.class_names:  # kinds of dependence: label 2 is one of them
+        return False
     source = images.provenance.get("pairs", {})
     co_expression = "all_pairs" in source or source.get("labels") == "replicate"
     return not co_expression and ("regulators" in source or bool((images.array("label") == 2).any()))

@@ -33,6 +33,7 @@ from pairscape.model.evaluation.metrics import (
     direction_scores,
     early_precision_ratio,
     forward_share,
+    kind_scores,
     operating_point,
     precision_threshold,
     ranking_scores,
@@ -135,6 +136,8 @@ def evaluate(
     if folds.classes == 3:
         metrics["direction"] = _direction(images, folds, classes, threshold, seed)
         audit_scores = audit_scores | {"forward": forward_share(classes)}
+    if pairs.class_names:
+        metrics["kinds"] = kind_scores(label, classes, pairs.class_names, threshold)
     real = {"network": probability, "spearman": audit_scores["spearman"]}
     scorer = "the network reads other genes too, and null pairs have none" if classifier.knows_genes else score_null
     metrics["depth_null"] = depth_null(images, pairs, test, real, scorer, seed)

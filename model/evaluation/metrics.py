@@ -1,4 +1,4 @@
-"""Figures of scores against labels: ranking, calls, calibration, direction; and the watch for collapse. Pure."""
+"""Figures of scores against labels: ranking, calls, calibration, direction, kinds; and the watch for collapse. Pure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -295,6 +295,46 @@ def direction_scores(label: Labels, probability: Scores, threshold: float) -> di
 
 def _recall(label: Labels, called: NDArray[np.integer]) -> NDArray[np.float64]:
     return np.asarray(recall_score(label, called, labels=CLASSES, average=None, zero_division=0))
+
+
+# ---------------------------------------------------------------- kinds: classes 0 none, 1 and up a kind each
+
+
+def kind_scores(label: Labels, probability: Scores, names: Sequence[str], threshold: float) -> dict[str, Any]:
+    """`metrics.json`'s "kinds": how well dependence of each kind is found, and named.
+
+    Parameters
+    ----------
+    label : (P,)
+        Position in `names`, whose first is none.
+    probability : (P, classes)
+    threshold
+        Probability of any dependence from which a pair is called; its kind is then the most probable one.
+
+    Returns
+    -------
+    dict
+        `names`; `n`, test pairs of each class; `named_right`, the share of dependent pairs whose most probable kind is
+        theirs; `auroc`, by kind, of its pairs against those of none by the probability of any dependence; `confusion`
+        of the calls, rows the truth. None: not defined.
+    """
+    p = np.asarray(probability, np.float64)
+    score, kind = p[:, 1:].sum(axis=1), p[:, 1:].argmax(axis=1) + 1
+    found = {name: auroc(label[some], score[some]) for name, some in _each_kind(label, names)}
+    called = np.where(score >= threshold, kind, 0)
+    dependent = label > 0
+    return {
+        "names": list(names),
+        "n": np.bincount(label, minlength=len(names)).tolist(),
+        "named_right": float((kind == label)[dependent].mean()) if dependent.any() else None,
+        "auroc": found,
+        "confusion": confusion_matrix(label, called, labels=range(len(names))).tolist(),
+    }
+
+
+def _each_kind(label: Labels, names: Sequence[str]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Each kind with the rows that are of it or of none, (P,)."""
+    return [(name, (label == 0) | (label == at)) for at, name in enumerate(names) if at]
 
 
 # ---------------------------------------------------------------- several runs of one recipe

@@ -47,7 +47,7 @@ class PairClassifier(nn.Module):
     network, rendering
         Name of the architecture, and how counts become its input.
     bins, classes
-        Bins of the stored images; 2 classes, or 3 with direction.
+        Bins of the stored images; 2 classes, 3 with direction, or 7, the kinds of dependence.
     mirror
         Whether predictions are averaged with those of the transposed image: the same pair where labels have no
         direction, the opposite direction where they have.
@@ -128,7 +128,7 @@ class PairClassifier(nn.Module):
 
 
 def turned_labels(classes: int) -> list[int]:
-    """Label of the transposed image, by label: a→b (1) is b→a (2) there; without direction all stay what they are."""
+    """Label of the transposed image, by label: a→b (1) is b→a (2) there; with no direction all stay what they are."""
     return [0, 2, 1] if classes == 3 else list(range(classes))
 
 

@@ -22,6 +22,7 @@ from pairscape.model.networks.published import NETWORKS
 from pairscape.model.networks.render import CHANNELS
 from pairscape.model.options import Recipe, Rendering, Splitting, Training
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.options import BinningRule
 from pairscape.pipeline.storage.write import write_file
 
@@ -218,6 +219,7 @@ def refuse_repeats(run: Path) -> None:
 NETWORK_VERSION = 1
 """Raised when weights trained before would mean something else in an architecture, a rendering or a rule of binning."""
 
+CLASSES = (2, 3, len(KINDS))
 RENDERING_KINDS = {"channels": (str,), "pool": (int,), "sigma": (int, float), "drop_both_zero": (bool,)}
 
 
@@ -236,7 +238,8 @@ class NetworkFacts:
     n_cells
         Cells in every image of the training.
     classes, class_names
-        Number of classes, 2 or 3, and what they are called, in the order of the labels.
+        Number of classes (2; 3 with direction; 7, the kinds of dependence), and what they are called, in the order of
+        the labels.
     mirror
         Whether predictions are averaged with those of the transposed image.
     shown, natural
@@ -277,8 +280,10 @@ class NetworkFacts:
         self._require(type(self.bins) is int and 2 <= self.bins <= 255, "bins", "a number of bins from 2 to 255")
         self._require(self.scale in rules, "scale", f"a rule of binning ({', '.join(rules)})")
         self._require(type(self.n_cells) is int and self.n_cells > 0, "n_cells", "a number of cells")
-        self._require(type(self.classes) is int and self.classes in (2, 3), "classes", "2 or 3")
+        self._require(type(self.classes) is int and self.classes in CLASSES, "classes", f"2, 3 or {len(KINDS)}")
         self._require(_all(self.class_names, lambda name: isinstance(name, str)), "class_names", "a list of names")
+        kinds = self.classes != len(KINDS) or self.class_names == KINDS
+        self._require(kinds, "class_names", f"the kinds of dependence that this Pairscape has ({', '.join(KINDS)})")
         self._require(isinstance(self.mirror, bool), "mirror", "true or false")
         self._require(is_share(self.shown) and 0 < self.shown < 1, "shown", "a share of positives between 0 and 1")
         self._require(is_share(self.natural), "natural", "a share of positives from 0 to 1")
@@ -330,6 +335,8 @@ def save_weights(path: Path, state: dict[str, Tensor], facts: NetworkFacts) -> N
 
 def class_names(classes: int, directed: bool) -> tuple[str, ...]:
     """The classes in words, in the order of the labels."""
+    if classes == len(KINDS):
+        return KINDS
     if classes == 3:
         return ("none", "a → b", "b → a")
     return ("none", "a → b" if directed else "pair")

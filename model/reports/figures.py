@@ -28,6 +28,11 @@ NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
 GREEN, PURPLE, SKY, AMBER, BROWN = "#009e73", "#b8578f", "#3a9bdc", "#d99000", "#8c613c"
 OLIVE, STEEL, ROSE, TEAL = "#7a8b2a", "#6a7fb5", "#c4607a", "#3f8f95"
 
+KIND_COLOURS = {
+    "rising": POSITIVE, "falling": NEGATIVE, "threshold": GREEN, "exclusive": SKY, "u-shaped": AMBER,
+    "opposite": PURPLE,
+}  # fmt: skip
+
 
 class ScorerLook(NamedTuple):
     """How the scores of one column of `predictions.parquet` are named, drawn and explained."""

@@ -158,6 +158,7 @@ def page_words(record: RunRecord) -> dict[str, Any]:
         "operating_points": metrics["operating_points"],
         "calibration": calibration_words(metrics["calibration"]),
         "direction": direction_words(metrics.get("direction")),
+        "kinds": kind_words(metrics.get("kinds")),
         "shift": shift_words(metrics.get("shift")),
         "details": detail_tables(record),
         "config_text": record.config_text,
@@ -371,11 +372,13 @@ def scorer_words(scorer: str, metrics: Mapping[str, Any], config: Mapping[str, A
     return f"{words} Not computed: {reason.rstrip('.')}." if reason else words
 
 
-def confusion_table(confusion: Sequence[Sequence[int]] | None) -> dict[str, Any] | None:
-    """Counts and row percentages; two classes, or three with directions."""
+def confusion_table(
+    confusion: Sequence[Sequence[int]] | None, kinds: Sequence[str] | None = None
+) -> dict[str, Any] | None:
+    """Counts and row percentages; two classes, three with directions, or these kinds."""
     if not confusion:
         return None
-    names = ("negative", "positive") if len(confusion) == 2 else ("none", "a → b", "b → a")
+    names = kinds or (("negative", "positive") if len(confusion) == 2 else ("none", "a → b", "b → a"))
     rows = []
     for name, counts in zip(names, confusion, strict=True):
         total = sum(counts)
@@ -419,6 +422,18 @@ def direction_words(direction: Mapping[str, Any] | None) -> dict[str, Any] | Non
         return None
     scorers = {"CNN": direction} | {figures.SCORERS[name].name: row for name, row in direction["audit"].items()}
     return {**direction, "scorers": scorers, "confusion": confusion_table(direction["confusion"])}
+
+
+def kind_words(kinds: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """How well each kind of dependence is found, and how often it is named; None where the labels are no kinds."""
+    if not kinds:
+        return None
+    rows = [
+        {"name": name, "pairs": f"{n:,}", "auroc": number(kinds["auroc"][name])}
+        for name, n in zip(kinds["names"][1:], kinds["n"][1:], strict=True)
+    ]
+    named = percent(kinds["named_right"]) if kinds["named_right"] is not None else "–"
+    return {"rows": rows, "named_right": named, "confusion": confusion_table(kinds["confusion"], kinds["names"])}
 
 
 def detail_tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
