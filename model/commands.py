@@ -11,7 +11,7 @@ from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
-from pairscape.pipeline.options import Compute, Flat, PairSource, required_source
+from pairscape.pipeline.options import Compute, Flat, PairSource
 from pairscape.pipeline.storage.paths import local_target, located
 from pairscape.pipeline.storage.plain_files import file_name
 
@@ -174,11 +174,12 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     Parameters
     ----------
     run
-        Folder that `train` made, or its URL.
+        Folder that `train` made, or its URL, or `universal`, the network that comes with Pairscape.
     images
         Image store with labels, of the same bins.
     out
-        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store.
+        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store; of `universal`
+        universal-on-NAME here.
     quiet
         No progress bars, no table.
 
@@ -187,12 +188,15 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     dict
         What `metrics.json` holds.
     """
+    from pairscape.model.networks.bundled import NAME, find_run, is_bundled
     from pairscape.model.training.run import evaluate_run
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.workspace import fetched_folder, sent_folder
 
-    store = open_images(images)
-    out = out or f"{str(run).rstrip('/')}/on-{store.path.stem}"
+    run, store = find_run(run, say_unless(quiet)), open_images(images)
+    if out is None:
+        bundled = isinstance(run, Path) and is_bundled(run)
+        out = f"{NAME}-on-{store.path.stem}" if bundled else f"{str(run).rstrip('/')}/on-{store.path.stem}"
     with (
         fetched_folder(run) as trained,
         sent_folder(out, "evaluation", overwrite=True) as folder,
@@ -220,10 +224,12 @@ def predict(
 ) -> Path:
     """Score candidate pairs of any matrix with a trained network, without storing an image; resumes by itself.
 
+    Without a source of pairs all pairs of the genes are scored that enough cells express, at most five million.
+
     Parameters
     ----------
     run
-        Folder that `train` made.
+        Folder that `train` made, or `universal`, the network that comes with Pairscape.
     paths
         Expression store, or any matrix (counts are treated as those of the training, and it is said; in Python also an
         AnnData), and last the file of scores to write, ending in .parquet. With `images`, only the file of scores.
@@ -248,7 +254,9 @@ def predict(
         The file of scores, a row a pair; its `attrs` are what the file says of itself. On the command line nothing.
     """
     import time
+    from contextlib import nullcontext
 
+    from pairscape.model.networks.bundled import find_run
     from pairscape.model.prediction.predict import check_prediction, predict_matrix, predict_store
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.networks import with_network
@@ -257,9 +265,9 @@ def predict(
     from pairscape.pipeline.matrix.alike import ALIKE, refuse_unlike
     from pairscape.pipeline.matrix.prepare import prepared
 
-    run = local_target(run)
-    expression, out = _matrix_and_scores(paths, images, source)
     started, say = time.perf_counter(), say_unless(quiet)
+    expression, out = _matrix_and_scores(paths, images, source)
+    run = local_target(find_run(run, say))
     checked = check_prediction(run, out, prediction, seed, overwrite=overwrite)
     if images is not None:
         store = open_images(images)
@@ -270,9 +278,11 @@ def predict(
         preset = ALIKE.get(checked.trained.values, "auto")
         matrix = prepared(expression, checked.out, preset=preset, compute=compute, gene_column=gene_column, say=say)
         refuse_unlike(checked.trained.values, matrix.values, run, str(matrix.path))
-        with with_network(required_source(source), checked.out) as (source, notes):
-            request = resolve_request(matrix, source, seed)
-            say(*notes, *request.chosen.notes, request.label_note())
+        named = nullcontext((None, ())) if source is None else with_network(source, checked.out)
+        with named as (source, notes):
+            request = None if source is None else resolve_request(matrix, source, seed)
+            if request is not None:
+                say(*notes, *request.chosen.notes, request.label_note())
             with open_session(compute, quiet, reads=[run, str(matrix.path)], writes=checked.out) as session:
                 done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
@@ -342,7 +352,14 @@ def report(run: Any, /) -> Path:
     run
         Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
     """
-    run = local_target(run)
+    from pairscape.model.networks.bundled import find_run, is_bundled
+
+    run = local_target(find_run(run, say_unless(False)))
+    if is_bundled(run):
+        raise InputError(
+            f"the network that comes with Pairscape has no report of its training; read {run / 'model-card.md'}, or "
+            "judge it on your own labels: pairscape evaluate universal IMAGES.zarr."
+        )
     if run.suffix == ".parquet":
         from pairscape.model.reports.findings import write_findings
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+from cyclopts import Parameter
+
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.kinds import Kind
 from pairscape.pipeline.options import LISTED, MIN_MATCHED, check_share, take_paths
 
 Split = Literal["pair", "regulator", "target", "both", "file", "dataset"]
@@ -255,7 +258,8 @@ class Prediction:
         no score. Absent: all.
     q_values
         Score decoys too, real pairs whose second gene is dealt anew among cells of like depth, and give each pair the
-        share of false calls if all pairs that score as high were called.
+        share of false calls if all pairs that score as high were called. Absent: only with `universal`, where the codes
+        are at hand.
     bootstrap
         Resample the cells so many times for the best pairs. Absent: not at all.
     best
@@ -266,7 +270,7 @@ class Prediction:
 
     prior: float | None = None
     screen: float | None = None
-    q_values: bool = False
+    q_values: bool | None = None
     bootstrap: int | None = None
     best: int = 500
     device: str = "auto"
@@ -287,7 +291,7 @@ class Prediction:
     @property
     def estimates_confidence(self) -> bool:
         """Whether q-values or resamples are asked for."""
-        return self.q_values or self.bootstrap is not None
+        return bool(self.q_values) or self.bootstrap is not None
 
 
 DEEP_CELL = Recipe(
@@ -341,11 +345,16 @@ class EdgeChoice:
         Only pairs that are not known to be edges: of label 0, or of none.
     both_directions
         List each pair from either gene. Not for a network that says which way an edge points.
+    kind
+        Only pairs of this kind of dependence, or of several with commas between them (rising,threshold), of a network
+        of kinds: rising, falling, threshold, exclusive, u-shaped or opposite.
+    sign
+        Only pairs whose correlation has this sign, + or -.
 
     Raises
     ------
     InputError
-        A number is out of its range, or both a threshold and a precision are given.
+        A number is out of its range, a kind or a sign is unknown, or both a threshold and a precision are given.
     """
 
     top: int | None = None
@@ -355,8 +364,17 @@ class EdgeChoice:
     max_q: float | None = None
     new: bool = False
     both_directions: bool = False
+    kind: str | tuple[str, ...] | None = None
+    sign: Annotated[Literal["+", "-"] | None, Parameter(allow_leading_hyphen=True)] = None
 
     def __post_init__(self) -> None:
+        for name in self.kinds if self.kind is not None else ():
+            if name not in get_args(Kind):
+                raise InputError(f"kind {name!r} is unknown; give one or several of {','.join(get_args(Kind))}.")
+        if self.kind is not None and not self.kinds:
+            raise InputError("kind is empty, so no pair would be left; give one or several, or leave it out.")
+        if self.sign not in (None, "+", "-"):
+            raise InputError(f"sign {self.sign!r} is unknown; give + or -, that of the correlation.")
         for name in ("top", "per_regulator"):
             if (count := getattr(self, name)) is not None and count < 1:
                 raise InputError(f"{name} is {count}: it is how many edges are kept; give 1 or more.")
@@ -366,10 +384,16 @@ class EdgeChoice:
         if self.threshold is not None and self.precision is not None:
             raise InputError("a threshold and a precision both say where edges begin; give one of them.")
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that are wanted; empty: any."""
+        given = self.kind.split(",") if isinstance(self.kind, str) else self.kind or ()
+        return tuple(name.strip() for name in given)
+
     def words(self) -> str:
         """The choice in words, for whoever opens the file later; "every scored pair" where nothing narrows it."""
         said = [
-            f"{name.replace('_', ' ')} {value}"
+            f"{name.replace('_', ' ')} {' or '.join(self.kinds) if name == 'kind' else value}"
             for name, value in vars(self).items()
             if value is not None and not isinstance(value, bool)
         ]

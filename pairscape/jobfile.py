@@ -3,23 +3,27 @@
 | table | reads | writes |
 |---|---|---|
 | `[ingest]` | `matrix`, one or a list | FOLDER/expression.zarr |
-| `[heatmaps]` | that, or the `expression` of the table | FOLDER/images.zarr |
-| `[train]` | the images, or the `images` of the table | FOLDER/run |
+| `[plant]` | `matrix`, one or a list | FOLDER/planted/NAME.zarr of each, or several |
+| `[heatmaps]` | those, or the `expression` of the table, one or a list | FOLDER/images.zarr, or images/NAME.zarr |
+| `[train]` | the images, or the `images` of the table, one or a list | FOLDER/run |
 | `[predict]` | that run, or `run`; the `expression` of the table, or the one above | FOLDER/scores.parquet |
 | `[export]` | the scores, or `scores` | FOLDER/`file` |
 
 Every other name in a table is the option of that name, with `_` or `-`. At the top stand `folder`, and options that all
-steps share.
+steps share. Text may hold variables of the environment, such as $PAIRSCAPE_DATA.
 """
 
 import json
+import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from pairscape.pipeline.datasets.designs import numbered
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import expand_home
 from pairscape.pipeline.storage.digests import digest
@@ -28,7 +32,7 @@ from pairscape.pipeline.storage.write import remove_empty, write_file
 
 ON_DASK = ("ingest", "heatmaps", "predict")
 SHARED = {
-    "seed": ("heatmaps", "train", "predict"),
+    "seed": ("plant", "heatmaps", "train", "predict"),
     "scheduler": ON_DASK,
     "workers": ON_DASK,
     "memory_limit": ON_DASK,
@@ -44,7 +48,7 @@ class Step:
     Attributes
     ----------
     name
-        Of the command.
+        Of the command; of one of several, followed by the name of what it writes.
     words
         What would be typed after `pairscape`.
     output
@@ -75,62 +79,122 @@ def read_job(path: Path) -> tuple[Path, list[Step]]:
             raise InputError(f"{path}: {kind} {unknown[0]!r} is unknown; known are {', '.join(known)}.")
     if not tables:
         raise InputError(f"{path} names no step; give one or more of the tables {', '.join(f'[{n}]' for n in _LINES)}.")
-    steps = []
+    steps, made = list[Step](), _Made(Path(expand_home(folder)))
     for name in _LINES:
         if name in tables:
             given = {option: value for option, value in shared.items() if name in SHARED[option]}
-            steps.append(_step(path, name, Path(expand_home(folder)), given | _underscored(tables[name])))
-    return Path(expand_home(folder)), steps
+            steps += _steps(path, name, made, given | _underscored(tables[name]))
+    return made.folder, steps
 
 
 def _read(path: Path) -> Table:
     try:
         check_plain_file(path)
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        job: Table = _expanded(path, tomllib.loads(path.read_text(encoding="utf-8")))
+        return job
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give a TOML file that describes a job.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML ({error}); correct it.") from error
 
 
+def _expanded(path: Path, value: Any) -> Any:
+    """The same with variables of the environment in place."""
+    if isinstance(value, dict):
+        return {name: _expanded(path, one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_expanded(path, one) for one in value]
+    if not isinstance(value, str):
+        return value
+    for name in re.findall(r"\$([A-Za-z_]\w*)", value):
+        if name not in os.environ:
+            raise InputError(f"{path}: ${name} in {value!r} is not set in the environment; set it, or write the path.")
+    return os.path.expandvars(value)
+
+
 def _underscored(table: Table) -> Table:
     return {name.replace("-", "_"): value for name, value in table.items()}
 
 
-def _step(path: Path, name: str, folder: Path, options: Table) -> Step:
+@dataclass
+class _Made:
+    """Where the steps so far write to; `planted` and `images` where there are several."""
+
+    folder: Path
+    planted: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+
+
+class _Call(NamedTuple):
+    """One call of a command: what it reads, what it writes, and options of its own."""
+
+    inputs: list[Any]
+    output: Path
+    options: Table | None = None
+    last: Path | None = None  # of several outputs
+
+
+def _steps(path: Path, name: str, made: _Made, options: Table) -> Iterator[Step]:
     try:
-        inputs, output = _LINES[name](folder, options)
+        calls = _LINES[name](made, options)
     except KeyError as error:
         raise InputError(f"{path}: [{name}] lacks {error.args[0]}, which it cannot do without; add it.") from error
-    flags = [word for option, value in options.items() for word in _flag(option, value)]
-    return Step(name, (name, *map(str, inputs), str(output), *flags), output)
+    if twice := [call.output for call in calls if [other.output for other in calls].count(call.output) > 1]:
+        raise InputError(f"{path}: two inputs of [{name}] are to be written to {twice[0]}; give one another name.")
+    for call in calls:
+        flags = [word for option, value in (options | (call.options or {})).items() for word in _flag(option, value)]
+        words = (name, *map(str, call.inputs), str(call.output), *flags)
+        yield Step(f"{name} {call.output.stem}" if len(calls) > 1 else name, words, call.last or call.output)
 
 
-def _ingest(folder: Path, options: Table) -> tuple[list[Any], Path]:
-    matrix = options.pop("matrix")
-    return matrix if isinstance(matrix, list) else [matrix], folder / "expression.zarr"
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
-def _heatmaps(folder: Path, options: Table) -> tuple[list[Any], Path]:
-    return [options.pop("expression", folder / "expression.zarr")], folder / "images.zarr"
+def _ingest(made: _Made, options: Table) -> list[_Call]:
+    return [_Call(_listed(options.pop("matrix")), made.folder / "expression.zarr")]
 
 
-def _train(folder: Path, options: Table) -> tuple[list[Any], Path]:
-    images = options.pop("images", folder / "images.zarr")
-    return images if isinstance(images, list) else [images], folder / "run"
+def _plant(made: _Made, options: Table) -> list[_Call]:
+    calls = []
+    for number, matrix in enumerate(_listed(options.pop("matrix"))):
+        store = made.folder / "planted" / f"{Path(matrix).stem}.zarr"
+        planted = numbered(store, options.get("stores", 1))
+        made.planted += planted
+        calls.append(_Call([matrix], store, {"seed": options.get("seed", 0) + number}, planted[-1]))  # draws of its own
+    return calls
 
 
-def _predict(folder: Path, options: Table) -> tuple[list[Any], Path]:
-    run = options.pop("run", folder / "run")
-    return [run, options.pop("expression", folder / "expression.zarr")], folder / "scores.parquet"
+def _heatmaps(made: _Made, options: Table) -> list[_Call]:
+    stores = _listed(options.pop("expression", made.planted or made.folder / "expression.zarr"))
+    if len(stores) == 1:
+        return [_Call(stores, made.folder / "images.zarr", _own_pairs(made, stores[0]))]
+    made.images = [made.folder / "images" / Path(store).name for store in stores]
+    return [_Call([store], images, _own_pairs(made, store)) for store, images in zip(stores, made.images, strict=True)]
 
 
-def _export(folder: Path, options: Table) -> tuple[list[Any], Path]:
-    return [options.pop("scores", folder / "scores.parquet")], folder / expand_home(options.pop("file"))
+def _own_pairs(made: _Made, store: Any) -> Table:
+    """The list that lies beside a planted store."""
+    return {"pairs": store.with_suffix(".tsv")} if store in made.planted else {}
 
 
-_LINES: dict[str, Callable[[Path, Table], tuple[list[Any], Path]]] = {
+def _train(made: _Made, options: Table) -> list[_Call]:
+    return [_Call(_listed(options.pop("images", made.images or made.folder / "images.zarr")), made.folder / "run")]
+
+
+def _predict(made: _Made, options: Table) -> list[_Call]:
+    inputs = [options.pop("run", made.folder / "run"), options.pop("expression", made.folder / "expression.zarr")]
+    return [_Call(inputs, made.folder / "scores.parquet")]
+
+
+def _export(made: _Made, options: Table) -> list[_Call]:
+    inputs = [options.pop("scores", made.folder / "scores.parquet")]
+    return [_Call(inputs, made.folder / expand_home(options.pop("file")))]
+
+
+_LINES: dict[str, Callable[[_Made, Table], list[_Call]]] = {
     "ingest": _ingest,
+    "plant": _plant,
     "heatmaps": _heatmaps,
     "train": _train,
     "predict": _predict,
@@ -177,10 +241,11 @@ def is_done(folder: Path, step: Step, of: str) -> bool:
 
 
 def resumed(folder: Path, step: Step) -> tuple[str, ...]:
-    """The words of a step that may have been interrupted: a single training cannot go on, so it starts over."""
+    """The words of a step that may have been interrupted: planting, and a single training, start over."""
     repeats = any(word.startswith(("--seeds=", "--folds=", "--split=file")) for word in step.words)
-    begun = bool(_note(folder, step)) and step.output.exists()
-    return (*step.words, "--overwrite") if begun and step.name == "train" and not repeats else step.words
+    begun = bool(_note(folder, step))
+    anew = step.words[0] == "plant" or (step.words[0] == "train" and step.output.exists() and not repeats)
+    return (*step.words, "--overwrite") if begun and anew else step.words
 
 
 @contextmanager
@@ -200,7 +265,7 @@ def noted(folder: Path, step: Step, of: str) -> Iterator[None]:
 
 
 def _note_file(folder: Path, step: Step) -> Path:
-    return folder / ".steps" / f"{step.name}.json"
+    return folder / ".steps" / f"{step.name.replace(' ', '-')}.json"
 
 
 def _note(folder: Path, step: Step) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pairscape.pipeline.errors import InputError
 
 BinningRule = Literal["max", "range", "quantile", "rank"]
 LabelSource = Literal["given", "replicate"]
+LabelStatistic = Literal["spearman", "residual"]
+LabelSign = Literal["+", "-"]
 NegativeRule = Literal["random", "matched"]
 Classes = Literal["labels", "kinds"]
 Organism = Literal["human", "mouse"]
@@ -61,6 +63,7 @@ class Stream(IntEnum):
     DECOY_CELLS = 14
     DECOY_PAIRS = 15
     PLANTING_CHOICES = 16
+    DEPTH_NULL = 17
 
 
 def check_share(name: str, value: float) -> None:
@@ -146,10 +149,15 @@ class PairSource:
         `given`: from `pairs` or `network`. `replicate`: co-expression in a held-out half of the cells (see
         `pipeline.genes.labels`); the images then come from the other half.
     threshold
-        Replicate labels: |Spearman| in the held-out half from which a pair is positive. Absent: 0.3.
+        Replicate labels: |correlation| in the held-out half from which a pair is positive. Absent: 0.3.
     fdr
         Replicate labels: false discovery rate (Benjamini-Hochberg) at which a pair is positive, in place of the
         threshold. For some hundred cells: with many, any correlation is significant.
+    sign
+        Replicate labels: only positive (`+`) or only negative (`-`) correlations are positives. Absent: both.
+    label_statistic
+        Replicate labels: `spearman`, or `residual`, the correlation of analytic Pearson residuals, for which the matrix
+        must hold raw counts (layers["counts"]).
     image_cells
         Replicate labels: show only so many cells of the image half. Absent: all of it.
     negatives
@@ -179,6 +187,8 @@ class PairSource:
     labels: LabelSource = "given"
     threshold: float | None = None
     fdr: float | None = None
+    sign: Annotated[LabelSign | None, Parameter(allow_leading_hyphen=True)] = None
+    label_statistic: LabelStatistic = "spearman"
     image_cells: int | None = None
     negatives: NegativeRule = "random"
     negatives_per_positive: float | None = None
@@ -233,7 +243,13 @@ class PairSource:
             raise InputError("--fdr and --threshold both say which pairs are positive; give one of them.")
         if self.image_cells is not None and self.image_cells < 2:
             raise InputError(f"image cells is {self.image_cells}: a heatmap of fewer than 2 cells shows nothing.")
-        for name, value in (("fdr", self.fdr), ("image-cells", self.image_cells)):
+        if self.sign not in (None, *get_args(LabelSign)):
+            raise InputError(f"sign {self.sign!r} is unknown; give + or -, or leave it out for both.")
+        if self.label_statistic not in get_args(LabelStatistic):
+            raise InputError(f"label statistic {self.label_statistic!r} is unknown; give spearman or residual.")
+        statistic = None if self.label_statistic == "spearman" else self.label_statistic
+        given = (("fdr", self.fdr), ("image-cells", self.image_cells), ("sign", self.sign))
+        for name, value in (*given, ("label-statistic", statistic)):
             if value is not None and self.labels != "replicate":
                 raise InputError(f"--{name} is about replicate labels: give --labels replicate too, or leave it out.")
 

@@ -1,5 +1,7 @@
 """Every benchmark runs once, small, so that the command behind a published figure never rots."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from benchmarks import (
     encode,
     exact,
     export,
+    gpu,
     growth,
     heatmaps,
     ingest,
@@ -219,3 +222,13 @@ def test_export(tmp_path):
     assert 2700 < found["all.tsv"]["edges"] < 3000
     assert found["best.h5ad"]["edges"] == 50
     assert found["best.h5ad"]["peak_mb"] >= found["best.h5ad"]["idle_mb"] > 0
+
+
+def test_gpu_figures_on_whatever_there_is(capsys):
+    gpu.main(["--images", "800", "--networks", "pairnet", "--rounds", "1"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["images"] == 800
+    for part, name in (("training", "stream"), ("scoring", "store")):
+        own = found["networks"]["pairnet"][part]
+        assert min(own[f"{name}_images_per_s"], own["memory_images_per_s"], own[f"{name}_over_memory"]) > 0
+        assert (own["gpu_busy"] is None) == (found["device"] in ("cpu", "mps"))

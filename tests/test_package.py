@@ -79,7 +79,9 @@ def test_the_wheel_holds_one_name_and_every_file(tmp_path):
         folder=tmp_path)  # fmt: skip
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"pairscape"}
-    wanted = {"pairscape/py.typed"} | {
+    bundled = {f"pairscape/universal/{path.name}" for path in (ROOT / "pairscape/universal").iterdir()}
+    assert "pairscape/universal/model.safetensors" in bundled
+    wanted = {"pairscape/py.typed"} | bundled | {
         f"pairscape/{path.relative_to(ROOT)}"
         for wing in ("pipeline", "model")
         for path in (ROOT / wing).rglob("*")

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairscape.model.edges.scores import ROWS_AT_ONCE, read_facts, read_symbols
+from pairscape.model.edges.scores import GENES, ROWS_AT_ONCE, read_facts, read_symbols
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.kinds import KINDS
 
 LISTED = ("regulators", "network")  # options of the pairs under which the first gene of a pair is a regulator
 
@@ -36,7 +37,7 @@ class Edges:
     weight : (E,) float32
         Probability of an edge; with a sign after `signed`.
     columns
-        Other values (E,) float32 by name, NaN where unknown.
+        Other values (E,) float32 by name, NaN where unknown; of `kind` the number in `KINDS`.
     directed
         Whether the network gives the direction of an edge. Otherwise the source is the first gene of the pair.
     symbols
@@ -64,8 +65,23 @@ class Edges:
             return self.names(codes)
         return [self.symbols[code] or self.genes[code] for code in codes.tolist()]
 
+    @property
+    def signs(self) -> list[str | None]:
+        """Sign of each edge's correlation, "+" or "-", None where it has none; empty without correlations."""
+        known = self.columns.get("correlation", np.empty(0))
+        return [{1.0: "+", -1.0: "-"}.get(sign) for sign in np.sign(known).tolist()]
+
+    @property
+    def kinds(self) -> list[str | None]:
+        """Name of each edge's kind, None where it is unknown; empty without kinds."""
+        return [None if np.isnan(kind) else KINDS[int(kind)] for kind in self.columns.get("kind", np.empty(0))]
+
     def some(self, rows: slice) -> "Edges":
         """A run of them."""
+        return self.take(np.arange(len(self))[rows])
+
+    def take(self, rows: NDArray[np.integer]) -> "Edges":
+        """These of them, in this order."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         return replace(
             self, source=self.source[rows], target=self.target[rows], weight=self.weight[rows], columns=columns
@@ -89,13 +105,27 @@ class GeneCodes:
 
 
 def blocks(path: Path, columns: Sequence[str], genes: GeneCodes) -> Iterator[Columns]:
-    """Columns of a file of scores some rows at a time, in order: genes as numbers, null as NaN."""
+    """Columns of a file of scores some rows at a time, in order: genes and kinds as numbers, null as NaN."""
     file = pq.ParquetFile(path, read_dictionary=["gene_a", "gene_b"])
     for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
         yield {
-            name: genes(values) if isinstance(values, pa.DictionaryArray) else values.to_numpy(zero_copy_only=False)
+            name: _as_numbers(name, values, genes)
             for name, values in zip(batch.schema.names, batch.columns, strict=True)
         }
+
+
+def _as_numbers(name: str, values: pa.Array, genes: GeneCodes) -> NDArray[Any]:
+    if name in GENES:
+        return genes(values)
+    return kind_numbers(values) if name == "kind" else values.to_numpy(zero_copy_only=False)
+
+
+def kind_numbers(names: pa.Array) -> NDArray[np.float32]:
+    """Numbers in `KINDS` of names of kinds, (P,); NaN for null and for what is none."""
+    names = names if isinstance(names, pa.DictionaryArray) else names.dictionary_encode()
+    known = [KINDS.index(name) if name in KINDS else np.nan for name in names.dictionary.to_pylist()]
+    index = names.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
+    return np.array([*known, np.nan], np.float32)[index]
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
@@ -179,6 +209,13 @@ def symbols_of(path: Path, genes: Sequence[str]) -> tuple[str, ...] | None:
 def _check(path: Path, wanted: EdgeChoice, there: tuple[str, ...]) -> None:
     if wanted.max_q is not None and "q_value" not in there:
         raise InputError(f"{path} holds no q-values to limit; predict with --q-values, or leave --max-q out.")
+    if wanted.kinds and "kind" not in there:
+        raise InputError(
+            f"{path} holds no kinds of dependence: its network does not tell them; predict with one that does, such as "
+            "universal, or leave --kind out."
+        )
+    if wanted.sign and "correlation" not in there:
+        raise InputError(f"{path} holds no correlations, so no sign is known; predict again, or leave --sign out.")
     if wanted.both_directions and "forward" in there:
         raise InputError(
             f"{path}: its network says which way an edge points, and the other way would be wrong; leave out "
@@ -188,7 +225,10 @@ def _check(path: Path, wanted: EdgeChoice, there: tuple[str, ...]) -> None:
 
 def _deciding(wanted: EdgeChoice, there: tuple[str, ...]) -> list[str]:
     """Columns that choose or point edges."""
-    asked = {"forward": True, "q_value": wanted.max_q is not None, "label": wanted.new}
+    asked = {
+        "forward": True, "q_value": wanted.max_q is not None, "label": wanted.new, "kind": bool(wanted.kinds),
+        "correlation": wanted.sign is not None,
+    }  # fmt: skip
     return [name for name, needed in asked.items() if needed and name in there]
 
 
@@ -199,6 +239,10 @@ def _passing(block: Columns, wanted: EdgeChoice, threshold: float) -> Columns:
         kept &= block["q_value"] <= np.float64(wanted.max_q)
     if wanted.new:
         kept &= block["label"] <= 0
+    if wanted.kinds:
+        kept &= np.isin(block["kind"], [KINDS.index(name) for name in wanted.kinds])
+    if wanted.sign is not None:
+        kept &= np.sign(block["correlation"]) == (1 if wanted.sign == "+" else -1)
     return {name: values[kept] for name, values in block.items()}
 
 
@@ -278,6 +322,7 @@ def rank_within(group: NDArray[np.integer]) -> NDArray[np.int64]:
 
 BINS = 50  # of the score
 Q_LIMITS = (0.01, 0.05, 0.1)
+KIND_Q = 0.05
 
 
 @dataclass(eq=False)
@@ -300,6 +345,8 @@ class Tally:
         Scored pairs in each bin of the score.
     significant
         Pairs of at most each q-value; empty without q-values.
+    of_kind : (7,)
+        Pairs of each kind, in the order of `KINDS`, with a q-value of at most `KIND_Q`, without q-values those called.
     genes, symbols
         Names of the genes, and their symbols if there are any.
     scored_of, called_of, expected_of : (G,)
@@ -316,6 +363,7 @@ class Tally:
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
     called: dict[str, int] = field(default_factory=dict)
     significant: dict[float, int] = field(default_factory=dict)
+    of_kind: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(KINDS), np.int64))
     genes: tuple[str, ...] = ()
     symbols: tuple[str, ...] | None = None
     scored_of: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
@@ -336,6 +384,10 @@ class Tally:
             self.called[aim] = self.called.get(aim, 0) + int((score >= threshold).sum())
         for limit in Q_LIMITS if "q_value" in block else ():
             self.significant[limit] = self.significant.get(limit, 0) + int((block["q_value"] <= limit).sum())
+        if "kind" in block:
+            meant = block["q_value"] <= KIND_Q if "q_value" in block else score >= self.called_from
+            kind = block["kind"][meant & ~np.isnan(block["kind"])]
+            self.of_kind += np.bincount(kind.astype(np.int64), minlength=len(KINDS))
         for end in ends_of(block)[: 2 if self.both_ends else 1]:
             self.scored_of = _added(self.scored_of, np.bincount(end, minlength=n_genes))
             self.expected_of = _added(self.expected_of, np.bincount(end, score, n_genes))
@@ -350,7 +402,7 @@ def tally_scores(path: Path, thresholds: Mapping[str, float], called_from: float
     """Sum a file of scores up, a block of rows at a time."""
     found, genes = Tally(thresholds, called_from, both_ends), GeneCodes()
     there = columns_of(path)
-    columns = [name for name in ("gene_a", "gene_b", "label", "score", "forward", "q_value") if name in there]
+    columns = [name for name in ("gene_a", "gene_b", "label", "score", "forward", "kind", "q_value") if name in there]
     for block in blocks(path, columns, genes):
         found.add(block, len(genes.index))
     found.genes = tuple(genes.index)

@@ -14,11 +14,23 @@ from pairscape.model.edges.scores import read_facts, read_genes_of
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.genes.resolve import Vocabulary
 from pairscape.pipeline.heatmaps.count import count_pairs
 
-SHOWN = ("label", "correlation", "forward", "q_value", "score_mean", "score_sd", "rank_stability")
+SHOWN = (
+    "label",
+    "correlation",
+    "forward",
+    "kind",
+    "kind_probability",
+    "q_value",
+    "score_mean",
+    "score_sd",
+    "rank_stability",
+)
 MOST_PICTURES = 200
+CONSIDERED = 500  # pairs of a kind for each that is shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +77,15 @@ def new_edges(scores: Path, k: int) -> Edges:
     return choose_edges(scores, EdgeChoice(top=k, new=True), SHOWN)
 
 
+def clearest_edges(scores: Path, k: int, kind: str) -> Edges:
+    """The k pairs most probably of a kind, of the best of that kind that are not known to be edges.
+
+    Raises like `choose_edges`. Scores near 1 hardly differ, so what tells them apart is the probability of the kind.
+    """
+    best = choose_edges(scores, EdgeChoice(top=CONSIDERED * k, new=True, kind=kind), SHOWN)
+    return best.take(np.argsort(-best.weight * best.columns["kind_probability"], kind="stable")[:k])
+
+
 def scored_edge(scores: Path, gene_a: str, gene_b: str) -> Edges:
     """A pair of a file of scores as an edge from gene_a to gene_b, found in either order; InputError if absent.
 
@@ -83,6 +104,8 @@ def scored_edge(scores: Path, gene_a: str, gene_b: str) -> Edges:
             f"{scores} holds no pair of {gene_a} and {gene_b}: they were no candidates; not every pair is there."
         )
     row = {name: np.nan if value is None else value for name, value in rows[0].items()}
+    if "kind" in row:
+        row["kind"] = KINDS.index(row["kind"]) if row["kind"] in KINDS else np.nan
     columns = {name: np.array([row[name]], np.float32) for name in SHOWN if name in row}
     source, target = np.array([0], np.int32), np.array([1], np.int32)
     weight = np.array([row["score"]], np.float32)

@@ -16,6 +16,7 @@ from pairscape.model.edges.formats import (
     INTERACTIONS,
     SCENIC,
     SIF,
+    known_columns,
     write_anndata,
     write_genernib,
     write_graphml,
@@ -31,7 +32,13 @@ from pairscape.pipeline.storage.ownership import ends_of, require_other, require
 from pairscape.pipeline.storage.write import replaced
 
 Names = Literal["symbol", "id"]
-KNOWN = ("correlation", "q_value", "rank_stability")  # what travels with an edge where the format has room for it
+KNOWN = (
+    "correlation",
+    "kind",
+    "kind_probability",
+    "q_value",
+    "rank_stability",
+)  # what travels with an edge where the format has room for it
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ FORMATS: dict[str, Format] = {  # the first with a suffix is what the suffix alo
     ),
     "cytoscape": Format(
         TEXT,
-        lambda path, edges, job: write_text(path, edges, CYTOSCAPE | {c: c for c in edges.columns}, job.delimiter),
+        lambda path, edges, job: write_text(path, edges, CYTOSCAPE | known_columns(edges), job.delimiter),
         KNOWN,
     ),
     "sif": Format((".sif",), lambda path, edges, _: write_text(path, edges, SIF, "\t", header=False)),

@@ -43,6 +43,11 @@ def interaction(edges: Edges) -> str:
     return INTERACTIONS[edges.directed]
 
 
+def known_columns(edges: Edges) -> dict[str, str]:
+    """Columns of what is known of the edges beside the score, and `sign`, each under its own name."""
+    return {name: name for name in edges.columns} | ({"sign": "sign"} if "correlation" in edges.columns else {})
+
+
 def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: str, *, header: bool = True) -> None:
     """Write edges as delimited text; names are quoted only if one of them holds the delimiter or a quote.
 
@@ -60,7 +65,7 @@ def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: 
 def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
     """Write source, target, any symbols, score and the other columns, with the facts in the metadata."""
     ends = ("source", "target") if edges.symbols is None else ("source", "target", "source_symbol", "target_symbol")
-    columns = {**{end: end for end in ends}, "score": "weight", **{name: name for name in edges.columns}}
+    columns = {**{end: end for end in ends}, "score": "weight", **known_columns(edges)}
     parts = tables(edges, columns)
     first = next(parts)
     kept = {PARQUET_KEY: json.dumps({"edges": words, "scores": facts}).encode()}
@@ -84,6 +89,8 @@ def tables(edges: Edges, columns: Mapping[str, str]) -> Iterator[pa.Table]:
             "weight": pa.array(some.weight),
             "interaction": pa.repeat(kind, len(some)),
             **{name: pa.array(values, mask=np.isnan(values)) for name, values in some.columns.items()},
+            "sign": pa.array(some.signs, pa.string()),
+            "kind": pa.array(some.kinds, pa.string()),
         }
         yield pa.table({name: known[column] for name, column in columns.items()})
 
@@ -173,12 +180,13 @@ def graph_of(edges: Edges, *, regulators: bool) -> nx.Graph | nx.DiGraph:
     graph = nx.DiGraph() if edges.directed else nx.Graph()
     for code in np.unique(np.concatenate([edges.source, edges.target])).tolist():
         graph.add_node(edges.genes[code])
+    words = {name: values for name, values in (("kind", edges.kinds), ("sign", edges.signs)) if values}
     for row, (a, b) in enumerate(zip(edges.names(edges.source), edges.names(edges.target), strict=True)):
         if not graph.has_edge(a, b):
-            known = {name: float(values[row]) for name, values in edges.columns.items()}
-            graph.add_edge(
-                a, b, weight=float(edges.weight[row]), **{k: v for k, v in known.items() if not math.isnan(v)}
-            )
+            known = {name: float(values[row]) for name, values in edges.columns.items() if name not in words}
+            told = {name: values[row] for name, values in words.items() if values[row] is not None}
+            known = {name: value for name, value in known.items() if not math.isnan(value)}
+            graph.add_edge(a, b, weight=float(edges.weight[row]), **known, **told)
     sources = set(edges.names(np.unique(edges.source)))
     for gene, attributes in graph.nodes(data=True):
         attributes["degree"] = graph.degree(gene)

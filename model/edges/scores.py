@@ -4,10 +4,11 @@ Contract (`format_version` 1), a row per candidate pair, in the order of the ima
 (names as in the matrix); `symbol_a`, `symbol_b` string, their symbols, where the matrix has any, null for a gene
 without one; `label` int8, −1 where nothing is known; `score` float32, the probability of an edge at the prior that the
 facts name, null where the screen kept the pair from the network; `forward` float32, only of a network
-with three classes: the share of it for gene_a → gene_b; `dependence` float32, which the screen ranks by; `correlation`
-float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After `--bootstrap`:
-`score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. The facts are JSON under the key
-`pairscape`.
+with three classes: the share of it for gene_a → gene_b; `kind` string and `kind_probability` float32, only of a network
+of kinds: the likeliest kind of dependence, and its share of the score; `dependence` float32, which the screen ranks by;
+`correlation` float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After
+`--bootstrap`: `score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. The facts are JSON under
+the key `pairscape`.
 """
 
 import json
@@ -34,6 +35,8 @@ COLUMNS: dict[str, pa.DataType] = {
     "label": pa.int8(),
     "score": pa.float32(),
     "forward": pa.float32(),
+    "kind": NAMES,
+    "kind_probability": pa.float32(),
     "dependence": pa.float32(),
     "correlation": pa.float32(),
     "q_value": pa.float32(),

@@ -11,6 +11,7 @@ Counts = NDArray[np.integer]
 Values = NDArray[np.float64]
 
 SCREEN_BINS = 3  # low, middle, high: fewest that see a rise and a fall; more bins are more noise (docs/predict.md)
+KERNEL_WIDTH = 0.15  # of the Gaussian of HSIC, as a share of the cells: about a half of the deviation of ranks
 
 
 def spearman(counts: Counts) -> Values:
@@ -45,6 +46,23 @@ def dependence(counts: Counts, correlation: Values) -> Values:
     cells = counts[:1].sum(dtype=np.float64)  # as many in every image
     ratio = np.sqrt(np.maximum(4 * likelihood, 0)) - np.sqrt(np.maximum(2 * freedom - 1, 0))
     return np.asarray(np.maximum(np.sqrt(cells) * np.abs(correlation), ratio))
+
+
+def distance_correlation(counts: Counts) -> Values:
+    """Distance correlation (Székely 2007) of the ranks of the cells, (P,), 0 to 1; 0 for a gene with one bin.
+
+    Cells of a bin share the average of their ranks, and all pairs of cells count (the V-statistic). Cells of one cell
+    of the image are alike, so it is exact from `counts` (P, bins, bins) in the time of bins³.
+    """
+    return np.sqrt(np.asarray(_kernel_correlation(_contiguous(counts), 0.0)))
+
+
+def hsic(counts: Counts) -> Values:
+    """Hilbert-Schmidt independence criterion (Gretton 2005) of the ranks of the cells, (P,), 0 to 1; as above.
+
+    Of Gaussian kernels as wide as `KERNEL_WIDTH` of the cells, over the root of the product of each gene's own.
+    """
+    return np.asarray(_kernel_correlation(_contiguous(counts), KERNEL_WIDTH))
 
 
 def _contiguous(counts: Counts) -> NDArray[np.uint32]:
@@ -121,3 +139,62 @@ def _likelihood_ratio(counts, group):  # type: ignore[no-untyped-def]
                     total += pooled[kb, ka] * np.log(pooled[kb, ka] * cells / (margin_a[ka] * margin_b[kb]))
         found[p], freedom[p] = total, ((margin_a > 0).sum() - 1) * ((margin_b > 0).sum() - 1)
     return found, freedom
+
+
+@numba.njit(nogil=True, cache=True)
+def _likeness(margin, width, rank, centred):  # type: ignore[no-untyped-def]
+    """Distance of the bins' ranks, or their Gaussian, less its means over the cells; returns its sum of squares."""
+    cells = margin.sum()
+    _rank(margin, cells, rank)
+    for k in range(rank.size):
+        for other in range(rank.size):
+            apart = np.abs(rank[k] - rank[other]) / cells
+            centred[k, other] = apart if width == 0 else np.exp(-((apart / width) ** 2) / 2)
+    mean = centred @ margin / cells
+    grand = (mean * margin).sum() / cells
+    squares = 0.0
+    for k in range(rank.size):
+        for other in range(rank.size):
+            centred[k, other] += grand - mean[k] - mean[other]
+            squares += centred[k, other] ** 2 * margin[k] * margin[other]
+    return squares
+
+
+@numba.njit(nogil=True, cache=True)
+def _kernel_correlation(counts, width):  # type: ignore[no-untyped-def]
+    """Sum over all pairs of cells of what they are alike in both genes, over the root of each gene's own: (P,)."""
+    bins = counts.shape[1]
+    found = np.zeros(counts.shape[0])
+    margin_a, margin_b, rank = np.empty(bins), np.empty(bins), np.empty(bins)
+    like_a, like_b, image = np.empty((bins, bins)), np.empty((bins, bins)), np.empty((bins, bins))
+    of_a, squares = np.zeros(bins), 0.0  # pairs of one gene a follow each other, and what margins decide stays
+    for p in range(counts.shape[0]):
+        image[:] = counts[p]
+        _margins(image, margin_a, margin_b)
+        if (margin_a > 0).sum() < 2 or (margin_b > 0).sum() < 2:
+            continue
+        if (margin_a != of_a).any():
+            squares = _likeness(margin_a, width, rank, like_a)
+            of_a[:] = margin_a
+        scale = np.sqrt(squares * _likeness(margin_b, width, rank, like_b))
+        found[p] = max(_together(image, like_a, like_b) / scale, 0.0)
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def _together(image, like_a, like_b):  # type: ignore[no-untyped-def]
+    """Σ image[b, a] image[d, c] like_a[a, c] like_b[b, d]."""
+    bins = image.shape[0]
+    along, across, total = np.empty(bins), np.empty(bins), 0.0
+    for b in range(bins):
+        along[:], across[:] = 0, 0
+        for k in range(bins):
+            cells, weight = image[b, k], like_b[b, k]
+            if cells > 0:
+                for c in range(bins):
+                    along[c] += cells * like_a[k, c]
+            for c in range(bins):
+                across[c] += weight * image[k, c]
+        for c in range(bins):
+            total += along[c] * across[c]
+    return total

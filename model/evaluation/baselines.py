@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from pairscape.model.evaluation.association import mutual_information, spearman
+from pairscape.model.evaluation.association import distance_correlation, hsic, mutual_information, spearman
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.options import Stream
@@ -128,12 +128,10 @@ def _marginals(genes: NDArray[np.float64], pairs: Pairs, rows: Rows, directed: b
 
 
 def heatmap_statistics(images: Images, pairs: Pairs, rows: Rows) -> dict[str, Scores]:
-    """|Pearson|, |Spearman| and mutual information of pairs, from their heatmaps, each (R,)."""
-    edges = images.array("edges")
-    centres = bin_centres(edges)
+    """|Pearson|, |Spearman|, mutual information, distance correlation and HSIC of pairs from heatmaps, each (R,)."""
+    centres = bin_centres(images.array("edges"))
     found = [_statistics(images, pairs, part, centres) for part in _runs(rows, images.spec.binning.shard_pairs)]
-    names = ("pearson", "spearman", "mutual_information")
-    return {name: np.concatenate([part[i] for part in found]) for i, name in enumerate(names)}
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 def _runs(rows: Rows, shard_pairs: int) -> Iterable[Rows]:
@@ -144,13 +142,16 @@ def _runs(rows: Rows, shard_pairs: int) -> Iterable[Rows]:
             yield rows[start : min(start + BATCH, last)]
 
 
-def _statistics(
-    images: Images, pairs: Pairs, rows: Rows, centres: NDArray[np.float64]
-) -> tuple[Scores, Scores, Scores]:
+def _statistics(images: Images, pairs: Pairs, rows: Rows, centres: NDArray[np.float64]) -> dict[str, Scores]:
     counts = images.counts(slice(int(rows[0]), int(rows[-1]) + 1))[rows - rows[0]]
     a, b = centres[pairs.gene_a[rows]], centres[pairs.gene_b[rows]]
-    pearson = _correlation(counts.astype(np.float64), a, b)
-    return np.abs(pearson), np.abs(spearman(counts)), mutual_information(counts, INFORMATION_BINS)
+    return {
+        "pearson": np.abs(_correlation(counts.astype(np.float64), a, b)),
+        "spearman": np.abs(spearman(counts)),
+        "mutual_information": mutual_information(counts, INFORMATION_BINS),
+        "distance_correlation": distance_correlation(counts),
+        "hsic": hsic(counts),
+    }
 
 
 def bin_centres(edges: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from pairscape.model.evaluation.baselines import (
     marginals_only,
 )
 from pairscape.model.evaluation.bootstrap import against_baseline
+from pairscape.model.evaluation.depth_null import depth_null
 from pairscape.model.evaluation.metrics import (
     all_scores,
     best_threshold,
@@ -38,7 +39,8 @@ from pairscape.model.evaluation.metrics import (
     ranking_scores,
     watch_collapse,
 )
-from pairscape.model.networks.classifier import PairClassifier, score_rows
+from pairscape.model.evaluation.rivals import COUNT_RIVALS, FACTORS_RESIDUAL, count_rivals
+from pairscape.model.networks.classifier import PairClassifier, score_images, score_rows
 from pairscape.model.networks.fast import prepare
 from pairscape.model.networks.gene_context import store_loadings
 from pairscape.model.networks.prior import PriorCorrection
@@ -50,8 +52,10 @@ from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.options import Stream
 from pairscape.pipeline.storage.write import replaced
 
-EXPRESSION = ("marginals_only", "pearson", "spearman", "mutual_information")  # the audit's rows that use expression
 FACTORS_ONLY = "factors_only"  # another, for a network that takes the factors
+EXPRESSION = (
+    "marginals_only", "pearson", "spearman", "mutual_information", "distance_correlation", "hsic", *COUNT_RIVALS,
+)  # the audit's rows that use expression  # fmt: skip
 PRECISION_TARGETS = (0.5, 0.9)
 EXAMPLES = 6  # pairs of each kind drawn in the report
 MEAN_IMAGES = 2000  # pairs of each class in its mean image, at most
@@ -110,11 +114,16 @@ def evaluate(
     label, ready = pairs.label[test], prepare(classifier, classifier.device)
     progress.start("scoring pairs", test.size + folds.validation.size)
 
-    def score(rows: Rows) -> NDArray[np.floating]:
-        raw = score_rows(classifier, images, rows, progress.advance, ready)
+    def usable(raw: NDArray[np.floating]) -> NDArray[np.floating]:
         # a network that blew up answers NaN: the share of its batches stands for that, and the watch reports it
         nothing = [1 - shown, *[shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
         return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)
+
+    def score(rows: Rows) -> NDArray[np.floating]:
+        return usable(score_rows(classifier, images, rows, progress.advance, ready))
+
+    def score_null(counts: NDArray[np.integer], both_zero: NDArray[np.integer]) -> NDArray[np.float64]:
+        return positive(correction.corrected(usable(score_images(classifier, counts, both_zero, ready)), natural))
 
     on_validation = positive(correction.corrected(score(folds.validation), natural))
     aims = thresholds(pairs.label[folds.validation], on_validation)
@@ -123,7 +132,8 @@ def evaluate(
     classes = correction.corrected(raw, natural)
     probability = positive(classes)
     audit, audit_scores = _audit(images, folds, seed, progress, factors=classifier.needs_loadings)
-    baselines = {name: audit_scores[name] for name in (*EXPRESSION, FACTORS_ONLY) if name in audit_scores}
+    rivals = (*EXPRESSION, FACTORS_ONLY, FACTORS_RESIDUAL)
+    baselines = {name: audit_scores[name] for name in rivals if name in audit_scores}
     genes = pairs.gene_a[test], pairs.gene_b[test]
     metrics = (
         sizes(folds)
@@ -138,6 +148,9 @@ def evaluate(
         audit_scores = audit_scores | {"forward": forward_share(classes)}
     if len(pairs.class_names) == classes.shape[1]:
         metrics["kinds"] = kind_scores(label, classes, pairs.class_names, threshold)
+    real = {"network": probability, "spearman": audit_scores["spearman"]}
+    scorer = "the network reads other genes too, and null pairs have none" if classifier.knows_genes else score_null
+    metrics["depth_null"] = depth_null(images, pairs, test, real, scorer, seed)
     metrics |= {"seed": seed, "versions": versions(), "store": store_facts(images)}
     predictions = _predictions(images, pairs, test, probability, audit_scores)
     return Evaluation(metrics, predictions, threshold, classes, positive(raw))
@@ -197,8 +210,11 @@ def _direction(
 
 def _audit(
     images: Images, folds: Folds, seed: int, progress: Progress, *, factors: bool
-) -> tuple[dict[str, dict[str, float | None]], dict[str, NDArray[np.floating]]]:
-    """Figures of each baseline on the test rows, thresholds placed on validation rows; and its test scores."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, NDArray[np.floating]]]:
+    """Figures of each baseline on the test rows, thresholds placed on validation rows; and its test scores.
+
+    A baseline that cannot be had has figures of None and the reason.
+    """
     pairs, test = folds.pairs, folds.test
     watched = folds.validation
     if watched.size > THRESHOLD_ROWS:
@@ -214,17 +230,19 @@ def _audit(
     scores["marginals_only"] = marginals_only(images, pairs, folds.train, rows, folds.directed, seed)
     progress.advance(1)
     scores |= heatmap_statistics(images, pairs, rows)
+    of_counts, missing = count_rivals(images, pairs, rows, factors=factors)
+    scores |= of_counts
     if factors:
         scores[FACTORS_ONLY] = store_loadings(images).correlation(rows).astype(np.float64)
     progress.advance(1)
     of_watched, of_test = np.searchsorted(rows, watched), np.searchsorted(rows, test)
-    figures = {}
+    figures = dict[str, dict[str, Any]]()
     for name, score in scores.items():
         threshold = best_threshold(pairs.label[watched], score[of_watched])
         figures[name] = ranking_scores(pairs.label[test], score[of_test], threshold) | {
             "early_precision_ratio": early_precision_ratio(pairs.label[test], score[of_test])
         }
-    return figures, {name: score[of_test] for name, score in scores.items()}
+    return figures | missing, {name: score[of_test] for name, score in scores.items()}
 
 
 def _predictions(

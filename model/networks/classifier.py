@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from pairscape.model.networks.gene_context import (
     store_loadings,
 )
 from pairscape.model.networks.pairnet import FactorNet
-from pairscape.model.networks.published import DeepDrim, build_network
+from pairscape.model.networks.published import MOMENT_NETWORK, DeepDrim, build_network
 from pairscape.model.networks.render import Render
 from pairscape.model.networks.weights import NetworkFacts, load_weights, refuse_repeats
 from pairscape.model.options import Rendering
@@ -54,6 +55,12 @@ class PairClassifier(nn.Module):
 
     def __init__(self, network: str, rendering: Rendering, bins: int, classes: int, mirror: bool) -> None:
         super().__init__()
+        all_cells = rendering.channels == "counts" and not rendering.sigma and not rendering.drop_both_zero
+        if network == MOMENT_NETWORK and not all_cells:
+            raise InputError(
+                f"{MOMENT_NETWORK} takes ranks from all cells of an image, and channels {rendering.channels!r}, sigma "
+                f"{rendering.sigma:g} or dropped zeros show it something else; give --channels counts --sigma 0."
+            )
         self.bins = bins
         self.mirror, self.classes = mirror, classes
         try:
@@ -146,6 +153,22 @@ def score_rows(
             counts, both_zero = batch.counts.to(device), batch.both_zero.to(device)
             found.append(score(counts, both_zero, *genes).cpu().numpy())
             advance(batch.row.numel())
+    return np.concatenate(found)
+
+
+def score_images(
+    classifier: PairClassifier,
+    counts: NDArray[np.integer[Any]],
+    both_zero: NDArray[np.integer[Any]],
+    probabilities: Callable[..., Tensor] | None = None,
+) -> NDArray[np.float32]:
+    """Class probabilities, (P, classes), of images that are in no store; as `score_rows`, of the pair alone."""
+    classifier.eval()
+    score, found = probabilities or classifier.probabilities, []
+    with torch.inference_mode():
+        for start in range(0, len(counts), PREDICTED_AT_ONCE):
+            parts = (part[start : start + PREDICTED_AT_ONCE].astype(np.int32) for part in (counts, both_zero))
+            found.append(score(*(torch.from_numpy(part).to(classifier.device) for part in parts)).cpu().numpy())
     return np.concatenate(found)
 
 

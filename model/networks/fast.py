@@ -22,11 +22,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pairscape.model.networks.classifier import PairClassifier, TrainedNetwork, turned_labels
 from pairscape.model.networks.device import choose_device
+from pairscape.model.networks.momentnet import (
+    TURNED,
+    MomentNet,
+    moment_features,
+    ordered_by_strength,
+    rank_moments,
+    sizes,
+    strength,
+)
 from pairscape.model.networks.pairnet import PairNet, ResidualBlock
 from pairscape.model.networks.prior import PriorCorrection
 
-# Pairs a batch, so that what the layers make of them stays in the caches: pairnet's maps are small.
-AT_ONCE, AT_ONCE_PAIRNET = 64, 256
+# Pairs a batch, so that what the layers make of them stays in the caches: pairnet's maps are small, momentnet has none.
+AT_ONCE, AT_ONCE_PAIRNET, AT_ONCE_MOMENTNET = 64, 256, 1024
 
 Floats = NDArray[np.float32]
 Probabilities = Callable[..., Tensor]
@@ -52,9 +61,7 @@ class _Prepared(nn.Module):
         network = copy.deepcopy(classifier.network).eval().requires_grad_(False)
         self.render, self.mirror = classifier.render, classifier.mirror
         self.turned = turned_labels(classifier.classes)
-        small = isinstance(network, PairNet)
-        self.at_once = AT_ONCE_PAIRNET if small else AT_ONCE
-        self.network = _PreparedPairNet(network) if small else _PreparedSequence(network)
+        self.at_once, self.network = _prepared(network)
         self.eval()
 
     @torch.inference_mode()
@@ -74,6 +81,15 @@ class _Prepared(nn.Module):
             return probability
         straight, turned = probability.chunk(2)
         return (straight + turned[:, self.turned]) / 2
+
+
+def _prepared(network: nn.Module) -> tuple[int, nn.Module]:
+    """How many pairs a batch has, and a function of images and whether their mirrors are wanted too."""
+    if isinstance(network, PairNet):
+        return AT_ONCE_PAIRNET, _PreparedPairNet(network)
+    if isinstance(network, MomentNet):
+        return AT_ONCE_MOMENTNET, _PreparedMomentNet(network)
+    return AT_ONCE, _PreparedSequence(network)
 
 
 def _with_mirror(image: Tensor, mirror: bool) -> Tensor:
@@ -119,6 +135,24 @@ def _rectified(conv: nn.Conv2d) -> nn.Module:
 def _channels_last(conv: nn.Conv2d) -> nn.Conv2d:
     conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
     return conv
+
+
+class _PreparedMomentNet(nn.Module):
+    """`MomentNet`: the mirror's moments are those of the pair, transposed, and its strength is the same."""
+
+    def __init__(self, network: MomentNet) -> None:
+        super().__init__()
+        self.norm, self.head = network.norm, network.head
+        self.turned = torch.tensor(TURNED)
+
+    def forward(self, image: Tensor, mirror: bool) -> Tensor:
+        """(B, 1, K, K) images to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
+        counts = image[:, 0]
+        moments, known, close = rank_moments(counts), sizes(counts), strength(counts)
+        if mirror:
+            moments, known = torch.cat([moments, moments.mT]), torch.cat([known, known * self.turned])
+            close = close.repeat(2)
+        return ordered_by_strength(self.head(self.norm(moment_features(moments, known))), close)
 
 
 class _PreparedPairNet(nn.Module):

@@ -1,4 +1,4 @@
-"""The published architectures, line by line, and the choice of one by name; `pairnet`, ours, is in a file of its own.
+"""The published architectures, line by line, and the choice of one by name; ours have files of their own.
 
 Every network maps (B, C, K, K) images to (B, classes) logits, for 16 to 150 bins. No softmax: the losses take logits.
 """
@@ -6,6 +6,7 @@ Every network maps (B, C, K, K) images to (B, classes) logits, for 16 to 150 bin
 import torch
 from torch import Tensor, nn
 
+from pairscape.model.networks.momentnet import MomentNet
 from pairscape.model.networks.pairnet import FactorNet, PairNet
 from pairscape.pipeline.errors import InputError
 
@@ -40,10 +41,12 @@ def cnnc_tower(in_channels: int, bins: int, dropout: float) -> nn.Sequential:
 
 
 FACTOR_NETWORK = "pairnet-factors"
+MOMENT_NETWORK = "momentnet"
 
 NETWORKS = (
     "pairnet",
     FACTOR_NETWORK,
+    MOMENT_NETWORK,
     "cnnc",
     "deepdrim",
     "deep-cell-1",
@@ -105,7 +108,7 @@ def build_network(name: str, *, in_channels: int, bins: int, classes: int = 2) -
     in_channels, bins
         Channels C and side length K of the rendered image, K from 16 to 150.
     classes
-        2 (none, pair) or 3 (none, a to b, b to a).
+        2 (none, pair), 3 (none, a to b, b to a) or 7 (none, and the kinds of dependence).
 
     Returns
     -------
@@ -127,6 +130,8 @@ def build_network(name: str, *, in_channels: int, bins: int, classes: int = 2) -
         return PairNet(in_channels, bins, classes)
     if name == FACTOR_NETWORK:
         return FactorNet(in_channels, bins, classes)
+    if name == MOMENT_NETWORK:
+        return MomentNet(classes)
     if name == "cnnc":
         return _cnnc(in_channels, bins, classes, dropout=0.5)
     if name == "deepdrim":

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pairscape.model.evaluation.measure import PairSample, codes_at_hand, find_shift
 from pairscape.model.evaluation.shift import UNCOMPARED, shift_lines
-from pairscape.model.prediction.parts import Cost, Job, Parts, edge_scores, held_scorer, score_images
+from pairscape.model.prediction.parts import Cost, Job, Parts, answers, held_scorer, score_images
 from pairscape.model.prediction.screen import place_threshold, sample_rows, screen_facts, screen_line
 from pairscape.model.prediction.trained import TrainedRun
 from pairscape.pipeline.codes.store import Codes
@@ -206,7 +206,7 @@ def _seconds_a_pair(job: Job, sample: _Sample) -> float:
     for some in (slice(64), slice(TIMED_PAIRS)):
         described = None if sample.genes is None else job.parts.described(sample.genes[some])
         started = time.perf_counter()
-        edge_scores(held_scorer(job), (counts[some], both_zero[some]), described)
+        answers(held_scorer(job), (counts[some], both_zero[some]), described)
         seconds = (time.perf_counter() - started) / len(counts[some])
     return seconds
 

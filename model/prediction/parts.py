@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.model.evaluation.association import dependence, spearman
 from pairscape.model.evaluation.metrics import forward_share
+from pairscape.model.networks.bundled import run_folder
 from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.fast import Scorer
@@ -24,6 +25,7 @@ from pairscape.model.prediction.rescoring import Score
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import PAIR, Spent, count_rows, warm_up
 from pairscape.pipeline.heatmaps.gene_reader import held_reader
@@ -34,8 +36,12 @@ from pairscape.pipeline.heatmaps.tiles import Task
 from pairscape.pipeline.storage.receipts import Receipt, write_receipted
 from pairscape.pipeline.storage.write import replaced
 
+DIRECTED = 3  # classes of a network that gives the direction
 PART_PAIRS = 2048  # candidates in a part: half a second of the network; what a kill may cost
-COLUMNS = np.dtype([(name, "<f4") for name in ("score", "forward", "dependence", "correlation")])
+COLUMNS = np.dtype([(name, "<f4") for name in (
+    "score", "forward", "kind", "kind_probability", "dependence", "correlation",
+)])  # fmt: skip
+"""`kind` is the number of a kind in `KINDS`. NaN where there is no value."""
 
 Images = tuple[NDArray[np.integer], NDArray[np.integer]]
 """Joint counts, (P, bins, bins), and cells in which neither gene is expressed, (P,)."""
@@ -128,7 +134,7 @@ class Job:
     parts
         Where the pairs lie and the parts go.
     run, network
-        Folder of the trained network, and sha256 of the weights there when the job began.
+        Name of the trained network (`TrainedRun.name`), and sha256 of its weights when the job began.
     prior
         Share of edges among the candidates.
     device
@@ -223,8 +229,7 @@ def _read(job: Job, parts: tuple[int, ...], cost: Cost) -> Images:
 
 
 def score_images(job: Job, images: Images, genes: NDArray[np.integer] | None, cost: Cost) -> NDArray[Any]:
-    """Statistics of the counts, and scores of the network, (P,) of `COLUMNS`; score and forward NaN where it is not
-    run.
+    """Statistics of the counts, and answers of the network, (P,) of `COLUMNS`; the latter NaN where it is not run.
 
     Pairs that the screen keeps from the network are left out before batches are made of the others.
     """
@@ -237,26 +242,60 @@ def score_images(job: Job, images: Images, genes: NDArray[np.integer] | None, co
     if kept.size:
         chosen = (counts, both_zero) if kept.size == len(counts) else (counts[kept], both_zero[kept])
         described = None if genes is None else job.parts.described(genes[kept])
-        columns["score"][kept], columns["forward"][kept] = edge_scores(held_scorer(job), chosen, described)
+        for name, values in answers(held_scorer(job), chosen, described)._asdict().items():
+            columns[name][kept] = values
     cost.deriving += derived - started
     cost.scoring += time.perf_counter() - derived
     cost.scored += kept.size
     return columns
 
 
-def edge_scores(
-    scorer: Scorer, images: Images, described: Callable[[slice], NDArray[np.float32]] | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Probability of an edge, and the share of it that points from gene a to gene b, NaN without direction; (P,) each.
+class Answers(NamedTuple):
+    """What a network says of pairs, (P,) each.
 
-    Summed over the classes with an edge rather than 1 less that of none, whose last digits would tie small scores.
-    `described` gives features of a slice of the pairs, for a network that `knows_genes`.
+    Attributes
+    ----------
+    score
+        Probability of an edge.
+    forward
+        The share of it that points from gene a to gene b; NaN of a network without direction.
+    kind, kind_probability
+        Number of the likeliest kind in `KINDS`, and its share of the probability of an edge; NaN of a network without
+        kinds.
+    """
+
+    score: NDArray[np.float64]
+    forward: NDArray[np.float64]
+    kind: NDArray[np.float64]
+    kind_probability: NDArray[np.float64]
+
+
+def answers(scorer: Scorer, images: Images, described: Callable[[slice], NDArray[np.float32]] | None = None) -> Answers:
+    """What a network says of pairs.
+
+    The score is summed over the classes with an edge rather than 1 less that of none, whose last digits would tie small
+    scores. `described` gives features of a slice of the pairs, for a network that `knows_genes`.
     """
     classes = scorer(*images, described)
     score = classes[:, 1:].sum(axis=1)
     # where a network blew up, the score is what is expected of any pair
     score = np.where(np.isfinite(score), score, scorer.prior)
-    return score, forward_share(classes) if classes.shape[1] > 2 else np.full(score.size, np.nan)
+    unknown = np.full(score.size, np.nan)
+    if classes.shape[1] == len(KINDS):
+        return Answers(score, unknown, *likeliest_kind(classes))
+    return Answers(score, forward_share(classes) if classes.shape[1] == DIRECTED else unknown, unknown, unknown)
+
+
+def likeliest_kind(classes: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Number in `KINDS` of the likeliest kind but none, and its share of them all: (P, 7) to (P,) each.
+
+    NaN where no kind is possible.
+    """
+    kinds = classes[:, 1:].astype(np.float64)
+    total, best = kinds.sum(axis=1), kinds.argmax(axis=1)
+    known = np.isfinite(total) & (total > 0)
+    share = np.divide(kinds.max(axis=1), total, out=np.full(total.size, np.nan), where=known)
+    return np.where(known, best + 1.0, np.nan), share
 
 
 def load_score(job: Job, *, screened: bool) -> Score:
@@ -275,7 +314,7 @@ def load_score(job: Job, *, screened: bool) -> Score:
             genes = np.stack([gene_a, gene_b], axis=1)[kept]
             described = job.parts.described(genes) if job.describes else None
             with one_thread():
-                found[kept], _ = edge_scores(held_scorer(job), (counts[kept], both_zero[kept]), described)
+                found[kept] = answers(held_scorer(job), (counts[kept], both_zero[kept]), described).score
         return found
 
     return score
@@ -302,7 +341,7 @@ def held_scorer(job: Job) -> Scorer:
     """
     if (scorer := _held.get((job.network, job.prior, job.device))) is not None:
         return scorer
-    network = TrainedNetwork.load(Path(job.run))
+    network = TrainedNetwork.load(run_folder(job.run))
     if network.sha256 != job.network:
         raise JobError(f"{job.run} holds another network than when this job began; run the same command again for it.")
     keep_freed_memory()
@@ -316,7 +355,7 @@ def prepare(job: Job) -> Cost:
     with one_thread():
         score_images(replace(job, threshold=np.inf), blank, None, Cost())
         if not job.describes:
-            edge_scores(held_scorer(job), blank)
+            answers(held_scorer(job), blank)
     if job.codes:
         assert job.portion is not None
         warm_up()

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from pairscape.model.edges.scores import SYMBOLS, read_facts, write_scores
 from pairscape.model.evaluation.evaluate import versions
+from pairscape.model.evaluation.measure import codes_at_hand
+from pairscape.model.networks.bundled import is_bundled
 from pairscape.model.networks.classifier import describe_genes, gene_codes
 from pairscape.model.networks.device import choose_device, one_thread
 from pairscape.model.networks.fast import SENT_AT_ONCE, Scorer
@@ -25,7 +27,9 @@ from pairscape.model.networks.published import FACTOR_NETWORK
 from pairscape.model.options import Prediction
 from pairscape.model.prediction.candidates import CandidateImages, look_at_sample
 from pairscape.model.prediction.confidence import Confidence, confidence_bytes, estimate_confidence
+from pairscape.model.prediction.expressed import expressed_request
 from pairscape.model.prediction.parts import (
+    DIRECTED,
     PART_PAIRS,
     Cost,
     Job,
@@ -44,10 +48,12 @@ from pairscape.pipeline.compute.memory import require_memory
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images, counted_codes
 from pairscape.pipeline.heatmaps.job import Request
 from pairscape.pipeline.heatmaps.memory import Portion, portion
+from pairscape.pipeline.heatmaps.plan import duration
 from pairscape.pipeline.heatmaps.tiles import (
     Task,
     block_density,
@@ -85,6 +91,22 @@ class CheckedPrediction:
     def prior(self) -> float:
         """Share of edges among the candidates: as given, or the training's."""
         return self.trained.natural if self.options.prior is None else self.options.prior
+
+    def settled(self, *, countable: bool) -> "CheckedPrediction":
+        """The same with q-values decided where they are not asked for and not refused.
+
+        `countable`: whether the codes that decoys are counted from are at hand.
+        """
+        if self.options.q_values is not None:
+            return self
+        apt = is_bundled(self.trained.folder) and not self.trained.network.classifier.knows_genes
+        return replace(self, options=replace(self.options, q_values=apt and countable))
+
+    def prior_words(self) -> str:
+        """What the scores are, in words."""
+        if not self.trained.names_kinds:
+            return f"scores at a share of {self.prior:.2%} edges among the candidates"
+        return f"score = probability of dependence if a share of {self.prior:.2%} of the candidates depend (--prior)"
 
 
 @dataclass(frozen=True)
@@ -159,27 +181,33 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
 
 
 def predict_matrix(
-    expression: Expression, request: Request, codes: Path | None, checked: CheckedPrediction, session: Session
+    expression: Expression, request: Request | None, codes: Path | None, checked: CheckedPrediction, session: Session
 ) -> PredictionOutcome:
     """Score pairs of a matrix, counted with the network's own rule of binning.
 
     Parameters
     ----------
+    request
+        None: all pairs of the genes that enough cells express (`model.prediction.expressed`).
     codes
         Where the codes are kept. Absent: beside the scores, named after them.
 
     Raises
     ------
     InputError
-        The matrix cannot be encoded, or a worker has too little memory.
+        The matrix cannot be encoded, no pair is left, or a worker has too little memory.
     JobError
         Tasks failed, or the disk refuses; what is finished is kept.
     """
     path = (codes or checked.out.with_name(f"{checked.out.stem}.codes.zarr")).absolute()
-    binning, limit = checked.trained.binning, session.memory
-    need = _bytes_beside(checked.options, request.cells.size, binning.bins)
-    portion(binning, request.cells.size, 1.0, limit, need)  # refuses before the matrix is read
-    encoded = encode_matrix(expression, path, binning, request.cells, session)
+    checked, binning, limit = checked.settled(countable=True), checked.trained.binning, session.memory
+    cells = np.arange(expression.n_cells) if request is None else request.cells
+    need = _bytes_beside(checked.options, cells.size, binning.bins)
+    portion(binning, cells.size, 1.0, limit, need)  # refuses before the matrix is read
+    encoded = encode_matrix(expression, path, binning, cells, session)
+    if request is None:
+        request = expressed_request(encoded, checked.seed)
+        session.say(*request.chosen.notes)
     pairs, provenance = request.chosen.pairs, request.provenance
     return _predict(CandidateImages.counted(encoded, pairs, provenance, expression.symbols), checked, session)
 
@@ -201,6 +229,7 @@ def predict_store(images: Images, checked: CheckedPrediction, session: Session) 
             f"{known.bins} of scale {known.scale}; the pictures would mean something else: make the store with --bins "
             f"{known.bins} --scale {known.scale}, or give the matrix."
         )
+    checked = checked.settled(countable=codes_at_hand(images) is not None)
     return _predict(CandidateImages.stored(images), checked, session)
 
 
@@ -210,10 +239,10 @@ def network_bytes(bins: int) -> int:
 
 
 def _predict(candidates: CandidateImages, checked: CheckedPrediction, session: Session) -> PredictionOutcome:
-    trained, prior = checked.trained, checked.prior
+    trained = checked.trained
     session.say(
-        f"{trained.network.facts.network} of {trained.folder}: {len(candidates.pairs):,} candidate pairs, "
-        f"{candidates.n_cells:,} cells, scores at a share of {prior:.2%} edges among the candidates"
+        f"{trained.network.facts.network} of {trained.name}: {len(candidates.pairs):,} candidate pairs, "
+        f"{candidates.n_cells:,} cells, {checked.prior_words()}"
     )
     counted = _counted(candidates, checked.options)
     with workplace(checked.out) as place:
@@ -229,13 +258,19 @@ def _predict(candidates: CandidateImages, checked: CheckedPrediction, session: S
         outcome = _score(job, candidates, found.part_seconds, session)
         confidence = estimate_confidence(job, candidates.pairs, counted, checked.options, checked.seed, session)
         facts |= confidence.facts
-        directed = ["forward"] if checked.trained.network.facts.classes > 2 else []
         named = ["gene_a", "gene_b", *(SYMBOLS if candidates.symbols is not None else ())]
-        columns = [*named, "label", "score", *directed, "dependence", "correlation", *confidence.columns]
+        columns = [*named, "label", "score", *_told(trained), "dependence", "correlation", *confidence.columns]
         write_scores(place.store, _joined(job.parts, candidates, confidence), columns, facts)
         place.publish(checked.out)
     write_findings(checked.out, counted)
     return replace(outcome, facts=facts)
+
+
+def _told(trained: TrainedRun) -> tuple[str, ...]:
+    """Columns of what a network tells beside the score."""
+    if trained.names_kinds:
+        return ("kind", "kind_probability")
+    return ("forward",) if trained.network.facts.classes == DIRECTED else ()
 
 
 def _bytes_beside(options: Prediction, n_cells: int, bins: int) -> int:
@@ -264,7 +299,7 @@ def _job(
     share = None if counted is None else _portion(counted, candidates.pairs, limit, need)
     return Job(
         parts=Parts(str(folder), len(candidates.pairs), PART_PAIRS),
-        run=str(checked.trained.folder),
+        run=checked.trained.name,
         network=checked.trained.network.sha256,
         prior=checked.prior,
         device=checked.options.device,
@@ -308,9 +343,9 @@ def _with_described(job: Job, candidates: CandidateImages, scorer: Scorer) -> Jo
 def _identity(candidates: CandidateImages, checked: CheckedPrediction) -> dict[str, Any]:
     """All that decides a byte of the file."""
     return {
-        "version": 1,
+        "version": 2,
         "network": checked.trained.network.sha256,
-        "run": str(checked.trained.folder),
+        "run": checked.trained.name,
         "prior": checked.prior,
         "options": asdict(checked.options),
         "images": candidates.record(),
@@ -337,10 +372,12 @@ def _facts(candidates: CandidateImages, checked: CheckedPrediction) -> dict[str,
 def _score(job: Job, candidates: CandidateImages, seconds: NDArray[np.float64], session: Session) -> PredictionOutcome:
     """Compute the parts that are still missing."""
     parts, missing = job.parts, job.parts.missing()
-    tasks = _tasks(job, candidates, missing, seconds[missing], worker_threads(session.client))
+    threads = worker_threads(session.client)
+    tasks = _tasks(job, candidates, missing, seconds[missing], threads)
     cost = Cost()
     if missing:
-        session.progress.start("starting workers", worker_threads(session.client))
+        session.say(f"scoring will take about {duration(seconds[missing].sum() / threads)} ({threads} at a time)")
+        session.progress.start("starting workers", threads)
         for spent in on_every_worker(session.client, prepare, job):
             session.progress.advance(1)
             cost.add(spent)
@@ -380,7 +417,8 @@ def _joined(parts: Parts, candidates: CandidateImages, confidence: Confidence) -
             {name: pa.DictionaryArray.from_arrays(pa.array(index), names) for name, index in genes.items()}
             | ({} if symbols is None else _symbol_columns(symbols, genes))
             | {"label": pairs.label[rows]}
-            | {name: _or_null(found[name]) for name in found.dtype.names or ()}
+            | {name: _or_null(found[name]) for name in found.dtype.names or () if name != "kind"}
+            | {"kind": _kind_column(found["kind"])}
             | {name: _or_null(column) for name, column in confidence.rows(rows, found["score"]).items()}
         )
 
@@ -389,6 +427,13 @@ def _symbol_columns(symbols: pa.Array, genes: dict[str, NDArray[np.int32]]) -> d
     """`symbol_a` and `symbol_b`, null for a gene without one."""
     named = zip(SYMBOLS, genes.values(), strict=True)
     return {name: symbols.take(pa.array(index)).dictionary_encode() for name, index in named}
+
+
+def _kind_column(number: NDArray[np.float32]) -> pa.Array:
+    """Names of kinds by their number, null for NaN."""
+    known = ~np.isnan(number)
+    index = pa.array(np.where(known, number, 0).astype(np.int32), mask=~known)
+    return pa.DictionaryArray.from_arrays(index, pa.array(KINDS))
 
 
 def _or_null(column: NDArray[np.float32]) -> pa.Array:

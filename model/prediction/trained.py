@@ -7,9 +7,11 @@ from typing import Any
 
 from pairscape.model.evaluation.reference import load_reference
 from pairscape.model.evaluation.shift import Reference
+from pairscape.model.networks.bundled import NAME, is_bundled
 from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.weights import is_share, read_metrics, trained_values
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.options import Binning
 
 ANY_PRIOR = "balanced accuracy"  # the one aim whose threshold marks the same pairs whatever their share
@@ -68,6 +70,16 @@ class TrainedRun:
         return cls(folder, network, points, reference, trained_values(metrics))
 
     @property
+    def name(self) -> str:
+        """What a job and a file of scores call it: `universal` if it comes with the package, else the folder."""
+        return NAME if is_bundled(self.folder) else str(self.folder)
+
+    @property
+    def names_kinds(self) -> bool:
+        """Whether its classes are the kinds of dependence."""
+        return self.network.facts.class_names == KINDS
+
+    @property
     def binning(self) -> Binning:
         """The rule by which its images were binned; the edges follow from the matrix at hand."""
         return Binning(self.network.facts.scale, self.network.facts.bins)
@@ -90,7 +102,7 @@ class TrainedRun:
 
     def record(self) -> dict[str, Any]:
         """What a file of scores says of the network."""
-        return {"run": str(self.folder), **self.network.facts.table(), "weights": self.network.sha256}
+        return {"run": self.name, **self.network.facts.table(), "weights": self.network.sha256}
 
 
 def moved_probability(p: float, before: float, after: float) -> float:

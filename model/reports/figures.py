@@ -26,6 +26,12 @@ DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f
 # Okabe and Ito's colours, which readers of every kind of colour vision distinguish
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
 GREEN, PURPLE, SKY, AMBER, BROWN = "#009e73", "#b8578f", "#3a9bdc", "#d99000", "#8c613c"
+OLIVE, STEEL, ROSE, TEAL = "#7a8b2a", "#6a7fb5", "#c4607a", "#3f8f95"
+
+KIND_COLOURS = {
+    "rising": POSITIVE, "falling": NEGATIVE, "threshold": GREEN, "exclusive": SKY, "u-shaped": AMBER,
+    "opposite": PURPLE,
+}  # fmt: skip
 
 
 class ScorerLook(NamedTuple):
@@ -46,12 +52,25 @@ SCORERS: dict[str, ScorerLook] = {
         "mutual_information": (
             "mutual information", PURPLE, "-", "Mutual information of the joint counts, from the heatmap itself.",
         ),
+        "distance_correlation": (
+            "distance correlation", OLIVE, "-", "Distance correlation of the ranks, from the heatmap itself.",
+        ),
+        "hsic": ("HSIC", STEEL, "-", "Dependence of the ranks under a Gaussian kernel, from the heatmap itself."),
+        "residual_correlation": (
+            "|Pearson residuals|", ROSE, "-",
+            "Absolute correlation of the raw counts beyond what the depth of the cells explains.",
+        ),
+        "cscore_z": ("|CS-CORE z|", TEAL, "-", "CS-CORE's test statistic on the raw counts, without its sign."),
         "marginals_only": (
             "marginals only", AMBER, "--", "Mean, variance and dropout of each gene alone: nothing about the pair.",
         ),
         "factors_only": (
             "factors only", BROWN, "--",
             "Correlation through what all genes share, which the network was told: nothing is learned.",
+        ),
+        "factors_residual": (
+            "factors of residuals", BROWN, ":",
+            "Correlation through what all genes share of the raw counts beyond the depth of the cells.",
         ),
         "labels_only": (
             "labels only", MUTED, "-.",

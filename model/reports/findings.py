@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,21 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pairscape.model.edges.edges import Edges, Tally, choose_edges, columns_of, names_regulators, tally_scores
-from pairscape.model.edges.evidence import SHOWN, Evidence, count_edges, new_edges, scored_codes
+from pairscape.model.edges.edges import (
+    KIND_Q,
+    Edges,
+    Tally,
+    choose_edges,
+    columns_of,
+    names_regulators,
+    tally_scores,
+)
+from pairscape.model.edges.evidence import SHOWN, Evidence, clearest_edges, count_edges, new_edges, scored_codes
 from pairscape.model.edges.naming import by_symbol
 from pairscape.model.edges.scores import read_facts
 from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.options import EdgeChoice
-from pairscape.model.reports.figures import data_address, score_distribution_figure
+from pairscape.model.reports.figures import KIND_COLOURS, data_address, score_distribution_figure
 from pairscape.model.reports.heatmap_figures import (
     count_key_figure,
     heatmap_figure,
@@ -27,12 +36,21 @@ from pairscape.model.reports.network_picture import network_figure
 from pairscape.model.reports.page import number, percent, probability, signed, whole, write_page
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.genes.kinds import KINDS
 
 DRAWN_EDGES = 60  # as many as stay legible
 LISTED_PAIRS = 25
-HEATMAPS = 12
+HEATMAPS, OF_EACH_KIND = 12, 3
 GENES, TARGETS = 20, 5  # rows of the table of regulators, and the targets named in each
 LIKELY = {"more likely than not": 0.5}  # where training placed no threshold for a precision
+KIND_WORDS = {
+    "rising": "one gene rises with the other",
+    "falling": "one gene falls as the other rises",
+    "threshold": "one gene steps up once the other passes a level",
+    "exclusive": "one gene is off where the other is on",
+    "u-shaped": "one gene is high at both ends of the other",
+    "opposite": "rising in some cells, falling in the rest",
+}
 CALLED_BY = ("precision 0.5", "precision 0.9")  # thresholds by which edges are counted, the first that is there
 
 
@@ -51,7 +69,8 @@ class PredictionReport:
     tally, best
         Sums over all pairs, and the edges of the highest scores.
     evidence, missing
-        The best new pairs with their counts, None where the codes are gone; and why.
+        The best new pairs with their counts, by kind where there are kinds, else under ""; empty where the codes are
+        gone; and why.
     """
 
     name: str
@@ -61,8 +80,13 @@ class PredictionReport:
     aim: str
     tally: Tally
     best: Edges | None
-    evidence: Evidence | None
+    evidence: Mapping[str, Evidence]
     missing: str
+
+    @property
+    def tells_kinds(self) -> bool:
+        """Whether the network tells kinds of dependence."""
+        return "kind" in self.columns
 
 
 def report_path(scores: Path) -> Path:
@@ -89,16 +113,29 @@ def find(path: Path, codes: Codes | None) -> PredictionReport:
     called_from = (thresholds | LIKELY)[aim]
     summed = tally_scores(path, thresholds | LIKELY, called_from, both_ends=not pointed)
     best = choose_edges(path, EdgeChoice(top=DRAWN_EDGES), SHOWN) if summed.n_scored else None
-    evidence, missing = _evidence(path, facts, codes)
+    evidence, missing = _evidence(path, facts, codes, [*KINDS[1:]] if "kind" in columns else [])
     return PredictionReport(path.stem, facts, columns, pointed, aim, summed, best, evidence, missing)
 
 
-def _evidence(path: Path, facts: dict[str, Any], codes: Codes | None) -> tuple[Evidence | None, str]:
-    """The best new pairs with their counts, or why there are none: a report is written all the same."""
+def _evidence(
+    path: Path, facts: dict[str, Any], codes: Codes | None, kinds: Sequence[str]
+) -> tuple[dict[str, Evidence], str]:
+    """The best new pairs with their counts, of each kind that has any; or why there are none.
+
+    A report is written all the same.
+    """
     try:
-        return count_edges(codes or scored_codes(facts, path), new_edges(path, HEATMAPS)), ""
+        codes = codes or scored_codes(facts, path)
+        if not kinds:
+            return {"": count_edges(codes, new_edges(path, HEATMAPS))}, ""
+        new_edges(path, 1)  # says why, if no pair is left of any kind
     except InputError as error:
-        return None, str(error)
+        return {}, str(error)
+    shown = {}
+    for kind in kinds:
+        with suppress(InputError):  # none of this kind
+            shown[kind] = count_edges(codes, clearest_edges(path, OF_EACH_KIND, kind))
+    return shown, ""
 
 
 # ---------------------------------------------------------------- the page
@@ -118,7 +155,8 @@ def page_words(found: PredictionReport) -> dict[str, Any]:
         "pairs": pair_rows(found.best) if found.best else [],
         "pair_columns": pair_columns(found),
         "ends": ("Regulator", "Target") if found.pointed else ("Gene", "Gene"),
-        "evidence": evidence_pictures(found.evidence) if found.evidence else [],
+        "evidence": evidence_groups(found),
+        "tells_kinds": found.tells_kinds,
         "missing": found.missing,
         "pointed": found.pointed,
         "genes": gene_rows(found.tally),
@@ -133,12 +171,19 @@ def headline(found: PredictionReport) -> str:
     if not found.tally.n_scored:
         return "No pair was scored"
     called = found.tally.called[found.aim]
+    if found.tells_kinds and found.tally.significant:
+        sure = found.tally.significant[KIND_Q]
+        return f"{sure:,} of {found.tally.n_pairs:,} pairs depend, at a false discovery rate of {KIND_Q:.0%}"
+    if found.tells_kinds:
+        return f"{called:,} of {found.tally.n_pairs:,} pairs are called dependent"
     return f"{called:,} of {found.tally.n_pairs:,} pairs are called edges"
 
 
 def lead(found: PredictionReport) -> str:
     """Where the calls begin, and the sum of the scores."""
     tally, threshold = found.tally, number(found.tally.called_from)
+    if found.tells_kinds:
+        return _lead_of_kinds(tally, found.facts.get("prior"))
     if found.aim in CALLED_BY:
         share = float(found.aim.removeprefix("precision "))
         where = (
@@ -153,6 +198,16 @@ def lead(found: PredictionReport) -> str:
         " expected beforehand."
     )
     return where + promised
+
+
+def _lead_of_kinds(tally: Tally, prior: Any) -> str:
+    """What a score means of a network that was trained on planted dependence."""
+    share = percent(tally.expected / max(tally.n_scored, 1))
+    return (
+        f"A score is the probability that two genes depend on each other if a share of {percent(prior)} of these pairs "
+        "do. That share was assumed, not found: another one (predict --prior) moves all scores and no rank. At it, "
+        f"{tally.expected:,.0f} of the scored pairs ({share}) depend, if the scores can be taken at their word."
+    )
 
 
 def known_facts(found: PredictionReport) -> list[tuple[str, str]]:
@@ -189,8 +244,8 @@ def draw_pictures(found: PredictionReport) -> dict[str, str]:
     if found.best is not None:
         regulators = found.pointed and not found.best.directed
         drawn["network"] = network_figure(by_symbol(found.best)[0], regulators=regulators)
-    if found.evidence is not None:
-        drawn["count_key"] = count_key_figure(int(found.evidence.counts[0].sum()))
+    if found.evidence:
+        drawn["count_key"] = count_key_figure(int(next(iter(found.evidence.values())).counts[0].sum()))
         drawn["residual_key"] = residual_key_figure()
     return {name: data_address(figure) for name, figure in drawn.items()}
 
@@ -198,6 +253,21 @@ def draw_pictures(found: PredictionReport) -> dict[str, str]:
 def _marked(thresholds: Mapping[str, float]) -> dict[str, float]:
     """Thresholds from the lowest on."""
     return dict(sorted(thresholds.items(), key=lambda entry: entry[1]))
+
+
+def evidence_groups(found: PredictionReport) -> list[dict[str, Any]]:
+    """The pairs that are shown, a group of each kind, with its name, what it means, and how many pairs there are."""
+    limit = f"a q-value of {KIND_Q:g} or less" if found.tally.significant else "a score that calls them"
+    return [
+        {
+            "kind": kind,
+            "colour": KIND_COLOURS.get(kind, ""),
+            "words": KIND_WORDS.get(kind, ""),
+            "count": f"{found.tally.of_kind[KINDS.index(kind)]:,} pairs with {limit}" if kind else "",
+            "pairs": evidence_pictures(shown),
+        }
+        for kind, shown in found.evidence.items()
+    ]
 
 
 def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
@@ -229,12 +299,14 @@ def title_of(edges: Edges, row: int) -> str:
     """Score and correlation of an edge in a few letters."""
     score, correlation = float(edges.weight[row]), edges.columns.get("correlation", np.full(len(edges), np.nan))[row]
     words = "not scored" if np.isnan(score) else f"score {probability(score)}"
+    words = f"{kind}, {words}" if (kind := next(iter(edges.some(slice(row, row + 1)).kinds), None)) else words
     return words if np.isnan(correlation) else f"{words}, ρ {correlation:+.2f}".replace("-", "−")
 
 
 # ---------------------------------------------------------------- tables
 
 COLUMN_WORDS = {  # column of the file: heading
+    "kind": "Kind",
     "correlation": "Correlation",
     "q_value": "q-value",
     "score_mean": "Resampled score",
@@ -266,12 +338,14 @@ def _cells(edges: Edges) -> list[dict[str, Any]]:
     """Values of each edge as text."""
     columns = edges.columns
     empty = np.full(len(edges), np.nan, np.float32)
-    known = {name: columns.get(name, empty) for name in ("label", *COLUMN_WORDS, "score_sd", "forward")}
+    known = {name: columns.get(name, empty) for name in ("label", *COLUMN_WORDS, "score_sd", "kind_probability")}
+    kinds = edges.kinds or [None] * len(edges)
     return [
         {
             "score": probability(edges.weight[row]),
             "width": 100 * float(edges.weight[row]),
             "known": {1: "known", 2: "known", 0: "labelled none"}.get(_label(known["label"][row]), "new"),
+            "kind": f"{kinds[row]} {_or_dash(number, known['kind_probability'][row])}" if kinds[row] else "–",
             "correlation": _or_dash(signed, known["correlation"][row]),
             "q_value": _or_dash(number, known["q_value"][row]),
             "score_mean": _with_spread(known["score_mean"][row], known["score_sd"][row]),

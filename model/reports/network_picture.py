@@ -1,6 +1,7 @@
 """A picture of a small network: edges in, a figure out; each connected part laid out by itself, labels kept apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from pairscape.model.edges.edges import Edges
 from pairscape.model.edges.formats import graph_of
-from pairscape.model.reports.figures import INK, LINE, MUTED, NEGATIVE, PAPER, POSITIVE, styled
+from pairscape.model.reports.figures import INK, KIND_COLOURS, LINE, MUTED, NEGATIVE, PAPER, POSITIVE, styled
 from pairscape.pipeline.errors import printable
 
 WIDTH = 10.6  # inches, as wide as the page
@@ -31,8 +32,9 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 def network_figure(edges: Edges, *, regulators: bool, seed: int = 0) -> Figure:
     """Draw some tens of edges; more cannot be distinguished.
 
-    The colour of an edge is the sign of its correlation, its width the score; with `regulators` the sources are
-    squares; edges have arrows where the network gives the direction. `seed` is of the layout.
+    The colour of an edge is its kind, of a network without kinds the sign of its correlation; its width is the score;
+    with `regulators` the sources are squares; edges have arrows where the network gives the direction. `seed` is of the
+    layout.
     """
     graph = graph_of(edges, regulators=regulators)
     places, height = lay_out(graph, seed)
@@ -45,7 +47,7 @@ def network_figure(edges: Edges, *, regulators: bool, seed: int = 0) -> Figure:
     for gene, (x, y), align in label_places(graph, places):
         text = axes.text(x, y, printable(gene), ha=align, va="center", fontsize=8, parse_math=False, zorder=4)
         text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4})
-    _add_key(figure, regulators=regulators, directed=edges.directed)
+    _add_key(figure, _colours(graph), regulators=regulators, directed=edges.directed)
     return figure
 
 
@@ -158,11 +160,26 @@ def _covered(box: Box, taken: list[Box], along: NDArray[np.float64]) -> float:
 # ---------------------------------------------------------------- drawing
 
 
+def _look(known: Mapping[str, Any]) -> tuple[str, str]:
+    """What the colour of an edge says, and the colour."""
+    if (kind := known.get("kind")) is not None:
+        return kind, KIND_COLOURS[kind]
+    return ("below 0", NEGATIVE) if known.get("correlation", 0.0) < 0 else ("correlation above 0", POSITIVE)
+
+
+def _colours(graph: nx.Graph) -> dict[str, str]:
+    """Every colour by what it says: both signs, or the kinds that are there in their order."""
+    looks = [_look({"correlation": 1.0}), _look({"correlation": -1.0})]
+    there = {_look(known) for _, _, known in graph.edges(data=True)}
+    kinds = [look for look in KIND_COLOURS.items() if look in there]
+    return dict([*kinds, *(look for look in looks if look in there)] if kinds else looks)
+
+
 def _draw_edges(axes: Axes, graph: nx.Graph, places: Places) -> None:
     style = "-|>,head_length=3,head_width=1.6" if graph.is_directed() else "-"
     for a, b, known in graph.edges(data=True):
         (x, y), (z, w) = places[a].tolist(), places[b].tolist()
-        colour = NEGATIVE if known.get("correlation", 0.0) < 0 else POSITIVE
+        _, colour = _look(known)
         line = FancyArrowPatch(
             (x, y), (z, w), arrowstyle=style, shrinkA=4, shrinkB=5, color=colour, connectionstyle=CURVE
         )
@@ -178,12 +195,9 @@ def _draw_nodes(axes: Axes, graph: nx.Graph, places: Places) -> None:
             axes.scatter(x, y, s=size, marker=marker, color=INK if marked else MUTED, linewidths=0, zorder=3)
 
 
-def _add_key(figure: Figure, *, regulators: bool, directed: bool) -> None:
+def _add_key(figure: Figure, colours: Mapping[str, str], *, regulators: bool, directed: bool) -> None:
     """What the marks mean, above the picture."""
-    marks = [
-        Line2D([], [], color=POSITIVE, linewidth=2, label="correlation above 0"),
-        Line2D([], [], color=NEGATIVE, linewidth=2, label="below 0"),
-    ]
+    marks = [Line2D([], [], color=colour, linewidth=2, label=words) for words, colour in colours.items()]
     if regulators:
         marks.append(Line2D([], [], color=INK, marker="s", linestyle="", markersize=5.5, label="regulator"))
         marks.append(Line2D([], [], color=MUTED, marker="o", linestyle="", markersize=5.5, label="target"))

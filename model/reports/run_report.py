@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.reports import figures, heatmap_figures
+from pairscape.model.reports.depth import depth_null_words
 from pairscape.model.reports.page import finite, number, percent, probability, rate, signed, times, whole, write_page
 from pairscape.pipeline.errors import InputError
 
 PAIRS_PER_GROUP = 6
-EXPRESSION_BASELINES = ("spearman", "pearson", "mutual_information", "marginals_only", "factors_only")
-
+EXPRESSION_BASELINES = tuple(name for name in figures.SCORERS if not name.startswith(("score", "labels_only")))
 # what the decoders of the five formats raise; JSON, TOML, CSV and Parquet errors are kinds of ValueError
 UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -150,6 +150,7 @@ def page_words(record: RunRecord) -> dict[str, Any]:
         "cards": metric_cards(metrics),
         "interval_words": interval_words(metrics),
         "audit": audit_rows(metrics, record.config),
+        "depth_null": depth_null_words(metrics.get("depth_null")),
         "pictures": draw_pictures(record),
         "groups": example_groups(record.examples),
         "confusion": confusion_table(metrics.get("confusion")),
@@ -337,11 +338,8 @@ def metric_cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
 def audit_rows(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The network and the audit's scorers on the same pairs, best average precision first."""
     scored = {"score": metrics["test"], **metrics["audit"]}
-    rows = [
-        audit_row(name, scored[name], scorer_words(name, metrics, config))
-        for name in figures.SCORERS
-        if scored.get(name)
-    ]
+    known = [name for name in figures.SCORERS if scored.get(name)]
+    rows = [audit_row(name, scored[name], scorer_words(name, metrics, config)) for name in known]
     return sorted(rows, key=lambda row: (-row["rank"][0], -row["rank"][1]))
 
 
@@ -371,7 +369,8 @@ def scorer_words(scorer: str, metrics: Mapping[str, Any], config: Mapping[str, A
         words += " AUROC 0.5 is expected here, since no test gene has a training label."
     if scorer == "spearman" and setting(config, "labels") == "replicate":
         words += " Favoured here: in the other half of the cells it defines the label."
-    return words
+    reason = metrics["audit"].get(scorer, {}).get("reason")
+    return f"{words} Not computed: {reason.rstrip('.')}." if reason else words
 
 
 def confusion_table(

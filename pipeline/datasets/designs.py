@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Literal, cast, get_args
 
 from pairscape.pipeline.errors import InputError
@@ -100,9 +101,8 @@ class Planting:
         drivers and the genes that are not planted stay in their cells, so that negatives show real co-expression.
     seed
         Decides pairs and values.
-    signs
-        `one`: each kind as it is described. `both`: half of the thresholds step down, half of the u-shaped pairs are an
-        inverted U.
+    turned
+        Share of the thresholds that step down, and of the u-shaped pairs that are an inverted U.
     min_expressing
         Plant genes that at least so many cells express. Absent: a quarter of the cells.
     cells
@@ -125,7 +125,7 @@ class Planting:
     directed: bool = False
     background: Literal["independent", "real"] = "independent"
     seed: int = 0
-    signs: Literal["one", "both"] = "one"
+    turned: float = 0.0
     min_expressing: int | None = None
     cells: int | str | None = None
     stores: int = 1
@@ -158,8 +158,8 @@ class Planting:
             )
         if self.background not in ("independent", "real"):
             raise InputError(f"background {self.background!r} is unknown; give independent or real.")
-        if self.signs not in ("one", "both"):
-            raise InputError(f"signs {self.signs!r} is unknown; give one or both.")
+        if not 0 <= self.turned <= 1:
+            raise InputError(f"turned is {self.turned:g}: a share of thresholds and u-shaped pairs, from 0 to 1.")
 
     def _check_stores(self) -> None:
         if self.min_expressing is not None and self.min_expressing < 2:
@@ -216,3 +216,10 @@ def _number(name: str, value: str) -> float:
         return float(value)
     except ValueError:
         raise InputError(f"{name} is {value!r}, no number; give one, or a range such as 1:2.") from None
+
+
+def numbered(store: Path, stores: int) -> list[Path]:
+    """Where planted stores go: NAME.zarr, or NAME-1.zarr, NAME-2.zarr, … where there are several."""
+    if stores == 1:
+        return [store]
+    return [store.with_name(f"{store.stem}-{number}{store.suffix}") for number in range(1, stores + 1)]

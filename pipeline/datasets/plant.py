@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.datasets.confounded import Groups, confound, draw_confounded
-from pairscape.pipeline.datasets.designs import DEPTH, LEAST_CELLS, Planting
+from pairscape.pipeline.datasets.designs import DEPTH, LEAST_CELLS, Planting, numbered
 from pairscape.pipeline.datasets.planted import (
     copy_names,
     deal_genes,
@@ -97,7 +97,7 @@ def plant_truth(
         The matrix cannot be read or a target not be written; a list is there already; too few cells, or genes that
         enough cells express; there are no such groups.
     """
-    stores = _targets(target, planting)
+    stores = numbered(target, planting.stores)
     for store in stores:
         check_target(store, overwrite=overwrite, sources=[source])
         pairs = _list_of(store)
@@ -115,13 +115,6 @@ def plant_truth(
     groups = None if planting.groups is None else _groups(cells, planting.groups)
     for number, store in enumerate(stores, 1):
         yield _planted(cells, groups, store, planting, [number] if planting.stores > 1 else [])
-
-
-def _targets(target: Path, planting: Planting) -> list[Path]:
-    """Where the stores go: numbered, where there are several."""
-    if planting.stores == 1:
-        return [target]
-    return [target.with_name(f"{target.stem}-{number}{target.suffix}") for number in range(1, planting.stores + 1)]
 
 
 def _list_of(store: Path) -> Path:
@@ -157,6 +150,17 @@ def _groups(cells: AnnData, name: str) -> Groups:
     return Groups(code, ordered=False)
 
 
+def _groups_of(groups: Groups, some: NDArray[np.int64], planting: Planting) -> Groups:
+    """The groups of some of the cells."""
+    code = groups.code[some]
+    if np.unique(code).size < 2:
+        raise InputError(
+            f"groups {planting.groups!r}: the {some.size:,} cells that were drawn are all of one group, which shifts "
+            "nothing; give more --cells, another --seed or other groups."
+        )
+    return Groups(code, groups.ordered)
+
+
 def _planted(
     cells: AnnData, groups: Groups | None, target: Path, planting: Planting, number: list[int]
 ) -> PlantedStore:
@@ -164,9 +168,9 @@ def _planted(
     rng = np.random.default_rng([planting.seed, Stream.PLANTING, *number])
     choices = np.random.default_rng([planting.seed, Stream.PLANTING_CHOICES, *number])
     some = _drawn_cells(cells, planting, choices)
-    planted, table = _replanted(
-        cells[some], groups and Groups(groups.code[some], groups.ordered), planting, rng, choices
-    )
+    if groups is not None:
+        groups = _groups_of(groups, some, planting)
+    planted, table = _replanted(cells[some], groups, planting, rng, choices)
     with writing(target), replaced(target) as store:
         write_expression(planted, store)
         mark_expression(store)

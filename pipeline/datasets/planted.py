@@ -20,7 +20,7 @@ express it, are told apart by the noise alone. The kinds are responses:
 | rising | linear or saturating, as a coin falls |
 | falling | one of these two upside down |
 
-With `signs` of both kinds, a coin also turns thresholds and U-shapes upside down.
+A share `turned` of the thresholds and U-shapes stands upside down.
 
 The c of the last two, near a half, is placed so that the covariance of the values is that of values dealt at random:
 their Pearson correlation is distributed as it is between independent genes, although skewed values and zeros make
@@ -116,10 +116,10 @@ def draw_forms(deal: Deal, planting: Planting, rng: np.random.Generator) -> list
     """How the target of each planted pair answers its driver: what the kind leaves open is drawn."""
     number = deal.kind.size
     strengths = rng.uniform(*planting.strength_range, number)
-    coins = rng.random((2, number)) < 0.5
+    coins, turned = rng.random((2, number)) < [[0.5], [planting.turned]]
     kinds = [planting.kind_list[kind] for kind in deal.kind]
-    drawn = zip(kinds, strengths.tolist(), *coins.tolist(), strict=True)
-    return [_form(kind, strength, coin, turned and planting.signs == "both") for kind, strength, coin, turned in drawn]
+    drawn = zip(kinds, strengths.tolist(), coins.tolist(), turned.tolist(), strict=True)
+    return [_form(*each) for each in drawn]
 
 
 def _form(kind: PlantedKind, strength: float, coin: bool, turned: bool) -> Form:

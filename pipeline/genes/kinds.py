@@ -13,5 +13,3 @@ falling in the rest.
 """
 OF_PLANTED = {"linear": "rising", "saturating": "rising", "simpson": "opposite"}
 """The kind of what `plant` calls by a name of its own."""
-SIGN = {"rising": "+", "threshold": "+", "falling": "-", "exclusive": "-"}
-"""Whether a kind goes up or down; the others have no sign."""

@@ -2,7 +2,8 @@
 
 The cells are split at random into two halves. |Spearman| over the label half makes the label; the image is counted
 over the other half. A classifier can then only score well by reading dependence from the picture. It is the positive
-control that any working system must pass, and it needs nothing but the matrix.
+control that any working system must pass, and it needs nothing but the matrix. Or the correlation of Pearson
+residuals (`pipeline.genes.residuals`) makes the label: whichever does is the favoured rival of a network.
 
 Positive means |rho| at or above a threshold, or significant at a false discovery rate. The threshold asks for a strong
 dependence whatever the number of cells; the rate asks for a dependence that is there at all. With 350 cells a rate of
@@ -16,6 +17,7 @@ place of 3.2 GB.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,8 @@ from scipy.stats import false_discovery_control, rankdata, t
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.options import Stream
+from pairscape.pipeline.genes.residuals import residuals_of
+from pairscape.pipeline.options import LabelSign, LabelStatistic, Stream
 
 MAX_LABEL_CELLS = 20_000  # standard error of rho 0.007: more cells would cost memory and change no label worth having
 LEAST_FDR_CELLS = 10  # below, Student's t says nothing about a rank correlation
@@ -63,6 +66,17 @@ def split_cells(n_cells: int, seed: int, image_cells: int | None = None) -> tupl
     return np.sort(order[:half][:MAX_LABEL_CELLS]), np.sort(order[half:][:image_cells])
 
 
+class Vectors(Protocol):
+    """Genes as vectors over cells whose scalar products are correlations."""
+
+    @property
+    def n_cells(self) -> int:
+        """Cells, N."""
+
+    def dense(self, genes: NDArray[np.integer]) -> Rho:
+        """Vectors of some genes, of length 1, or 0 where a gene is correlated with nothing: (g, N)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Ranks:
     """Ranks of each gene over cells, ties averaged.
@@ -78,6 +92,11 @@ class Ranks:
     lift: csc_matrix
     base: Rho
     length: Rho
+
+    @property
+    def n_cells(self) -> int:
+        """Cells, N."""
+        return int(self.lift.shape[0])
 
     def dense(self, genes: NDArray[np.integer]) -> Rho:
         """Centred ranks scaled to length 1, (g, N): the scalar product of two rows is Spearman's rho.
@@ -107,29 +126,29 @@ def rank_genes(expression: csr_matrix) -> Ranks:
     return Ranks(lift, base, length)
 
 
-def spearman(pairs: Pairs, ranks: Ranks) -> Rho:
-    """Spearman's rho of every pair, (P,)."""
+def correlations(pairs: Pairs, genes: Vectors) -> Rho:
+    """Correlation of every pair, (P,): of ranks Spearman's rho."""
     rho = np.empty(len(pairs))
-    for rows, values in _parts(pairs, ranks):
+    for rows, values in _parts(pairs, genes):
         rho[rows] = values
     return rho
 
 
-def _parts(pairs: Pairs, ranks: Ranks) -> Iterator[tuple[slice, Rho]]:
-    """Rho of a run of pairs after the other."""
+def _parts(pairs: Pairs, genes: Vectors) -> Iterator[tuple[slice, Rho]]:
+    """Correlations of a run of pairs after the other."""
     for start in range(0, len(pairs), PART):
         rows = slice(start, min(start + PART, len(pairs)))
-        yield rows, _blockwise(pairs.gene_a[rows], pairs.gene_b[rows], ranks)
+        yield rows, _blockwise(pairs.gene_a[rows], pairs.gene_b[rows], genes)
 
 
-def _blockwise(gene_a: NDArray[np.int32], gene_b: NDArray[np.int32], ranks: Ranks) -> Rho:
+def _blockwise(gene_a: NDArray[np.int32], gene_b: NDArray[np.int32], vectors: Vectors) -> Rho:
     rho = np.empty(gene_a.size)
     for rows in _groups(gene_a // BLOCK):
         genes, at = np.unique(gene_a[rows], return_inverse=True)
-        left = ranks.dense(genes)
+        left = vectors.dense(genes)
         for part in _groups(gene_b[rows] // BLOCK):
             others, to = np.unique(gene_b[rows[part]], return_inverse=True)
-            rho[rows[part]] = (left @ ranks.dense(others).T)[at[part], to]
+            rho[rows[part]] = (left @ vectors.dense(others).T)[at[part], to]
     return rho
 
 
@@ -139,22 +158,31 @@ def _groups(key: NDArray[np.integer]) -> list[Index]:
     return np.split(order, np.flatnonzero(np.diff(key[order])) + 1)
 
 
-def strong(pairs: Pairs, ranks: Ranks, threshold: float) -> Pairs:
-    """The pairs with label 1 where |rho| reaches the threshold, 0 elsewhere."""
+def strong(pairs: Pairs, genes: Vectors, threshold: float, sign: LabelSign | None = None) -> Pairs:
+    """The pairs with label 1 where |rho| reaches the threshold, 0 elsewhere; with a sign only those that have it."""
     label = np.empty(len(pairs), np.int8)
-    for rows, rho in _parts(pairs, ranks):
-        label[rows] = np.abs(rho) >= threshold
+    for rows, rho in _parts(pairs, genes):
+        label[rows] = _signed(rho, sign) >= threshold
     return replace(pairs, label=label)
 
 
-def significant(pairs: Pairs, ranks: Ranks, fdr: float) -> tuple[Pairs, float]:
+def _signed(rho: Rho, sign: LabelSign | None) -> Rho:
+    """How strong correlations are, (P,): below 0 where the sign is not the one that is asked for."""
+    if sign is None:
+        return np.abs(rho)
+    return rho if sign == "+" else -rho
+
+
+def significant(pairs: Pairs, genes: Vectors, fdr: float, sign: LabelSign | None = None) -> tuple[Pairs, float]:
     """The pairs with label 1 where rho differs from 0 at a false discovery rate, and the smallest |rho| among them.
 
     Two-sided p of Student's t on N − 2 degrees of freedom, as `scipy.stats.spearmanr`; Benjamini & Hochberg (1995) over
-    all candidates. The smallest |rho| is NaN where no pair is significant.
+    all candidates, whatever their sign; with a sign only those that have it are labelled. The smallest |rho| is NaN
+    where no pair is.
     """
-    freedom = ranks.lift.shape[0] - 2
-    rho = np.abs(spearman(pairs, ranks))
+    freedom = genes.n_cells - 2
+    signed = _signed(correlations(pairs, genes), sign)
+    rho = np.abs(signed)
     # Beyond p = fdr nothing can be significant, so only the others are adjusted: by the number of all.
     least = t.isf(fdr / 2, freedom)
     tested = np.flatnonzero(rho >= least / np.sqrt(freedom + least**2))
@@ -162,37 +190,50 @@ def significant(pairs: Pairs, ranks: Ranks, fdr: float) -> tuple[Pairs, float]:
     p = np.minimum(2 * t.sf(np.sqrt(squared * freedom / (1 - squared)), freedom), 1)
     adjusted = false_discovery_control(p) * (rho.size / max(tested.size, 1)) if tested.size else p
     label = np.zeros(len(pairs), np.int8)
-    label[tested[adjusted <= fdr]] = 1
+    label[tested[(adjusted <= fdr) & (signed[tested] > 0)]] = 1
     return replace(pairs, label=label), float(rho[label == 1].min(initial=np.inf) if label.any() else np.nan)
 
 
 def replicate_labels(
-    pairs: Pairs, label_cells: csr_matrix, threshold: float | None = None, fdr: float | None = None
+    pairs: Pairs,
+    label_cells: csr_matrix,
+    threshold: float | None = None,
+    fdr: float | None = None,
+    sign: LabelSign | None = None,
+    statistic: LabelStatistic = "spearman",
 ) -> tuple[Pairs, str]:
     """The pairs with label 1 where they are correlated over the label half, 0 elsewhere, and the rule in words.
 
     Parameters
     ----------
     label_cells : (N, G)
-        Expression of the label half, cells × genes.
+        Expression of the label half, cells × genes; for residuals its counts.
     threshold
-        |Spearman| from which a pair is positive. Absent: 0.3, unless a rate is given.
+        |Spearman|, or correlation of residuals, from which a pair is positive. Absent: 0.3, unless a rate is given.
     fdr
         False discovery rate at which a pair is positive, in place of the threshold.
+    sign
+        Only correlations of this sign are positive. Absent: of either.
+    statistic
+        What is correlated.
 
     Raises
     ------
     InputError
         A rate is asked of fewer than ten cells.
     """
+    genes: Vectors = rank_genes(label_cells) if statistic == "spearman" else residuals_of(label_cells)
+    name = "Spearman" if statistic == "spearman" else "correlation of Pearson residuals"
     if fdr is None:
         threshold = THRESHOLD if threshold is None else threshold
-        return strong(pairs, rank_genes(label_cells), threshold), f"|Spearman| >= {threshold:g}"
+        rule = {None: f"|{name}| >= {threshold:g}", "+": f"{name} >= {threshold:g}", "-": f"{name} <= -{threshold:g}"}
+        return strong(pairs, genes, threshold, sign), rule[sign]
     if label_cells.shape[0] < LEAST_FDR_CELLS:
         raise InputError(
             f"a false discovery rate over {label_cells.shape[0]} cells means nothing, and so many label the pairs; "
             f"give twice {LEAST_FDR_CELLS} cells or more, or --threshold in place of --fdr."
         )
-    labelled, least = significant(pairs, rank_genes(label_cells), fdr)
+    labelled, least = significant(pairs, genes, fdr, sign)
     found = "none is" if np.isnan(least) else f"|rho| >= {least:.3f}"
-    return labelled, f"Spearman significant at FDR {fdr:g} ({found})"
+    which = {None: "", "+": " and positive", "-": " and negative"}[sign]
+    return labelled, f"{name} significant at FDR {fdr:g}{which} ({found})"

@@ -35,6 +35,7 @@ from pairscape.pipeline.heatmaps.tiles import (
     tiles_of,
 )
 from pairscape.pipeline.matrix.expression import Expression
+from pairscape.pipeline.matrix.prepare import counts_of
 from pairscape.pipeline.options import Binning, PairSource
 from pairscape.pipeline.storage.lock import Lock, locked
 from pairscape.pipeline.storage.paths import holds_store, is_remote, lasting
@@ -145,8 +146,9 @@ def _options(source: PairSource) -> dict[str, Any]:
     """What was asked for, as far as it decides the pairs; the map of genes is found again from any folder."""
     asked = asdict(source)
     del asked["min_matched"]
-    if source.classes == "labels":
-        del asked["classes"]
+    for name, usual in (("classes", "labels"), ("label_statistic", "spearman")):
+        if asked[name] == usual:  # as in the stores of earlier versions
+            del asked[name]
     return asked | {"gene_map": source.gene_map and Path(source.gene_map).absolute()}
 
 
@@ -155,7 +157,10 @@ def _replicate(
 ) -> tuple[Candidates, NDArray[np.int64], str]:
     """Pairs labelled in one half of the cells, the cells of the other half, and the rule in words."""
     label_half, cells = split_cells(expression.n_cells, seed, source.image_cells)
-    pairs, labels = replicate_labels(found.pairs, expression.select(label_half), source.threshold, source.fdr)
+    matrix = expression if source.label_statistic == "spearman" else counts_of(expression)
+    pairs, labels = replicate_labels(
+        found.pairs, matrix.select(label_half), source.threshold, source.fdr, source.sign, source.label_statistic
+    )
     part = "image half" if source.image_cells is None else f"{source.image_cells:,} of the image half"
     rule = f"{part} of a random split, seed {seed}; labels {labels} in the other half"
     return replace(found, pairs=pairs), cells, rule

@@ -89,7 +89,7 @@ class Plan:
             f"tasks            {self.tasks:,} for {self.workers} workers",
             f"image store      about {self.store_bytes / 1e6:,.0f} MB on disk",
             f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB{limit}",
-            f"time             about {_duration(self.encode_seconds)} to encode, {_duration(self.seconds)} to count",
+            f"time             about {duration(self.encode_seconds)} to encode, {duration(self.seconds)} to count",
             f"largest job      any number of cells and pairs, images of up to {self.most_bins} × {self.most_bins} bins",
         ]
 
@@ -101,7 +101,7 @@ class Plan:
         return getattr(self, name)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds in words, to two digits."""
     for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:

@@ -6,7 +6,7 @@ On disk nothing is changed: `open_expression` accepts what others wrote, `pipeli
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -45,6 +45,7 @@ from pairscape.pipeline.matrix.source import (
 from pairscape.pipeline.options import HASH_CELLS
 from pairscape.pipeline.storage.paths import stamp_of
 
+LAYERS = "layers/"
 SELECT_BLOCK = 4096  # cells that are read together to pick some of them
 SELECT_GAP = 256  # unwanted cells in a row from which on they are passed over rather than read
 SAMPLED_ROWS = 64  # of a dense matrix, whose density nothing on disk tells
@@ -68,6 +69,7 @@ class Expression:
     others : (gene,) further ids by which lists may name the genes; None when the matrix has none
     notes : what was understood of the genes' names that has to be told, a sentence each
     values : what kind of values it holds, such as "log" or "counts"; "" where that is unknown
+    element : which matrix of the AnnData it is
     """
 
     path: str | None
@@ -78,6 +80,7 @@ class Expression:
     others: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     values: str = ""
+    element: str = "X"
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Expression of the cells start..stop: (stop - start, gene) float32, indices sorted, no explicit zeros.
@@ -143,9 +146,28 @@ class Expression:
 
     def _slice(self, start: int, stop: int) -> Any:
         if self.memory is not None:
-            return in_memory(self.memory.X[start:stop])
+            held = self.memory.X if self.element == "X" else self.memory.layers[self.element.removeprefix(LAYERS)]
+            return in_memory(held[start:stop])
         path = str(self.path)
-        return _reader(path, stamp_of(path)).rows(start, stop)
+        return _reader(path, stamp_of(path), self.element).rows(start, stop)
+
+    def layer(self, name: str) -> "Expression | None":
+        """A layer of the same cells and genes; None where there is none of that name.
+
+        Raises
+        ------
+        InputError
+            It has another shape, or cannot be read.
+        """
+        if self.memory is not None:
+            return replace(self, element=f"{LAYERS}{name}", values="") if name in self.memory.layers else None
+        path = str(self.path)
+        with opened(path) as root:
+            if name not in (layers := group_of(root, "layers")):
+                return None
+            layout_of(layers[name], path)
+            check_shape(layers[name], f"{LAYERS}{name}", path, (self.n_cells, len(self.genes)))
+        return replace(self, element=f"{LAYERS}{name}", values="")
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +192,10 @@ class DiskLayout:
 
 
 @lru_cache(maxsize=2)
-def _reader(path: str, stamp: tuple[int, int]) -> Reader:
-    """The reader of X by cells, opened once a process, and again when another file lies there."""
+def _reader(path: str, stamp: tuple[int, int], element: str) -> Reader:
+    """The reader of a matrix by cells, opened once a process, and again when another file lies there."""
     with opened(path) as root:
-        matrix = stored_matrix(root, "X", path)
+        matrix = stored_matrix(root, element, path)
     if isinstance(matrix, Dense):
         return DenseLines(matrix, 0)
     if matrix.axis == 0:
@@ -208,6 +230,27 @@ def reopen_expression(path: str) -> Expression:
     with opened(path) as root:
         genes, n_cells = name_genes(read_frame(root["var"])).ids, shape_of(root["X"])[0]
     return Expression(path, genes, None, n_cells)
+
+
+def open_counts(path: str) -> tuple[Expression, str]:
+    """Raw counts of a matrix that `open_expression` has accepted, and the preset that made X of them.
+
+    They are `layers["counts"]`, or X itself where nothing was made of it, which whoever reads them has to check. The
+    preset is "" where the matrix does not say how its X was made.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or has no counts of the shape of X beside an X that was made of some.
+    """
+    held = reopen_expression(path)
+    with opened(path) as root:
+        preset = str(own_record(root).get("preset", ""))
+    if (counts := held.layer("counts")) is not None:
+        return counts, preset
+    if preset not in ("", "none"):
+        raise InputError(f"{path} keeps no counts beside its expression; ingest raw counts, and they are kept.")
+    return held, "none"
 
 
 def own_record(root: Any) -> Mapping[str, Any]:

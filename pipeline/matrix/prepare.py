@@ -72,6 +72,29 @@ def prepared(
     return open_expression(path)
 
 
+def counts_of(expression: Expression) -> Expression:
+    """The raw counts of a matrix: itself, or its layer `counts`.
+
+    Raises
+    ------
+    InputError
+        It has no such layer, or the layer holds something else.
+    """
+    counts = expression if expression.values == "counts" else expression.layer("counts")
+    name = expression.path or IN_MEMORY
+    if counts is None:
+        raise InputError(
+            f"{name} holds no raw counts (layers['counts']), and Pearson residuals are made of them: run `pairscape "
+            "ingest` on the raw counts, which keeps them, or leave --label-statistic out"
+        )
+    if (found := _sampled(counts)).kind not in ("raw counts", "fractional counts"):
+        raise InputError(
+            f"{name}: layers['counts'] holds {found.words()}, and Pearson residuals are made of raw counts; give "
+            "a matrix with its counts, or leave --label-statistic out"
+        )
+    return counts
+
+
 def _name(source: Any) -> str:
     return IN_MEMORY if isinstance(source, AnnData) else spelled(source)
 

@@ -10,4 +10,5 @@ def test_numbers_of_random_streams_never_change():
         "MATCHED_FOLDS": 6, "MEAN_IMAGES": 6, "NEGATIVES": 6, "EXAMPLES": 7, "PLANTING": 7, "STORE_HALVES": 8,
         "GENE_BOOTSTRAP": 9, "SHIFT_SAMPLE": 9, "REFERENCE_GENES": 10, "CELL_GROUPS": 11, "SCREEN_SAMPLE": 11,
         "RANDOM_PAIRS": 12, "RESAMPLES": 12, "DEPTH_TIES": 13, "DECOY_CELLS": 14, "DECOY_PAIRS": 15,
+        "PLANTING_CHOICES": 16,
     }  # fmt: skip

@@ -23,6 +23,7 @@ from pairscape.model.edges.export import FORMATS, export_scores
 from pairscape.model.edges.formats import CORRELATION, SCORE
 from pairscape.model.edges.scores import ALWAYS, read_scores, write_scores
 from pairscape.model.options import EdgeChoice
+from pairscape.pipeline.genes.kinds import KINDS
 from typed import run_command
 
 GENES = [f"G{i}" for i in range(9)]
@@ -205,11 +206,42 @@ def test_decoupler_scores_with_a_signed_network(scores, tmp_path):
 
 def test_cytoscape_table_and_sif(scores, tmp_path):
     frame = pd.read_csv(exported(scores, tmp_path / "e.tsv", EdgeChoice(top=5), format="cytoscape"), sep="\t")
-    assert list(frame) == ["source", "interaction", "target", "score", "correlation", "q_value"]
+    assert list(frame) == ["source", "interaction", "target", "score", "correlation", "q_value", "sign"]
     lines = exported(scores, tmp_path / "e.sif", EdgeChoice(top=5)).read_text().splitlines()
     right = expected(scores, EdgeChoice(top=5))
     assert [line.split("\t") for line in lines] == [[a, "coexpressed", b] for a, b, _ in right]
     assert frame[["source", "interaction", "target"]].to_numpy().tolist() == [line.split("\t") for line in lines]
+
+
+def of_kinds(rows, seed=0):
+    """The same table of a network of kinds; a pair without score has none."""
+    found, rng = table(rows, seed=seed), np.random.default_rng(seed)
+    out = np.asarray(found["score"].is_null())
+    kind = pa.array(np.array(KINDS[1:], object)[rng.integers(0, 6, len(found))], pa.string(), mask=out)
+    share = pa.array(rng.uniform(0.2, 1, len(found)).astype(np.float32), mask=out)
+    return found.append_column("kind", kind).append_column("kind_probability", share)
+
+
+@pytest.mark.parametrize("kind", [None, "rising", "u-shaped,opposite", ("falling", "exclusive")])
+@pytest.mark.parametrize("sign", [None, "+", "-"])
+def test_kind_and_sign_choose_edges_and_travel_with_them(tmp_path, monkeypatch, kind, sign):
+    monkeypatch.setattr(edges, "ROWS_AT_ONCE", 11)
+    path = write(tmp_path / "s.parquet", of_kinds(60))
+    frame = read_scores(path).to_pandas().dropna(subset="score").astype({"kind": str})
+    wanted = EdgeChoice(kind=kind, sign=sign)
+    frame = frame[frame["kind"].isin(wanted.kinds or KINDS)]
+    frame = frame[np.sign(frame["correlation"]).isin({"+": [1], "-": [-1], None: [1, -1]}[sign])]
+    found = pd.read_csv(exported(path, tmp_path / "e.tsv", wanted, format="cytoscape"), sep="\t")
+    right = frame.sort_values("score", ascending=False, kind="stable")
+    assert len(right) > 1
+    assert found["kind"].tolist() == right["kind"].tolist()
+    assert found["sign"].tolist() == ["+" if c > 0 else "-" for c in right["correlation"]]
+    graph = nx.read_graphml(exported(path, tmp_path / "e.graphml", wanted))
+    known = {tuple(row[:2]): row[2] for row in right[["gene_a", "gene_b", "kind"]].astype(str).to_numpy().tolist()}
+    assert all(told["kind"] in (known.get((a, b)), known.get((b, a))) for a, b, told in graph.edges(data=True))
+    parquet = pd.read_parquet(exported(path, tmp_path / "e.parquet", wanted))
+    assert parquet["kind"].tolist() == right["kind"].tolist()
+    assert wanted.words() in json.loads(pq.read_schema(tmp_path / "e.parquet").metadata[formats.PARQUET_KEY])["edges"]
 
 
 @pytest.mark.parametrize("directed", [False, True])
@@ -225,7 +257,7 @@ def test_networkx_reads_graphml(tmp_path, directed):
         best.setdefault((a, b) if directed else frozenset((a, b)), score)
     found = {(a, b) if directed else frozenset((a, b)): known for a, b, known in graph.edges(data=True)}
     assert {ends: pytest.approx(known["weight"]) for ends, known in found.items()} == best
-    assert all({"weight", "correlation", "q_value"} == set(known) for known in found.values())
+    assert all({"weight", "correlation", "q_value", "sign"} == set(known) for known in found.values())
     assert {gene for gene, known in graph.nodes(data=True) if known["regulator"]} == {a for a, _, _ in right}
     assert all(known["degree"] == graph.degree(gene) for gene, known in graph.nodes(data=True))
     assert graph.graph["edges"] == "top 20"
@@ -236,7 +268,7 @@ def test_pandas_reads_parquet_with_the_facts(scores, tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "EDGES_AT_ONCE", 7)
     path = exported(scores, tmp_path / "net.parquet", EdgeChoice(max_q=0.8))
     frame = pd.read_parquet(path)
-    assert list(frame) == ["source", "target", "score", "correlation", "q_value"]
+    assert list(frame) == ["source", "target", "score", "correlation", "q_value", "sign"]
     right = expected(scores, EdgeChoice(max_q=0.8))
     assert list(frame[["source", "target", "score"]].itertuples(index=False, name=None)) == [
         (a, b, pytest.approx(s)) for a, b, s in right
@@ -340,6 +372,10 @@ BAD = {
     "both thresholds": Bad(["a.csv", "--precision", "0.5", "--threshold", "0.5"], ["give one of them"]),
     "unknown precision": Bad(["a.csv", "--precision", "0.7"], ["0.7", "0.5, 0.9", "--threshold"]),
     "precision never reached": Bad(["a.csv", "--precision", "0.99"], ["no score reached", "0.99"]),
+    "no kinds": Bad(["a.csv", "--kind", "rising"], ["no kinds of dependence", "--kind"]),
+    "unknown kind": Bad(["a.csv", "--kind", "rising,bent"], ["kind 'bent'", "u-shaped"]),
+    "the kind none": Bad(["a.csv", "--kind", "none"], ["kind 'none'"]),
+    "no kind": Bad(["a.csv", "--kind", ""], ["kind ''"]),
     "no q-values": Bad(["a.csv", "--max-q", "0.1"], ["no q-values", "--q-values"], "directed.parquet"),
     "both ways of a direction": Bad(["a.csv", "--both-directions"], ["which way"], "directed.parquet"),
     "nothing is left": Bad(["a.csv", "--threshold", "0.999"], ["none of its pairs", "threshold 0.999"]),

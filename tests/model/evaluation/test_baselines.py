@@ -267,7 +267,7 @@ def test_statistics_do_not_depend_on_which_rows_are_asked_for(root):
     pairs, everything = images.pairs(), np.arange(images.spec.n_pairs)
     some = np.flatnonzero(everything % 7 == 3)
     whole, part = heatmap_statistics(images, pairs, everything), heatmap_statistics(images, pairs, some)
-    assert set(whole) == {"pearson", "spearman", "mutual_information"}
+    assert set(whole) == {"pearson", "spearman", "mutual_information", "distance_correlation", "hsic"}
     for name in whole:
         assert whole[name].shape == everything.shape
         np.testing.assert_allclose(part[name], whole[name][some], rtol=1e-12)

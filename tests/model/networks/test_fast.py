@@ -21,9 +21,10 @@ RENDERINGS = [Rendering(name) for name in CHANNELS if name != "counts"] + [
 ]
 
 
-def classifier_of(network, rendering=Rendering(), bins=32, classes=2, mirror=True, seed=0):
+def classifier_of(network, rendering=None, bins=32, classes=2, mirror=True, seed=0):
     """Untrained, but with the statistics of a trained one, and as sure: its logits spread by about 1."""
     torch.manual_seed(seed)
+    rendering = rendering or Rendering("counts" if network == "momentnet" else "log+residual")
     made = PairClassifier(network, rendering, bins, classes, mirror)
     for layer in made.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):

@@ -511,7 +511,7 @@ BAD = {
     "no matrix": ([RUN, "nothing.zarr", OUT, *PAIRS], ["nothing.zarr", "does not exist"]),
     "not a matrix": ([RUN, "pairs.csv", OUT, *PAIRS], ["pairs.csv"]),
     "other genes": ([RUN, MATRIX, OUT, "--pairs", "others.csv"], ["others.csv", "0 of the 3 genes"]),
-    "no pairs": ([RUN, MATRIX, OUT], ["0 sources of pairs given"]),
+    "half a source of pairs": ([RUN, MATRIX, OUT, "--targets", "pairs.csv"], ["0 sources of pairs given"]),
     "no file of pairs": ([RUN, MATRIX, OUT, "--pairs", "nothing.csv"], ["nothing.csv"]),
     "prior 0": ([RUN, MATRIX, OUT, *PAIRS, "--prior", "0"], ["prior is 0", "between 0 and 1"]),
     "prior 1": ([RUN, MATRIX, OUT, *PAIRS, "--prior", "1"], ["prior is 1"]),

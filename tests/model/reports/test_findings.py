@@ -23,6 +23,7 @@ from pairscape.model.reports.findings import title_of, write_findings
 from pairscape.model.reports.heatmap_figures import pair_figure
 from pairscape.model.reports.network_picture import label_places, lay_out, network_figure
 from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.genes.kinds import KINDS
 
 ROOT = Path(__file__).parents[3]
 SHIFT = {
@@ -373,3 +374,29 @@ def test_counts_of_other_codes_are_refused(scores, store, refuses):
     other = edges.replace(found, genes=tuple(f"X{i}" for i in range(len(found.genes))))
     with refuses("lacks gene X"):
         count_edges(scored_codes(read_facts(scores), scores), other)
+
+
+# ── of a network of kinds ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_best_pairs_of_each_kind_are_shown(store, tmp_path):
+    """Each with the pairs that are most probably of it, of those that occur."""
+    found, rng = scored(store), np.random.default_rng(1)
+    kind = np.array(KINDS[1:4], object)[rng.integers(0, 3, len(found))]
+    share = rng.uniform(0.2, 1, len(found)).astype(np.float32)
+    found = found.append_column("kind", pa.array(kind, pa.string())).append_column("kind_probability", pa.array(share))
+    page = write_findings(write(tmp_path / "k.parquet", found, facts_of(store)), None).read_text(encoding="utf-8")
+    heads = re.findall(r'<h3 class="kind">.*?</span>([a-z-]+) <small>', page)
+    assert heads == list(KINDS[1:4])
+    frame = found.to_pandas().dropna(subset="score")
+    frame = frame[frame["label"] <= 0]
+    for name in heads:
+        some = frame[frame["kind"] == name]
+        best = some.loc[(some["score"] * some["kind_probability"]).idxmax()]
+        part = page[page.index(f"</span>{name} <small>") :]
+        assert f"Joint expression of {best['gene_a']} and {best['gene_b']}" in part[: part.index("<figcaption>")]
+    assert "pairs depend, at a false discovery rate of 5%" in page
+    figure = network_figure(choose_edges(tmp_path / "k.parquet", EdgeChoice(top=20), SHOWN), regulators=False)
+    assert {text.get_text() for text in figure.legends[0].get_texts()} >= {"rising", "falling", "threshold"}
+    drawn = show_scores(tmp_path / "k.parquet", (frame.iloc[0]["gene_a"], frame.iloc[0]["gene_b"]), 1)
+    assert title_of(drawn.edges, 0).startswith(frame.iloc[0]["kind"])

@@ -566,3 +566,35 @@ def test_report_loads_neither_torch_nor_dask_nor_zarr_nor_pyplot() -> None:
 
 if __name__ == "__main__":
     print(write_report(write_run(Path(sys.argv[1]))))
+
+
+# ---------------------------------------------------------------- counts, and what depth alone scores
+
+NULL = {"n_pairs": 2000, "n_cells": 350, "network": {"beyond_99th_percentile": 0.004, "mean_in_sd": -1.25},
+        "spearman": {"beyond_99th_percentile": 0.061, "mean_in_sd": 0.5}}  # fmt: skip
+
+
+def shown(run: Path, change: dict[str, Any], audit: dict[str, Any]) -> str:
+    metrics = json.loads((run / "metrics.json").read_text()) | change
+    metrics["audit"] |= audit
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    return " ".join(write_report(run).read_text().split())
+
+
+def test_what_depth_alone_scores_stands_below_the_audit(run: Path) -> None:
+    page = shown(run, {"depth_null": NULL}, {})
+    assert "2,000 pairs were drawn that share nothing but the depth of the cells" in page
+    assert "0.4 % of them lie beyond the 99th percentile of the real pairs by CNN" in page
+    assert "6.1 % of them lie beyond the 99th percentile of the real pairs by |Spearman|" in page
+    assert page.index('id="baselines"') < page.index("2,000 pairs were drawn") < page.index('id="ranking"')
+
+
+def test_what_could_not_be_computed_is_said_with_its_reason(run: Path) -> None:
+    lost = {"balanced_accuracy": None, "auroc": None, "average_precision": None, "reason": "the matrix is gone"}
+    page = shown(run, {"depth_null": {"network": None, "spearman": None, "reason": "no counts."}}, {"cscore_z": lost})
+    assert "|CS-CORE z|" in page
+    assert "Not computed: the matrix is gone." in page
+    assert "What depth alone scores was not computed: no counts." in page
+    assert "Not computed for all: it reads more." in shown(
+        run, {"depth_null": NULL | {"network": None, "reason": "it reads more"}}, {}
+    )

@@ -6,8 +6,17 @@ from scipy.sparse import csc_matrix
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-from pairscape.pipeline.datasets.designs import Kind, Planting
-from pairscape.pipeline.datasets.planted import copy_names, deal_genes, plant, replant, split_types, truth
+from pairscape.pipeline.datasets.designs import Form, Planting, Shape
+from pairscape.pipeline.datasets.planted import (
+    copy_names,
+    deal_genes,
+    draw_forms,
+    eligible_genes,
+    replant,
+    split_types,
+    truth,
+)
+from pairscape.pipeline.datasets.responses import plant
 
 KINDS = "linear,saturating,threshold,u-shaped,exclusive,simpson"
 CELLS = 400
@@ -25,8 +34,9 @@ def expression():
 def planted(expression, seed=0, **options):
     """New matrix dense, list of pairs by number of gene, and the deal."""
     planting, rng = Planting(**{"kinds": KINDS, "planted_pairs": 300, **options}), np.random.default_rng(seed)
-    deal = deal_genes(np.diff(expression.indptr) / CELLS, planting, rng)
-    dense = replant(expression, deal, planting, split_types(CELLS, rng), rng).toarray()
+    deal = deal_genes(eligible_genes(np.diff(expression.indptr), CELLS, planting), 60, planting, rng)
+    forms, types = draw_forms(deal, planting, np.random.default_rng([seed, 1])), split_types(CELLS, rng)
+    dense = replant(expression, deal, forms, types, planting.background == "real", rng).toarray()
     return dense, truth(range(deal.source.size), deal, planting, rng), deal
 
 
@@ -47,12 +57,13 @@ def test_no_gene_is_in_two_planted_pairs_nor_planted_unless_many_cells_express_i
 
 def test_copies_are_named_after_their_gene(expression):
     _, _, deal = planted(expression, planted_pairs=60)
-    names = copy_names([f"G{i}" for i in range(60)], deal)
+    copies = deal.source[60:]
+    names = copy_names([f"G{i}" for i in range(60)], copies)
     assert names[:60] == [f"G{i}" for i in range(60)]
     assert len(set(names)) == len(names) == 60 + 64
     assert {name.split("~")[1] for name in names[60:]} <= {"2", "3"}
-    assert all(name.startswith(f"G{parent}~") for name, parent in zip(names[60:], deal.source[60:], strict=True))
-    assert len(set(copy_names(["G4~2", *names[1:60]], deal))) == len(names)  # a gene may be named like a copy
+    assert all(name.startswith(f"G{parent}~") for name, parent in zip(names[60:], copies, strict=True))
+    assert len(set(copy_names(["G4~2", *names[1:60]], copies))) == len(names)  # a gene may be named like a copy
 
 
 def test_few_pairs_need_no_copies(expression):
@@ -68,6 +79,7 @@ def correlations(x, table):
 @pytest.mark.parametrize(("kind", "low", "high"), [
     ("linear", 0.99, 1), ("saturating", 0.99, 1), ("threshold", 0.99, 1), ("exclusive", 0.99, 1),
     ("u-shaped", 0.42, 0.58), ("simpson", 0.42, 0.58),
+    ("rising", 0.99, 1), ("falling", 0.97, 1), ("opposite", 0.42, 0.58),
 ])  # fmt: skip
 def test_what_pearson_sees_and_what_it_is_blind_to(kind, low, high, expression):
     dense, table, _ = planted(expression, kinds=kind, planted_pairs=300)
@@ -92,23 +104,24 @@ DRIVER = np.repeat([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 500)
 VALUES = np.sort(np.random.default_rng(5).random(3000))
 
 
-@pytest.mark.parametrize(("kind", "shape"), [
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("shape", "holds"), [
     ("linear", lambda m: (np.diff(m) > 0.05).all()),
     ("saturating", lambda m: m[2] - m[0] > 3 * (m[5] - m[3]) > 0),
     ("threshold", lambda m: abs(m[3] - m[0]) < 0.05 < 0.3 < m[4] - m[3]),
     ("exclusive", lambda m: m[:3].min() > 0.3 + m[3:].max()),
     ("u-shaped", lambda m: min(m[0], m[5]) > 0.3 + max(m[2], m[3])),
 ])  # fmt: skip
-def test_shapes_are_what_they_are_called(kind: Kind, shape, expression):
-    dealt = plant(DRIVER, VALUES, kind, 0.9, DRIVER > 9, np.random.default_rng(1))
+def test_shapes_are_what_they_are_called_also_upside_down(shape: Shape, holds, turned):
+    dealt = plant(DRIVER, VALUES, Form(shape, 0.9, turned), DRIVER > 9, np.random.default_rng(1))
     np.testing.assert_array_equal(np.sort(dealt), VALUES)
-    assert shape(dealt.reshape(6, 500).mean(axis=1))
+    assert holds((-1 if turned else 1) * dealt.reshape(6, 500).mean(axis=1))
 
 
 def test_simpson_is_opposite_in_the_two_types():
     rng = np.random.default_rng(0)
     driver, types = rng.gamma(1.0, 1.0, 1000), split_types(1000, rng)
-    dealt = plant(driver, np.sort(rng.gamma(1.0, 1.0, 1000)), "simpson", 0.9, types, rng)
+    dealt = plant(driver, np.sort(rng.gamma(1.0, 1.0, 1000)), Form("simpson", 0.9), types, rng)
     within = [np.corrcoef(rankdata(driver[t]), rankdata(dealt[t]))[0, 1] for t in (types, ~types)]
     assert types.sum() == 500
     assert within[0] > 0.5
@@ -153,12 +166,75 @@ def test_a_seed_always_plants_the_same(expression):
     ({"negatives_per_positive": 0}, ["negatives per positive is 0"]),
     ({"planted_pairs": 10}, ["planted pairs is 10", "more pairs"]),
     ({"background": "none"}, ["'none'", "independent or real"]),
+    ({"kinds": "rising,none"}, ["'none'", "opposite"]),
+    ({"strength": "0.06:1"}, ["strength is 0.06:1"]),
+    ({"strength": "0:0.5"}, ["strength is 0:0.5"]),
+    ({"strength": "0.8:0.06"}, ["strength is 0.8:0.06", "least and the most"]),
+    ({"strength": "0.1:0.2:0.3"}, ["0.1:0.2:0.3", "joined by a colon"]),
+    ({"strength": "0.1:"}, ["strength is ''"]),
+    ({"strength": "strong"}, ["'strong'", "no number"]),
+    ({"strength": "nan"}, ["strength is nan"]),
+    ({"turned": -0.1}, ["turned is -0.1"]),
+    ({"turned": 1.1}, ["turned is 1.1"]),
+    ({"min_expressing": 1}, ["min expressing is 1"]),
+    ({"cells": 49}, ["cells is 49", "50 cells or more"]),
+    ({"cells": "20:300"}, ["cells is 20:300"]),
+    ({"cells": "300:100"}, ["300:100"]),
+    ({"cells": "99.5"}, ["99.5", "whole number"]),
+    ({"cells": "inf"}, ["inf", "whole number"]),
+    ({"cells": "all"}, ["'all'", "no number"]),
+    ({"stores": 0}, ["stores is 0"]),
+    ({"confounded": -0.1}, ["confounded is -0.1"]),
+    ({"confounded": 1.0}, ["confounded is 1", "0.9"]),
+    ({"confounded": float("nan")}, ["confounded is nan"]),
+    ({"groups": "depth"}, ["--confounded SHARE"]),
 ])  # fmt: skip
 def test_choices_that_plant_nothing_are_refused(options, words, refuses):
     with refuses(*words):
         Planting(**{"kinds": "linear", "planted_pairs": 100, **options})
 
 
-def test_genes_that_hardly_any_cell_expresses_are_refused(refuses):
-    with refuses("1 of 3 genes", "25%"):
-        deal_genes(np.array([0.1, 0.2, 0.3]), Planting("linear", 20), np.random.default_rng(0))
+@pytest.mark.parametrize(("least", "words"), [(None, "25% of the cells"), (30, "30 of 100 cells")])
+def test_genes_that_hardly_any_cell_expresses_are_refused(least, words, refuses):
+    with refuses("1 of 3 genes", words):
+        eligible_genes(np.array([10, 20, 30]), 100, Planting("linear", 20, min_expressing=least))
+
+
+def test_sparse_genes_are_planted_where_it_is_asked_for(expression):
+    _, _, deal = planted(expression, min_expressing=20)
+    assert set(range(4)) <= set(deal.source[np.concatenate([deal.driver, deal.target])])
+
+
+def forms_of(**options):
+    planting, rng = Planting(**{"planted_pairs": 400, **options}), np.random.default_rng(0)
+    return draw_forms(deal_genes(np.arange(60), 60, planting, rng), planting, rng)
+
+
+def test_strengths_of_a_range_are_drawn_evenly_from_it():
+    strength = np.array([form.strength for form in forms_of(kinds="linear", strength="0.06:0.8")])
+    assert 0.06 <= strength.min() < 0.08 < 0.78 < strength.max() <= 0.8
+    assert abs(strength.mean() - 0.43) < 0.03
+    assert {form.strength for form in forms_of(kinds="linear", strength="0.3")} == {0.3}
+
+
+@pytest.mark.parametrize(("kind", "turned", "expected"), [
+    ("rising", 0.5, {("linear", False), ("saturating", False)}),
+    ("falling", 0.0, {("linear", True), ("saturating", True)}),
+    ("opposite", 0.5, {("simpson", False)}),
+    ("threshold", 0.0, {("threshold", False)}),
+    ("threshold", 0.5, {("threshold", False), ("threshold", True)}),
+    ("u-shaped", 0.5, {("u-shaped", False), ("u-shaped", True)}),
+    ("exclusive", 0.5, {("exclusive", False)}),
+    ("saturating", 0.5, {("saturating", False)}),
+])  # fmt: skip
+def test_what_a_kind_leaves_open_is_drawn(kind, turned, expected):
+    assert {(form.shape, form.turned) for form in forms_of(kinds=kind, turned=turned)} == expected
+
+
+def test_falling_pairs_fall_and_keep_their_name(expression):
+    dense, table, _ = planted(expression, kinds="rising,falling", planted_pairs=60)
+    for kind, sign in (("rising", 1), ("falling", -1)):
+        rows = table[table["kind"] == kind]
+        z = (dense - dense.mean(axis=0)) / dense.std(axis=0)
+        r = (z[:, rows["gene_a"].to_numpy(int)] * z[:, rows["gene_b"].to_numpy(int)]).mean(axis=0)
+        assert (sign * r > 0.2).all()

@@ -10,8 +10,9 @@ from scipy.sparse import csr_matrix, random
 from scipy.stats import false_discovery_control, spearmanr
 
 from pairscape.pipeline.genes import labels
-from pairscape.pipeline.genes.labels import rank_genes, replicate_labels, significant, spearman, split_cells
+from pairscape.pipeline.genes.labels import correlations, rank_genes, replicate_labels, significant, split_cells
 from pairscape.pipeline.genes.pairs import Pairs, all_pairs, cross_pairs
+from pairscape.pipeline.genes.residuals import residuals_of
 
 
 @given(st.integers(4, 500), st.integers(0, 2**40))
@@ -56,7 +57,7 @@ def test_rho_is_that_of_scipy(matrix, block, part, monkeypatch):
     order = np.random.default_rng(1).permutation(np.tile(np.arange(len(pairs)), 2))  # any order, pairs repeated
     pairs = Pairs(np.append(pairs.gene_a, pairs.gene_b), np.append(pairs.gene_b, pairs.gene_a), np.tile(pairs.label, 2))
     pairs = pairs.take(order)
-    found = spearman(pairs, rank_genes(csr_matrix(matrix)))
+    found = correlations(pairs, rank_genes(csr_matrix(matrix)))
     constant = np.isin(pairs.gene_a, [3, 4]) | np.isin(pairs.gene_b, [3, 4])
     assert (found[constant] == 0).all()
     for rho, a, b in zip(found[~constant], pairs.gene_a[~constant], pairs.gene_b[~constant], strict=True):
@@ -136,6 +137,76 @@ def test_memory_is_two_blocks_and_not_all_ranks(monkeypatch):
     pairs = cross_pairs(np.arange(5, dtype=np.int32), np.arange(2000, dtype=np.int32))
     tracemalloc.start()
     replicate_labels(pairs, expression, 0.3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16e6
+
+
+@pytest.mark.parametrize(("sign", "rule"), [
+    (None, "|Spearman| >= 0.25"), ("+", "Spearman >= 0.25"), ("-", "Spearman <= -0.25"),
+])  # fmt: skip
+def test_a_sign_takes_only_the_correlations_that_have_it(sign, rule, matrix):
+    labelled, said = replicate_labels(all_pairs(9), csr_matrix(matrix), 0.25, sign=sign)
+    rho = correlations(labelled, rank_genes(csr_matrix(matrix)))
+    wanted = {None: np.abs(rho), "+": rho, "-": -rho}[sign] >= 0.25
+    assert 0 < wanted.sum() < wanted.size
+    np.testing.assert_array_equal(labelled.label, wanted)
+    assert said == rule
+
+
+def test_a_sign_at_a_rate_takes_those_of_the_pairs_that_are_significant(matrix):
+    found = {sign: replicate_labels(all_pairs(9), csr_matrix(matrix), fdr=0.2, sign=sign) for sign in (None, "+", "-")}
+    both, up, down = (found[sign][0].label for sign in (None, "+", "-"))
+    np.testing.assert_array_equal(both, up + down)
+    assert min(up.sum(), down.sum()) > 0
+    assert found["-"][1].startswith("Spearman significant at FDR 0.2 and negative (|rho| >= ")
+
+
+@pytest.fixture
+def counts():
+    """(60, 8) counts of cells of unlike depth; gene 6 has one molecule, gene 7 none, cell 5 nothing."""
+    rng = np.random.default_rng(0)
+    x = rng.poisson(rng.gamma(1.0, 1.0, (60, 1)) * rng.gamma(1.0, 2.0, 8) * rng.gamma(0.5, 2.0, (60, 8)))
+    x[:, 6:], x[5] = 0, 0
+    x[9, 6] = 300  # beyond the clip
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize("block", [2, 256])
+def test_correlations_of_residuals_are_those_of_the_formula(counts, block, monkeypatch):
+    monkeypatch.setattr(labels, "BLOCK", block)
+    x = counts.astype(np.float64)
+    expected = np.outer(x.sum(axis=1), x.sum(axis=0)) / x.sum()
+    with np.errstate(invalid="ignore"):
+        z = np.nan_to_num((x - expected) / np.sqrt(expected + expected**2 / 100))
+    z = np.clip(z, -np.sqrt(60), np.sqrt(60))
+    pairs = all_pairs(8)
+    found = correlations(pairs, residuals_of(csr_matrix(counts)))
+    known = pairs.gene_b < 7
+    reference = np.corrcoef(z[:, :7].T)[pairs.gene_a[known], pairs.gene_b[known]]
+    np.testing.assert_allclose(found[known], reference, atol=1e-12)
+    assert (found[~known] == 0).all()
+    labelled, rule = replicate_labels(pairs, csr_matrix(counts), 0.2, sign="-", statistic="residual")
+    np.testing.assert_array_equal(labelled.label, found <= -0.2)
+    assert labelled.label.sum() > 0
+    assert rule == "correlation of Pearson residuals <= -0.2"
+
+
+def test_residuals_correlate_no_genes_by_depth():
+    rng = np.random.default_rng(0)
+    counts = csr_matrix(rng.poisson(rng.lognormal(0, 1, (2000, 1)) * rng.gamma(1.0, 2.0, 30)).astype(np.float32))
+    pairs = all_pairs(30)
+    assert correlations(pairs, rank_genes(counts)).mean() > 0.3
+    assert np.abs(correlations(pairs, residuals_of(counts))).max() < 0.12
+
+
+def test_memory_of_residuals_is_two_blocks(monkeypatch):
+    """Dense residuals of these genes would be 64 MB."""
+    monkeypatch.setattr(labels, "BLOCK", 32)
+    expression = random(4000, 2000, density=0.02, format="csr", dtype=np.float32, random_state=0).ceil()
+    pairs = cross_pairs(np.arange(5, dtype=np.int32), np.arange(2000, dtype=np.int32))
+    tracemalloc.start()
+    replicate_labels(pairs, expression, 0.3, statistic="residual")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16e6
