@@ -83,7 +83,7 @@ def train(
     seed: int = 0,
     seeds: int | str | tuple[int, ...] | None = None,
     weights: str | tuple[float, ...] | None = None,
-    test_stores: Any = None,
+    test_stores: str | tuple[str, ...] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:

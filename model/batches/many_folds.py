@@ -138,6 +138,6 @@ def _shared_genes(many: ManyStores) -> tuple[str, ...]:
     trained = {str(gene) for store in many.stores for gene in store.array("gene")}
     tested = {str(gene) for store in many.tests for gene in store.array("gene")}
     return (
-        f"{len(many.tests)} stores are the test; of their {len(tested):,} genes {len(tested & trained):,} are named in "
-        f"training stores too. Validation: a share of the pairs of genes of the {len(many.stores)} training stores.",
+        f"stores left out as the test: {len(many.tests)}; of their {len(tested):,} genes {len(tested & trained):,} are "
+        f"named in training stores too; validation is a share of the pairs of genes of the training stores",
     )

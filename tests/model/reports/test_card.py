@@ -96,7 +96,7 @@ BAD = {
     "bins of text": ({"bins": "16"}, r"bins is '16', not a number of bins"),
     "another rule of binning": ({"scale": "log2"}, r"scale is 'log2', not a rule of binning"),
     "five classes": ({"classes": 5}, r"classes is 5, not 2, 3 or 7"),
-    "classes that are no whole number": ({"classes": 2.0}, r"classes is 2.0, not 2 or 3"),
+    "classes that are no whole number": ({"classes": 2.0}, r"classes is 2.0, not 2, 3 or 7"),
     "names of three classes": ({"class_names": ["a", "b", "c"]}, r"class_names has 3 entries for 2 classes"),
     "a share beyond 1": ({"natural": 1.5}, r"natural is 1.5, not a share"),
     "a share that is a word": ({"natural": "rare"}, r"natural is 'rare', not a share"),

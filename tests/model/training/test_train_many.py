@@ -157,7 +157,7 @@ def test_whole_stores_are_left_out(stores, tmp_path):
     ) == 0  # fmt: skip
     metrics = json.loads((out / "metrics.json").read_text())
     assert [one["path"] for one in metrics["stores"]] == [str(stores[2].path)]
-    assert "of their 30 genes 0 are named in training stores" in metrics["notes"][0]
+    assert "of their 30 genes 0 are named in training stores too" in metrics["notes"][0]
     assert set(pd.read_parquet(out / "predictions.parquet")["store"]) == {str(stores[2].path)}
     assert "left out of the training, the test" in (out / "model-card.md").read_text()
 
