@@ -179,6 +179,8 @@ def _own_pairs(made: _Made, store: Any) -> Table:
 
 
 def _train(made: _Made, options: Table) -> list[_Call]:
+    if "test_stores" in options:
+        options["test_stores"] = ",".join(map(str, _listed(options["test_stores"])))
     return [_Call(_listed(options.pop("images", made.images or made.folder / "images.zarr")), made.folder / "run")]
 
 
@@ -211,12 +213,14 @@ def _flag(option: str, value: Any) -> list[str]:
 
 
 def step_digests(steps: list[Step]) -> list[str]:
-    """What each step does and stands on: its words and those before it, and sizes and times of the files they name."""
+    """What each step does and stands on: its words and those before it, and sizes and times of files of the user."""
     found, said = [], list[Any]()
+    outputs = {step.output for step in steps}
+    planted = {step.output.parent for step in steps if step.words[0] == "plant"}
     for step in steps:
         files = [Path(expand_home(word.split("=", 1)[-1])) for word in step.words[1:]]
-        stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-        said += [step.words, [stat for stat in stats if stat[0] != str(step.output)]]
+        files = [file for file in files if file not in outputs and file.parent not in planted and file.is_file()]
+        said += [step.words, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]]
         found.append(digest({"steps": said}))
     return found
 
