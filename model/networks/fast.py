@@ -23,14 +23,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from pairscape.model.networks.classifier import PairClassifier, TrainedNetwork, turned_labels
 from pairscape.model.networks.device import choose_device
 from pairscape.model.networks.momentnet import (
+    DEGREE,
+    NOT_MONOTONE,
+    SMALLEST_VARIANCE,
     TURNED,
+    UPWARD,
     MomentNet,
-    moment_features,
+    log_scales,
     ordered_by_strength,
-    rank_moments,
     sizes,
-    strength,
 )
+from pairscape.model.networks.moments import moments_and_strength
 from pairscape.model.networks.pairnet import PairNet, ResidualBlock
 from pairscape.model.networks.prior import PriorCorrection
 
@@ -147,12 +150,15 @@ class _PreparedMomentNet(nn.Module):
 
     def forward(self, image: Tensor, mirror: bool) -> Tensor:
         """(B, 1, K, K) images to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
-        counts = image[:, 0]
-        moments, known, close = rank_moments(counts), sizes(counts), strength(counts)
+        counts = image[:, 0].contiguous()
+        made = moments_and_strength(counts.numpy(), DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
+        moments, close = map(torch.from_numpy, made)
+        known, scaled = sizes(counts), log_scales(moments)
         if mirror:
-            moments, known = torch.cat([moments, moments.mT]), torch.cat([known, known * self.turned])
-            close = close.repeat(2)
-        return ordered_by_strength(self.head(self.norm(moment_features(moments, known))), close)
+            known, close = torch.cat([known, known * self.turned]), close.repeat(2)
+            scaled = tuple(torch.cat([of_pair, of_pair.mT]) for of_pair in scaled)
+        features = torch.cat([*(of_pair.flatten(1) for of_pair in scaled), known], dim=1)
+        return ordered_by_strength(self.head(self.norm(features)), close)
 
 
 class _PreparedPairNet(nn.Module):

@@ -117,8 +117,12 @@ class MomentNet(nn.Module):
 
 def moment_features(moments: Tensor, known: Tensor) -> Tensor:
     """Moments (B, m, m), signed and squared on log scales, and sizes (B, SIZES), to (B, F)."""
-    moments = moments.flatten(1)
-    return torch.cat([moments.sign() * moments.abs().log1p(), moments.square().log1p(), known], dim=1)
+    return torch.cat([*(scaled.flatten(1) for scaled in log_scales(moments)), known], dim=1)
+
+
+def log_scales(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Moments, and their squares, on log scales, in their shape."""
+    return moments.sign() * moments.abs().log1p(), moments.square().log1p()
 
 
 # ---------------------------------------------------------------- beyond certainty

@@ -137,7 +137,8 @@ class Render(nn.Module):
         if self.sigma > 0:
             image = self.smooth @ image @ self.smooth.T
         drawn = {"log": log_density, "residual": independence_residual, "counts": torch.Tensor.float}
-        return torch.stack([drawn[name](image) for name in CHANNELS[self.channels]], dim=1)  # (B, C, K/p, K/p)
+        images = [drawn[name](image) for name in CHANNELS[self.channels]]
+        return torch.stack(images, dim=1) if len(images) > 1 else images[0][:, None]  # (B, C, K/p, K/p)
 
     def _without_both_zero(self, image: Tensor, both_zero: Tensor | None) -> Tensor:
         if both_zero is None:

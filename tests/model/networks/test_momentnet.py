@@ -9,7 +9,10 @@ from pairscape.model.networks.classifier import PairClassifier
 from pairscape.model.networks.momentnet import (
     CERTAIN,
     DEGREE,
+    NOT_MONOTONE,
+    SMALLEST_VARIANCE,
     TURNED,
+    UPWARD,
     MomentNet,
     ordered_by_strength,
     rank_functions,
@@ -17,6 +20,7 @@ from pairscape.model.networks.momentnet import (
     sizes,
     strength,
 )
+from pairscape.model.networks.moments import moments_and_strength
 from pairscape.model.options import Rendering
 from pairscape.pipeline.errors import InputError
 
@@ -106,3 +110,14 @@ def test_training_sees_the_evidence_without_an_end():
 def test_pictures_that_hold_no_ranks_are_refused(rendering):
     with pytest.raises(InputError, match="--channels counts"):
         PairClassifier("momentnet", rendering, 32, 7, mirror=True)
+
+
+@pytest.mark.parametrize("margin", [*MARGINS.values(), np.zeros(32)], ids=[*MARGINS, "no cell"])
+def test_compiled_moments_are_those_of_torch(margin):
+    rng = np.random.default_rng(4)
+    others = [np.maximum(rng.integers(-20, 32, int(margin.sum())), 0) for _ in range(3)]
+    bins = np.repeat(np.arange(32), margin.astype(int))
+    images = torch.cat([image for other in others for image in (counted(bins, other), counted(other, bins))])
+    moments, close = moments_and_strength(images.numpy(), DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
+    torch.testing.assert_close(torch.from_numpy(moments), rank_moments(images), atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(close), strength(images), atol=1e-5, rtol=1e-4)

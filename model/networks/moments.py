@@ -1,0 +1,127 @@
+"""Rank moments of images by compiled code: what `model.networks.momentnet` defines, for scoring on a CPU. Pure."""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def moments_and_strength(
+    counts: Floats, degree: int, smallest_variance: float, upward: float, not_monotone: float
+) -> tuple[Floats, Floats]:
+    """Moments and strength of pairs, as `momentnet.rank_moments` and `momentnet.strength` have them.
+
+    Parameters
+    ----------
+    counts : (P, K, K)
+        Cells, row = bin of gene b.
+    degree, smallest_variance, upward, not_monotone
+        The constants of `momentnet`.
+
+    Returns
+    -------
+    (P, degree + 1, degree + 1), (P,)
+    """
+    found = np.empty((len(counts), degree + 1, degree + 1), np.float32), np.empty(len(counts), np.float32)
+    _moments(counts, degree, smallest_variance, upward, not_monotone, *found)
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def _moments(counts, degree, smallest_variance, upward, not_monotone, moments, strength):  # type: ignore[no-untyped-def]
+    n_pairs, bins = counts.shape[0], counts.shape[1]
+    m = degree + 1
+    margin_a, margin_b = np.zeros(bins), np.zeros(bins)
+    of_a, of_b = np.zeros((bins, m + 2)), np.zeros((bins, m + 2))
+    shown_a, shown_b = np.full(bins, -1.0), np.full(bins, -1.0)  # the margins that the functions are of
+    room = np.empty((3, degree + 2, bins))
+    along, total = np.empty(m + 2), np.empty((m + 2, m + 2))
+    for p in range(n_pairs):
+        image = counts[p]
+        margin_a[:] = 0
+        for kb in range(bins):
+            row = 0.0
+            for ka in range(bins):
+                row += image[kb, ka]
+                margin_a[ka] += image[kb, ka]
+            margin_b[kb] = row
+        _functions(margin_a, shown_a, degree, smallest_variance, upward, room, of_a)
+        _functions(margin_b, shown_b, degree, smallest_variance, upward, room, of_b)
+        total[:] = 0
+        for kb in range(bins):
+            if margin_b[kb] == 0:
+                continue
+            along[:] = 0
+            for ka in range(bins):
+                cells = image[kb, ka]
+                if cells != 0:
+                    for f in range(m + 2):
+                        along[f] += cells * of_a[ka, f]
+            for g in range(m + 2):
+                for f in range(m + 2):
+                    total[g, f] += of_b[kb, g] * along[f]
+        cells = max(margin_b.sum(), 1.0)
+        for g in range(m):
+            for f in range(m):
+                moments[p, g, f] = total[g, f] / np.sqrt(cells)
+        other = max(abs(total[m + 1, m]), abs(total[m, m + 1]), abs(total[m + 1, m + 1]))
+        strength[p] = max(abs(total[m, m]), not_monotone * other) / cells
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def _functions(margin, shown, degree, smallest_variance, upward, room, functions):  # type: ignore[no-untyped-def]
+    """Functions of the bins, (K, degree + 3): those of the moments, then the two standard scores of the strength.
+
+    `room` (3, degree + 2, K): polynomials, the same times the cells' shares, and the scores.
+    """
+    bins, same, cells = margin.size, True, 0.0
+    for k in range(bins):
+        same &= margin[k] == shown[k]
+        cells += margin[k]
+    if same:
+        return
+    share, own, weighed, scores = room[2, 2], room[0], room[1], room[2]
+    for k in range(bins):
+        shown[k] = margin[k]
+        share[k] = margin[k] / max(cells, 1.0)
+    expressed = max(1 - share[0], 0.0) if cells > 0 else 0.0
+    spread = share[0] * expressed**2 + expressed * (1 - expressed) ** 2
+    scale, level, before = 1 / np.sqrt(spread + 1e-9), 1 / np.sqrt(max(expressed, 1e-9)), 0.0
+    for k in range(bins):
+        functions[k, 0] = ((1.0 if k else 0.0) - expressed) * scale
+        rank = before + share[k] / 2
+        scores[0, k], scores[1, k] = rank + upward * rank**2, (rank - 0.5) ** 2
+        own[0, k] = 1.0
+        own[1, k] = 2 * (rank - share[0]) / max(expressed, 1e-9) - 1
+        before += share[k]
+    for d in range(1, degree):
+        for k in range(bins):
+            own[d + 1, k] = ((2 * d + 1) * own[1, k] * own[d, k] - d * own[d - 1, k]) / (d + 1)
+    own[:, 0] = 0
+    for k in range(bins):
+        own[0, k] *= level
+        weighed[0, k] = own[0, k] * share[k]
+    for d in range(1, degree + 1):
+        for e in range(d):
+            onto = 0.0
+            for k in range(bins):
+                onto += own[d, k] * weighed[e, k]
+            for k in range(bins):
+                own[d, k] -= onto * own[e, k]
+        variance = 0.0
+        for k in range(bins):
+            variance += own[d, k] ** 2 * share[k]
+        scale = 1 / np.sqrt(variance) if variance > smallest_variance * expressed else 0.0
+        for k in range(bins):
+            own[d, k] *= scale
+            weighed[d, k] = own[d, k] * share[k]
+            functions[k, d] = own[d, k]
+    for s in range(2):
+        mean, variance = 0.0, 0.0
+        for k in range(bins):
+            mean += scores[s, k] * share[k]
+        for k in range(bins):
+            variance += (scores[s, k] - mean) ** 2 * share[k]
+        for k in range(bins):
+            functions[k, degree + 1 + s] = (scores[s, k] - mean) / np.sqrt(variance + 1e-9)
