@@ -156,7 +156,7 @@ class _PreparedMomentNet(nn.Module):
         known, scaled = sizes(counts), log_scales(moments)
         if mirror:
             known, close = torch.cat([known, known * self.turned]), close.repeat(2)
-            scaled = tuple(torch.cat([of_pair, of_pair.mT]) for of_pair in scaled)
+            scaled = (torch.cat([scaled[0], scaled[0].mT]), torch.cat([scaled[1], scaled[1].mT]))
         features = torch.cat([*(of_pair.flatten(1) for of_pair in scaled), known], dim=1)
         return ordered_by_strength(self.head(self.norm(features)), close)
 
