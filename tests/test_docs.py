@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("benchmarks/*.md")])
-TOPS = ("pairscape", "pipeline", "model", "tests", "benchmarks", "deploy")
+TOPS = ("pairscape", "pipeline", "model", "tests", "recipes", "benchmarks", "deploy")
 FILES = [*ROOT.glob("*"), *(path for top in TOPS for path in (ROOT / top).rglob("*"))]
 NAMED = re.compile(r"`([\w./-]+\.(?:py|toml|j2|yaml|sh|sbatch))(?:::(\w+))?`")
 MODULE = re.compile(r"`(?:pairscape\.)?((?:pipeline|model)\.[a-z_]+(?:\.[a-z_]+)*)(?:\.\w+(?:\(.*?\))?)?`")

@@ -81,10 +81,14 @@ def test_the_wheel_holds_one_name_and_every_file(tmp_path):
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"pairscape"}
     bundled = {f"pairscape/universal/{path.name}" for path in (ROOT / "pairscape/universal").iterdir()}
     assert "pairscape/universal/model.safetensors" in bundled
-    wanted = {"pairscape/py.typed"} | bundled | {
-        f"pairscape/{path.relative_to(ROOT)}"
-        for wing in ("pipeline", "model")
-        for path in (ROOT / wing).rglob("*")
-        if path.is_file() and path.parent.name != "__pycache__"
-    }
+    wanted = (
+        {"pairscape/py.typed"}
+        | bundled
+        | {
+            f"pairscape/{path.relative_to(ROOT)}"
+            for wing in ("pipeline", "model")
+            for path in (ROOT / wing).rglob("*")
+            if path.is_file() and path.parent.name != "__pycache__"
+        }
+    )
     assert wanted <= set(names)
