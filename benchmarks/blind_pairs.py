@@ -1,9 +1,10 @@
 """Does a network find in real cells what a correlation is blind to: pairs called in one half, sought in other cells.
 
-python -m benchmarks.blind_pairs RUN FIRST OTHER [--pairs 100000] [--seed 0] [--json FILE] [--plot FILE.png]
+python -m benchmarks.blind_pairs RUN FIRST OTHER [--pairs 60000] [--expressing 0.2] [--seed 0]
+    [--json FILE] [--plot FILE.png]
 
 FIRST and OTHER are matrices of the same tissue, from different studies. The cells of FIRST are halved. Of random pairs
-of genes that a twentieth of the cells express everywhere, those are blind that Spearman's |z| in the first half is
+of genes that a fifth of the cells express everywhere (`--expressing`), those are blind that Spearman's |z| in the first half is
 below 1.5; of these, called are those that score beyond 99.9 % of decoys, pairs whose second gene is dealt anew among
 cells of like depth. How many of the called are called again in the second half, and in OTHER, each by decoys of its own
 (99.9 % and 95 %), is set beside the base rate: the same among all blind pairs.
@@ -34,7 +35,6 @@ from pairscape.pipeline.matrix.prepare import prepared
 from pairscape.pipeline.options import Binning
 
 BLIND = 1.5  # standard deviations of Spearman's correlation
-EXPRESSING = 0.05  # of the cells
 LEVELS = (0.999, 0.95)
 AT_ONCE = 1000
 DEAL_PAIRS = 1000  # decoys that share a dealing of the cells
@@ -130,7 +130,7 @@ def draw(
     figure.savefig(path, dpi=110)
 
 
-def cells_of(first: Path, other: Path, seed: int) -> tuple[dict[str, Cells], list[str]]:
+def cells_of(first: Path, other: Path, share: float, seed: int) -> tuple[dict[str, Cells], list[str]]:
     """Both halves of the first matrix, and the other, over the genes that enough cells of all express; their names."""
     with tempfile.TemporaryDirectory() as scratch:
         read = [prepared(path, Path(scratch, f"{path.stem}.zarr"), compute=None, say=print) for path in (first, other)]
@@ -145,7 +145,7 @@ def cells_of(first: Path, other: Path, seed: int) -> tuple[dict[str, Cells], lis
         other.stem: (matrices[1], of_other),
     }
     expressing = [np.diff(part[:, genes].tocsc().indptr) / part.shape[0] for part, genes in parts.values()]
-    kept = np.flatnonzero(np.min(expressing, axis=0) >= EXPRESSING)
+    kept = np.flatnonzero(np.min(expressing, axis=0) >= share)
     cells = {name: Cells.of(part, genes[kept], seed) for name, (part, genes) in parts.items()}
     return cells, [shared[gene] for gene in kept]
 
@@ -155,13 +155,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("run", "first", "other"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--pairs", type=int, default=100_000)
+    parser.add_argument("--pairs", type=int, default=60_000)
+    parser.add_argument("--expressing", type=float, default=0.2, help="share of the cells that express each gene")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     binning, network = load_network(given.run)
-    cells, names = cells_of(given.first, given.other, given.seed)
+    cells, names = cells_of(given.first, given.other, given.expressing, given.seed)
     upper = np.stack(np.triu_indices(len(names), 1), axis=1)
     rng = np.random.default_rng(given.seed)
     pairs = upper[np.sort(rng.choice(len(upper), min(given.pairs, len(upper)), replace=False))]
