@@ -4,8 +4,8 @@ python -m benchmarks.blind_pairs RUN FIRST OTHER [--pairs 60000] [--expressing 0
     [--json FILE] [--plot FILE.png]
 
 FIRST and OTHER are matrices of the same tissue, from different studies. The cells of FIRST are halved. Of random pairs
-of genes that a fifth of the cells express everywhere (`--expressing`), those are blind that Spearman's |z| in the first half is
-below 1.5; of these, called are those that score beyond 99.9 % of decoys, pairs whose second gene is dealt anew among
+of genes that a fifth of the cells express everywhere, those are blind that Spearman's |z| in the first half is below
+1.5; of these, called are those that score beyond 99.9 % of decoys, pairs whose second gene is dealt anew among
 cells of like depth. How many of the called are called again in the second half, and in OTHER, each by decoys of its own
 (99.9 % and 95 %), is set beside the base rate: the same among all blind pairs.
 

@@ -206,8 +206,8 @@ def _lead_of_kinds(tally: Tally, prior: Any) -> str:
     return (
         f"A score is the probability that two genes depend on each other if a share of {percent(prior)} of these pairs "
         "do. That share was assumed, not found: another one (predict --prior) moves all scores and no rank. At it, "
-        f"{tally.expected:,.0f} of the scored pairs ({share}) depend. Scores count what unlike depth of cells makes of a "
-        "pair; q-values do not, as their decoys share the depth: believe these."
+        f"{tally.expected:,.0f} of the scored pairs ({share}) depend. Scores count what unlike depth of cells makes of "
+        "a pair; q-values do not, as their decoys share the depth: believe these."
     )
 
 
