@@ -118,7 +118,10 @@ def draw(
 ) -> None:  # fmt: skip
     """Pictures of the dependence of some pairs: what is more, and less, than of independent genes."""
     figure = Figure(figsize=(12, 9.5), layout="constrained")
-    for axes, row in zip(figure.subplots(3, 4).flat, rows, strict=False):
+    every = figure.subplots(3, 4).flat
+    for axes in every[len(rows) :]:
+        axes.axis("off")
+    for axes, row in zip(every, rows, strict=False):
         a, b = pairs[row]
         counts = draw_images(cells.values[[a]], cells.values[[b]], binning)[0][0].astype(float)
         pooled = counts.reshape(8, counts.shape[0] // 8, 8, -1).sum((1, 3))
