@@ -14,7 +14,7 @@ from typing import Any
 
 import pairscape
 from benchmarks.networks import Size, measure
-from pairscape.model.networks.published import NETWORKS
+from pairscape.model.networks.published import NETWORKS, usual_rendering
 from pairscape.model.options import Training
 from pairscape.pipeline.heatmaps.images import Images, open_images
 
@@ -32,7 +32,8 @@ def trained(images: Path, run: Path, training: Training, seed: int) -> dict[str,
     metrics = run / "metrics.json"
     if metrics.exists():
         return dict(json.loads(metrics.read_text()))
-    return pairscape.train(images, run, training=training, seed=seed, overwrite=True, quiet=True)
+    rendering = usual_rendering(training.network)
+    return pairscape.train(images, run, rendering=rendering, training=training, seed=seed, overwrite=True, quiet=True)
 
 
 def row_of(name: str, images: Images, metrics: dict[str, Any], seconds: float) -> str:

@@ -21,8 +21,8 @@ from torch import Tensor
 from pairscape.model.networks.classifier import PairClassifier
 from pairscape.model.networks.device import choose_device, choose_precision
 from pairscape.model.networks.pairnet import GENE_LOADINGS
-from pairscape.model.networks.published import GENE_FEATURES, IMAGES_PER_GENE, NETWORKS
-from pairscape.model.options import Rendering, Training
+from pairscape.model.networks.published import GENE_FEATURES, IMAGES_PER_GENE, NETWORKS, usual_rendering
+from pairscape.model.options import Training
 from pairscape.model.training.optimize import compiled, cross_entropy, make_optimizer
 
 CELLS = 1000
@@ -64,11 +64,11 @@ def _wait(device: torch.device) -> None:
 
 
 def measure(name: str, size: Size, seconds: float, settings: Training) -> dict[str, Any]:
-    """Figures of one architecture on `log+residual` images."""
+    """Figures of one architecture on images as it usually takes them."""
     torch.manual_seed(0)
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    classifier = PairClassifier(name, Rendering(), size.bins, 2, mirror=False).to(device)
+    classifier = PairClassifier(name, usual_rendering(name), size.bins, 2, mirror=False).to(device)
     forward = compiled(classifier) if settings.compile else classifier
     optimizer = make_optimizer(classifier, settings)
     counts, neither = random_counts(size.batch, size.bins).to(device), torch.zeros(size.batch, device=device)

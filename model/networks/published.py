@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pairscape.model.networks.momentnet import MomentNet
 from pairscape.model.networks.pairnet import FactorNet, PairNet
+from pairscape.model.options import Rendering
 from pairscape.pipeline.errors import InputError
 
 TOWER_FEATURES = 512  # of an image, from CNNC's tower
@@ -55,6 +56,12 @@ NETWORKS = (
     "alexnet-10",
     "alexnet-10-dropout",
 )
+
+
+def usual_rendering(name: str) -> Rendering:
+    """How counts become the input of a network where nothing else is asked for."""
+    return Rendering("counts") if name == MOMENT_NETWORK else Rendering()
+
 
 SMALLEST, LARGEST = 16, 150  # bins; below, the poolings run out of picture, above, the dense layers out of memory
 

@@ -8,7 +8,7 @@ from model_fixtures import small_store
 from pairscape.model.networks.classifier import PairClassifier, score_rows
 from pairscape.model.networks.fast import Scorer, prepare
 from pairscape.model.networks.prior import PriorCorrection
-from pairscape.model.networks.published import NETWORKS
+from pairscape.model.networks.published import NETWORKS, usual_rendering
 from pairscape.model.networks.render import CHANNELS, Render
 from pairscape.model.options import Rendering
 
@@ -24,7 +24,7 @@ RENDERINGS = [Rendering(name) for name in CHANNELS if name != "counts"] + [
 def classifier_of(network, rendering=None, bins=32, classes=2, mirror=True, seed=0):
     """Untrained, but with the statistics of a trained one, and as sure: its logits spread by about 1."""
     torch.manual_seed(seed)
-    rendering = rendering or Rendering("counts" if network == "momentnet" else "log+residual")
+    rendering = rendering or usual_rendering(network)
     made = PairClassifier(network, rendering, bins, classes, mirror)
     for layer in made.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
