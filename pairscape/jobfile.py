@@ -10,12 +10,10 @@
 | `[export]` | the scores, or `scores` | FOLDER/`file` |
 
 Every other name in a table is the option of that name, with `_` or `-`. At the top stand `folder`, and options that all
-steps share. Text may hold variables of the environment, such as $PAIRSCAPE_DATA.
+steps share.
 """
 
 import json
-import os
-import re
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,26 +88,11 @@ def read_job(path: Path) -> tuple[Path, list[Step]]:
 def _read(path: Path) -> Table:
     try:
         check_plain_file(path)
-        job: Table = _expanded(path, tomllib.loads(path.read_text(encoding="utf-8")))
-        return job
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give a TOML file that describes a job.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML ({error}); correct it.") from error
-
-
-def _expanded(path: Path, value: Any) -> Any:
-    """The same with variables of the environment in place."""
-    if isinstance(value, dict):
-        return {name: _expanded(path, one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_expanded(path, one) for one in value]
-    if not isinstance(value, str):
-        return value
-    for name in re.findall(r"\$([A-Za-z_]\w*)", value):
-        if name not in os.environ:
-            raise InputError(f"{path}: ${name} in {value!r} is not set in the environment; set it, or write the path.")
-    return os.path.expandvars(value)
 
 
 def _underscored(table: Table) -> Table:
