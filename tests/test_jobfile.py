@@ -182,3 +182,75 @@ def test_the_command_is_a_function_too(folder):
     (folder / "job.toml").write_text(JOB[: JOB.index("[heatmaps]")])
     pairscape.run(folder / "job.toml", quiet=True)
     assert (folder / "results" / "expression.zarr").is_dir()
+
+
+PLANTING_JOB = """
+folder = "results"
+seed = 3
+
+[plant]
+matrix = ["cells.h5ad", "other.h5ad"]
+kinds = "rising,u-shaped"
+planted_pairs = 24
+negatives_per_positive = 2
+min_expressing = 20
+stores = 2
+
+[heatmaps]
+classes = "kinds"
+scale = "rank"
+bins = 16
+scheduler = "synchronous"
+
+[train]
+network = "momentnet"
+channels = "counts"
+epochs = 1
+split = "dataset"
+test_stores = ["results/images/other-1.zarr", "results/images/other-2.zarr"]
+"""
+
+
+@pytest.fixture
+def planting(tmp_path):
+    for seed, name in enumerate(("cells", "other")):
+        as_anndata(curved_expression(120, 4, 6, seed=seed)[0]).write_h5ad(tmp_path / f"{name}.h5ad")
+    (tmp_path / "job.toml").write_text(PLANTING_JOB)
+    return tmp_path
+
+
+def test_planted_stores_go_all_the_way_and_are_not_made_again(planting, capfd):
+    assert run_command("run", planting / "job.toml") == 0
+    results = planting / "results"
+    stores = ["cells-1", "cells-2", "other-1", "other-2"]
+    assert [path.stem for path in sorted(results.glob("planted/*.tsv"))] == stores
+    assert (results / "planted/cells-1.tsv").read_text() != (results / "planted/other-1.tsv").read_text()
+    metrics = json.loads((results / "run/metrics.json").read_text())
+    assert [Path(store["path"]).stem for store in metrics["stores"] if "test" in store] == stores[2:]
+    seeds = [word for step in read_job(planting / "job.toml")[1] for word in step.words if word.startswith("--seed=")]
+    assert seeds == ["--seed=3", "--seed=4", *["--seed=3"] * 5]
+    capfd.readouterr()
+    assert run_command("run", planting / "job.toml") == 0
+    said = capfd.readouterr().out.splitlines()
+    assert len(said) == 7
+    assert all(line.endswith("(done before)") for line in said)
+
+
+def test_an_interrupted_planting_starts_over(planting):
+    (planting / "results/planted").mkdir(parents=True)
+    (planting / "results/.steps").mkdir()
+    words = next(step for step in read_job(planting / "job.toml")[1]).words
+    assert run_command("run", planting / "job.toml", "--quiet") == 0
+    note = planting / "results/.steps/plant-cells.json"
+    assert json.loads(note.read_text())["words"] == list(words)
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"done": False}))
+    before = files(planting / "results/planted")
+    assert run_command("run", planting / "job.toml", "--quiet") == 0
+    assert files(planting / "results/planted") == before
+
+
+def test_two_matrices_of_one_name_are_refused(planting, capfd):
+    (planting / "sub").mkdir()
+    (planting / "job.toml").write_text(PLANTING_JOB.replace('"other.h5ad"', '"sub/cells.h5ad"'))
+    assert run_command("run", planting / "job.toml") == 2
+    assert "give one another name" in capfd.readouterr().err
