@@ -6,7 +6,6 @@ The codes say which cells those are, under replicate labels the image half, and 
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -14,7 +13,7 @@ from pairscape.model.evaluation.measure import codes_at_hand
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps.images import Images
-from pairscape.pipeline.matrix.expression import Expression, open_counts
+from pairscape.pipeline.matrix.expression import open_counts, whole_depth
 from pairscape.pipeline.storage.paths import fingerprint, located
 
 MOST_CELLS = 20_000  # standard error of a correlation 0.007; some hundred MB of an atlas
@@ -91,14 +90,5 @@ def _read(matrix: str, codes: Codes, genes: NDArray[np.integer], most: int) -> C
         kept = wanted[rows.indices]
         before = np.append(0, np.cumsum(kept))
         parts.append(sparse.csr_matrix((rows.data[kept], rows.indices[kept], before[rows.indptr]), rows.shape))
-    depths = _whole_depth(source, cells, np.concatenate(depth))
+    depths = whole_depth(source, cells, np.concatenate(depth))
     return CellCounts(sparse.vstack(parts, format="csr"), np.maximum(depths, 1), total, preset)
-
-
-def _whole_depth(source: Expression, cells: NDArray[np.int64], here: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Counts of cells over all genes there were, (N,); `here` is over those of the matrix, maybe the most variable."""
-    obs = source.obs()
-    if not pd.api.types.is_numeric_dtype(obs.get("total_counts")):
-        return here
-    total = obs["total_counts"].to_numpy(np.float64, na_value=np.nan)[cells]
-    return total if (total >= here * (1 - 1e-6)).all() else here  # false too where one is not known

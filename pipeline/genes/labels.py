@@ -201,6 +201,7 @@ def replicate_labels(
     fdr: float | None = None,
     sign: LabelSign | None = None,
     statistic: LabelStatistic = "spearman",
+    depth: NDArray[np.float64] | None = None,
 ) -> tuple[Pairs, str]:
     """The pairs with label 1 where they are correlated over the label half, 0 elsewhere, and the rule in words.
 
@@ -216,13 +217,15 @@ def replicate_labels(
         Only correlations of this sign are positive. Absent: of either.
     statistic
         What is correlated.
+    depth : (N,)
+        For residuals, counts of each cell over all genes. Absent: over these.
 
     Raises
     ------
     InputError
         A rate is asked of fewer than ten cells.
     """
-    genes: Vectors = rank_genes(label_cells) if statistic == "spearman" else residuals_of(label_cells)
+    genes: Vectors = rank_genes(label_cells) if statistic == "spearman" else residuals_of(label_cells, depth)
     name = "Spearman" if statistic == "spearman" else "correlation of Pearson residuals"
     if fdr is None:
         threshold = THRESHOLD if threshold is None else threshold

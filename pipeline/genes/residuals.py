@@ -60,8 +60,12 @@ class Residuals:
         return np.asarray(rows)
 
 
-def residuals_of(counts: csr_matrix) -> Residuals:
-    """Residuals over the cells of a matrix of counts, (N, G)."""
-    depth = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+def residuals_of(counts: csr_matrix, depth: Real | None = None) -> Residuals:
+    """Residuals over the cells of a matrix of counts, (N, G).
+
+    `depth`, (N,): counts of each cell over all genes. Absent: over those of the matrix.
+    """
+    if depth is None:
+        depth = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     of_gene = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel()
-    return Residuals(counts.tocsc(), depth, of_gene / max(of_gene.sum(), 1.0))
+    return Residuals(counts.tocsc(), depth, of_gene / max(depth.sum(), 1.0))

@@ -34,7 +34,7 @@ from pairscape.pipeline.heatmaps.tiles import (
     storage_order,
     tiles_of,
 )
-from pairscape.pipeline.matrix.expression import Expression
+from pairscape.pipeline.matrix.expression import Expression, whole_depth
 from pairscape.pipeline.matrix.prepare import counts_of
 from pairscape.pipeline.options import Binning, PairSource
 from pairscape.pipeline.storage.lock import Lock, locked
@@ -157,10 +157,12 @@ def _replicate(
 ) -> tuple[Candidates, NDArray[np.int64], str]:
     """Pairs labelled in one half of the cells, the cells of the other half, and the rule in words."""
     label_half, cells = split_cells(expression.n_cells, seed, source.image_cells)
-    matrix = expression if source.label_statistic == "spearman" else counts_of(expression)
-    pairs, labels = replicate_labels(
-        found.pairs, matrix.select(label_half), source.threshold, source.fdr, source.sign, source.label_statistic
-    )
+    statistic, depth = source.label_statistic, None
+    matrix = expression if statistic == "spearman" else counts_of(expression)
+    values = matrix.select(label_half)
+    if statistic == "residual":
+        depth = whole_depth(matrix, label_half, np.asarray(values.sum(axis=1, dtype=np.float64)).ravel())
+    pairs, labels = replicate_labels(found.pairs, values, source.threshold, source.fdr, source.sign, statistic, depth)
     part = "image half" if source.image_cells is None else f"{source.image_cells:,} of the image half"
     rule = f"{part} of a random split, seed {seed}; labels {labels} in the other half"
     return replace(found, pairs=pairs), cells, rule

@@ -253,6 +253,21 @@ def open_counts(path: str) -> tuple[Expression, str]:
     return held, "none"
 
 
+def whole_depth(counts: Expression, cells: NDArray[np.integer], here: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Counts of cells over all genes there were, (n,): obs["total_counts"], if it can be that.
+
+    Parameters
+    ----------
+    here : (n,)
+        Counts of these cells over the genes that the matrix has, maybe the most variable ones alone.
+    """
+    obs = counts.obs()
+    if not pd.api.types.is_numeric_dtype(obs.get("total_counts")):
+        return here
+    total = obs["total_counts"].to_numpy(np.float64, na_value=np.nan)[cells]
+    return total if (total >= here * (1 - 1e-6)).all() else here  # false too where one is not known
+
+
 def own_record(root: Any) -> Mapping[str, Any]:
     """What `ingest` or a simulation says in an AnnData of how it was made; empty where neither has made it."""
     uns = group_of(root, "uns")

@@ -100,3 +100,17 @@ def test_without_the_options_nothing_new_is_recorded(tmp_path):
     annotated().write_h5ad(tmp_path / "m.h5ad")
     request = resolve_request(open_expression(tmp_path / "m.h5ad"), PairSource(all_pairs=True, labels="replicate"), 7)
     assert request.provenance["pairs"] == {"all_pairs": "True", "labels": "replicate", "negatives": "random"}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with the counts of each cell", "without"])
+def test_depth_is_that_of_all_genes_where_only_some_are_left(known):
+    """As in a store of the most variable genes: residuals of these are what they were among all."""
+    matrix = annotated(counts=csr_matrix(COUNTS))
+    if known:
+        matrix.obs["total_counts"] = COUNTS.sum(axis=1)
+    left = matrix[:, :6].copy()
+    found = resolve_request(open_expression(left), RESIDUAL, 7).chosen.pairs
+    whole = resolve_request(open_expression(matrix), RESIDUAL, 7).chosen.pairs
+    among = {(a, b): label for a, b, label in zip(whole.gene_a, whole.gene_b, whole.label, strict=True)}
+    same = [among[a, b] == label for a, b, label in zip(found.gene_a, found.gene_b, found.label, strict=True)]
+    assert all(same) == known
