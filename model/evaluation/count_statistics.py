@@ -22,7 +22,9 @@ from threadpoolctl import threadpool_limits
 from pairscape.model.evaluation.counted import CellCounts
 from pairscape.model.networks.gene_context import lowered, noise_edge, principal_loadings
 from pairscape.model.networks.pairnet import FACTORS
-from pairscape.pipeline.genes.residuals import OVERDISPERSION, Residuals
+from pairscape.pipeline.genes.labels import correlations
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.genes.residuals import Residuals
 
 Real = NDArray[np.float64]
 Dense = NDArray[np.float32]
@@ -34,17 +36,8 @@ LAID_OUT = 2**23  # values of a dense block, 32 MB in float32
 
 def residual_correlation(cells: CellCounts, gene_a: Genes, gene_b: Genes) -> Real:
     """Correlation of the Pearson residuals of pairs, signed, (P,); 0 where a gene has no count."""
-    genes, (a, b) = _numbered(gene_a, gene_b)
-    products, sums, squares = np.zeros(a.size), np.zeros(genes.size), np.zeros(genes.size)
-    for some in _blocks(cells.depth.size, genes.size):
-        z = residuals(cells, genes, some)
-        sums += z.sum(axis=1, dtype=np.float64)
-        squares += np.square(z, dtype=np.float64).sum(axis=1)
-        _add_products(z, a, b, products)
-    n = cells.depth.size
-    mean, spread = sums / n, np.sqrt(np.maximum(squares / n - (sums / n) ** 2, 0))
-    scale = spread[a] * spread[b]
-    return np.divide(products / n - mean[a] * mean[b], scale, out=np.zeros(a.size), where=scale > 1e-12)
+    pairs = Pairs(gene_a.astype(np.int32), gene_b.astype(np.int32), np.zeros(gene_a.size, np.int8))
+    return correlations(pairs, _residuals(cells))
 
 
 def residual_factors(cells: CellCounts, genes: Genes) -> Dense:
@@ -53,21 +46,15 @@ def residual_factors(cells: CellCounts, genes: Genes) -> Dense:
     The scalar product of two genes' loadings is their correlation through the factors; as `gene_loadings` makes them of
     normal scores, the eigenvalues least lowered.
     """
-    made, at_once = Residuals(cells.counts.tocsc(), cells.depth, cells.share), max(LAID_OUT // cells.depth.size, 1)
+    made, at_once = _residuals(cells), max(LAID_OUT // cells.depth.size, 1)
     parts = [made.dense(genes[start : start + at_once]) for start in range(0, genes.size, at_once)]
     with threadpool_limits(limits=1):  # sums of floats depend on how many share them
         z = np.concatenate([part.astype(np.float32) for part in parts])
         return lowered(principal_loadings(z, FACTORS), noise_edge(*z.shape))[:, :FACTORS]
 
 
-def residuals(cells: CellCounts, genes: Genes, some: slice) -> Dense:
-    """Pearson residuals of genes in a range of cells, (G, N) float32; all 0 for a gene without counts."""
-    expected = np.outer(cells.share[genes], cells.depth[some])
-    spread = np.sqrt(expected + expected**2 / OVERDISPERSION)
-    z = np.divide(
-        _laid_out(cells.counts[some], genes) - expected, spread, out=np.zeros_like(expected), where=spread > 0
-    )
-    return np.clip(z, -np.sqrt(cells.depth.size), np.sqrt(cells.depth.size)).astype(np.float32)
+def _residuals(cells: CellCounts) -> Residuals:
+    return Residuals(cells.counts.tocsc(), cells.depth, cells.share)
 
 
 def cscore_z(cells: CellCounts, gene_a: Genes, gene_b: Genes) -> Real:
