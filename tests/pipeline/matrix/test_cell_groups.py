@@ -12,7 +12,7 @@ CELLS = 400
 
 def _obs() -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    obs = pd.DataFrame({
+    return pd.DataFrame({
         "cell_type": pd.Categorical(rng.choice(["T", "B", "NK"], CELLS, p=[0.5, 0.4, 0.1]), ["T", "B", "NK", "gone"]),
         "donor": rng.integers(1, 3, CELLS),
         "depth": rng.normal(size=CELLS),
@@ -21,7 +21,6 @@ def _obs() -> pd.DataFrame:
         "cell": np.arange(CELLS).astype(str),
         "mixed": [1 if k % 2 else "one" for k in range(CELLS)],
     })  # fmt: skip
-    return obs
 
 
 def test_a_group_is_its_cells_and_small_ones_are_named() -> None:
