@@ -1,0 +1,63 @@
+"""Commands that take files of scores: export; each calls its job."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pairscape.model.options import EdgeChoice
+from pairscape.pipeline.compute.session import say_unless
+from pairscape.pipeline.keywords import flat
+from pairscape.pipeline.options import Flat
+from pairscape.pipeline.storage.paths import local_target
+
+
+@flat
+def export(
+    scores: Any,
+    file: Any,
+    /,
+    *,
+    format: Literal["scenic", "beeline", "decoupler", "cytoscape", "sif", "graphml", "parquet", "anndata", "genernib"]
+    | None = None,
+    wanted: Annotated[EdgeChoice, Flat] = EdgeChoice(),
+    signed: bool = False,
+    expression: Any = None,
+    dataset_id: str | None = None,
+    names: Literal["symbol", "id"] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Write the edges of a prediction as the file that another tool reads.
+
+    Parameters
+    ----------
+    scores
+        File that `predict` made.
+    file
+        File to write. Its suffix decides the format: .csv and .tsv SCENIC's adjacencies, rankedEdges.csv BEELINE's,
+        .graphml, .sif, .parquet, .h5ad AnnData.
+    format
+        For what the suffix does not tell: `decoupler`, `cytoscape` (a table of edges), `beeline`, `genernib`.
+    signed
+        Weights get the sign of the correlation (`decoupler`, `genernib`).
+    expression
+        Matrix that is copied into the .h5ad and gets the edges in `varp`. Absent: the genes alone.
+    dataset_id
+        geneRNIB's name of the data set. Absent: that of the matrix.
+    names
+        Genes by their symbols or by the matrix's ids. Absent: symbols where there are any, ids in .parquet and .h5ad.
+    overwrite
+        Replace an existing file.
+    quiet
+        Print no summary.
+    """
+    from pairscape.model.edges.export import export_scores
+
+    scores, file = local_target(scores), local_target(file)
+    name, edges = export_scores(
+        scores, file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id, names=names,
+        overwrite=overwrite, say=say_unless(quiet),
+    )  # fmt: skip
+    say_unless(quiet)(
+        f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
+    )
+    return file
