@@ -1,4 +1,4 @@
-"""Commands that take files of scores: export; each calls its job."""
+"""Commands that take files of scores: export, browse; each calls its job."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -61,3 +61,82 @@ def export(
         f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
     )
     return file
+
+
+@flat
+def browse(
+    scores: Any,
+    /,
+    *,
+    expression: Any = None,
+    codes: Any = None,
+    modules: Any = None,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    export: Any = None,
+    best: int = 1000,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path | None:
+    """Look through a prediction in the browser: a gene, its partners, pictures of a pair, its neighbourhood.
+
+    The page is served to this machine until Ctrl-C; or, with `export`, written as one file for somebody without Python.
+
+    Parameters
+    ----------
+    scores
+        File that `predict` made.
+    expression
+        Matrix that was predicted on, to encode it again where the codes are gone; they are kept beside the scores.
+    codes
+        Where the codes that were scored lie, if they were moved. Absent: where the scores say.
+    modules
+        Folder, or its modules.tsv, that `pairscape modules` wrote: genes get the colours of their modules.
+    port
+        Of the page. Absent: the first free one from 8765 on.
+    host
+        Address to listen at. Another than this machine itself lets others in: they need the token of the address.
+    export
+        Write a page (.html) that holds the best pairs and their pictures, and end.
+    best
+        How many pairs that page has.
+    overwrite
+        Replace an earlier page.
+    quiet
+        Say the address only.
+
+    Returns
+    -------
+    Path
+        The page that was written; None after serving.
+    """
+    from pairscape.model.reports.explorer.opening import open_explorer
+    from pairscape.model.reports.explorer.saved_page import check_page, write_saved_page
+
+    scores, say = local_target(scores), say_unless(quiet)
+    page = None if export is None else local_target(export)
+    if page is not None:
+        check_page(page, best, scores, overwrite=overwrite)
+    if expression is not None:
+        codes = _encoded_again(scores, expression, codes, quiet=quiet)
+    explorer = open_explorer(scores, codes, modules and local_target(modules), say)
+    if page is not None:
+        size = write_saved_page(explorer, page, best)
+        say(f"wrote {page}: the best {min(best, explorer.table.n_pairs):,} pairs, {size / 1e6:.1f} MB")
+        return page
+    from pairscape.model.reports.explorer.server import serve_until_interrupted
+
+    serve_until_interrupted(explorer, host, port, say)
+    return None
+
+
+def _encoded_again(scores: Path, expression: Any, codes: Any, *, quiet: bool) -> Path:
+    """Where the codes of the matrix of --expression lie."""
+    from pairscape.model.prediction.recount import codes_again
+    from pairscape.pipeline.compute.session import here
+    from pairscape.pipeline.errors import InputError
+
+    if codes is not None:
+        raise InputError("--expression and --codes both say what pictures are counted from; give one of them.")
+    with here(quiet) as session:
+        return Path(codes_again(scores, expression, session).path)

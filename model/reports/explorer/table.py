@@ -1,0 +1,325 @@
+"""The pairs of a file of scores in memory, best first, so that any question about them is one pass over some columns.
+
+20 million pairs take 26 bytes each. Rows are numbered by score, group by group; pairs of equal score stay in the order
+of the file, those without a score come last.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pairscape.model.edges.edges import Edges, GeneCodes, blocks, columns_of, symbols_of
+from pairscape.model.edges.scores import GENES, ROWS_AT_ONCE, SYMBOLS, read_facts
+from pairscape.pipeline.errors import InputError, JobError, first_line
+from pairscape.pipeline.genes.kinds import KINDS
+from pairscape.pipeline.storage.paths import fingerprint
+
+HELD = ("forward", "kind", "correlation", "q_value", "label", "rank_stability")  # beside genes and score, where the file has them
+SMALL = {"kind": np.int8, "label": np.int8}  # −1 where unknown
+TRAVEL = ("correlation", "kind", "kind_probability", "q_value", "rank_stability")  # with an edge that is saved
+COMBINED = "combined"  # the group that is all cells of all groups
+MOST_ROWS = 100_000  # that one answer may have
+Sort = Literal["score", "correlation", "q_value", "rank_stability"]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A question about the pairs; what is left out does not narrow it.
+
+    Attributes
+    ----------
+    gene
+        Number of a gene that is one of the two.
+    group
+        Of cells; "" where there are none.
+    min_score, max_q
+        Limits, which a pair may just reach.
+    kinds, sign, known
+        Kinds of dependence, sign of the correlation, and whether a pair is labelled an edge ("known") or not ("new").
+    """
+
+    gene: int | None = None
+    group: str = ""
+    min_score: float | None = None
+    max_q: float | None = None
+    kinds: tuple[str, ...] = ()
+    sign: Literal["+", "-"] | None = None
+    known: Literal["new", "known"] | None = None
+
+    def words(self) -> str:
+        """The question in words, for whoever opens a saved file later."""
+        said = [f"group {self.group}"] if self.group else []
+        said += [f"threshold {self.min_score:g}"] if self.min_score is not None else []
+        said += [f"max q {self.max_q:g}"] if self.max_q is not None else []
+        said += [f"kind {' or '.join(self.kinds)}"] if self.kinds else []
+        return ", ".join([*said, *([f"sign {self.sign}"] if self.sign else []), *([self.known] if self.known else [])])
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Pairs of a file of scores, those of each group best first.
+
+    Attributes
+    ----------
+    path, facts, stamp
+        The file, what made it, and its fingerprint when it was read.
+    genes, symbols
+        Names, and symbols if there are any, "" where a gene has none.
+    a, b : (P,) unsigned
+        Genes of the pairs.
+    score : (P,) float32
+        NaN where a pair was screened out.
+    columns
+        Other values (P,) by name: float32, or int8 of `label` and of `kind` (number in `KINDS`, −1 unknown).
+    row : (P,) int32
+        Where each pair stands in the file.
+    groups
+        Pairs of each group; "" alone where there are no groups.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    stamp: str
+    genes: tuple[str, ...]
+    symbols: tuple[str, ...] | None
+    a: NDArray[Any]
+    b: NDArray[Any]
+    score: NDArray[np.float32]
+    columns: dict[str, NDArray[Any]]
+    row: NDArray[np.int32]
+    groups: dict[str, slice]
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def default_group(self) -> str:
+        """All cells, where there are groups."""
+        return COMBINED if COMBINED in self.groups else next(iter(self.groups))
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of the default group."""
+        held = self.groups[self.default_group]
+        return int(held.stop - held.start)
+
+    def varied(self) -> tuple[str, ...]:
+        """Columns that do not say the same of every pair."""
+        return tuple(name for name, values in self.columns.items() if _varies(values))
+
+    def find(self, wanted: Wanted, first: int, count: int, sort: Sort = "score", *, rising: bool = False) -> tuple[int, Rows]:
+        """How many pairs are wanted, and the rows of some, in order; rising: the smallest values first."""
+        total, held, need = 0, np.empty(0, np.int64), min(first + count, MOST_ROWS)
+        by_rank = sort == "score" and not rising
+        for rows in self._passing(wanted):
+            total += rows.size
+            if by_rank:
+                held = np.concatenate([held, rows[: need - held.size]])
+            else:
+                held = self._first(np.concatenate([held, rows]), sort, need, rising=rising)
+        return total, held[first:need]
+
+    def neighbourhood(self, wanted: Wanted, partners: int, most: int) -> Rows:
+        """Rows of the wanted pairs between a gene and its best partners, and among these; the gene's own first."""
+        assert wanted.gene is not None
+        _, own = self.find(wanted, 0, partners)
+        inside = np.zeros(len(self.genes), bool)
+        inside[self.a[own]] = inside[self.b[own]] = True
+        inside[wanted.gene] = False
+        among = Wanted(None, wanted.group, wanted.min_score, wanted.max_q, wanted.kinds, wanted.sign, wanted.known)
+        held = np.empty(0, np.int64)
+        for some in self._chunks(wanted.group):
+            both = np.flatnonzero(inside[self.a[some]] & inside[self.b[some]]) + some.start
+            held = np.concatenate([held, self._kept(both, among)[: most - held.size]])
+            if held.size >= most:
+                break
+        return np.concatenate([own, held])
+
+    def pair(self, a: int, b: int, group: str) -> int | None:
+        """The row of a pair of genes in a group, in either order."""
+        for some in self._chunks(group):
+            here = ((self.a[some] == a) & (self.b[some] == b)) | ((self.a[some] == b) & (self.b[some] == a))
+            if (found := np.flatnonzero(here)).size:
+                return int(found[0]) + some.start
+        return None
+
+    def details(self, row: int) -> dict[str, Any]:
+        """What the file says of a pair beside the values in memory, read from it now.
+
+        Raises
+        ------
+        JobError
+            The file is gone, or is another one by now.
+        """
+        try:
+            if fingerprint(str(self.path)) != self.stamp:
+                raise JobError(f"{self.path} has changed since this explorer was started; end it and start it again.")
+            file, at, group = pq.ParquetFile(self.path), int(self.row[row]), 0
+            while at >= (size := file.metadata.row_group(group).num_rows):
+                at, group = at - size, group + 1
+            told = {*self.columns, *GENES, *SYMBOLS, "score", "group"}
+            columns = [name for name in file.schema_arrow.names if name not in told]
+            return dict(file.read_row_group(group, columns=columns).slice(at, 1).to_pylist()[0]) if columns else {}
+        except (OSError, InputError, pa.ArrowException) as error:
+            raise JobError(f"{self.path} cannot be read any more ({first_line(error)}); is it still there?") from error
+
+    def number_of(self, name: str) -> int | None:
+        """Number of the gene of a name, an id before a symbol; None where none, or more than one, bears it."""
+        if not self._numbers:
+            for names in (self.symbols or (), self.genes):
+                seen: dict[str, int] = {}
+                for number, each in enumerate(names):
+                    seen[each] = -1 if each in seen else number
+                self._numbers.update(seen)
+        found = self._numbers.get(name, -1) if name else -1
+        return None if found < 0 else found
+
+    def edges(self, rows: Rows) -> Edges:
+        """Some pairs as edges, for the writers of files; with the values that are in memory."""
+        columns = {n: v[rows].astype(np.float32) for n, v in self.columns.items() if n in TRAVEL}
+        if "kind" in columns:
+            columns["kind"][columns["kind"] < 0] = np.nan
+        source, target = self.a[rows].astype(np.int32), self.b[rows].astype(np.int32)
+        if "forward" in self.columns:
+            back = self.columns["forward"][rows] < 0.5
+            source, target = np.where(back, target, source), np.where(back, source, target)
+        return Edges(self.genes, source, target, self.score[rows], columns, "forward" in self.columns, self.symbols)
+
+    def _chunks(self, group: str) -> Iterator[slice]:
+        held = self.groups[group]
+        for start in range(held.start, held.stop, ROWS_AT_ONCE):
+            yield slice(start, min(start + ROWS_AT_ONCE, held.stop))
+
+    def _passing(self, wanted: Wanted) -> Iterator[Rows]:
+        """Rows of the wanted pairs, a run of the table at a time."""
+        for some in self._chunks(wanted.group):
+            if wanted.gene is None:
+                rows = np.arange(some.start, some.stop)
+            else:
+                rows = np.flatnonzero((self.a[some] == wanted.gene) | (self.b[some] == wanted.gene)) + some.start
+            yield self._kept(rows, wanted)
+
+    def _kept(self, rows: Rows, wanted: Wanted) -> Rows:
+        """Those of some rows that meet every condition but that on the gene."""
+        if wanted.min_score is not None:
+            rows = rows[self.score[rows] >= np.float64(wanted.min_score)]
+        if wanted.max_q is not None:
+            rows = rows[self.columns["q_value"][rows] <= np.float64(wanted.max_q)]
+        if wanted.kinds:
+            rows = rows[np.isin(self.columns["kind"][rows], [KINDS.index(name) for name in wanted.kinds])]
+        if wanted.sign is not None:
+            rows = rows[np.sign(self.columns["correlation"][rows]) == (1 if wanted.sign == "+" else -1)]
+        if wanted.known is not None:
+            rows = rows[(self.columns["label"][rows] > 0) == (wanted.known == "known")]
+        return rows
+
+    def _first(self, rows: Rows, sort: Sort, need: int, *, rising: bool) -> Rows:
+        """The first of some rows by a column, unknown values last, equal ones by score."""
+        value = self.score if sort == "score" else self.columns[sort]
+        key = value[rows] if rising else -value[rows]
+        if rows.size > need:
+            key[np.isnan(key)] = np.inf
+            limit = np.partition(key, need - 1)[need - 1]
+            rows, key = rows[key <= limit], key[key <= limit]
+        return rows[np.argsort(key, kind="stable")][:need]
+
+
+def _varies(values: NDArray[Any]) -> bool:
+    known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+    return bool(known.size and known.min() < known.max()) or bool(0 < known.size < values.size)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_table(path: Path) -> ScoreTable:
+    """Read a file of scores, a block of rows at a time.
+
+    Raises
+    ------
+    InputError
+        As `read_facts`; or the file has no pair.
+    """
+    facts, stamp, there = read_facts(path), fingerprint(str(path)), columns_of(path)
+    n_pairs = pq.read_metadata(path).num_rows
+    if not n_pairs:
+        raise InputError(f"{path} holds no pair, so there is nothing to look at; predict with other candidates.")
+    groups = _groups(path, n_pairs) if "group" in there else {"": slice(0, n_pairs)}
+    score = np.empty(n_pairs, np.float32)
+    for at, block in _numbered(path, ("score",), GeneCodes()):
+        score[at] = block["score"]
+    row = _ranked(score, groups)
+    place = np.empty(n_pairs, np.int32)
+    place[row] = np.arange(n_pairs, dtype=np.int32)
+    score = score[row]
+    genes = GeneCodes()
+    held: dict[str, NDArray[Any]] = {
+        name: np.empty(n_pairs, np.int32 if name in GENES else SMALL.get(name, np.float32))
+        for name in (*GENES, *HELD)
+        if name in there
+    }
+    for at, block in _numbered(path, tuple(held), genes):
+        for name, values in held.items():
+            values[place[at]] = _small(block[name]) if name in SMALL else block[name]
+    names, (a, b) = _used(list(genes.index), [held.pop(name) for name in GENES])
+    return ScoreTable(path, facts, stamp, names, symbols_of(path, names), a, b, score, held, row, groups)
+
+
+def _numbered(path: Path, columns: Sequence[str], genes: GeneCodes) -> Iterator[tuple[slice, dict[str, NDArray[Any]]]]:
+    """Blocks of a file, with where their rows stand in it."""
+    start = 0
+    for block in blocks(path, columns, genes):
+        stop = start + len(next(iter(block.values())))
+        yield slice(start, stop), block
+        start = stop
+
+
+def _used(names: list[str], ends: list[NDArray[np.int32]]) -> tuple[tuple[str, ...], list[NDArray[Any]]]:
+    """Genes that have a pair, and the genes of the pairs (P,) by their number among these."""
+    there = np.zeros(len(names), bool)
+    for genes in ends:
+        there[genes] = True
+    number = (np.cumsum(there) - 1).astype(np.uint16 if there.sum() <= 2**16 else np.int32)
+    return tuple(name for name, used in zip(names, there, strict=True) if used), [number[genes] for genes in ends]
+
+
+def _small(values: NDArray[Any]) -> NDArray[np.int8]:
+    """Whole numbers, −1 where unknown."""
+    return np.nan_to_num(values.astype(np.float32), nan=-1).astype(np.int8)
+
+
+def _ranked(score: NDArray[np.float32], groups: dict[str, slice]) -> NDArray[np.int32]:
+    """Rows of the file in the order of the table, (P,)."""
+    row = np.empty(score.size, np.int32)
+    for held in groups.values():
+        row[held] = np.argsort(-score[held], kind="stable") + held.start
+    return row
+
+
+def _groups(path: Path, n_pairs: int) -> dict[str, slice]:
+    """The rows of each group, which stand together.
+
+    Raises
+    ------
+    InputError
+        They do not.
+    """
+    names: list[str] = []
+    starts: list[int] = []
+    start = 0
+    for batch in pq.ParquetFile(path, read_dictionary=["group"]).iter_batches(ROWS_AT_ONCE, columns=["group"]):
+        index = batch.column(0).indices.to_numpy(zero_copy_only=False)
+        known = batch.column(0).dictionary.to_pylist()
+        for at in (0, *(np.flatnonzero(np.diff(index)) + 1).tolist()):
+            if not names or known[index[at]] != names[-1]:
+                names.append(known[index[at]])
+                starts.append(start + at)
+        start += len(index)
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: the pairs of a group do not stand together, so it was changed; predict again.")
+    return {name: slice(*ends) for name, *ends in zip(names, starts, [*starts[1:], n_pairs], strict=True)}
