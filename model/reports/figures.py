@@ -17,8 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 INK, MUTED, LINE, PAPER = "#1c2733", "#66727f", "#d9dee4", "#fefefe"
 DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f"}
@@ -188,6 +186,8 @@ def roc_figure(label: NDArray[np.integer], scores: Mapping[str, NDArray[np.float
     """
     if missing := missing_class(label):
         return words_figure(f"The ROC curve is not defined:\n{missing}")
+    from sklearn.metrics import roc_curve  # takes a second to load, and pages without curves need none of it
+
     figure, axes = _plot_area(5.0, 5.2)
     axes.plot([0, 1], [0, 1], **DOTTED, label="chance")
     for scorer, score in _network_last(scores):
@@ -204,6 +204,8 @@ def precision_recall_figure(label: NDArray[np.integer], scores: Mapping[str, NDA
     """Precision against recall of every scorer, with the prevalence line; words where a class is missing."""
     if missing := missing_class(label):
         return words_figure(f"The precision-recall curve is not defined:\n{missing}")
+    from sklearn.metrics import precision_recall_curve
+
     figure, axes = _plot_area(5.0, 5.2)
     prevalence = float(label.mean())
     axes.axhline(prevalence, **DOTTED, label=f"prevalence {prevalence:.2g}")
@@ -278,6 +280,8 @@ def reliability_figure(
     label, score = label[np.isfinite(score)], score[np.isfinite(score)]
     if label.size == 0:
         return words_figure("The reliability curve is not defined:\nthere is no labelled test pair with a score.")
+    from sklearn.calibration import calibration_curve
+
     figure, axes = _plot_area(5.0, 4.3)
     axes.plot([0, 1], [0, 1], **DOTTED, label="perfect")
     if as_trained:

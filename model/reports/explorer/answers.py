@@ -30,7 +30,8 @@ from pairscape.pipeline.genes.kinds import KINDS
 
 AT_ONCE = 200  # rows of one answer, unless more are asked for
 MOST_AT_ONCE = 2000
-PARTNERS, MOST_PARTNERS, MOST_EDGES = 25, 60, 400  # of the picture of a neighbourhood
+PARTNERS, MOST_PARTNERS = 25, 60  # of the picture of a neighbourhood
+AMONG = 2  # pairs among the partners, for each partner: more cannot be told apart
 LONGEST_LABEL = 80
 DIGITS = 6  # of a value on its way to the page
 
@@ -201,12 +202,13 @@ class Explorer:
         wanted = self.wanted(asked)
         if wanted.gene is None:
             raise InputError("a neighbourhood is that of a gene: search one first.")
-        return self.table.neighbourhood(wanted, _whole(asked, "partners", PARTNERS, MOST_PARTNERS), MOST_EDGES)
+        partners = _whole(asked, "partners", PARTNERS, MOST_PARTNERS)
+        return self.table.neighbourhood(wanted, partners, AMONG * partners)
 
 
 def short(name: str) -> str:
     """A name as it is shown."""
-    safe = printable(name[: 2 * LONGEST_LABEL])
+    safe = printable(name[: 2 * LONGEST_LABEL]).replace("\t", " ")
     return safe if len(safe) <= LONGEST_LABEL else safe[: LONGEST_LABEL - 1] + "…"
 
 

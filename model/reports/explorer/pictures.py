@@ -21,7 +21,6 @@ from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images, find_pair, open_images
 from pairscape.pipeline.matrix.cell_groups import group_cells
-from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import CODES_CELLS
 from pairscape.pipeline.storage.paths import located
 
@@ -254,6 +253,8 @@ def scored_groups(facts: dict[str, Any], codes: Codes) -> tuple[tuple[str, ...],
     InputError
         The matrix is gone, or its cells are in other groups by now.
     """
+    from pairscape.pipeline.matrix.expression import open_expression  # loads AnnData, which takes seconds
+
     groups, place = facts["groups"], (facts.get("matrix") or {}).get("path")
     if not place or not located(place).exists():
         raise InputError(f"the matrix that names the groups of cells is gone ({place})")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pairscape.model.edges.formats import write_graphml
 from pairscape.model.edges.naming import by_symbol
 from pairscape.model.reports.explorer.table import Rows, ScoreTable
 from pairscape.pipeline.errors import InputError, printable
@@ -95,6 +94,8 @@ def write_sets(table: ScoreTable, rows: Rows, gene: int | None, words: str) -> b
 
 def write_graph(table: ScoreTable, rows: Rows, _: int | None, words: str) -> bytes:
     """GraphML, as `pairscape export` writes it: genes by symbol."""
+    from pairscape.model.edges.formats import write_graphml  # loads AnnData, which takes seconds
+
     edges, _notes = by_symbol(table.edges(rows))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "pairs.graphml"

@@ -19,16 +19,16 @@ from typing import Any
 from urllib.parse import quote
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
 from pairscape.model.reports.explorer.answers import Explorer
 from pairscape.pipeline.compute.progress import Say
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, first_line
 
 PORT, TRIED_PORTS = 8765, 30
 LOOPBACK = "127.0.0.1"
 ANSWERING_THREADS = 4
+REFUSED = {errno.EADDRINUSE: "is taken", errno.EACCES: "may not be used by you"}
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -88,34 +88,39 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def listen(host: str, port: int | None) -> list[socket.socket]:
-    """Sockets on a port; None: the first free one from `PORT` on.
+def listen(host: str, port: int | None) -> socket.socket:
+    """A socket on a port; None: the first free one from `PORT` on.
 
     Raises
     ------
     InputError
-        The port is taken, or there is no such host here.
+        The port is none, is taken or not for this user, or there is no such host here.
+    JobError
+        None of the ports that are tried is free.
     """
+    if port is not None and not 0 <= port < 2**16:
+        raise InputError(f"--port is {port}: a port is a number from 1 to {2**16 - 1}.")
     for number in range(PORT, PORT + TRIED_PORTS) if port is None else (port,):
         try:
-            return bind_sockets(number, address=host)
+            return socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            if error.errno not in REFUSED:
                 raise InputError(
-                    f"--host {host} is no address of this machine ({error.strerror}); leave it out, or give 0.0.0.0."
+                    f"--host {host} is no address of this machine ({first_line(error)}); leave it out, or give 0.0.0.0."
                 ) from error
-            taken = "is taken" if error.errno == errno.EADDRINUSE else "may not be used by you"
+            why = REFUSED[error.errno]
     if port is None:
         raise JobError(f"ports {PORT} to {PORT + TRIED_PORTS - 1} are all taken; give a free one (--port).")
-    raise InputError(f"--port {port} {taken}: give another one, or leave it out for the next that is free.")
+    raise InputError(f"--port {port} {why}: give another one, or leave it out for the next that is free.")
 
 
 @contextmanager
 def serving(explorer: Explorer, host: str = LOOPBACK, port: int | None = None) -> Iterator[str]:
     """Serve an explorer while the block runs; gives its address. Raises like `listen`."""
     token = "" if is_loopback(host) else secrets.token_urlsafe(18)
-    sockets = listen(host, port)
-    number = sockets[0].getsockname()[1]
+    heard = listen(host, port)
+    heard.setblocking(False)
+    number = heard.getsockname()[1]
     started, loop = Event(), asyncio.new_event_loop()
     stopped = asyncio.Event()
 
@@ -123,7 +128,7 @@ def serving(explorer: Explorer, host: str = LOOPBACK, port: int | None = None) -
         with ThreadPoolExecutor(ANSWERING_THREADS, "pairscape-answer") as threads:
             known = {"explorer": explorer, "token": token, "threads": threads}
             server = HTTPServer(Application([(r".*", Answering, known)], compress_response=True))
-            server.add_sockets(sockets)
+            server.add_sockets([heard])
             started.set()
             await stopped.wait()
             server.stop()

@@ -3,7 +3,6 @@
 
 const config = JSON.parse(document.getElementById('config').textContent);
 const COMBINED = 'combined';
-const MOST_EDGES = 400;
 
 function query(asked) {
   const parts = new URLSearchParams();
@@ -16,13 +15,15 @@ function query(asked) {
 }
 
 class Served {
-  async ask(path, asked) {
-    let answer;
+  async fetched(path, asked) {
     try {
-      answer = await fetch(path + '?' + query(asked));
+      return await fetch(path + '?' + query(asked));
     } catch (error) {
       throw new Error('The explorer does not answer: is pairscape browse still running?');
     }
+  }
+  async ask(path, asked) {
+    const answer = await this.fetched(path, asked);
     const text = await answer.text();
     let told;
     try {
@@ -55,8 +56,11 @@ class Served {
   formats(what) {
     return what === 'network' ? ['csv', 'graphml'] : ['csv', 'gmt', 'graphml'];
   }
-  save(format, what, wanted, partners) {
-    download('save?' + query({ ...wanted, format, what, partners }), '');
+  async save(format, what, wanted, partners) {
+    const answer = await this.fetched('save', { ...wanted, format, what, partners });
+    if (!answer.ok) throw new Error(JSON.parse(await answer.text()).error);
+    const name = /filename\*=UTF-8''([^;]+)/.exec(answer.headers.get('Content-Disposition') || '');
+    saveBlob(await answer.blob(), name ? decodeURIComponent(name[1]) : `pairs.${format}`);
   }
 }
 
@@ -135,7 +139,7 @@ class Saved {
     const inside = new Set([...own.a, ...own.b]);
     inside.delete(wanted.gene);
     const [t, rows] = this.passing({ ...wanted, gene: null });
-    const among = this.told(t, rows.filter((row) => inside.has(t.a[row]) && inside.has(t.b[row])).slice(0, MOST_EDGES));
+    const among = this.told(t, rows.filter((row) => inside.has(t.a[row]) && inside.has(t.b[row])).slice(0, 2 * partners));
     return Object.fromEntries(Object.keys(t).map((name) => [name, [...own[name], ...among[name]]]));
   }
   formats(what) {
@@ -173,8 +177,10 @@ function download(address, name) {
   link.remove();
 }
 
-function saveText(text, name, type) {
-  const address = URL.createObjectURL(new Blob([text], { type }));
+const saveText = (text, name, type) => saveBlob(new Blob([text], { type }), name);
+
+function saveBlob(blob, name) {
+  const address = URL.createObjectURL(blob);
   download(address, name);
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }

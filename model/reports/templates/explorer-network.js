@@ -2,7 +2,7 @@
    starts from a circle in order of score and has no chance in it, so a link shows everybody the same picture. */
 
 const NET = { width: 640, height: 460, pad: 58 };
-const STRONGEST = 3.2; // width of the line of a sure edge
+const STRONGEST = 1.9; // width of the line of a sure edge
 const MODULE_COLOURS = ['#0072b2', '#d55e00', '#009e73', '#b8578f', '#d99000', '#3a9bdc', '#7a8b2a', '#8c613c'];
 
 function graphOf(told, centre) {
@@ -103,7 +103,7 @@ function drawNetwork(told, centre, palette, walk, open) {
     const [words, colour] = lookOf(edge);
     const [from, to] = edge.forward === false ? [edge.b, edge.a] : [edge.a, edge.b];
     const line = svg('line', { x1: at.x[from].toFixed(1), y1: at.y[from].toFixed(1), x2: at.x[to].toFixed(1), y2: at.y[to].toFixed(1),
-      stroke: colour, 'stroke-width': (0.5 + STRONGEST * edge.score).toFixed(2), 'stroke-opacity': edge.a && edge.b ? 0.4 : 0.75,
+      stroke: colour, 'stroke-width': (0.5 + STRONGEST * edge.score).toFixed(2), 'stroke-opacity': edge.a && edge.b ? 0.45 : 0.85,
       ...(edge.forward === null ? {} : { 'marker-end': 'url(#arrow)' }) });
     const names = `${config.labels[graph.nodes[from]]} ${edge.forward === null ? '–' : '→'} ${config.labels[graph.nodes[to]]}`;
     line.append(svg('title', {}, `${names}: score ${inWords(edge.score)}, ${words}`));

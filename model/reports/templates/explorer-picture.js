@@ -5,8 +5,8 @@ const SVG = 'http://www.w3.org/2000/svg';
 const SCREEN = { ink: 'var(--ink)', muted: 'var(--muted)', line: 'var(--line)', paper: 'var(--paper)', bar: 'var(--muted)' };
 const PRINT = { ink: '#1c2733', muted: '#66727f', line: '#d9dee4', paper: '#ffffff', bar: '#66727f' };
 const VIEWS = { density: 'Cells in a bin', residual: 'Against independence', cells: 'Single cells' };
-const SIDE = 240; // of a heatmap, in the units of its SVG
-const MARGIN = 30; // of the histograms beside it
+const SIDE = 190; // of a heatmap, in the units of its SVG
+const MARGIN = 24; // of the histograms beside it
 const POOLED = { 1000: 16, 300: 8 }; // fewer cells than this: so many bins, as 32 x 32 would be speckle
 const FONT = 'Inter, system-ui, sans-serif';
 
@@ -101,7 +101,7 @@ function panel(picture, at, view, bins, names, title, palette) {
   const most = picture.most;
   const { across, up, total } = margins(counts, bins);
   const text = (words, place, more) =>
-    svg('text', { ...place, fill: palette.muted, 'font-size': 11, 'font-family': FONT, ...more }, words);
+    svg('text', { ...place, fill: palette.muted, 'font-size': 12, 'font-family': FONT, ...more }, words);
   const body = svg('g', { transform: `translate(26 ${MARGIN + 22})` },
     view === 'cells'
       ? svg('g', {}, svg('rect', { width: SIDE, height: SIDE, fill: 'none', stroke: palette.line }), dots(picture, at - 1, palette))
@@ -109,11 +109,11 @@ function panel(picture, at, view, bins, names, title, palette) {
     bars(across, palette, false), bars(up, palette, true),
     text(shortNumber(picture.ends[0][0]), { x: 0, y: SIDE + 14 }),
     text(shortNumber(picture.ends[0][1]), { x: SIDE, y: SIDE + 14 }, { 'text-anchor': 'end' }),
-    text(clipped(names[0], 24), { x: SIDE / 2, y: SIDE + 15 }, { 'text-anchor': 'middle', fill: palette.ink, 'font-size': 12.5 }),
-    text(shortNumber(picture.ends[1][0]), { x: -5, y: SIDE }, { 'text-anchor': 'end', transform: `rotate(-90 -5 ${SIDE})`, dx: SIDE * 0 + 22 }),
-    text(clipped(names[1], 24), { x: 0, y: 0 }, { 'text-anchor': 'middle', transform: `translate(-9 ${SIDE / 2}) rotate(-90)`, fill: palette.ink, 'font-size': 12.5 }),
+    text(clipped(names[0], 24), { x: SIDE / 2, y: SIDE + 15 }, { 'text-anchor': 'middle', fill: palette.ink, 'font-size': 13 }),
+    text(shortNumber(picture.ends[1][0]), { x: 0, y: 0 }, { transform: `translate(-9 ${SIDE}) rotate(-90)` }),
+    text(clipped(names[1], 24), { x: 0, y: 0 }, { 'text-anchor': 'middle', transform: `translate(-9 ${SIDE / 2}) rotate(-90)`, fill: palette.ink, 'font-size': 13 }),
     text(shortNumber(picture.ends[1][1]), { x: 0, y: 0 }, { 'text-anchor': 'end', transform: 'translate(-9 0) rotate(-90)' }),
-    text(clipped(title, 38), { x: 0, y: -MARGIN - 6 }, { fill: palette.ink, 'font-size': 12.5, 'font-weight': 600 }));
+    text(clipped(title, 34), { x: 0, y: -MARGIN - 6 }, { fill: palette.ink, 'font-size': 13, 'font-weight': 600 }));
   const drawn = svg('svg', { xmlns: SVG, viewBox: `0 0 ${PANEL_WIDTH} ${PANEL_HEIGHT}`, role: 'img', width: PANEL_WIDTH, height: PANEL_HEIGHT }, body);
   drawn.setAttribute('aria-label', `${VIEWS[view]} of ${names[0]} (to the right) and ${names[1]} (upwards), ${title}, ${total} cells`);
   return drawn;
@@ -142,10 +142,10 @@ function scaleOf(view, most, palette) {
   const id = `scale-${view}-${palette === PRINT ? 'p' : 's'}`;
   const stops = steps.map((colour, i) => svg('stop', { offset: (i / (steps.length - 1)).toFixed(3), 'stop-color': colour }));
   const limit = config.look.limit;
-  const words = view === 'residual' ? [`−${limit}`, 'fewer cells than independent genes would have · more (standard deviations)', `+${limit}`]
-    : ['1 cell', `of ${most.toLocaleString('en')}, logarithmic`, 'all'];
+  const words = view === 'residual' ? [`fewer cells (−${limit} sd)`, 'as if independent', `more (+${limit} sd)`]
+    : ['1 cell', 'share of the cells, logarithmic', `all ${most.toLocaleString('en')}`];
   const text = (word, x, anchor) => svg('text', { x, y: 22, fill: palette.muted, 'font-size': 11, 'font-family': FONT, 'text-anchor': anchor }, word);
-  const width = 440;
+  const width = 340;
   return svg('svg', { xmlns: SVG, viewBox: `0 0 ${width} 26`, width, height: 26, role: 'img', 'aria-label': words.join(' ') },
     svg('defs', {}, svg('linearGradient', { id }, ...stops)), svg('rect', { width, height: 8, rx: 2, fill: `url(#${id})` }),
     text(words[0], 0, 'start'), text(words[1], width / 2, 'middle'), text(words[2], width, 'end'));
@@ -156,7 +156,7 @@ function joined(panels, columns, scale) {
   const rows = Math.ceil(panels.length / columns);
   const width = Math.min(columns, panels.length) * (PANEL_WIDTH + 12) + 12;
   const high = rows * (PANEL_HEIGHT + 8) + 8;
-  const wide = Math.max(width, scale ? 464 : 0);
+  const wide = Math.max(width, scale ? 364 : 0);
   const all = svg('svg', { xmlns: SVG, viewBox: `0 0 ${wide} ${high + (scale ? 34 : 0)}`, width: wide, height: high + (scale ? 34 : 0) },
     svg('rect', { width: '100%', height: '100%', fill: PRINT.paper }));
   panels.forEach((one, i) => {

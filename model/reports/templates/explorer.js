@@ -27,6 +27,7 @@ function make(tag, attributes = {}, ...inside) {
   const made = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith('on')) made.addEventListener(key.slice(2), value);
+    else if (key.startsWith('aria-')) made.setAttribute(key, String(value));
     else if (value === true) made.setAttribute(key, '');
     else if (value !== false && value !== null && value !== undefined) made.setAttribute(key, value);
   }
@@ -246,7 +247,7 @@ function drawSaves() {
   const saves = byId('saves');
   const formats = source.formats('list').filter((format) => format !== 'gmt' || state.gene !== null);
   const most = Math.min(shown.total, 100000);
-  const press = (format) => make('button', { type: 'button', class: 'plain', onclick: () => source.save(format, 'list', wanted(), state.partners) }, format === 'graphml' ? 'GraphML' : format.toUpperCase());
+  const press = (format) => saveButton(format === 'graphml' ? 'GraphML' : format.toUpperCase(), () => source.save(format, 'list', wanted(), state.partners));
   saves.replaceChildren(...(shown.total ? [`Save ${most < shown.total ? 'the best ' : ''}${counted(most)} pairs `, ...formats.map(press)] : []));
 }
 
@@ -374,7 +375,7 @@ function drawPicture() {
 
 function readingWords(picture, panels) {
   const bins = panels[0][2];
-  const words = [`Each cell of a panel is one of ${bins} × ${bins} bins; bars beside it count cells by one gene, logarithmic.`];
+  const words = [`Each square counts the cells of one of ${bins} × ${bins} bins; bars beside it count them by one gene alone, logarithmic.`];
   if (panels.some(([view]) => view === 'cells')) words.push('Single cells lie at random within their bin.');
   if (config.within.length) words.push(`The score compares cells within ${config.within.join(', ')}; these pictures do not.`);
   if (picture.names.length > MOST_PANELS) words.push(`The first ${MOST_PANELS} of ${picture.names.length} groups are drawn.`);
@@ -405,7 +406,7 @@ async function drawAround() {
     byId('network').replaceChildren(told.a.length ? drawNetwork(told, centre, SCREEN, walk, open) : make('p', { class: 'message' }, 'No partner meets these filters.'));
     const key = told.a.length ? networkKey(told, centre) : [];
     byId('network-key').replaceChildren(...key.map(([words, colour]) => { const dot = make('i', { class: 'dash', 'aria-hidden': 'true' }); dot.style.background = colour; return make('span', {}, dot, words); }),
-      ...(key.length ? [make('span', {}, 'thicker: higher score; press a gene to walk on, a line to see the pair')] : []));
+      ...(key.length ? [make('span', {}, 'all best partners, and the best pairs among them; press a gene to walk on, a line to see the pair')] : []));
     const name = nameOf(centre).replace(/[^\w.-]+/g, '_').slice(0, 60);
     const files = source.formats('network').map((format) => saveButton(format === 'graphml' ? 'GraphML' : format.toUpperCase(), () => source.save(format, 'network', around, state.partners)));
     byId('network-saves').replaceChildren(...(told.a.length ? ['Save the network ', saveButton('SVG', () => saveSvg(print(), `around-${name}.svg`)), saveButton('PNG', () => savePng(print(), `around-${name}.png`)), ...files] : []));
