@@ -125,9 +125,10 @@ class ScoreTable:
         return total, held[first:need]
 
     def neighbourhood(self, wanted: Wanted, partners: int, most: int) -> Rows:
-        """Rows of the wanted pairs between a gene and its best partners, and among these; the gene's own first."""
+        """Rows of the wanted pairs with a score between a gene and its best partners, then the best among these."""
         assert wanted.gene is not None
         _, own = self.find(wanted, 0, partners)
+        own = own[~np.isnan(self.score[own])]
         inside = np.zeros(len(self.genes), bool)
         inside[self.a[own]] = inside[self.b[own]] = True
         inside[wanted.gene] = False
@@ -135,6 +136,7 @@ class ScoreTable:
         held = np.empty(0, np.int64)
         for some in self._chunks(wanted.group):
             both = np.flatnonzero(inside[self.a[some]] & inside[self.b[some]]) + some.start
+            both = both[~np.isnan(self.score[both])]
             held = np.concatenate([held, self._kept(both, among)[: most - held.size]])
             if held.size >= most:
                 break
@@ -184,11 +186,14 @@ class ScoreTable:
         columns = {n: v[rows].astype(np.float32) for n, v in self.columns.items() if n in TRAVEL}
         if "kind" in columns:
             columns["kind"][columns["kind"] < 0] = np.nan
-        source, target = self.a[rows].astype(np.int32), self.b[rows].astype(np.int32)
-        if "forward" in self.columns:
+        used, place = np.unique(np.concatenate([self.a[rows], self.b[rows]]), return_inverse=True)
+        source, target = place.astype(np.int32).reshape(2, -1)
+        if directed := "forward" in self.columns:
             back = self.columns["forward"][rows] < 0.5
             source, target = np.where(back, target, source), np.where(back, source, target)
-        return Edges(self.genes, source, target, self.score[rows], columns, "forward" in self.columns, self.symbols)
+        genes = tuple(self.genes[gene] for gene in used.tolist())
+        symbols = None if self.symbols is None else tuple(self.symbols[gene] for gene in used.tolist())
+        return Edges(genes, source, target, self.score[rows], columns, directed, symbols)
 
     def _chunks(self, group: str) -> Iterator[slice]:
         held = self.groups[group]

@@ -94,7 +94,7 @@ class Saved {
     return [t, rows];
   }
   told(t, rows) {
-    return Object.fromEntries(Object.entries(t).map(([name, values]) => [name, rows.map((row) => values[row])]));
+    return Object.fromEntries(Object.entries(t).filter(([, values]) => Array.isArray(values)).map(([name, values]) => [name, rows.map((row) => values[row])]));
   }
   async pairs(wanted, from, count, sort, rising) {
     const [t, rows] = this.passing(wanted);
@@ -135,11 +135,13 @@ class Saved {
     return bytes === 2 ? new Uint16Array(buffer) : new Int32Array(buffer);
   }
   async network(wanted, partners) {
-    const own = await this.pairs(wanted, 0, partners, 'score', false);
+    const scored = ({ score }, row) => score[row] !== null;
+    const best = await this.pairs(wanted, 0, partners, 'score', false);
+    const own = this.told(best, best.a.map((_, row) => row).filter((row) => scored(best, row)));
     const inside = new Set([...own.a, ...own.b]);
     inside.delete(wanted.gene);
     const [t, rows] = this.passing({ ...wanted, gene: null });
-    const among = this.told(t, rows.filter((row) => inside.has(t.a[row]) && inside.has(t.b[row])).slice(0, 2 * partners));
+    const among = this.told(t, rows.filter((row) => scored(t, row) && inside.has(t.a[row]) && inside.has(t.b[row])).slice(0, 2 * partners));
     return Object.fromEntries(Object.keys(t).map((name) => [name, [...own[name], ...among[name]]]));
   }
   formats(what) {

@@ -187,5 +187,5 @@ async function savePng(drawn, name, scale = 3) {
   const context = canvas.getContext('2d');
   context.imageSmoothingEnabled = false;
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  download(canvas.toDataURL('image/png'), name);
+  saveBlob(await new Promise((done) => canvas.toBlob(done, 'image/png')), name);
 }

@@ -160,6 +160,7 @@ function fillTable(from) {
   const table = byId('pairs');
   const columns = ['score', ...config.columns];
   const own = state.gene !== null;
+  table.classList.toggle('many', columns.length > 4);
   if (!from) {
     const heads = columns.map((name) => headOf(name));
     table.tHead.rows[0].replaceChildren(make('th', { scope: 'col', class: 'rank' }, '#'), make('th', { scope: 'col' }, own ? 'Partner' : 'Genes'), ...heads);

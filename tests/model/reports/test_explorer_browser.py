@@ -174,10 +174,11 @@ def test_wrong_genes_empty_lists_and_old_links_are_told(page, address):
 
 
 def test_a_name_of_another_is_never_run(page, address):
+    page.goto(address)
+    ready(page)
     for name in HOSTILE:
-        page.goto(address)
-        ready(page)
         search(page, name)
+        until(page, f"state.gene === ids.get({json.dumps(name)})")
         until(page, "document.getElementById('heading').textContent.startsWith('Partners of')")
         until(page, "document.querySelectorAll('#pairs tbody tr').length > 20")
     ready(page)
