@@ -21,6 +21,7 @@ Listed = Place | Iterable[Any] | DataFrame
 __all__ = [
     "__version__",
     "app",
+    "browse",
     "demo",
     "evaluate",
     "export",
@@ -39,6 +40,21 @@ __all__ = [
     "tune",
     "verify",
 ]
+
+def browse(
+    scores: Any,
+    /,
+    *,
+    expression: Any = None,
+    codes: Any = None,
+    modules: Any = None,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    export: Any = None,
+    best: int = 1000,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path | None: ...
 
 def demo(
     out: Place = ...,

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import (
     bootstrap,
+    browse,
     chaos,
     codecs,
     corruption,
@@ -222,6 +223,13 @@ def test_export(tmp_path):
     assert 2700 < found["all.tsv"]["edges"] < 3000
     assert found["best.h5ad"]["edges"] == 50
     assert found["best.h5ad"]["peak_mb"] >= found["best.h5ad"]["idle_mb"] > 0
+
+
+def test_browse(tmp_path):
+    found = browse.measure(tmp_path, genes=40, cells=60, clicks=2)
+    assert found["pairs"] == 780
+    assert found["clicks"].keys() == {"page", *browse.CLICKS, "all"}
+    assert found["peak_mb"] >= found["mb"] > 0
 
 
 def test_gpu_figures_on_whatever_there_is(capsys):

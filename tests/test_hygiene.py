@@ -43,6 +43,7 @@ except SystemExit as end:
         "train --help",
         "fetch --help",
         "export --help",
+        "browse --help",
     ],
 )
 def test_help_loads_nothing_heavy(arguments):
