@@ -3,8 +3,8 @@
 python -m benchmarks.browse [--genes G] [--cells N] [--clicks C] [--folder DIR]
 
 Writes made-up scores of all pairs of G genes (6,325: 20 million), with kinds and q-values, and the codes of N cells for
-the pictures; starts `pairscape browse` as a process of its own, and asks over HTTP what clicks ask: each kind of click C
-times, of a random gene each. Prints JSON.
+the pictures; starts `pairscape browse` as a process of its own, and asks over HTTP what clicks ask: each kind of click
+C times, of a random gene each. Prints JSON.
 """
 
 import argparse
@@ -98,7 +98,11 @@ def measure(folder: Path, genes: int, cells: int, clicks: int) -> dict[str, Any]
     codes, scores = made_up_codes(folder, genes, cells), folder / "scores.parquet"
     facts = {"codes": {"path": codes.path, "content_hash": codes.content_hash}, "matrix": {"n_cells": cells}}
     write_scores(scores, made_up(genes), COLUMNS, facts)
-    found: dict[str, Any] = {"pairs": genes * (genes - 1) // 2, "cells": cells, "scores_mb": scores.stat().st_size / 1e6}
+    found: dict[str, Any] = {
+        "pairs": genes * (genes - 1) // 2,
+        "cells": cells,
+        "scores_mb": scores.stat().st_size / 1e6,
+    }
     started = time.perf_counter()
     command = [sys.executable, "-m", "pairscape", "browse", str(scores)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -31,7 +31,8 @@ def codes_again(scores: Path, expression: Any, session: Session) -> Codes:
     model, wanted = facts.get("model") or {}, (facts.get("codes") or {}).get("content_hash")
     if not wanted or "scale" not in model or (facts.get("pairs") or {}).get("cells", "all") != "all":
         raise InputError(
-            f"{scores} does not say how its cells were encoded, so they cannot be encoded again; leave --expression out."
+            f"{scores} does not say how its cells were encoded, so they cannot be encoded again; leave out "
+            "--expression."
         )
     matrix = open_expression(expression)
     target = scores.with_name(f"{scores.stem}.codes.zarr").absolute()
@@ -39,7 +40,7 @@ def codes_again(scores: Path, expression: Any, session: Session) -> Codes:
     with encoding(matrix, target, binning, cells, session) as found:
         if found.content_hash != wanted:
             raise InputError(
-                f"{expression} is not the matrix that {scores} was scored from: its values, genes or cells differ; give "
-                "that one (predict may have written it, as NAME.expression.zarr), or leave --expression out."
+                f"{expression} is not the matrix that {scores} was scored from: its values, genes or cells differ; "
+                "give that one (predict may have written it, as NAME.expression.zarr), or leave --expression out."
             )
         return found.finish()

@@ -54,4 +54,6 @@ def read_modules(place: Path) -> dict[str, int]:
         return {row["gene"]: int(row["module"]) for row in rows}
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         wanted = " and ".join(MODULE_COLUMNS)
-        raise InputError(f"{path} is no table of modules: it lacks {wanted}; give what `pairscape modules` wrote.") from error
+        raise InputError(
+            f"{path} is no table of modules: it lacks {wanted}; give what `pairscape modules` wrote."
+        ) from error

@@ -50,8 +50,8 @@ def write_saved_page(explorer: Explorer, path: Path, best: int) -> int:
     if len(page) > MOST_BYTES:
         fit = max(1, int(0.9 * best * MOST_BYTES / len(page)))
         raise InputError(
-            f"a page of {best:,} pairs has {len(page) / 1e6:.0f} MB, and more than {MOST_BYTES / 1e6:.0f} MB are hard to "
-            f"send; give fewer pairs (--best {fit})."
+            f"a page of {best:,} pairs has {len(page) / 1e6:.0f} MB, and more than {MOST_BYTES / 1e6:.0f} MB are hard "
+            f"to send; give fewer pairs (--best {fit})."
         )
     write_file(path, page)
     return len(page)

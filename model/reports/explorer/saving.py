@@ -85,7 +85,11 @@ def write_sets(table: ScoreTable, rows: Rows, gene: int | None, words: str) -> b
         sign = table.columns["correlation"][rows]
         sets |= {f"{about}_partners_rising": partner[sign > 0], f"{about}_partners_falling": partner[sign < 0]}
     lines = (
-        [name, f"pairscape browse: {words}", *dict.fromkeys(printable(label_of(table, each)) for each in genes.tolist())]
+        [
+            name,
+            f"pairscape browse: {words}",
+            *dict.fromkeys(printable(label_of(table, each)) for each in genes.tolist()),
+        ]
         for name, genes in sets.items()
         if genes.size
     )

@@ -20,7 +20,14 @@ from pairscape.pipeline.errors import InputError, JobError, first_line
 from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.storage.paths import fingerprint
 
-HELD = ("forward", "kind", "correlation", "q_value", "label", "rank_stability")  # beside genes and score, where the file has them
+HELD = (
+    "forward",
+    "kind",
+    "correlation",
+    "q_value",
+    "label",
+    "rank_stability",
+)  # beside genes and score, where the file has them
 SMALL = {"kind": np.int8, "label": np.int8}  # −1 where unknown
 TRAVEL = ("correlation", "kind", "kind_probability", "q_value", "rank_stability")  # with an edge that is saved
 COMBINED = "combined"  # the group that is all cells of all groups
@@ -112,7 +119,9 @@ class ScoreTable:
         """Columns that do not say the same of every pair."""
         return tuple(name for name, values in self.columns.items() if _varies(values))
 
-    def find(self, wanted: Wanted, first: int, count: int, sort: Sort = "score", *, rising: bool = False) -> tuple[int, Rows]:
+    def find(
+        self, wanted: Wanted, first: int, count: int, sort: Sort = "score", *, rising: bool = False
+    ) -> tuple[int, Rows]:
         """How many pairs are wanted, and the rows of some, in order; rising: the smallest values first."""
         total, held, need = 0, np.empty(0, np.int64), min(first + count, MOST_ROWS)
         by_rank = sort == "score" and not rising

@@ -72,7 +72,7 @@ QUESTIONS = {
     "everything": ({}, lambda f: f),
     "a gene": ({"gene": 3}, lambda f: f[(f.gene_a == GENES[3]) | (f.gene_b == GENES[3])]),
     "score": ({"min_score": 0.25}, lambda f: f[f.score >= 0.25]),
-    "q-value": ({"gene": 3, "max_q": 0.5}, lambda f: f[((f.gene_a == GENES[3]) | (f.gene_b == GENES[3])) & (f.q_value <= 0.5)]),
+    "q-value": ({"max_q": 0.5}, lambda f: f[f.q_value <= 0.5]),
     "kinds": ({"kind": "rising,u-shaped"}, lambda f: f[f.kind.isin(["rising", "u-shaped"])]),
     "sign": ({"sign": "-"}, lambda f: f[f.correlation < 0]),
     "new": ({"known": "new"}, lambda f: f[f.label <= 0]),
@@ -81,7 +81,9 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize(("sort", "rising"), [("score", False), ("score", True), ("correlation", False), ("q_value", True)])
+@pytest.mark.parametrize(
+    ("sort", "rising"), [("score", False), ("score", True), ("correlation", False), ("q_value", True)]
+)
 def test_pairs_are_those_of_the_file_in_order(explorer, frame, question, sort, rising):
     asked, chosen = QUESTIONS[question]
     by_score = chosen(frame).sort_values("score", ascending=False, kind="stable", na_position="last")
@@ -92,13 +94,15 @@ def test_pairs_are_those_of_the_file_in_order(explorer, frame, question, sort, r
     assert [(genes[a], genes[b]) for a, b in zip(found["a"], found["b"], strict=True)] == list(
         zip(expected.gene_a, expected.gene_b, strict=True)
     )
-    assert [np.nan if v is None else v for v in found[sort]] == pytest.approx(expected[sort].tolist(), nan_ok=True, abs=1e-6)
+    assert [np.nan if v is None else v for v in found[sort]] == pytest.approx(
+        expected[sort].tolist(), nan_ok=True, abs=1e-6
+    )
 
 
 def test_pages_of_a_list_join(explorer):
     whole = told(explorer, "/pairs", sort="correlation", count=50)["a"]
     parts = [told(explorer, "/pairs", sort="correlation", count=10, **{"from": at})["a"] for at in range(0, 50, 10)]
-    assert sum(parts, []) == whole
+    assert [gene for part in parts for gene in part] == whole
 
 
 def test_any_size_of_block_gives_the_same(scores, explorer, monkeypatch):
@@ -227,7 +231,9 @@ def test_points_are_the_cells_of_the_picture(explorer):
 
 
 def test_groups_are_counted_apart_and_sum_up(folder, codes):
-    grouped = open_explorer(write_grouped(folder / "groups.parquet", GENES, **facts_of(folder, codes)), None, None, print)
+    grouped = open_explorer(
+        write_grouped(folder / "groups.parquet", GENES, **facts_of(folder, codes)), None, None, print
+    )
     words = told(grouped, "/picture", a=0, b=1)
     counts = counts_of(words)
     assert words["names"] == ["", *TYPES]
@@ -299,7 +305,9 @@ def test_a_saved_table_is_what_was_asked_for(explorer, frame):
     answer = explorer.answer("/save", {"format": "csv", "gene": "3", "max_q": "0.5"})
     rows = list(csv.DictReader(io.StringIO(answer.content.decode())))
     name = explorer.table.genes[3]
-    expected = frame[((frame.gene_a == name) | (frame.gene_b == name)) & (frame.q_value <= 0.5)].sort_values("score", ascending=False)
+    expected = frame[((frame.gene_a == name) | (frame.gene_b == name)) & (frame.q_value <= 0.5)].sort_values(
+        "score", ascending=False
+    )
     assert [(row["gene_a"], row["gene_b"]) for row in rows] == list(zip(expected.gene_a, expected.gene_b, strict=True))
     assert [float(row["score"]) for row in rows] == pytest.approx(expected.score.tolist(), rel=1e-6)
     assert [row["kind"] for row in rows] == expected.kind.tolist()
@@ -312,7 +320,9 @@ def test_gene_sets_and_graphs_can_be_read(explorer, tmp_path):
     assert len(names["SYM2_partners" if "SYM2_partners" in names else next(iter(names))]) >= 12
     whole, rising, falling = names.values()
     assert {*rising, *falling} == {*whole}
-    (tmp_path / "n.graphml").write_bytes(explorer.answer("/save", {"format": "graphml", "gene": "1", "what": "network"}).content)
+    (tmp_path / "n.graphml").write_bytes(
+        explorer.answer("/save", {"format": "graphml", "gene": "1", "what": "network"}).content
+    )
     graph = nx.read_graphml(tmp_path / "n.graphml")
     assert graph.number_of_edges() >= 12
 
@@ -335,7 +345,9 @@ def test_modules_are_read(explorer, scores, tmp_path, refuses):
 def hostile(tmp_path_factory):
     root = tmp_path_factory.mktemp("hostile")
     codes = encoded(root, list(HOSTILE))
-    return open_explorer(write_pairs(root / "x.parquet", pairs_of(list(HOSTILE)), **facts_of(root, codes)), None, None, print)
+    return open_explorer(
+        write_pairs(root / "x.parquet", pairs_of(list(HOSTILE)), **facts_of(root, codes)), None, None, print
+    )
 
 
 @pytest.mark.parametrize("make", [lambda e: e.page, lambda e: saved_page(e, 30)], ids=["served", "saved"])
@@ -349,7 +361,11 @@ def test_names_of_genes_stay_text_in_the_page(hostile, make):
     assert json.loads(config)["ids"] == [HOSTILE[HOSTILE.index(name)] for name in json.loads(config)["ids"]]
     assert all(label.isprintable() and len(label) <= 80 for label in json.loads(config)["labels"])
     assert "default-src 'none'" in page
-    assert not [word for word in ("http://", "https://cdn", "src=\"http") if word in page.replace("http://www.w3.org/2000/svg", "")]
+    assert not [
+        word
+        for word in ("http://", "https://cdn", 'src="http')
+        if word in page.replace("http://www.w3.org/2000/svg", "")
+    ]
 
 
 def test_no_cell_of_a_table_is_a_formula(hostile):
@@ -357,7 +373,7 @@ def test_no_cell_of_a_table_is_a_formula(hostile):
     cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
     names = [cell for cell in cells if not _is_number(cell)]
     assert not [cell for cell in names if cell.startswith(("=", "+", "-", "@", "\t"))]
-    assert "'=HYPERLINK(\"https://example.org\",\"x\")" in cells
+    assert '\'=HYPERLINK("https://example.org","x")' in cells
 
 
 def _is_number(cell):
@@ -459,7 +475,12 @@ def test_this_machine_is_served_and_no_other_name(explorer):
         assert fetch(address + "pairs", gene="x")[0] == 400
         assert fetch(address + "nothing")[0] == 404
         assert "attachment" in fetch(address + "save", format="csv")[2]["Content-Disposition"]
-        for name, expected in (("localhost:9", 200), ("[::1]", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403)):
+        for name, expected in (
+            ("localhost:9", 200),
+            ("[::1]", 200),
+            ("evil.example", 403),
+            ("127.0.0.1.evil.example", 403),
+        ):
             assert fetch(address + "pairs", host=name)[0] == expected
         request = urllib.request.Request(address, data=b"x", method="POST")
         with pytest.raises(HTTPError, match="405"):

@@ -1,4 +1,4 @@
-"""The explorer in a real browser, where there is one: Chromium, driven by playwright; otherwise skipped, and it is said."""
+"""The explorer in a real browser: Chromium, driven by playwright; skipped where there is none, and it is said."""
 
 import json
 import shutil
@@ -56,8 +56,14 @@ def page(browser):
     one, wrong = context.new_page(), []
     one.set_default_timeout(8000)
     one.on("pageerror", lambda error: wrong.append(str(error)))
-    one.on("console", lambda said: wrong.append(said.text) if said.type == "error" and "Failed to load" not in said.text else None)
-    one.on("request", lambda asked: wrong.append(asked.url) if urlsplit(asked.url).hostname not in (None, "127.0.0.1") else None)
+    one.on(
+        "console",
+        lambda said: wrong.append(said.text) if said.type == "error" and "Failed to load" not in said.text else None,
+    )
+    one.on(
+        "request",
+        lambda asked: wrong.append(asked.url) if urlsplit(asked.url).hostname not in (None, "127.0.0.1") else None,
+    )
     yield one
     context.close()
     assert wrong == []
@@ -103,7 +109,9 @@ def test_search_filter_open_walk_and_share(page, address, explorer):
     page.click("[data-name=kind-rising]")
     until(page, "document.querySelectorAll('#pairs tbody tr').length < 22")
     number = explorer.table.number_of("GENE1")
-    expected = json.loads(explorer.answer("/pairs", {"gene": str(number), "min_score": "0.3", "kind": "rising"}).content)
+    expected = json.loads(
+        explorer.answer("/pairs", {"gene": str(number), "min_score": "0.3", "kind": "rising"}).content
+    )
     assert rows(page).count() == expected["total"] > 0
     page.click("#narrowed button")
     until(page, "document.querySelectorAll('#pairs tbody tr').length === 22")
@@ -130,20 +138,30 @@ def test_the_list_is_walked_by_keys_and_sorted(page, address):
     rows(page).first.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("j")
-    until(page, "[...document.querySelectorAll('#pairs tbody tr')].findIndex((row) => row.classList.contains('open')) === 2")
+    until(
+        page,
+        "[...document.querySelectorAll('#pairs tbody tr')].findIndex((row) => row.classList.contains('open')) === 2",
+    )
     page.get_by_role("button", name="q-value").click()
     until(page, "new URLSearchParams(location.search).get('sort') === 'q_value'")
     until(page, "document.querySelector('th[aria-sort=ascending]')")
-    values = page.evaluate("[...document.querySelectorAll('#pairs tbody tr')].map((row) => row.lastElementChild.previousElementSibling)")
+    values = page.evaluate(
+        "[...document.querySelectorAll('#pairs tbody tr')].map((row) => row.lastElementChild.previousElementSibling)"
+    )
     assert len(values) == 22
+
+
+SAVED = [
+    ("#saves", "CSV", b"gene_a,"), ("#saves", "GMT", b"GENE3_partners\t"), ("#network-saves", "CSV", b"gene_a,"),
+    ("#picture-saves", "SVG", b"<?xml"), ("#picture-saves", "PNG", b"\x89PNG"), ("#network-saves", "SVG", b"<?xml"),
+    ("#network-saves", "PNG", b"\x89PNG"),
+]  # fmt: skip
 
 
 def test_files_are_saved(page, address, tmp_path):
     page.goto(address + "?gene=GENE3")
     ready(page)
-    for where, word, begins in (("#saves", "CSV", b"gene_a,"), ("#saves", "GMT", b"GENE3_partners\t"), ("#network-saves", "CSV", b"gene_a,"),
-                                ("#picture-saves", "SVG", b"<?xml"), ("#picture-saves", "PNG", b"\x89PNG"), ("#network-saves", "SVG", b"<?xml"),
-                                ("#network-saves", "PNG", b"\x89PNG")):  # fmt: skip
+    for where, word, begins in SAVED:
         with page.expect_download() as saving:
             page.locator(where).get_by_role("button", name=word, exact=True).click()
         saving.value.save_as(tmp_path / "saved")
@@ -183,7 +201,9 @@ def test_a_name_of_another_is_never_run(page, address):
         until(page, "document.querySelectorAll('#pairs tbody tr').length > 20")
     ready(page)
     assert "owned" not in page.title().split(" · ")[-2:]
-    assert page.evaluate("document.querySelectorAll('#pairs img, #pairs script, #title img, #network script').length") == 0
+    assert (
+        page.evaluate("document.querySelectorAll('#pairs img, #pairs script, #title img, #network script').length") == 0
+    )
     reached = page.url
     page.goto(reached)
     ready(page)
@@ -191,7 +211,9 @@ def test_a_name_of_another_is_never_run(page, address):
 
 
 def test_groups_are_small_multiples(page, folder, codes):
-    found = open_explorer(write_grouped(folder / "groups.parquet", GENES[-12:], **facts_of(folder, codes)), None, None, print)
+    found = open_explorer(
+        write_grouped(folder / "groups.parquet", GENES[-12:], **facts_of(folder, codes)), None, None, print
+    )
     with serving(found, port=0) as at:
         page.goto(at)
         ready(page)
@@ -225,7 +247,9 @@ def test_the_saved_page_searches_sorts_and_draws(page, explorer, tmp_path):
     assert rows(page).count() == 60
     page.get_by_role("button", name="Correlation").click()
     until(page, "location.hash.includes('sort=correlation')")
-    text = page.evaluate("[...document.querySelectorAll('#pairs tbody tr')].map((row) => row.querySelector('.figure').textContent)")
+    text = page.evaluate(
+        "[...document.querySelectorAll('#pairs tbody tr')].map((row) => row.querySelector('.figure').textContent)"
+    )
     values = [float(value.replace("−", "-")) for value in text]
     assert values == sorted(values, reverse=True)
     label = page.locator("#pairs tbody th bdi").first.inner_text()
