@@ -1,6 +1,6 @@
 """The pairs of a file of scores in memory, best first, so that any question about them is one pass over some columns.
 
-20 million pairs take 26 bytes each. Rows are numbered by score, group by group; pairs of equal score stay in the order
+A pair takes 22 bytes, or a few more. Rows are numbered by score, group by group; pairs of equal score stay in the order
 of the file, those without a score come last.
 """
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairscape.model.edges.edges import Edges, GeneCodes, blocks, columns_of, symbols_of
+from pairscape.model.edges.edges import Edges, GeneCodes, columns_of, kind_numbers, symbols_of
 from pairscape.model.edges.scores import GENES, ROWS_AT_ONCE, SYMBOLS, read_facts
 from pairscape.pipeline.errors import InputError, JobError, first_line
 from pairscape.pipeline.genes.kinds import KINDS
@@ -273,38 +273,46 @@ def read_table(path: Path) -> ScoreTable:
     score = score[row]
     genes = GeneCodes()
     held: dict[str, NDArray[Any]] = {
-        name: np.empty(n_pairs, np.int32 if name in GENES else SMALL.get(name, np.float32))
+        name: np.empty(n_pairs, np.uint16 if name in GENES else SMALL.get(name, np.float32))
         for name in (*GENES, *HELD)
         if name in there
     }
     for at, block in _numbered(path, tuple(held), genes):
+        if len(genes.index) > 2**16:
+            held |= {name: held[name].astype(np.int32) for name in GENES if held[name].dtype == np.uint16}
         for name, values in held.items():
-            values[place[at]] = _small(block[name]) if name in SMALL else block[name]
-    names, (a, b) = _used(list(genes.index), [held.pop(name) for name in GENES])
+            values[place[at]] = block[name]
+    del place
+    names = _renumbered(list(genes.index), held)
+    a, b = (held.pop(name) for name in GENES)
     return ScoreTable(path, facts, stamp, names, symbols_of(path, names), a, b, score, held, row, groups)
 
 
 def _numbered(path: Path, columns: Sequence[str], genes: GeneCodes) -> Iterator[tuple[slice, dict[str, NDArray[Any]]]]:
-    """Blocks of a file, with where their rows stand in it."""
+    """Blocks of a file, of every group, as numbers, with where their rows stand in it."""
     start = 0
-    for block in blocks(path, columns, genes):
-        stop = start + len(next(iter(block.values())))
-        yield slice(start, stop), block
-        start = stop
+    for batch in pq.ParquetFile(path, read_dictionary=[*GENES]).iter_batches(ROWS_AT_ONCE, columns=list(columns)):
+        at = slice(start, start := start + len(batch))
+        yield at, {name: _as_numbers(name, batch.column(name), genes) for name in columns}
 
 
-def _used(names: list[str], ends: list[NDArray[np.int32]]) -> tuple[tuple[str, ...], list[NDArray[Any]]]:
-    """Genes that have a pair, and the genes of the pairs (P,) by their number among these."""
+def _as_numbers(name: str, values: pa.Array, genes: GeneCodes) -> NDArray[Any]:
+    """Genes by their number, small whole numbers, null as −1, or floats, null as NaN."""
+    if name in GENES:
+        return genes(values)
+    numbers = kind_numbers(values) if name == "kind" else values.to_numpy(zero_copy_only=False)
+    return np.nan_to_num(numbers, nan=-1).astype(SMALL[name]) if name in SMALL else numbers
+
+
+def _renumbered(names: list[str], held: dict[str, NDArray[Any]]) -> tuple[str, ...]:
+    """Genes that have a pair, by whose numbers the pairs name them from now on."""
     there = np.zeros(len(names), bool)
-    for genes in ends:
-        there[genes] = True
-    number = (np.cumsum(there) - 1).astype(np.uint16 if there.sum() <= 2**16 else np.int32)
-    return tuple(name for name, used in zip(names, there, strict=True) if used), [number[genes] for genes in ends]
-
-
-def _small(values: NDArray[Any]) -> NDArray[np.int8]:
-    """Whole numbers, −1 where unknown."""
-    return np.nan_to_num(values.astype(np.float32), nan=-1).astype(np.int8)
+    for name in GENES:
+        there[held[name]] = True
+    if not there.all():
+        number = (np.cumsum(there) - 1).astype(held["gene_a"].dtype)
+        held |= {name: number[held[name]] for name in GENES}
+    return tuple(name for name, used in zip(names, there, strict=True) if used)
 
 
 def _ranked(score: NDArray[np.float32], groups: dict[str, slice]) -> NDArray[np.int32]:

@@ -344,7 +344,7 @@ function panelsOf(palette) {
   return picture.names.slice(0, MOST_PANELS).map((name, at) => {
     const row = told ? told.groups.indexOf(name || COMBINED) : -1;
     const score = row >= 0 ? ` · ${inWords(told.score[row])}` : '';
-    return [view, at, many, panel(picture, at, view, many, names, `${name || 'all cells'} (${counted(cells[at])})${score}`, palette)];
+    return [view, at, many, panel(picture, at, view, many, names, `${clipped(name || 'all cells', 18)} (${counted(cells[at])})${score}`, palette)];
   });
 }
 
@@ -379,6 +379,7 @@ function readingWords(picture, panels) {
   const words = [`Each square counts the cells of one of ${bins} × ${bins} bins; bars beside it count them by one gene alone, logarithmic.`];
   if (panels.some(([view]) => view === 'cells')) words.push('Single cells lie at random within their bin.');
   if (config.within.length) words.push(`The score compares cells within ${config.within.join(', ')}; these pictures do not.`);
+  if (picture.names.length > 1) words.push('Above each panel: the group, its cells, and the score of the pair there.');
   if (picture.names.length > MOST_PANELS) words.push(`The first ${MOST_PANELS} of ${picture.names.length} groups are drawn.`);
   if (config.missing) words.push(config.missing);
   return words.join(' ');
@@ -406,7 +407,7 @@ async function drawAround() {
     const print = () => drawNetwork(told, centre, PRINT, null, null);
     byId('network').replaceChildren(told.a.length ? drawNetwork(told, centre, SCREEN, walk, open) : make('p', { class: 'message' }, 'No partner meets these filters.'));
     const key = told.a.length ? networkKey(told, centre) : [];
-    byId('network-key').replaceChildren(...key.map(([words, colour]) => { const dot = make('i', { class: 'dash', 'aria-hidden': 'true' }); dot.style.background = colour; return make('span', {}, dot, words); }),
+    byId('network-key').replaceChildren(...key.map(([words, colour]) => { const dot = make('i', { class: words.startsWith('module') ? 'dot' : 'dash', 'aria-hidden': 'true' }); dot.style.background = colour; return make('span', {}, dot, words); }),
       ...(key.length ? [make('span', {}, 'all best partners, and the best pairs among them; press a gene to walk on, a line to see the pair')] : []));
     const name = nameOf(centre).replace(/[^\w.-]+/g, '_').slice(0, 60);
     const files = source.formats('network').map((format) => saveButton(format === 'graphml' ? 'GraphML' : format.toUpperCase(), () => source.save(format, 'network', around, state.partners)));
