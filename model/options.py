@@ -334,8 +334,8 @@ class Combination:
         _require(self.rule in ("log-odds", "mean-z", "mean-rank"),
                  f"rule {self.rule!r} is unknown; give log-odds, mean-z or mean-rank.")  # fmt: skip
         _require(self.prior is None or 0 < self.prior < 1,
-                 f"prior is {self.prior}: the share of pairs that depend lies between 0 and 1; either would leave nothing "
-                 "to tell.")  # fmt: skip
+                 f"prior is {self.prior}: the share of pairs that depend lies between 0 and 1; either would leave "
+                 "nothing to tell.")  # fmt: skip
 
 
 DEEP_CELL = Recipe(

@@ -208,7 +208,9 @@ class Pool:
     def blocks(self, number: int, columns: Sequence[str]) -> Iterator[Columns]:
         """Rows of a source with their keys."""
         for block in self.sources[number].rows(self.union.index[number], self.genes[number], columns):
-            yield block | {"key": self.key_of(block["gene_a"], block["gene_b"])}
+            gene_a, gene_b = (block.pop(name) for name in GENES)
+            key = self.key_of(gene_a, gene_b)
+            yield block | {"key": key, "turned": gene_a != key // len(self.union.names)}
 
     def rows(self, low: int, high: int, keys: NDArray[np.int64] | None = None) -> tuple[Columns, int]:
         """Rows of all sources with keys from low to below high, or of these alone, sorted; how many were repeats."""
@@ -228,6 +230,11 @@ class Pool:
         again = np.zeros(order.size, bool)
         again[1:] = (np.diff(rows["key"]) == 0) & (np.diff(rows["set"]) == 0)
         return {name: values[~again] for name, values in rows.items()}, int(again.sum())
+
+    def genes_of(self, rows: Columns) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The first and the second gene of rows, as their file has them."""
+        ends = [end.astype(np.int32) for end in np.divmod(rows["key"], len(self.union.names))]
+        return tuple(np.where(rows["turned"], *some) for some in (ends[::-1], ends))  # type: ignore[return-value]
 
     def parts(self) -> list[tuple[int, int]]:
         """Ranges of keys of about `PART_ROWS` rows each."""
@@ -249,7 +256,7 @@ def _of_source(held: list[Columns], correlations: list[NDArray[np.floating]], nu
         at = [part.pop("at") + start for part, start in zip(held, length[:-1].tolist(), strict=True)]
         rows["rank"] = signed_ranks(np.concatenate(correlations))[np.concatenate(at)]
     rows.pop("at")
-    return rows | {"set": np.full(rows["key"].size, number, np.int64)}
+    return rows | {"set": np.full(rows["key"].size, number, np.int16)}
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:

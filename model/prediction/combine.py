@@ -145,7 +145,8 @@ def _pooled(
 
 
 def _table(sources: Pool, rows: Columns, found: Columns) -> pa.Table:
-    union, genes = sources.union, {name: rows[name][found["first"]].astype(np.int32) for name in GENES}
+    first = {name: rows[name][found["first"]] for name in ("key", "turned")}
+    union, genes = sources.union, dict(zip(GENES, sources.genes_of(first), strict=True))
     columns: dict[str, Any] = {name: _named(at, union.names) for name, at in genes.items()}
     if union.symbols is not None:
         known = np.array([bool(symbol) for symbol in union.symbols])

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from pairscape.model.edges.pooling import Columns, Sets, log_odds, pool
 from pairscape.model.edges.score_sets import Pool
+from pairscape.model.evaluation.baselines import labels_only
 from pairscape.model.evaluation.bootstrap import against_baseline, interval
 from pairscape.model.evaluation.metrics import auroc, average_precision
 from pairscape.model.options import Combination
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.lists import read_grouped_pairs
+from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.options import Stream
 
 TRIES, NEGATIVES = 12, 3  # swaps tried for each positive, and kept
@@ -280,7 +282,7 @@ def _audit(gold: Gold, odds: Reals, columns: Columns, seed: int) -> dict[str, An
     judged = np.flatnonzero(~np.isnan(odds))
     gold, label = gold.take(judged), gold.label[judged]
     rules = {name.replace("_", " "): values[judged].astype(np.float64) for name, values in columns.items()}
-    scores = {"learned": odds[judged], **rules, "label counts": _label_counts(gold)}
+    scores = {"learned": odds[judged], **rules, "labels alone": _labels_alone(gold)}
     others = {name: rules[name] for name in ("mean z", "log odds", "mean rank")}
     found: dict[str, Any] = {
         "pairs": judged.size,
@@ -291,12 +293,15 @@ def _audit(gold: Gold, odds: Reals, columns: Columns, seed: int) -> dict[str, An
     return found | ({"groups": groups} if (groups := _by_group(gold, scores, seed)) else {})
 
 
-def _label_counts(gold: Gold) -> Reals:
-    """How often the genes of a pair are positive in the other pairs: what the list alone gives away."""
-    genes, at = np.unique(np.stack([gold.gene_a, gold.gene_b]), return_inverse=True)
-    a, b = at.reshape(2, -1)
-    hits, seen = (np.bincount(a, w, genes.size) + np.bincount(b, w, genes.size) for w in (gold.label, a * 0 + 1))
-    return np.asarray((hits[a] + hits[b] - 2 * gold.label + 1) / (seen[a] + seen[b]))
+def _labels_alone(gold: Gold) -> Reals:
+    """What the labels of a unit's training pairs say of its pairs: nothing, as they share no gene."""
+    n_genes = int(max(gold.gene_a.max(), gold.gene_b.max())) + 1
+    pairs = Pairs(gold.gene_a.astype(np.int32), gold.gene_b.astype(np.int32), gold.label)
+    found = np.zeros(gold.key.size)
+    for train, test in gold.splits():
+        share = np.array(gold.label[train].mean())  # what both genes of any pair get that no label tells of
+        found[test] = labels_only(pairs, train, test, n_genes, directed=False) - 2 * log_odds(share)
+    return found
 
 
 def _by_group(gold: Gold, scores: dict[str, Reals], seed: int) -> dict[str, Any] | None:
