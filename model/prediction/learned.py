@@ -29,7 +29,7 @@ from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.options import Stream
 
 TRIES, NEGATIVES = 12, 3  # swaps tried for each positive, and kept
-GENE_FOLDS, MOST_UNITS = 5, 50
+GENE_FOLDS, MOST_UNITS = 5, 100
 LEAST = 20  # positives, and negatives, that a model is fitted to
 PENALTY = 0.01  # inverse strength; 0.001 to 0.1 are the same within 0.002 of AUROC
 EVEN = 0.5  # prior at which balanced classes are learned

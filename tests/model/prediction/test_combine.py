@@ -137,6 +137,8 @@ def test_the_file_says_what_it_was_made_of(files, tmp_path, capsys):
     assert "pairs; seen" in said
     assert "rows have no score (the screen kept them from the network)" in said
     assert run_command("export", tmp_path / "out.parquet", tmp_path / "net.csv", "--top", "5") == 0
+    assert run_command("report", tmp_path / "out.parquet") == 2
+    assert "its scores are no probabilities" in capsys.readouterr().err
 
 
 def test_genes_are_matched_by_id_symbol_case_and_map(tmp_path, capsys):
