@@ -23,6 +23,7 @@ __all__ = [
     "app",
     "combine",
     "demo",
+    "doctor",
     "evaluate",
     "export",
     "fetch",
@@ -63,6 +64,12 @@ def demo(
     scheduler: str = "local",
     quiet: bool = False,
 ) -> dict[str, Any]: ...
+
+def doctor(
+    *,
+    folder: Place = ...,
+    scheduler: str | None = None,
+) -> list[dict[str, str]]: ...
 
 def evaluate(
     run: Any,

@@ -30,8 +30,8 @@ from pairscape.model.networks.momentnet import (
     UPWARD,
     MomentNet,
     log_scales,
+    log_sizes,
     ordered_by_strength,
-    sizes,
 )
 from pairscape.model.networks.moments import moments_and_strength
 from pairscape.model.networks.pairnet import PairNet, ResidualBlock
@@ -65,6 +65,7 @@ class _Prepared(nn.Module):
         self.render, self.mirror = classifier.render, classifier.mirror
         self.turned = turned_labels(classifier.classes)
         self.at_once, self.network = _prepared(network)
+        self.as_counted = isinstance(network, MomentNet) and self.render.leaves_counts
         self.eval()
 
     @torch.inference_mode()
@@ -78,7 +79,7 @@ class _Prepared(nn.Module):
         return found[: len(found) - missing]
 
     def _batch(self, counts: Tensor, both_zero: Tensor) -> Tensor:
-        image = self.render(counts, both_zero)
+        image = counts[:, None] if self.as_counted else self.render(counts, both_zero)
         probability = self.network(image, self.mirror).softmax(1)
         if not self.mirror:
             return probability
@@ -149,11 +150,11 @@ class _PreparedMomentNet(nn.Module):
         self.turned = torch.tensor(TURNED)
 
     def forward(self, image: Tensor, mirror: bool) -> Tensor:
-        """(B, 1, K, K) images to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
-        counts = image[:, 0].contiguous()
-        made = moments_and_strength(counts.numpy(), DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
-        moments, close = map(torch.from_numpy, made)
-        known, scaled = sizes(counts), log_scales(moments)
+        """(B, 1, K, K) cells to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
+        counts = image[:, 0].contiguous().numpy()
+        made = moments_and_strength(counts, DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
+        moments, close, numbers = map(torch.from_numpy, made)
+        known, scaled = log_sizes(numbers), log_scales(moments)
         if mirror:
             known, close = torch.cat([known, known * self.turned]), close.repeat(2)
             scaled = (torch.cat([scaled[0], scaled[0].mT]), torch.cat([scaled[1], scaled[1].mT]))
@@ -244,6 +245,11 @@ class _PreparedBlock(nn.Module):
         return self.second(self.first(x)).add_(x).relu_()
 
 
+def _as_int32(counts: NDArray[np.integer]) -> Tensor:
+    """The same numbers, without a copy where they have 32 bits: no image holds 2**31 cells."""
+    return torch.from_numpy(counts.view(np.int32) if counts.dtype == np.uint32 else counts.astype(np.int32))
+
+
 SENT_AT_ONCE = 1024  # images sent to the device at a time; on a CPU they are scored in smaller batches
 
 
@@ -276,9 +282,7 @@ class Scorer:
         with torch.inference_mode():
             for start in range(0, len(counts), SENT_AT_ONCE):
                 some = slice(start, start + SENT_AT_ONCE)
-                image, zeros = (
-                    torch.from_numpy(part[some].astype(np.int32)).to(self.device) for part in (counts, both_zero)
-                )
+                image, zeros = (_as_int32(part[some]).to(self.device) for part in (counts, both_zero))
                 described = () if genes is None else (torch.from_numpy(genes(some)).to(self.device),)
                 found.append(self.probabilities(image, zeros, *described).cpu().numpy())
         return self.correction.corrected(np.concatenate(found), self.prior)

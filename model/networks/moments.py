@@ -8,9 +8,9 @@ Floats = NDArray[np.float32]
 
 
 def moments_and_strength(
-    counts: Floats, degree: int, smallest_variance: float, upward: float, not_monotone: float
-) -> tuple[Floats, Floats]:
-    """Moments and strength of pairs, as `momentnet.rank_moments` and `momentnet.strength` have them.
+    counts: NDArray[np.number], degree: int, smallest_variance: float, upward: float, not_monotone: float
+) -> tuple[Floats, Floats, Floats]:
+    """Moments, strength and numbers of cells of pairs, as `momentnet` defines them (`log_sizes` takes the last).
 
     Parameters
     ----------
@@ -21,15 +21,16 @@ def moments_and_strength(
 
     Returns
     -------
-    (P, degree + 1, degree + 1), (P,)
+    (P, degree + 1, degree + 1), (P,), (P, 4)
     """
-    found = np.empty((len(counts), degree + 1, degree + 1), np.float32), np.empty(len(counts), np.float32)
+    shapes = (len(counts), degree + 1, degree + 1), (len(counts),), (len(counts), 4)
+    found = np.empty(shapes[0], np.float32), np.empty(shapes[1], np.float32), np.empty(shapes[2], np.float32)
     _moments(counts, degree, smallest_variance, upward, not_monotone, *found)
     return found
 
 
 @numba.njit(nogil=True, cache=True)
-def _moments(counts, degree, smallest_variance, upward, not_monotone, moments, strength):  # type: ignore[no-untyped-def]
+def _moments(counts, degree, smallest_variance, upward, not_monotone, moments, strength, known):  # type: ignore[no-untyped-def]
     n_pairs, bins = counts.shape[0], counts.shape[1]
     m = degree + 1
     margin_a, margin_b = np.zeros(bins), np.zeros(bins)
@@ -67,6 +68,17 @@ def _moments(counts, degree, smallest_variance, upward, not_monotone, moments, s
                 moments[p, g, f] = total[g, f] / np.sqrt(cells)
         other = max(abs(total[m + 1, m]), abs(total[m, m + 1]), abs(total[m + 1, m + 1]))
         strength[p] = max(abs(total[m, m]), not_monotone * other) / cells
+        known[p, 0], known[p, 1], known[p, 2] = margin_b.sum(), margin_a[0], margin_b[0]
+        known[p, 3] = _filled(margin_a) * _filled(margin_b)
+
+
+@numba.njit(nogil=True, cache=True)
+def _filled(margin):  # type: ignore[no-untyped-def]
+    """Bins with cells, but for the lowest."""
+    filled = 0
+    for k in range(1, margin.size):
+        filled += margin[k] > 0
+    return filled
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
