@@ -96,16 +96,16 @@ def pool(rows: Columns, sets: Sets, rule: Rule, prior: float) -> Columns:
     Returns
     -------
     dict
-        (P,) each: `key`, `first` (its first row), `score`, `correlation` (Fisher's z averaged by cells, transformed
-        back), `dependence` (mean), `label` (of the first set that knows one), `mean_z`, `log_odds` (evidence of sets
-        where the genes rise together less that of the others), `sets` (how many have seen the pair), the kind of the
-        set with most evidence, and under `mean-rank` `mean_rank`.
+        (P,) each: `key`, `first` (its first row), `score` (by log-odds NaN where no set has scored the pair),
+        `correlation` (Fisher's z averaged by cells, transformed back), `dependence` (mean), `label` (of the first set
+        that knows one), `mean_z`, `log_odds` (evidence of sets where the genes rise together less that of the others),
+        `sets` (how many have seen the pair), the kind of the set with most evidence, and under `mean-rank` `mean_rank`.
     """
     start = np.flatnonzero(np.diff(rows["key"], prepend=rows["key"][:1] - 1))
     number = np.diff(start, append=rows["key"].size)
     z, evidence = sets.z(rows), sets.evidence(rows)
-    weight, sign = sets.cells[rows["set"]], np.sign(rows["correlation"])
-    fisher = np.arctanh(np.clip(np.nan_to_num(rows["correlation"]), -1 + 1e-7, 1 - 1e-7))
+    weight, rho = sets.cells[rows["set"]], np.nan_to_num(rows["correlation"]).astype(np.float64)
+    fisher = np.arctanh(np.clip(rho, -1 + 1e-7, 1 - 1e-7))
 
     def total(values: Reals) -> Reals:
         return np.add.reduceat(values, start)
@@ -117,11 +117,13 @@ def pool(rows: Columns, sets: Sets, rule: Rule, prior: float) -> Columns:
         "dependence": total(rows["dependence"]) / number,
         "correlation": np.tanh(total(weight * fisher) / total(weight)),
         "mean_z": total(z) / number,
-        "log_odds": total(sign * np.maximum(evidence, 0)),
+        "log_odds": total(np.sign(rho) * np.maximum(evidence, 0)),
         "sets": number,
     }
     if rule == "log-odds":
-        found["score"] = probability(float(log_odds(np.array(prior))) + total(evidence))
+        scored = total((~np.isnan(rows["score"])).astype(np.float64)) > 0
+        odds = np.where(scored, float(log_odds(np.array(prior))) + total(evidence), np.nan)
+        found["score"] = probability(odds)
     elif rule == "mean-z":
         size = np.abs(found["mean_z"])
         found["score"] = size / (1 + size)

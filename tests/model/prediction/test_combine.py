@@ -101,6 +101,8 @@ def test_every_pair_is_pooled_by_the_formulas(files, tmp_path, monkeypatch, rule
         assert (row["gene_a"], row["gene_b"]) == right["first"]
         if rule == "mean-z":
             assert row["score"] == pytest.approx(abs(right["mean_z"]) / (1 + abs(right["mean_z"])), abs=1e-5)
+        elif rule == "log-odds" and all(rows[pair]["score"] is None for rows in sets if pair in rows):
+            assert row["score"] is None
         elif rule == "log-odds" and abs(right["sum"]) <= 6:
             assert row["score"] == pytest.approx(1 / (1 + np.exp(-right["sum"])), abs=1e-5)
         elif rule == "mean-rank":
