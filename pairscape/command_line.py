@@ -132,7 +132,7 @@ def doctor(*, folder: Path = Path(), scheduler: str | None = None) -> list[dict[
     list of dict
         `state` (ok, note or fails), `what` and `words` of every check.
     """
-    from pairscape.doctor import examine
+    from pairscape.examination import examine
 
     say, found = say_unless(False), []
     for one in examine(Path(folder), scheduler):
