@@ -90,5 +90,6 @@ def _possible(obs: pd.DataFrame, taken: tuple[str, ...]) -> Iterator[str]:
 
 
 def _sentence(found: dict[str, Any], columns: tuple[str, ...]) -> str:
-    among = f"within {found['column']}, {found['explained']} of the {found['pairs']} best pairs score below {FROM:g} or lose"
-    return f"{among} half of their correlation: add --within {','.join([*columns, found['column']])}"
+    best = f"{found['explained']} of the {found['pairs']} best pairs"
+    add = ",".join([*columns, found["column"]])
+    return f"within {found['column']} {best} score below {FROM:g} or lose half of their correlation: add --within {add}"
