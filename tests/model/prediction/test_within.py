@@ -23,7 +23,7 @@ CELLS = 600
 
 
 def cells_of_two_types():
-    """Log expression of pairs (0, 1), (2, 3), …: sharing the type, then rising within types and falling between them."""
+    """Log expression of pairs (0, 1), (2, 3), …: sharing the type, then rising within and falling between types."""
     rng = np.random.default_rng(0)
     high = np.repeat([-1.0, 1.0], CELLS // 2)[:, None]
     moved = rng.normal(size=(CELLS, OF_TYPE)) + high * np.resize([1.5, -1.5], OF_TYPE)  # as many rise as fall
