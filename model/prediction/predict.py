@@ -69,6 +69,7 @@ TASK_SECONDS = 5.0  # of a task, if there is work enough
 TASKS_PER_WORKER = 100  # a hundredth of a worker's share each: the time left is right early, and few wait at the end
 JOINED_PARTS = 512  # parts, a million pairs, in one row group of the file: what is held while they are joined
 TORCH_BYTES = 350_000_000  # an idle worker that has loaded torch and a network, beyond one that has not
+OVER_ALL_CELLS = "scores are over all cells, with what unlike depth makes of a pair; q-values have it in their decoys"
 LIVE_MAPS = 160  # floats for each pixel of a batch, at the widest place of the widest network
 
 
@@ -287,6 +288,8 @@ def _with_strata(
 ) -> Job:
     """The job with the strata within which cells are compared; said."""
     if groups is None:
+        if checked.trained.network.classifier.compares_within:
+            session.say(OVER_ALL_CELLS)
         return job
     assert candidates.codes is not None
     for note in groups.notes:
