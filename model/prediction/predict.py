@@ -22,7 +22,7 @@ from pairscape.model.networks.classifier import describe_genes, gene_codes
 from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.fast import SENT_AT_ONCE, Scorer
 from pairscape.model.networks.gene_context import require_factor_genes, require_genes
-from pairscape.model.options import Prediction
+from pairscape.model.options import DEPTH, Prediction
 from pairscape.model.prediction.candidates import CandidateImages, look_at_sample
 from pairscape.model.prediction.checked import CheckedPrediction
 from pairscape.model.prediction.confidence import Confidence, confidence_bytes, estimate_confidence
@@ -127,9 +127,12 @@ def predict_matrix(
         Tasks failed, or the disk refuses; what is finished is kept.
     """
     path = (codes or checked.out.with_name(f"{checked.out.stem}.codes.zarr")).absolute()
+    asked = checked.options.within is not None
     checked, binning = checked.settled(countable=True, strata=True), checked.trained.binning
     cells, limit = np.arange(expression.n_cells) if request is None else request.cells, session.memory
     obs = expression.obs().iloc[cells]
+    if not asked:  # then `depth` can mean but one thing
+        obs = obs.drop(columns=DEPTH, errors="ignore")
     groups = check_columns(obs, columns) if (columns := checked.options.within_columns) else None
     need = _bytes_beside(checked.options, cells.size, binning.bins)
     portion(binning, cells.size, 1.0, limit, need)  # refuses before the matrix is read
