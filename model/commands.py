@@ -257,7 +257,8 @@ def predict(
     from contextlib import nullcontext
 
     from pairscape.model.networks.bundled import find_run
-    from pairscape.model.prediction.predict import check_prediction, predict_matrix, predict_store
+    from pairscape.model.prediction.checked import check_prediction
+    from pairscape.model.prediction.predict import predict_matrix, predict_store
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
@@ -361,8 +362,14 @@ def report(run: Any, /) -> Path:
             "judge it on your own labels: pairscape evaluate universal IMAGES.zarr."
         )
     if run.suffix == ".parquet":
+        from pairscape.model.edges.scores import read_facts
         from pairscape.model.reports.findings import write_findings
 
+        if (rule := read_facts(run).get("combined", {}).get("rule", "log-odds")) != "log-odds":
+            raise InputError(
+                f"{run} is pooled by {rule}, so its scores are no probabilities of dependence, which the report is "
+                "about; combine with --rule log-odds for a report."
+            )
         path = write_findings(run, None)
         say_unless(False)(f"wrote {path}")
         return path

@@ -16,6 +16,7 @@ Balance = Literal["down", "over", "natural"]
 Negatives = Literal["all", "matched"]
 SPLITS = get_args(Split)
 MOST_FOLDS = 1000
+DEPTH, NOTHING = "depth", "none"  # words among the columns of --within
 
 
 def _require(good: bool, message: str) -> None:
@@ -264,6 +265,10 @@ class Prediction:
         Resample the cells so many times for the best pairs. Absent: not at all.
     best
         Length of the list of best pairs whose stability the resamples tell.
+    within
+        Columns of the cells' annotations (obs), comma-separated: cells are compared with each other only where they
+        have the same values, so scores, correlations and q-values are of what two genes share beyond these; `depth`
+        among them means deciles of the genes that a cell expresses. Absent or `none`: over all cells.
     device
         `auto`, `cpu`, `cuda` or `mps`.
     """
@@ -273,9 +278,17 @@ class Prediction:
     q_values: bool | None = None
     bootstrap: int | None = None
     best: int = 500
+    within: str | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        columns = self.within_columns
+        _require(all(columns) and len(set(columns)) == len(columns) and NOTHING not in columns,
+                 f"within is {self.within!r}: give one column of the cells' annotations (obs), several different ones "
+                 f"with commas between, {DEPTH}, or {NOTHING} by itself for all cells together.")  # fmt: skip
+        _require(not columns or self.bootstrap is None,
+                 f"within {self.within!r} and bootstrap {self.bootstrap} were given together: a resample has other "
+                 "numbers of cells in the strata, which are not counted anew; leave out one of the two.")  # fmt: skip
         _require(self.bootstrap is None or self.bootstrap >= 2,
                  f"bootstrap is {self.bootstrap}: fewer than two resamples have no spread; give some dozens, such as "
                  "100, or leave it out.")  # fmt: skip
@@ -289,9 +302,58 @@ class Prediction:
                  "1 at most; leave it out for all of them.")  # fmt: skip
 
     @property
+    def within_columns(self) -> tuple[str, ...]:
+        """Columns within whose values cells are compared, and `DEPTH`; none: all cells are."""
+        return () if self.within in (None, NOTHING) else tuple(name.strip() for name in str(self.within).split(","))
+
+    @property
     def estimates_confidence(self) -> bool:
         """Whether q-values or resamples are asked for."""
         return bool(self.q_values) or self.bootstrap is not None
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How the scores of several sets become those of one network.
+
+    Parameters
+    ----------
+    rule
+        `mean-z`: pairs by the size of the mean of √n · rho over the sets that have seen them. `log-odds`: by the sum
+        of the network's evidence, as a probability of dependence. `mean-rank`: by the mean rank among each set's pairs.
+    learn
+        Gold list of pairs, two columns of genes, such as subunits of one complex: the weight of each set is learned on
+        it. A column `complex` (or group, pathway, term; without header the third) names what a pair belongs to, and
+        whole groups are then left out in the audit; a column `label` with 0 and 1 brings negatives of its own.
+    prior
+        Share of pairs that are expected to depend, or with `learn` to be like the gold list; the scores are
+        probabilities at it. Absent: that of the first file; with `learn` 0.5.
+    group
+        Pool this group of files with groups (`predict --by`). Absent: all cells of each file; of one file alone, its
+        groups as sets.
+    mixed
+        Pool scores of different networks, rules of binning or --within all the same.
+    gene_map
+        File of two columns, names of the same gene in two vocabularies, such as orthologues of two species.
+    ignore_case
+        Match names of genes that differ only in case.
+    """
+
+    rule: Literal["log-odds", "mean-z", "mean-rank"] = "mean-z"
+    learn: Annotated[Path | None, LISTED] = None
+    prior: float | None = None
+    group: str | None = None
+    mixed: bool = False
+    gene_map: Annotated[Path | None, LISTED] = None
+    ignore_case: bool = False
+
+    def __post_init__(self) -> None:
+        take_paths(self)
+        _require(self.rule in ("log-odds", "mean-z", "mean-rank"),
+                 f"rule {self.rule!r} is unknown; give log-odds, mean-z or mean-rank.")  # fmt: skip
+        _require(self.prior is None or 0 < self.prior < 1,
+                 f"prior is {self.prior}: the share of pairs that depend lies between 0 and 1; either would leave "
+                 "nothing to tell.")  # fmt: skip
 
 
 DEEP_CELL = Recipe(

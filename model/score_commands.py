@@ -1,10 +1,11 @@
-"""Commands that take files of scores: export, browse; each calls its job."""
+"""Commands that take files of scores: export, combine, browse; each calls its job."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pairscape.model.options import EdgeChoice
-from pairscape.pipeline.compute.session import say_unless
+from pairscape.model.options import Combination, EdgeChoice
+from pairscape.pipeline.compute.session import here, say_unless
+from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Flat
 from pairscape.pipeline.storage.paths import local_target
@@ -61,6 +62,39 @@ def export(
         f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
     )
     return file
+
+
+@flat
+def combine(
+    *paths: Any,
+    wanted: Annotated[Combination, Flat] = Combination(),
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Pool the scores of several data sets, donors or groups into those of one network.
+
+    Parameters
+    ----------
+    paths
+        Files that `predict` made, of different data sets or donors, or one file with groups; last the file of scores to
+        write, ending in .parquet. Genes may differ.
+    seed
+        Of the folds and of the draw of negatives, with --learn.
+    overwrite
+        Replace an existing file of scores, once the new one is complete.
+    quiet
+        No progress bars, no summary.
+    """
+    from pairscape.model.prediction.combine import combine_scores
+
+    if len(paths) < 2:
+        raise InputError(f"combine takes files of scores and, last, the file to write; {len(paths)} paths are given.")
+    *scores, out = [local_target(path) for path in paths]
+    with here(quiet) as session:
+        outcome = combine_scores(scores, out, wanted, seed, session, overwrite=overwrite)
+    say_unless(quiet)(*outcome.lines(out))
+    return out
 
 
 @flat
@@ -133,8 +167,6 @@ def browse(
 def _encoded_again(scores: Path, expression: Any, codes: Any, *, quiet: bool) -> Path:
     """Where the codes of the matrix of --expression lie."""
     from pairscape.model.prediction.recount import codes_again
-    from pairscape.pipeline.compute.session import here
-    from pairscape.pipeline.errors import InputError
 
     if codes is not None:
         raise InputError("--expression and --codes both say what pictures are counted from; give one of them.")

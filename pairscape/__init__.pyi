@@ -22,7 +22,9 @@ __all__ = [
     "__version__",
     "app",
     "browse",
+    "combine",
     "demo",
+    "doctor",
     "evaluate",
     "export",
     "fetch",
@@ -56,6 +58,20 @@ def browse(
     quiet: bool = False,
 ) -> Path | None: ...
 
+def combine(
+    *paths: Any,
+    rule: Literal["log-odds", "mean-z", "mean-rank"] = "mean-z",
+    learn: Listed | None = None,
+    prior: float | None = None,
+    group: str | None = None,
+    mixed: bool = False,
+    gene_map: Listed | None = None,
+    ignore_case: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
+
 def demo(
     out: Place = ...,
     /,
@@ -64,6 +80,12 @@ def demo(
     scheduler: str = "local",
     quiet: bool = False,
 ) -> dict[str, Any]: ...
+
+def doctor(
+    *,
+    folder: Place = ...,
+    scheduler: str | None = None,
+) -> list[dict[str, str]]: ...
 
 def evaluate(
     run: Any,
@@ -268,6 +290,7 @@ def predict(
     q_values: bool | None = None,
     bootstrap: int | None = None,
     best: int = 500,
+    within: str | None = None,
     device: str = "auto",
     codes: Any = None,
     gene_column: str | None = None,

@@ -105,7 +105,7 @@ class Explorer:
             "labels": self.labels,
             "ids": list(table.genes),
             "modules": [self.modules.get(gene, 0) for gene in table.genes] if self.modules else [],
-            "columns": [name for name in table.columns if name in table.varied()],
+            "columns": [name for name in table.columns if name in table.varied],
             "directed": "forward" in table.columns,
             "groups": grouped,
             "cells": group_cells_of(facts, grouped),

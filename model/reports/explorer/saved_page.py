@@ -92,7 +92,7 @@ def _columns(explorer: Explorer, rows: Rows, genes: Rows) -> dict[str, list[Any]
     """Some pairs as columns, genes by their number on the page."""
     table = explorer.table
     columns = {name: np.searchsorted(genes, each[rows]).tolist() for name, each in (("a", table.a), ("b", table.b))}
-    shown = {name: table.columns[name] for name in table.varied()}
+    shown = {name: table.columns[name] for name in table.varied}
     return columns | {name: numbers(values[rows]) for name, values in {"score": table.score, **shown}.items()}
 
 

@@ -52,7 +52,7 @@ def tame(text: str) -> str:
 
 def write_table(table: ScoreTable, rows: Rows, *_: Any) -> bytes:
     """Comma-separated: ids, any symbols, score and the other columns; unknown values empty."""
-    shown = table.varied()
+    shown = table.varied
     columns: dict[str, Iterator[str]] = {}
     for end, genes in (("a", table.a[rows].tolist()), ("b", table.b[rows].tolist())):
         columns[f"gene_{end}"] = (tame(table.genes[gene]) for gene in genes)

@@ -5,7 +5,8 @@ of the file, those without a score come last.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,6 +116,7 @@ class ScoreTable:
         held = self.groups[self.default_group]
         return int(held.stop - held.start)
 
+    @cached_property
     def varied(self) -> tuple[str, ...]:
         """Columns that do not say the same of every pair."""
         return tuple(name for name, values in self.columns.items() if _varies(values))
@@ -141,12 +143,12 @@ class ScoreTable:
         inside = np.zeros(len(self.genes), bool)
         inside[self.a[own]] = inside[self.b[own]] = True
         inside[wanted.gene] = False
-        among = Wanted(None, wanted.group, wanted.min_score, wanted.max_q, wanted.kinds, wanted.sign, wanted.known)
+        among = replace(wanted, gene=None)
         held = np.empty(0, np.int64)
         for some in self._chunks(wanted.group):
             both = np.flatnonzero(inside[self.a[some]] & inside[self.b[some]]) + some.start
-            both = both[~np.isnan(self.score[both])]
-            held = np.concatenate([held, self._kept(both, among)[: most - held.size]])
+            both = both[~np.isnan(self.score[both]) & self._meeting(both, among)]
+            held = np.concatenate([held, both[: most - held.size]])
             if held.size >= most:
                 break
         return np.concatenate([own, held])
@@ -213,24 +215,26 @@ class ScoreTable:
         """Rows of the wanted pairs, a run of the table at a time."""
         for some in self._chunks(wanted.group):
             if wanted.gene is None:
-                rows = np.arange(some.start, some.stop)
+                yield np.flatnonzero(self._meeting(some, wanted)) + some.start
             else:
                 rows = np.flatnonzero((self.a[some] == wanted.gene) | (self.b[some] == wanted.gene)) + some.start
-            yield self._kept(rows, wanted)
+                yield rows[self._meeting(rows, wanted)]
 
-    def _kept(self, rows: Rows, wanted: Wanted) -> Rows:
-        """Those of some rows that meet every condition but that on the gene."""
+    def _meeting(self, rows: slice | Rows, wanted: Wanted) -> NDArray[np.bool_]:
+        """Which of some rows meet every condition but that on the gene."""
+        met = np.ones(self.score[rows].shape, bool)
         if wanted.min_score is not None:
-            rows = rows[self.score[rows] >= np.float64(wanted.min_score)]
+            met &= self.score[rows] >= _least(wanted.min_score)
         if wanted.max_q is not None:
-            rows = rows[self.columns["q_value"][rows] <= np.float64(wanted.max_q)]
+            met &= self.columns["q_value"][rows] <= -_least(-wanted.max_q)
         if wanted.kinds:
-            rows = rows[np.isin(self.columns["kind"][rows], [KINDS.index(name) for name in wanted.kinds])]
+            met &= np.isin(self.columns["kind"][rows], [KINDS.index(name) for name in wanted.kinds])
         if wanted.sign is not None:
-            rows = rows[np.sign(self.columns["correlation"][rows]) == (1 if wanted.sign == "+" else -1)]
+            correlation = self.columns["correlation"][rows]
+            met &= correlation > 0 if wanted.sign == "+" else correlation < 0
         if wanted.known is not None:
-            rows = rows[(self.columns["label"][rows] > 0) == (wanted.known == "known")]
-        return rows
+            met &= (self.columns["label"][rows] > 0) == (wanted.known == "known")
+        return met
 
     def _first(self, rows: Rows, sort: Sort, need: int, *, rising: bool) -> Rows:
         """The first of some rows by a column, unknown values last, equal ones by score."""
@@ -241,6 +245,12 @@ class ScoreTable:
             limit = np.partition(key, need - 1)[need - 1]
             rows, key = rows[key <= limit], key[key <= limit]
         return rows[np.argsort(key, kind="stable")][:need]
+
+
+def _least(limit: float) -> np.float32:
+    """The smallest float32 that is not below a limit: compared in float32, nothing is converted, and no digit lost."""
+    near = np.float32(limit)
+    return near if float(near) >= limit else np.nextafter(near, np.float32(np.inf))
 
 
 def _varies(values: NDArray[Any]) -> bool:

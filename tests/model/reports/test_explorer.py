@@ -99,6 +99,19 @@ def test_pairs_are_those_of_the_file_in_order(explorer, frame, question, sort, r
     )
 
 
+@pytest.mark.parametrize("limit", [0.1, 0.3, 0.7, 0.05, 1e-3])
+def test_limits_keep_their_digits(tmp_path, limit):
+    """As in `pairscape export`: a value that float32 rounded past a limit is beyond it."""
+    near = np.float32(limit)
+    values = pa.array(
+        np.array([np.nextafter(near, np.float32(0)), near, np.nextafter(near, np.float32(1))] * 2, np.float32)
+    )
+    found = read_table(write_pairs(tmp_path / "s.parquet", pairs_of(GENES[:4], score=values, q_value=values)))
+    exact = np.asarray(values).astype(np.float64)
+    assert found.find(Wanted(min_score=limit), 0, 9)[0] == (exact >= limit).sum()
+    assert found.find(Wanted(max_q=limit), 0, 9)[0] == (exact <= limit).sum()
+
+
 def test_pages_of_a_list_join(explorer):
     whole = told(explorer, "/pairs", sort="correlation", count=50)["a"]
     parts = [told(explorer, "/pairs", sort="correlation", count=10, **{"from": at})["a"] for at in range(0, 50, 10)]
