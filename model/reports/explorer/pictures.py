@@ -38,9 +38,10 @@ class Picture:
     Attributes
     ----------
     counts : (M, bins, bins) int32
-        Row = bin of gene b, column = bin of gene a; over all cells, then in each group.
+        Row = bin of gene b, column = bin of gene a; over all cells, where there are groups all that are in one, then in
+        each group.
     names
-        M names; "" of all cells.
+        M names, the first "".
     ends : (2, 2)
         Lowest and highest value of the bins of gene a, and of gene b.
     bin_a, bin_b, group : (N,) uint8, uint8, uint16
@@ -141,14 +142,14 @@ class CodePictures:
         return np.where(codes == 0, zero, codes - np.uint8(1))
 
     def _counted(self, bin_a: Codes8, bin_b: Codes8, group: NDArray[np.uint16]) -> NDArray[np.int32]:
-        """(M, bins, bins) of some cells, all of them and each group."""
+        """(M, bins, bins) of some cells: all of them, or all that are in a group, and each group."""
         size, flat = self.bins**2, bin_b.astype(np.int32) * self.bins + bin_a
         shape = (1 + len(self.names), self.bins, self.bins)
         if not self.names:
             return np.bincount(flat, minlength=size).astype(np.int32).reshape(shape)
         apart = np.bincount(group.astype(np.int64) * size + flat, minlength=(len(self.names) + 1) * size)
         apart = apart.reshape(-1, self.bins, self.bins)  # the last are cells of no group
-        return np.concatenate([apart.sum(0, keepdims=True), apart[:-1]]).astype(np.int32)
+        return np.concatenate([apart[:-1].sum(0, keepdims=True), apart[:-1]]).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from pairscape.pipeline.storage.write import write_file
 
 MOST_BYTES = 20_000_000  # that a page may have to be sent by mail
 MOST_PAIRS = 20_000
+MOST_PICTURES = 50_000  # pairs times groups: 200 MB while they are counted
 
 
 def check_page(path: Path, best: int, scores: Path, *, overwrite: bool) -> None:
@@ -46,6 +47,12 @@ def write_saved_page(explorer: Explorer, path: Path, best: int) -> int:
     InputError
         It would be larger than `MOST_BYTES`.
     """
+    each = 1 if explorer.pictures is None else 1 + len(explorer.pictures.names)
+    if best * each > MOST_PICTURES:
+        raise InputError(
+            f"{best:,} pairs in {each - 1:,} groups of cells are {best * each:,} pictures, too many for a page; give fewer "
+            f"pairs (--best {MOST_PICTURES // each})."
+        )
     page = saved_page(explorer, best)
     if len(page) > MOST_BYTES:
         fit = max(1, int(0.9 * best * MOST_BYTES / len(page)))

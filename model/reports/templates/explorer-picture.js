@@ -70,7 +70,7 @@ function dots(picture, group, palette) {
   const width = SIDE / picture.bins;
   const all = svg('g', { fill: palette === PRINT ? '#0072b2' : 'var(--accent)', 'fill-opacity': 0.5 });
   for (let i = 0; i < picture.bin_a.length; i++) {
-    if (group >= 0 && picture.group[i] !== group) continue;
+    if (group >= 0 ? picture.group[i] !== group : picture.group[i] >= picture.names.length - 1) continue;
     const x = (picture.bin_a[i] + shift(i, 1)) * width;
     const y = SIDE - (picture.bin_b[i] + shift(i, 2)) * width;
     all.append(svg('circle', { cx: x.toFixed(1), cy: y.toFixed(1), r: radius.toFixed(1) }));

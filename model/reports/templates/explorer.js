@@ -344,7 +344,7 @@ function panelsOf(palette) {
   return picture.names.slice(0, MOST_PANELS).map((name, at) => {
     const row = told ? told.groups.indexOf(name || COMBINED) : -1;
     const score = row >= 0 ? ` · ${inWords(told.score[row])}` : '';
-    return [view, at, many, panel(picture, at, view, many, names, `${clipped(name || 'all cells', 18)} (${counted(cells[at])})${score}`, palette)];
+    return [view, at, many, panel(picture, at, view, many, names, `${clipped(name || 'all groups', 18)} (${counted(cells[at])})${score}`, palette)];
   });
 }
 

@@ -261,6 +261,17 @@ def test_groups_are_counted_apart_and_sum_up(folder, codes):
     assert told(grouped, "/pairs")["total"] == 91
 
 
+def test_cells_of_no_group_are_in_no_picture(folder, codes):
+    """Groups that were too small to be scored are not among all groups combined either."""
+    groups = {"columns": ["cell_type"], "names": list(TYPES[:2]), "cells": [N_CELLS // 3] * 2}
+    facts = facts_of(folder, codes) | {"groups": groups}
+    tables = [pairs_of(GENES).append_column("group", pa.array([name] * 91)) for name in ("combined", *TYPES[:2])]
+    found = open_explorer(write_pairs(folder / "two.parquet", pa.concat_tables(tables), **facts), None, None, print)
+    counts = counts_of(told(found, "/picture", a=0, b=1))
+    assert counts.sum((1, 2)).tolist() == [2 * N_CELLS // 3, N_CELLS // 3, N_CELLS // 3]
+    assert np.array_equal(counts, found.pictures.draw_all([(found.table.genes[0], found.table.genes[1])])[0])
+
+
 def test_groups_that_changed_are_not_drawn_and_it_is_said(folder, codes):
     facts = facts_of(folder, codes)
     path = write_grouped(folder / "moved.parquet", GENES, **facts | {"matrix": {"path": str(folder / "gone.zarr")}})
@@ -458,9 +469,11 @@ def test_pages_are_refused_before_anything_is_read(scores, tmp_path, refuses, mo
     ):
         with refuses(*words):
             browse(scores, export=page, quiet=True, **more)
-    monkeypatch.setattr("pairscape.model.reports.explorer.saved_page.MOST_BYTES", 1000)
-    with refuses("--best"):
-        browse(scores, export=tmp_path / "p.html", quiet=True)
+    for limit, size in (("MOST_BYTES", 1000), ("MOST_PICTURES", 500)):
+        monkeypatch.setattr(f"pairscape.model.reports.explorer.saved_page.{limit}", size)
+        with refuses("--best"):
+            browse(scores, export=tmp_path / "p.html", quiet=True)
+        assert not (tmp_path / "p.html").exists()
     assert (tmp_path / "notes.html").read_text() == "mine"
 
 
