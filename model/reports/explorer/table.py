@@ -31,6 +31,7 @@ HELD = (
 )  # beside genes and score, where the file has them
 SMALL = {"kind": np.int8, "label": np.int8}  # −1 where unknown
 TRAVEL = ("correlation", "kind", "kind_probability", "q_value", "rank_stability")  # with an edge that is saved
+MOST_SHORT = 2**16  # genes whose numbers have two bytes
 COMBINED = "combined"  # the group that is all cells of all groups
 MOST_ROWS = 100_000  # that one answer may have
 Sort = Literal["score", "correlation", "q_value", "rank_stability"]
@@ -127,8 +128,12 @@ class ScoreTable:
         """How many pairs are wanted, and the rows of some, in order; rising: the smallest values first."""
         total, held, need = 0, np.empty(0, np.int64), min(first + count, MOST_ROWS)
         by_rank = sort == "score" and not rising
-        for rows in self._passing(wanted):
-            total += rows.size
+        for some in self._chunks(wanted.group):
+            rows, met = self._passing(some, wanted)
+            total += int(np.count_nonzero(met))
+            if by_rank and held.size >= need:
+                continue
+            rows = np.flatnonzero(met) + some.start if rows is None else rows[met]
             if by_rank:
                 held = np.concatenate([held, rows[: need - held.size]])
             else:
@@ -211,14 +216,12 @@ class ScoreTable:
         for start in range(held.start, held.stop, ROWS_AT_ONCE):
             yield slice(start, min(start + ROWS_AT_ONCE, held.stop))
 
-    def _passing(self, wanted: Wanted) -> Iterator[Rows]:
-        """Rows of the wanted pairs, a run of the table at a time."""
-        for some in self._chunks(wanted.group):
-            if wanted.gene is None:
-                yield np.flatnonzero(self._meeting(some, wanted)) + some.start
-            else:
-                rows = np.flatnonzero((self.a[some] == wanted.gene) | (self.b[some] == wanted.gene)) + some.start
-                yield rows[self._meeting(rows, wanted)]
+    def _passing(self, some: slice, wanted: Wanted) -> tuple[Rows | None, NDArray[np.bool_]]:
+        """Rows of a run of the table that are of the gene, None: all of them, and which of these meet the conditions."""
+        if wanted.gene is None:
+            return None, self._meeting(some, wanted)
+        rows = np.flatnonzero((self.a[some] == wanted.gene) | (self.b[some] == wanted.gene)) + some.start
+        return rows, self._meeting(rows, wanted)
 
     def _meeting(self, rows: slice | Rows, wanted: Wanted) -> NDArray[np.bool_]:
         """Which of some rows meet every condition but that on the gene."""
@@ -228,7 +231,8 @@ class ScoreTable:
         if wanted.max_q is not None:
             met &= self.columns["q_value"][rows] <= -_least(-wanted.max_q)
         if wanted.kinds:
-            met &= np.isin(self.columns["kind"][rows], [KINDS.index(name) for name in wanted.kinds])
+            is_wanted = np.array([name in wanted.kinds for name in (*KINDS, "")])  # −1, unknown, is the last
+            met &= is_wanted[self.columns["kind"][rows]]
         if wanted.sign is not None:
             correlation = self.columns["correlation"][rows]
             met &= correlation > 0 if wanted.sign == "+" else correlation < 0
@@ -274,36 +278,27 @@ def read_table(path: Path) -> ScoreTable:
     if not n_pairs:
         raise InputError(f"{path} holds no pair, so there is nothing to look at; predict with other candidates.")
     groups = _groups(path, n_pairs) if "group" in there else {"": slice(0, n_pairs)}
-    score = np.empty(n_pairs, np.float32)
-    for at, block in _numbered(path, ("score",), GeneCodes()):
-        score[at] = block["score"]
-    row = _ranked(score, groups)
-    place = np.empty(n_pairs, np.int32)
+    genes, place = GeneCodes(), np.arange(n_pairs, dtype=np.int32)
+    row = _ranked(_column(path, "score", place, genes), groups)
     place[row] = np.arange(n_pairs, dtype=np.int32)
-    score = score[row]
-    genes = GeneCodes()
-    held: dict[str, NDArray[Any]] = {
-        name: np.empty(n_pairs, np.uint16 if name in GENES else SMALL.get(name, np.float32))
-        for name in (*GENES, *HELD)
-        if name in there
-    }
-    for at, block in _numbered(path, tuple(held), genes):
-        if len(genes.index) > 2**16:
-            held |= {name: held[name].astype(np.int32) for name in GENES if held[name].dtype == np.uint16}
-        for name, values in held.items():
-            values[place[at]] = block[name]
+    held = {name: _column(path, name, place, genes) for name in (*GENES, "score", *HELD) if name in there}
     del place
     names = _renumbered(list(genes.index), held)
-    a, b = (held.pop(name) for name in GENES)
+    a, b, score = (held.pop(name) for name in (*GENES, "score"))
     return ScoreTable(path, facts, stamp, names, symbols_of(path, names), a, b, score, held, row, groups)
 
 
-def _numbered(path: Path, columns: Sequence[str], genes: GeneCodes) -> Iterator[tuple[slice, dict[str, NDArray[Any]]]]:
-    """Blocks of a file, of every group, as numbers, with where their rows stand in it."""
-    start = 0
-    for batch in pq.ParquetFile(path, read_dictionary=[*GENES]).iter_batches(ROWS_AT_ONCE, columns=list(columns)):
-        at = slice(start, start := start + len(batch))
-        yield at, {name: _as_numbers(name, batch.column(name), genes) for name in columns}
+def _column(path: Path, name: str, place: NDArray[np.int32], genes: GeneCodes) -> NDArray[Any]:
+    """One column of a file, of every group, in the order of the table; columns one by one need the least memory."""
+    values, start = np.empty(place.size, np.uint16 if name in GENES else SMALL.get(name, np.float32)), 0
+    for batch in pq.ParquetFile(path, read_dictionary=[*GENES]).iter_batches(ROWS_AT_ONCE, columns=[name]):
+        numbers, stop = _as_numbers(name, batch.column(0), genes), start + len(batch)
+        if name in GENES and len(genes.index) > MOST_SHORT:
+            values = values.astype(np.int32, copy=False)
+        values[place[start:stop]] = numbers
+        start = stop
+        pa.default_memory_pool().release_unused()  # it keeps hundreds of megabytes otherwise
+    return values
 
 
 def _as_numbers(name: str, values: pa.Array, genes: GeneCodes) -> NDArray[Any]:
@@ -320,8 +315,9 @@ def _renumbered(names: list[str], held: dict[str, NDArray[Any]]) -> tuple[str, .
     for name in GENES:
         there[held[name]] = True
     if not there.all():
-        number = (np.cumsum(there) - 1).astype(held["gene_a"].dtype)
-        held |= {name: number[held[name]] for name in GENES}
+        number = (np.cumsum(there) - 1).astype(held["gene_b"].dtype)
+        for name in GENES:
+            held[name] = number[held[name]]
     return tuple(name for name, used in zip(names, there, strict=True) if used)
 
 

@@ -175,6 +175,15 @@ def test_genes_without_a_pair_are_none_to_be_found(folder):
     assert sorted(found.genes) == GENES
 
 
+def test_more_genes_than_two_bytes_can_number(folder, explorer, monkeypatch):
+    monkeypatch.setattr("pairscape.model.reports.explorer.table.MOST_SHORT", 13)
+    found = read_table(explorer.table.path)
+    assert found.b.dtype == np.int32
+    assert [found.genes[gene] for gene in found.b.tolist()] == [
+        explorer.table.genes[g] for g in explorer.table.b.tolist()
+    ]
+
+
 BAD = {
     "gene beyond": ("/pairs", {"gene": 99}, "from 0 to 13"),
     "gene in words": ("/pairs", {"gene": "SYM1"}, "whole number"),
