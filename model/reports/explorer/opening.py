@@ -4,12 +4,15 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pairscape.model.reports.explorer.answers import Explorer
 from pairscape.model.reports.explorer.pictures import find_pictures
 from pairscape.model.reports.explorer.table import read_table
 from pairscape.pipeline.compute.progress import Say
 from pairscape.pipeline.errors import InputError
 
+SAID_PAIRS = 2_000_000  # of a file that keeps one waiting
 MODULE_COLUMNS = ("gene", "module")
 
 
@@ -31,6 +34,8 @@ def open_explorer(scores: Path, codes: Any | None, modules: Path | None, say: Sa
         Not a file of scores, codes that do not fit it, or no table of modules.
     """
     pictures, missing = find_pictures(scores, codes)
+    if (n_pairs := pq.read_metadata(scores).num_rows) > SAID_PAIRS:
+        say(f"reading {n_pairs:,} rows of {scores.name}")
     known = {} if modules is None else read_modules(modules)
     if missing:
         say(missing if pictures else f"no pictures: {missing}")

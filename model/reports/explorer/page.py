@@ -18,7 +18,7 @@ from pairscape.model.reports.figures import KIND_COLOURS, NEGATIVE, POSITIVE
 from pairscape.model.reports.heatmap_figures import RESIDUAL_LIMIT
 from pairscape.model.reports.page import TEMPLATES
 
-SCRIPTS = ("explorer-data.js", "explorer-picture.js", "explorer-network.js", "explorer.js")
+SCRIPTS = ("explorer-data.js", "explorer-picture.js", "explorer-network.js", "explorer.js", "explorer-search.js")
 STEPS = 128  # colours of a scale
 
 

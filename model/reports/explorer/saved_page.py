@@ -50,8 +50,8 @@ def write_saved_page(explorer: Explorer, path: Path, best: int) -> int:
     each = 1 if explorer.pictures is None else 1 + len(explorer.pictures.names)
     if best * each > MOST_PICTURES:
         raise InputError(
-            f"{best:,} pairs in {each - 1:,} groups of cells are {best * each:,} pictures, too many for a page; give fewer "
-            f"pairs (--best {MOST_PICTURES // each})."
+            f"{best:,} pairs in {each - 1:,} groups of cells are {best * each:,} pictures, too many for a page; give "
+            f"fewer pairs (--best {MOST_PICTURES // each})."
         )
     page = saved_page(explorer, best)
     if len(page) > MOST_BYTES:

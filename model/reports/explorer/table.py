@@ -4,7 +4,7 @@ A pair takes 22 bytes, or a few more. Rows are numbered by score, group by group
 of the file, those without a score come last.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -217,7 +217,7 @@ class ScoreTable:
             yield slice(start, min(start + ROWS_AT_ONCE, held.stop))
 
     def _passing(self, some: slice, wanted: Wanted) -> tuple[Rows | None, NDArray[np.bool_]]:
-        """Rows of a run of the table that are of the gene, None: all of them, and which of these meet the conditions."""
+        """Rows of a run of the table that have the gene, None: all, and which of these meet the conditions."""
         if wanted.gene is None:
             return None, self._meeting(some, wanted)
         rows = np.flatnonzero((self.a[some] == wanted.gene) | (self.b[some] == wanted.gene)) + some.start
