@@ -41,13 +41,13 @@ class Statistic:
         Cells and pairs (P, 2) to scores (G, G).
     correlation
         Whether √n times the score is a number of standard deviations; else the score itself is added up over sets.
-    slow
-        Whether it takes fewer genes.
+    by_pair
+        Whether its time grows with the pairs, so that it takes fewer where not all are needed.
     """
 
     score: Score
     correlation: bool = True
-    slow: bool = False
+    by_pair: bool = False
 
 
 def correlate(values: Matrix) -> Matrix:
@@ -157,9 +157,9 @@ def statistics() -> dict[str, Statistic]:
         "Spearman within depth": Statistic(_spearman_within_depth),
         "Spearman within type": Statistic(_spearman_within_type),
         "Pearson residuals": Statistic(_residuals),
-        "CS-CORE z": Statistic(_cscore, correlation=False),
+        "CS-CORE z": Statistic(_cscore, correlation=False, by_pair=True),
         "propr": Statistic(_proportionality),
         "factors": Statistic(_factors),
         "factors over residuals": Statistic(_residual_factors),
-        "universal": Statistic(universal(), correlation=False),
+        "universal": Statistic(universal(), correlation=False, by_pair=True),
     }
