@@ -153,7 +153,7 @@ def statistics() -> dict[str, Statistic]:
     """All rows by name."""
     return {
         "Spearman": Statistic(_spearman),
-        "Spearman, raw counts": Statistic(_spearman_raw),
+        "Spearman of raw counts": Statistic(_spearman_raw),
         "Spearman within depth": Statistic(_spearman_within_depth),
         "Spearman within type": Statistic(_spearman_within_type),
         "Pearson residuals": Statistic(_residuals),
