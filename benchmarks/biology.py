@@ -46,7 +46,7 @@ from benchmarks.peers import PEERS, peer, reason_against
 SETS = ("pbmc4k", "pbmc3k", "kang_pbmc_ifnb_2800", "pbmc_facs_zheng", "pbmc_sorted_reference", "celltypist_sample",
         "pdac_moncada", "cell_lines_hashing")  # fmt: skip
 SITUATIONS = ("all", "type", "slow", "pooled")
-BESIDE_SLOW = ("Spearman", "Pearson residuals", "factors over residuals", "universal")
+BESIDE_SLOW = ("Spearman", "Pearson residuals", "factors over residuals", "universal", "universal within depth")
 SAMPLED, NULL_SAMPLED = 200_000, 50_000  # pairs of a statistic that goes pair by pair
 BEST = 0.01
 
@@ -308,6 +308,8 @@ def rows_of(situation: Situation, asked: argparse.Namespace) -> Iterator[tuple[s
     for name, statistic in statistics().items():
         if (asked.only and name not in asked.only) or (slow and not pool and name not in BESIDE_SLOW):
             continue
+        if name.endswith("within type") and all(np.ptp(cells.kind) == 0 for cells in situation.sets):
+            continue  # it is the plain one
         yield name, statistic
     for name in PEERS if slow and not pool else ():
         if not asked.only or name in asked.only:

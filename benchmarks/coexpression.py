@@ -12,23 +12,27 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from benchmarks.cells import Cells
-from pairscape.model.evaluation.association import spearman
+from pairscape.model.evaluation.association import associations
 from pairscape.model.evaluation.count_statistics import cscore_z, residual_factors
 from pairscape.model.networks.bundled import bundled_folder
-from pairscape.model.networks.classifier import TrainedNetwork, score_images
+from pairscape.model.networks.classifier import TrainedNetwork
+from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.fast import prepare
 from pairscape.model.networks.gene_context import lowered, noise_edge, normal_scores, principal_loadings
 from pairscape.model.networks.pairnet import FACTORS
 from pairscape.pipeline.genes.residuals import Residuals
 from pairscape.pipeline.heatmaps.drawn import bins_of, joint_counts
 from pairscape.pipeline.heatmaps.pairwise import strata_of
+from pairscape.pipeline.heatmaps.strata import StratifiedMargins, count_margins
 from pairscape.pipeline.options import Binning
 
 AT_ONCE = 4096  # images
+LEAST = 1e-30  # probability whose logarithm is taken
 
 Matrix = NDArray[np.floating]
 Index = NDArray[np.int64]
 Score = Callable[[Cells, Index], Matrix]
+Strata = Callable[[Cells], NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ def depth_strata(cells: Cells) -> NDArray[np.integer]:
     return strata_of(cells.detected, 0)
 
 
+def types(cells: Cells) -> NDArray[np.integer]:
+    """Cell types, or clusters."""
+    return cells.kind
+
+
 def _spearman(cells: Cells, _: Index) -> Matrix:
     return correlate(rankdata(cells.values, axis=1))
 
@@ -85,7 +94,7 @@ def _spearman_within_depth(cells: Cells, _: Index) -> Matrix:
 
 
 def _spearman_within_type(cells: Cells, _: Index) -> Matrix:
-    return correlate(centre_within(rankdata(cells.values, axis=1), cells.kind))
+    return correlate(centre_within(rankdata(cells.values, axis=1), types(cells)))
 
 
 def _residuals(cells: Cells, _: Index) -> Matrix:
@@ -131,22 +140,37 @@ def _proportionality(cells: Cells, _: Index) -> Matrix:
 BINNING = Binning("rank", 32)
 
 
-def universal() -> Score:
-    """The network that comes with the package: sign of the correlation × −log p(none), which orders as its score does."""
+def universal(strata: Strata | None = None) -> Score:
+    """The network that comes with the package: sign of the correlation × −log p(none), which orders as its score does.
+
+    With `strata`, beyond what these explain, as `predict --within` scores.
+    """
     classifier = TrainedNetwork.load(bundled_folder()).classifier
-    torch.set_num_threads(1)
     ready = prepare(classifier, classifier.device)
 
     def score(cells: Cells, pairs: Index) -> Matrix:
         coded, found = bins_of(cells.values, BINNING), np.empty(len(pairs))
+        margins = None if strata is None else _margins(coded, strata(cells))
         for start in range(0, len(pairs), AT_ONCE):
             a, b = pairs[start : start + AT_ONCE].T
             counts = joint_counts(coded[a], coded[b], BINNING.bins)
-            none = score_images(classifier, counts, counts[:, 0, 0], ready)[:, 0].astype(np.float64)
-            found[start : start + AT_ONCE] = -np.log(np.maximum(none, 1e-30)) * np.sign(spearman(counts))
+            within = None if margins is None else StratifiedMargins(margins, a, b)
+            images = (torch.from_numpy(part.astype(np.int32)) for part in (counts, counts[:, 0, 0]))
+            with torch.inference_mode(), one_thread():
+                none = ready(*images, within)[:, 0].numpy().astype(np.float64)
+            sign = np.sign(associations(counts, within)[0])
+            found[start : start + AT_ONCE] = -np.log(np.maximum(none, LEAST)) * sign
         return _as_matrix(cells, pairs, found)
 
     return score
+
+
+def _margins(coded: NDArray[np.uint8], stratum: NDArray[np.integer]) -> NDArray[np.uint32]:
+    """Cells of each gene in each bin by stratum, (G, S, bins)."""
+    kept, number = np.unique(stratum, return_inverse=True)
+    found = np.zeros((len(coded), kept.size, BINNING.bins), np.uint32)
+    count_margins(coded + np.uint8(1), np.zeros(len(coded), np.int64), number, found)
+    return found
 
 
 def statistics() -> dict[str, Statistic]:
@@ -162,4 +186,6 @@ def statistics() -> dict[str, Statistic]:
         "factors": Statistic(_factors),
         "factors over residuals": Statistic(_residual_factors),
         "universal": Statistic(universal(), correlation=False, by_pair=True),
+        "universal within depth": Statistic(universal(depth_strata), correlation=False, by_pair=True),
+        "universal within type": Statistic(universal(types), correlation=False, by_pair=True),
     }
