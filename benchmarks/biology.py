@@ -1,6 +1,6 @@
 """What scores of pairs of genes know of function: the universal network beside statistics and packages, by no rival's rule.
 
-python -m benchmarks.biology [DATA] [--sets pbmc4k,…] [--genes 1500] [--slow-genes 1000] [--seeds 0,1]
+python -m benchmarks.biology [DATA] [--sets pbmc4k,…] [--genes 1500] [--slow-genes 700] [--seeds 0,1]
     [--only ROW,…] [--situations all,type,slow,pooled] [--peers ENV/bin/python] [--json FILE]
 
 DATA (else the folder that PAIRSCAPE_DATA names) has `gold/`, `sets/NAME.h5ad` and `pbmc4k/pbmc4k_raw.h5ad`. The first
@@ -73,7 +73,8 @@ class Situation:
         return np.stack(np.triu_indices(len(self.genes), 1), axis=1)
 
     def sampled(self, statistic: Statistic, most: int) -> Index:
-        """The pairs that halves are compared on."""
+        """Pairs to compare halves on: all, or of a statistic that goes pair by pair so many, over all sets."""
+        most //= len(self.sets)
         if not statistic.by_pair or len(self.pairs) <= most:
             return self.pairs
         return self.pairs[np.sort(np.random.default_rng(0).choice(len(self.pairs), most, replace=False))]
@@ -323,11 +324,12 @@ def run_all(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     before: dict[str, Any] = json.loads(asked.json.read_text()) if asked.json and asked.json.exists() else {}
     done = {e["name"]: e for e in before["situations"]} if before.get("settings") == settings else {}
     known = gold.Gold.read(asked.data / "gold", "human")
-    for situation in situations(read_sets(asked.data, asked.sets), asked):
+    names = asked.sets if "pooled" in asked.situations else asked.sets[:1]
+    for situation in situations(read_sets(asked.data, names), asked):
         questions = Questions.of(known, situation, asked.seeds)
         entry = describe(situation, questions)
-        kept = done.get(situation.name, {"rows": {}})["rows"]
-        entry["rows"] = done[situation.name] = kept
+        kept = entry["rows"] = done.get(situation.name, {"rows": {}})["rows"]
+        done[situation.name] = entry
         say(head_of(entry))
         for name, statistic in rows_of(situation, asked):
             if name in kept and "reason" not in kept[name]:
@@ -337,7 +339,6 @@ def run_all(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 continue
             kept[name] = measure(statistic, situation, questions, asked.seeds[: 1 if name in PEERS else None])
             say(f"{name}: {kept[name]['seconds']:.1f} s for all pairs")
-            done[situation.name] = entry
             if asked.json:  # after each, so that nothing is lost
                 made = {"settings": settings, "situations": list(done.values())}
                 asked.json.write_text(json.dumps(made, indent=1) + "\n")
@@ -351,7 +352,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("PAIRSCAPE_DATA"))
     parser.add_argument("--sets", type=listed(str), default=list(SETS))
     parser.add_argument("--genes", type=int, default=1500)
-    parser.add_argument("--slow-genes", type=int, default=1000)
+    parser.add_argument("--slow-genes", type=int, default=700)
     parser.add_argument("--seeds", type=listed(int), default=[0, 1], help="of negatives and halves")
     parser.add_argument("--only", type=listed(str), default=[], help="rows by name")
     parser.add_argument("--situations", type=listed(str), default=list(SITUATIONS))

@@ -5,6 +5,7 @@ Each takes `Cells` and pairs of genes and gives signed scores, (G, G), row = fir
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from pairscape.model.evaluation.count_statistics import cscore_z, residual_facto
 from pairscape.model.networks.bundled import bundled_folder
 from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.device import one_thread
-from pairscape.model.networks.fast import prepare
+from pairscape.model.networks.fast import Probabilities, prepare
 from pairscape.model.networks.gene_context import lowered, noise_edge, normal_scores, principal_loadings
 from pairscape.model.networks.pairnet import FACTORS
 from pairscape.pipeline.genes.residuals import Residuals
@@ -145,8 +146,6 @@ def universal(strata: Strata | None = None) -> Score:
 
     With `strata`, beyond what these explain, as `predict --within` scores.
     """
-    classifier = TrainedNetwork.load(bundled_folder()).classifier
-    ready = prepare(classifier, classifier.device)
 
     def score(cells: Cells, pairs: Index) -> Matrix:
         coded, found = bins_of(cells.values, BINNING), np.empty(len(pairs))
@@ -157,12 +156,18 @@ def universal(strata: Strata | None = None) -> Score:
             within = None if margins is None else StratifiedMargins(margins, a, b)
             images = (torch.from_numpy(part.astype(np.int32)) for part in (counts, counts[:, 0, 0]))
             with torch.inference_mode(), one_thread():
-                none = ready(*images, within)[:, 0].numpy().astype(np.float64)
+                none = _network()(*images, within)[:, 0].numpy().astype(np.float64)
             sign = np.sign(associations(counts, within)[0])
             found[start : start + AT_ONCE] = -np.log(np.maximum(none, LEAST)) * sign
         return _as_matrix(cells, pairs, found)
 
     return score
+
+
+@lru_cache(maxsize=1)
+def _network() -> Probabilities:
+    classifier = TrainedNetwork.load(bundled_folder()).classifier
+    return prepare(classifier, torch.device("cpu"))
 
 
 def _margins(coded: NDArray[np.uint8], stratum: NDArray[np.integer]) -> NDArray[np.uint32]:
