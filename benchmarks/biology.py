@@ -1,4 +1,4 @@
-"""What scores of pairs of genes know of function: the universal network beside statistics and packages, by no rival's rule.
+"""What scores of pairs of genes know of function: the universal network, statistics and packages, by no rival's rule.
 
 python -m benchmarks.biology [DATA] [--sets pbmc4k,…] [--genes 1500] [--slow-genes 700] [--seeds 0,1]
     [--only ROW,…] [--situations all,type,slow,pooled] [--peers ENV/bin/python] [--json FILE]
@@ -13,14 +13,15 @@ Every row is told twice, by signed scores and by absolute ones:
 
 - GO: neighbour voting (EGAD), mean AUROC over terms of 10 to 300 of the genes, three folds;
 - complexes (CORUM), pathways (Reactome, up to 50 genes), without ribosomal proteins and with them, and regulators with
-  their targets (CollecTRI): AUROC and average precision (AP) against as many negatives, matched in degree and expression
-  (`benchmarks.gold`), mean over seeds; 0.5 is chance for both;
+  their targets (CollecTRI): AUROC and average precision (AP) against as many negatives, matched in degree and
+  expression (`benchmarks.gold`), mean over seeds; 0.5 is chance for both;
 - halves: share of the best 1 % of pairs in one half of the cells that are so in the other;
 - the depth null: genes that share nothing but the depth of the cells; the share of such pairs beyond the 99th
   percentile of the real ones (nominal: 1 %), and their mean score in standard deviations of the real ones.
 
-Statistics that go pair by pair are halved and nulled on random pairs, packages at the first seed. Rows that FILE has for the same options are taken
-from it, so that an interrupted run goes on. Deterministic, but for the rounding of the processor.
+Statistics that go pair by pair are halved and nulled on random pairs, packages at the first seed. Rows that FILE has
+for the same options are taken from it, so that an interrupted run goes on. Deterministic, but for the rounding of the
+processor.
 """
 
 import argparse

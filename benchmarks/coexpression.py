@@ -127,7 +127,7 @@ def _residual_factors(cells: Cells, _: Index) -> Matrix:
 
 
 def _proportionality(cells: Cells, _: Index) -> Matrix:
-    """propr's rho_p (Quinn 2017): 1 − var(a − b) / (var a + var b) of centred log ratios, with 1 for a count of 0."""
+    """Rho_p of propr (Quinn 2017): 1 − var(a − b) / (var a + var b) of centred log ratios, with 1 for a count of 0."""
     logs = np.log(np.maximum(cells.dense, 1)).astype(np.float64)
     logs -= logs.mean(axis=0)
     covariance = np.cov(logs)

@@ -16,15 +16,19 @@ import numpy as np
 
 PEERS = {"hotspot": "hotspot", "rustscenic": "rustscenic.grn"}  # and what of them is imported
 NEIGHBOURS, COMPONENTS = 30, 20
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def reason_against(python: Path | None, name: str) -> str:
     """Why a package cannot be run, in words; empty if it can."""
     if python is None:
         return "not run: --peers was not given"
-    tried = subprocess.run([python, "-c", f"import {PEERS[name]}"], capture_output=True, text=True, check=False)
-    return f"not run: {(tried.stderr.strip().splitlines() or ['it cannot be imported'])[-1]}" if tried.returncode else ""
+    ran = subprocess.run([python, "-I", "-c", f"import {PEERS[name]}"], capture_output=True, text=True, check=False)
+    return f"not run: {_last_line(ran.stderr)}" if ran.returncode else ""
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it says nothing"])[-1]
 
 
 def peer(python: Path, name: str) -> Callable[[Any, Any], Any]:
@@ -34,11 +38,10 @@ def peer(python: Path, name: str) -> Callable[[Any, Any], Any]:
         with tempfile.TemporaryDirectory() as folder:
             given, made = Path(folder, "cells.npz"), Path(folder, "scores.npy")
             np.savez(given, counts=cells.dense.T, values=cells.values.T, depth=cells.depth)
-            ran = subprocess.run(
-                [python, __file__, name, given, made], env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False
-            )  # fmt: skip
+            command, alone = [python, "-I", __file__, name, given, made], os.environ | dict.fromkeys(THREADS, "1")
+            ran = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
             if ran.returncode:
-                raise SystemExit(f"{name}: {ran.stderr.strip().splitlines()[-1]}")
+                raise SystemExit(f"{name}: {_last_line(ran.stderr)}")
             return np.load(made)
 
     return score

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import anndata
 import numpy as np
@@ -100,7 +101,7 @@ def test_the_worth_of_scores():
 
 
 def test_neighbour_voting_by_hand():
-    """Of a term A, B, C and a gene D outside: A gets 7 of 12 of its weight (D 5 of 10), B 10 of 12 (8), C 5 of 8 (7)."""
+    """Of a term A, B, C and a gene D outside: A has 7/12 of its weight there (D 5/10), B 10/12 (8/10), C 5/8 (7/10)."""
     score = np.zeros((4, 4))
     for rank, (a, b) in enumerate([(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]):
         score[a, b] = score[b, a] = [6, 1, 4, 5, 2, 3][rank]
@@ -195,7 +196,7 @@ def test_agreement_and_the_place_of_null_pairs():
 def test_scores_of_sets_are_pooled(cells):
     """The second set lacks a gene: its pairs count as 0 in the mean z, and not at all in the mean rank."""
     known = np.arange(29)
-    other = Cells("b", cells.genes[:29], cells.counts[:100, known], cells.depth[:100], cells.detected[:100], cells.kind[:100])
+    other = replace(cells.take(np.arange(100)), genes=cells.genes[:29], counts=cells.counts[:100, known])
     situation = biology.Situation("both", (cells, other), cells.genes)
     statistic = coexpression.statistics()["Spearman"]
     found = situation.scores(statistic, situation.sets, situation.pairs)
@@ -230,7 +231,8 @@ def data(tmp_path, cells):
 
 def test_the_command_prints_tables_and_goes_on(data, capsys):
     out = data / "biology.json"
-    given = [str(data), "--sets", "set0,set1", "--genes", "30", "--slow-genes", "20", "--seeds", "0", "--json", str(out)]
+    options = f"--sets set0,set1 --genes 30 --slow-genes 20 --seeds 0 --json {out}"
+    given = [str(data), *options.split()]
     biology.main([*given, "--only", "Spearman,hotspot"])
     printed = capsys.readouterr().out
     assert "| hotspot | not run: --peers was not given |" in printed
