@@ -31,8 +31,8 @@ from pairscape.model.networks.momentnet import (
     UPWARD,
     MomentNet,
     log_scales,
+    log_sizes,
     ordered_by_strength,
-    sizes,
 )
 from pairscape.model.networks.moments import moments_and_strength, moments_within
 from pairscape.model.networks.pairnet import PairNet, ResidualBlock
@@ -68,6 +68,7 @@ class _Prepared(nn.Module):
         self.render, self.mirror = classifier.render, classifier.mirror
         self.turned = turned_labels(classifier.classes)
         self.at_once, self.network = _prepared(network)
+        self.as_counted = isinstance(network, MomentNet) and self.render.leaves_counts
         self.eval()
 
     @torch.inference_mode()
@@ -86,7 +87,7 @@ class _Prepared(nn.Module):
         return ((within.take(slice(at, at + self.at_once)),) for at in range(0, within.row_a.size, self.at_once))
 
     def _batch(self, counts: Tensor, both_zero: Tensor, *within: StratifiedMargins) -> Tensor:
-        image = self.render(counts, both_zero)
+        image = counts[:, None] if self.as_counted else self.render(counts, both_zero)
         probability = self.network(image, self.mirror, *within).softmax(1)
         if not self.mirror:
             return probability
@@ -157,14 +158,11 @@ class _PreparedMomentNet(nn.Module):
         self.turned = torch.tensor(TURNED)
 
     def forward(self, image: Tensor, mirror: bool, within: StratifiedMargins | None = None) -> Tensor:
-        """(B, 1, K, K) images to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
-        counts, rules = image[:, 0].contiguous(), (DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
-        if within is None:
-            made = moments_and_strength(counts.numpy(), *rules)
-        else:
-            made = moments_within(counts.numpy(), within, *rules)
-        moments, close = map(torch.from_numpy, made)
-        known, scaled = sizes(counts), log_scales(moments)
+        """(B, 1, K, K) cells to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
+        counts, rules = image[:, 0].contiguous().numpy(), (DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
+        made = moments_and_strength(counts, *rules) if within is None else moments_within(counts, within, *rules)
+        moments, close, numbers = map(torch.from_numpy, made)
+        known, scaled = log_sizes(numbers), log_scales(moments)
         if mirror:
             known, close = torch.cat([known, known * self.turned]), close.repeat(2)
             scaled = (torch.cat([scaled[0], scaled[0].mT]), torch.cat([scaled[1], scaled[1].mT]))
@@ -255,6 +253,11 @@ class _PreparedBlock(nn.Module):
         return self.second(self.first(x)).add_(x).relu_()
 
 
+def _as_int32(counts: NDArray[np.integer]) -> Tensor:
+    """The same numbers, without a copy where they have 32 bits: no image holds 2**31 cells."""
+    return torch.from_numpy(counts.view(np.int32) if counts.dtype == np.uint32 else counts.astype(np.int32))
+
+
 SENT_AT_ONCE = 1024  # images sent to the device at a time; on a CPU they are scored in smaller batches
 
 
@@ -289,9 +292,7 @@ class Scorer:
         with torch.inference_mode():
             for start in range(0, len(counts), SENT_AT_ONCE):
                 some = slice(start, start + SENT_AT_ONCE)
-                image, zeros = (
-                    torch.from_numpy(part[some].astype(np.int32)).to(self.device) for part in (counts, both_zero)
-                )
+                image, zeros = (_as_int32(part[some]).to(self.device) for part in (counts, both_zero))
                 beside: tuple[Any, ...] = () if genes is None else (torch.from_numpy(genes(some)).to(self.device),)
                 beside = beside if within is None else (within.take(some),)
                 found.append(self.probabilities(image, zeros, *beside).cpu().numpy())

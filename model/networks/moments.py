@@ -12,9 +12,9 @@ LEAST_LEFT = 1e-6  # of the variance of a moment, within strata: less is roundin
 
 
 def moments_and_strength(
-    counts: Floats, degree: int, smallest_variance: float, upward: float, not_monotone: float
-) -> tuple[Floats, Floats]:
-    """Moments and strength of pairs, as `momentnet.rank_moments` and `momentnet.strength` have them.
+    counts: NDArray[np.number], degree: int, smallest_variance: float, upward: float, not_monotone: float
+) -> tuple[Floats, Floats, Floats]:
+    """Moments, strength and numbers of cells of pairs, as `momentnet` defines them (`log_sizes` takes the last).
 
     Parameters
     ----------
@@ -25,21 +25,22 @@ def moments_and_strength(
 
     Returns
     -------
-    (P, degree + 1, degree + 1), (P,)
+    (P, degree + 1, degree + 1), (P,), (P, 4)
     """
-    found = np.empty((len(counts), degree + 1, degree + 1), np.float32), np.empty(len(counts), np.float32)
+    shapes = (len(counts), degree + 1, degree + 1), (len(counts),), (len(counts), 4)
+    found = np.empty(shapes[0], np.float32), np.empty(shapes[1], np.float32), np.empty(shapes[2], np.float32)
     _moments(counts, degree, smallest_variance, upward, not_monotone, *found)
     return found
 
 
 def moments_within(
-    counts: Floats,
+    counts: NDArray[np.number],
     within: StratifiedMargins,
     degree: int,
     smallest_variance: float,
     upward: float,
     not_monotone: float,
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Floats]:
     """The same beyond what strata of the cells explain.
 
     A moment of functions f of gene a and g of gene b, which are those of all cells, is
@@ -56,13 +57,16 @@ def moments_within(
     functions = np.zeros((n_genes, bins, degree + 3))
     mean, variance = np.zeros((n_genes, n_strata, degree + 3)), np.zeros((n_genes, n_strata, degree + 3))
     _describe(within.cells, degree, smallest_variance, upward, functions, mean, variance)
-    found = np.empty((len(counts), degree + 1, degree + 1), np.float32), np.empty(len(counts), np.float32)
+    moments, strength = np.empty((len(counts), degree + 1, degree + 1), np.float32), np.empty(len(counts), np.float32)
     # √n_s goes to either side, so that products of two genes are sums over cells
-    root = np.sqrt(within.cells[:1].sum(2, dtype=np.float64))[:, :, None]  # (1, S, 1): as many cells in every gene
+    root = np.sqrt(within.cells.sum(2, dtype=np.float64))[:, :, None]  # (G, S, 1)
     mean, variance, rows = mean * root, variance * root, (within.row_a, within.row_b)
-    left = np.einsum("gsf,s->gf", variance, root[0, :, 0]) if n_genes else np.zeros((0, degree + 3))
-    _moments_within(counts, functions, mean, variance, left, *rows, not_monotone, *found)
-    return found
+    left = (variance * root).sum(1)  # (G, functions)
+    _moments_within(counts, functions, mean, variance, left, *rows, not_monotone, moments, strength)
+    margin = within.cells.sum(1, dtype=np.int64)
+    of_a, of_b, filled = margin[rows[0]], margin[rows[1]], (margin[:, 1:] > 0).sum(1)
+    known = [of_a.sum(1), of_a[:, 0], of_b[:, 0], filled[rows[0]] * filled[rows[1]]]
+    return moments, strength, np.stack(known, axis=1).astype(np.float32)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -136,7 +140,7 @@ def _moments_within(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _moments(counts, degree, smallest_variance, upward, not_monotone, moments, strength):  # type: ignore[no-untyped-def]
+def _moments(counts, degree, smallest_variance, upward, not_monotone, moments, strength, known):  # type: ignore[no-untyped-def]
     n_pairs, bins = counts.shape[0], counts.shape[1]
     m = degree + 1
     margin_a, margin_b = np.zeros(bins), np.zeros(bins)
@@ -174,6 +178,17 @@ def _moments(counts, degree, smallest_variance, upward, not_monotone, moments, s
                 moments[p, g, f] = total[g, f] / np.sqrt(cells)
         other = max(abs(total[m + 1, m]), abs(total[m, m + 1]), abs(total[m + 1, m + 1]))
         strength[p] = max(abs(total[m, m]), not_monotone * other) / cells
+        known[p, 0], known[p, 1], known[p, 2] = margin_b.sum(), margin_a[0], margin_b[0]
+        known[p, 3] = _filled(margin_a) * _filled(margin_b)
+
+
+@numba.njit(nogil=True, cache=True)
+def _filled(margin):  # type: ignore[no-untyped-def]
+    """Bins with cells, but for the lowest."""
+    filled = 0
+    for k in range(1, margin.size):
+        filled += margin[k] > 0
+    return filled
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -49,6 +50,8 @@ class CandidateImages:
         What is known of the pairs.
     symbols : (G,) str or None
         "" where a gene has none; None where the matrix has none.
+    obs
+        Annotations of the cells that are counted, a row each; None where images are read.
     """
 
     pairs: Pairs
@@ -56,13 +59,19 @@ class CandidateImages:
     source: Codes | Images
     provenance: dict[str, Any]
     symbols: Sequence[str] | None = None
+    obs: pd.DataFrame | None = None
 
     @classmethod
     def counted(
-        cls, codes: Codes, pairs: Pairs, provenance: dict[str, Any], symbols: Sequence[str] | None = None
+        cls,
+        codes: Codes,
+        pairs: Pairs,
+        provenance: dict[str, Any],
+        symbols: Sequence[str] | None = None,
+        obs: pd.DataFrame | None = None,
     ) -> "CandidateImages":
         """Images that are still to be counted."""
-        return cls(pairs, codes.array("gene"), codes, provenance, symbols)
+        return cls(pairs, codes.array("gene"), codes, provenance, symbols, obs)
 
     @classmethod
     def stored(cls, images: Images) -> "CandidateImages":

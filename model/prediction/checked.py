@@ -7,14 +7,14 @@ from pairscape.model.edges.scores import read_facts
 from pairscape.model.networks.bundled import is_bundled
 from pairscape.model.networks.device import choose_device
 from pairscape.model.networks.published import FACTOR_NETWORK, MOMENT_NETWORK
-from pairscape.model.options import Prediction
+from pairscape.model.options import DEPTH, Prediction
 from pairscape.model.prediction.trained import TrainedRun
 from pairscape.model.reports.findings import report_path
 from pairscape.model.reports.page import require_own_page
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.storage.paths import local_target
 
-UNIVERSAL_WITHIN: str | None = None  # what `universal` compares cells within where it is not said (docs/predict.md)
+UNIVERSAL_WITHIN: str | None = DEPTH  # what `universal` compares cells within where it is not said (docs/predict.md)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +93,6 @@ def _check_within(checked: CheckedPrediction) -> None:
         raise InputError(
             f"--within {options.within}: {checked.trained.folder} is a {network.facts.network}, which sees the picture "
             f"of all cells and with it what --within takes out; give universal or a run of {MOMENT_NETWORK}."
-        )
-    if options.within_columns and options.device not in ("auto", "cpu"):
-        raise InputError(
-            f"--within {options.within} is computed on the CPU, and --device {options.device} asks for another; leave "
-            "it out."
         )
 
 

@@ -26,6 +26,7 @@ from pairscape.model.options import Prediction
 from pairscape.model.prediction.candidates import CandidateImages, look_at_sample
 from pairscape.model.prediction.checked import CheckedPrediction
 from pairscape.model.prediction.confidence import Confidence, confidence_bytes, estimate_confidence
+from pairscape.model.prediction.explained import find_explained
 from pairscape.model.prediction.expressed import expressed_request
 from pairscape.model.prediction.parts import (
     DIRECTED,
@@ -136,7 +137,7 @@ def predict_matrix(
         request = expressed_request(encoded, checked.seed)
         session.say(*request.chosen.notes)
     pairs, provenance = request.chosen.pairs, request.provenance
-    candidates = CandidateImages.counted(encoded, pairs, provenance, expression.symbols)
+    candidates = CandidateImages.counted(encoded, pairs, provenance, expression.symbols, obs)
     return _predict(candidates, checked, session, groups)
 
 
@@ -193,6 +194,10 @@ def _predict(
         place.keeps = True
         job.parts.save_pairs(candidates.pairs)
         outcome = _score(job, candidates, found.part_seconds, session)
+        if checked.trained.network.classifier.compares_within:
+            facts["explained"] = find_explained(job, candidates, checked.seed, session)
+            for column in facts["explained"]:
+                session.say(column["sentence"])
         confidence = estimate_confidence(job, candidates.pairs, counted, checked.options, checked.seed, session)
         facts |= confidence.facts
         named = ["gene_a", "gene_b", *(SYMBOLS if candidates.symbols is not None else ())]
@@ -284,7 +289,8 @@ def _with_strata(
     if groups is None:
         return job
     assert candidates.codes is not None
-    session.say(*groups.notes)
+    for note in groups.notes:
+        session.say(note)
     columns, genes = checked.options.within_columns, np.union1d(candidates.pairs.gene_a, candidates.pairs.gene_b)
     folder = Path(job.parts.folder)
     within = lay_strata(candidates.codes, groups, columns, genes, folder, checked.seed, session)

@@ -63,10 +63,6 @@ class Within:
         """What a file of scores says of them."""
         return {"within": list(self.columns), "strata": self.strata}
 
-    def bytes_of(self, genes: int, bins: int) -> int:
-        """Memory for what is made of the margins of so many genes."""
-        return genes * self.strata * (4 * bins + 400)
-
     def words(self) -> str:
         """The columns, to say."""
         return " and ".join(self.columns)
