@@ -22,6 +22,7 @@ __all__ = [
     "__version__",
     "app",
     "demo",
+    "doctor",
     "evaluate",
     "export",
     "fetch",
@@ -48,6 +49,12 @@ def demo(
     scheduler: str = "local",
     quiet: bool = False,
 ) -> dict[str, Any]: ...
+
+def doctor(
+    *,
+    folder: Place = ...,
+    scheduler: str | None = None,
+) -> list[dict[str, str]]: ...
 
 def evaluate(
     run: Any,
