@@ -47,7 +47,8 @@ from benchmarks.peers import PEERS, peer, reason_against
 SETS = ("pbmc4k", "pbmc3k", "kang_pbmc_ifnb_2800", "pbmc_facs_zheng", "pbmc_sorted_reference", "celltypist_sample",
         "pdac_moncada", "cell_lines_hashing")  # fmt: skip
 SITUATIONS = ("all", "type", "slow", "pooled")
-BESIDE_SLOW = ("Spearman", "Pearson residuals", "factors over residuals", "universal", "universal within depth")
+SLOW = ("universal within depth through factors", *PEERS)
+BESIDE_SLOW = ("Spearman", "Pearson residuals", "factors over residuals", "universal", "universal within depth", *SLOW)
 SAMPLED, NULL_SAMPLED = 200_000, 50_000  # pairs of a statistic that goes pair by pair
 BEST = 0.01
 
@@ -306,14 +307,15 @@ def describe(situation: Situation, questions: Questions) -> dict[str, Any]:
 
 def rows_of(situation: Situation, asked: argparse.Namespace) -> Iterator[tuple[str, Statistic | str]]:
     """Statistics of a table, or why one cannot be had."""
-    slow, pool = situation.name.endswith(f" {asked.slow_genes:,} genes"), len(situation.sets) > 1
+    slow = len(situation.sets) == 1 and len(situation.genes) <= asked.slow_genes
+    wanted = BESIDE_SLOW if slow else set(statistics()) - set(SLOW)
     for name, statistic in statistics().items():
-        if (asked.only and name not in asked.only) or (slow and not pool and name not in BESIDE_SLOW):
+        if (asked.only and name not in asked.only) or name not in wanted:
             continue
         if name.endswith("within type") and all(np.ptp(cells.kind) == 0 for cells in situation.sets):
             continue  # it is the plain one
         yield name, statistic
-    for name in PEERS if slow and not pool else ():
+    for name in PEERS if slow else ():
         if not asked.only or name in asked.only:
             reason = reason_against(asked.peers, name)
             yield name, reason or Statistic(peer(asked.peers, name), correlation=False)

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.stats import rankdata
 
 from benchmarks.cells import Cells
@@ -28,6 +29,7 @@ from pairscape.pipeline.heatmaps.strata import StratifiedMargins, count_margins
 from pairscape.pipeline.options import Binning
 
 AT_ONCE = 4096  # images
+SCORE_FACTORS, ROUNDS = 20, 5
 LEAST = 1e-30  # probability whose logarithm is taken
 
 Matrix = NDArray[np.floating]
@@ -178,6 +180,30 @@ def _margins(coded: NDArray[np.uint8], stratum: NDArray[np.integer]) -> NDArray[
     return found
 
 
+def through_factors(score: Score) -> Score:
+    """What the leading factors of a matrix of scores leave of it: evidence that many pairs share.
+
+    The diagonal, which scores do not have, is what the factors themselves put there, found in a few rounds.
+    """
+
+    def smoothed(cells: Cells, pairs: Index) -> Matrix:
+        found = np.nan_to_num(np.asarray(score(cells, pairs), np.float64))
+        np.fill_diagonal(found, np.abs(found).max())
+        for _ in range(ROUNDS):
+            loading = _leading(found)
+            np.fill_diagonal(found, np.square(loading).sum(axis=1))
+        return np.asarray(loading @ loading.T)
+
+    return smoothed
+
+
+def _leading(matrix: Matrix) -> Matrix:
+    """Eigenvectors of the largest eigenvalues, each times the root of its own, (G, SCORE_FACTORS); 0 if negative."""
+    number = min(SCORE_FACTORS, len(matrix))
+    value, vector = eigh(matrix, subset_by_index=[len(matrix) - number, len(matrix) - 1])
+    return np.asarray(vector * np.sqrt(np.maximum(value, 0)))
+
+
 def statistics() -> dict[str, Statistic]:
     """All rows by name."""
     return {
@@ -193,4 +219,5 @@ def statistics() -> dict[str, Statistic]:
         "universal": Statistic(universal(), correlation=False, by_pair=True),
         "universal within depth": Statistic(universal(depth_strata), correlation=False, by_pair=True),
         "universal within type": Statistic(universal(types), correlation=False, by_pair=True),
+        "universal within depth through factors": Statistic(through_factors(universal(depth_strata)), correlation=False),
     }
