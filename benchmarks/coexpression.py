@@ -206,6 +206,7 @@ def _leading(matrix: Matrix) -> Matrix:
 
 def statistics() -> dict[str, Statistic]:
     """All rows by name."""
+    within_depth = universal(depth_strata)
     return {
         "Spearman": Statistic(_spearman),
         "Spearman of raw counts": Statistic(_spearman_raw),
@@ -217,7 +218,7 @@ def statistics() -> dict[str, Statistic]:
         "factors": Statistic(_factors),
         "factors over residuals": Statistic(_residual_factors),
         "universal": Statistic(universal(), correlation=False, by_pair=True),
-        "universal within depth": Statistic(universal(depth_strata), correlation=False, by_pair=True),
+        "universal within depth": Statistic(within_depth, correlation=False, by_pair=True),
         "universal within type": Statistic(universal(types), correlation=False, by_pair=True),
-        "universal within depth through factors": Statistic(through_factors(universal(depth_strata)), correlation=False),
+        "universal within depth through factors": Statistic(through_factors(within_depth), correlation=False),
     }
