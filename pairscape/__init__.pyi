@@ -21,6 +21,7 @@ Listed = Place | Iterable[Any] | DataFrame
 __all__ = [
     "__version__",
     "app",
+    "combine",
     "demo",
     "doctor",
     "evaluate",
@@ -40,6 +41,20 @@ __all__ = [
     "tune",
     "verify",
 ]
+
+def combine(
+    *paths: Any,
+    rule: Literal["log-odds", "mean-z", "mean-rank"] = "mean-z",
+    learn: Listed | None = None,
+    prior: float | None = None,
+    group: str | None = None,
+    mixed: bool = False,
+    gene_map: Listed | None = None,
+    ignore_case: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
 
 def demo(
     out: Place = ...,

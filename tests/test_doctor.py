@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 
 import pairscape
-from pairscape import doctor
+from pairscape import examination
 from pairscape.pipeline.errors import JobError
 
 
 def states(folder: Path, scheduler: str = "synchronous") -> dict[str, tuple[str, str]]:
-    return {found.what: (found.state, found.words) for found in doctor.examine(folder, scheduler)}
+    return {found.what: (found.state, found.words) for found in examination.examine(folder, scheduler)}
 
 
 def test_this_installation_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = pairscape.doctor(folder=tmp_path, scheduler="synchronous")
     assert {one["state"] for one in found} <= {"ok", "note"}
     assert list(tmp_path.iterdir()) == []
-    said = capsys.readouterr().err
+    said = "".join(capsys.readouterr())
     for what in ("Python", "packages", "cores, memory", "network universal", "disk", "workers", "optional"):
         assert f"{what}: " in said
 

@@ -22,7 +22,7 @@ from pairscape.model.networks.classifier import describe_genes, gene_codes
 from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.fast import SENT_AT_ONCE, Scorer
 from pairscape.model.networks.gene_context import require_factor_genes, require_genes
-from pairscape.model.options import Prediction
+from pairscape.model.options import DEPTH, Prediction
 from pairscape.model.prediction.candidates import CandidateImages, look_at_sample
 from pairscape.model.prediction.checked import CheckedPrediction
 from pairscape.model.prediction.confidence import Confidence, confidence_bytes, estimate_confidence
@@ -69,6 +69,7 @@ TASK_SECONDS = 5.0  # of a task, if there is work enough
 TASKS_PER_WORKER = 100  # a hundredth of a worker's share each: the time left is right early, and few wait at the end
 JOINED_PARTS = 512  # parts, a million pairs, in one row group of the file: what is held while they are joined
 TORCH_BYTES = 350_000_000  # an idle worker that has loaded torch and a network, beyond one that has not
+OVER_ALL_CELLS = "scores are over all cells, with what unlike depth makes of a pair; q-values have it in their decoys"
 LIVE_MAPS = 160  # floats for each pixel of a batch, at the widest place of the widest network
 
 
@@ -126,9 +127,12 @@ def predict_matrix(
         Tasks failed, or the disk refuses; what is finished is kept.
     """
     path = (codes or checked.out.with_name(f"{checked.out.stem}.codes.zarr")).absolute()
+    asked = checked.options.within is not None
     checked, binning = checked.settled(countable=True, strata=True), checked.trained.binning
     cells, limit = np.arange(expression.n_cells) if request is None else request.cells, session.memory
     obs = expression.obs().iloc[cells]
+    if not asked:  # then `depth` can mean but one thing
+        obs = obs.drop(columns=DEPTH, errors="ignore")
     groups = check_columns(obs, columns) if (columns := checked.options.within_columns) else None
     need = _bytes_beside(checked.options, cells.size, binning.bins)
     portion(binning, cells.size, 1.0, limit, need)  # refuses before the matrix is read
@@ -287,6 +291,8 @@ def _with_strata(
 ) -> Job:
     """The job with the strata within which cells are compared; said."""
     if groups is None:
+        if checked.trained.network.classifier.compares_within:
+            session.say(OVER_ALL_CELLS)
         return job
     assert candidates.codes is not None
     for note in groups.notes:
