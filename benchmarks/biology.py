@@ -20,8 +20,8 @@ Every row is told twice, by signed scores and by absolute ones:
   percentile of the real ones (nominal: 1 %), and their mean score in standard deviations of the real ones.
 
 Statistics that go pair by pair are halved and nulled on random pairs, packages at the first seed. Rows that FILE has
-for the same options are taken from it, so that an interrupted run goes on. Deterministic, but for the rounding of the
-processor.
+for the same options are taken from it, so that an interrupted run goes on (delete it when the network or a statistic
+has changed). Deterministic, but for the rounding of the processor.
 """
 
 import argparse
