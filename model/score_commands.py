@@ -50,7 +50,8 @@ def export(
     quiet
         Print no summary.
     """
-    from pairscape.model.edges.export import export_scores
+    from pairscape.model.edges.export import export_scores, words_of_called
+    from pairscape.model.edges.scores import read_facts
 
     scores, file = local_target(scores), local_target(file)
     name, edges = export_scores(
@@ -58,6 +59,7 @@ def export(
         overwrite=overwrite, say=say_unless(quiet),
     )  # fmt: skip
     say_unless(quiet)(
-        f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
+        f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}",
+        f"expected to be wrong: {words_of_called(edges, read_facts(scores))}",
     )
     return file

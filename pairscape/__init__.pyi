@@ -73,6 +73,7 @@ def export(
     both_directions: bool = False,
     kind: str | tuple[str, ...] | None = None,
     sign: Literal["+", "-"] | None = None,
+    any_score: bool = False,
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,

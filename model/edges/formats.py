@@ -62,13 +62,13 @@ def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: 
             csv.write_csv(part, file, options)
 
 
-def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
+def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], told: Mapping[str, str]) -> None:
     """Write source, target, any symbols, score and the other columns, with the facts in the metadata."""
     ends = ("source", "target") if edges.symbols is None else ("source", "target", "source_symbol", "target_symbol")
     columns = {**{end: end for end in ends}, "score": "weight", **known_columns(edges)}
     parts = tables(edges, columns)
     first = next(parts)
-    kept = {PARQUET_KEY: json.dumps({"edges": words, "scores": facts}).encode()}
+    kept = {PARQUET_KEY: json.dumps({**told, "scores": facts}).encode()}
     with pq.ParquetWriter(path, first.schema.with_metadata(kept), compression="zstd") as writer:
         writer.write_table(first)
         for part in parts:
@@ -100,7 +100,9 @@ def tables(edges: Edges, columns: Mapping[str, str]) -> Iterator[pa.Table]:
 SCORE, CORRELATION, FACTS = "pairscape_score", "pairscape_correlation", "pairscape"
 
 
-def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, expression: Any | None) -> None:
+def write_anndata(
+    path: Path, edges: Edges, facts: dict[str, Any], told: Mapping[str, str], expression: Any | None
+) -> None:
     """Write an .h5ad with `varp` of the scores (row = source, column = target) and `uns` of what made them.
 
     `expression` is the matrix that is copied and gets the edges: an expression store, .h5ad or AnnData. None: the genes
@@ -122,7 +124,7 @@ def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, e
         write_elem(file["varp"], SCORE, _matrix(edges, at, edges.weight, len(genes)))
         if "correlation" in edges.columns:
             write_elem(file["varp"], CORRELATION, _matrix(edges, at, edges.columns["correlation"], len(genes)))
-        write_elem(file["uns"], FACTS, {"edges": words, "scores": json.dumps(facts)})
+        write_elem(file["uns"], FACTS, {**told, "scores": json.dumps(facts)})
 
 
 def write_genernib(path: Path, edges: Edges, dataset_id: str) -> None:
@@ -195,7 +197,7 @@ def graph_of(edges: Edges, *, regulators: bool) -> nx.Graph | nx.DiGraph:
     return graph
 
 
-def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
+def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], told: Mapping[str, str]) -> None:
     """Write GraphML, which Cytoscape, Gephi, igraph and networkx read, with node and edge attributes.
 
     Raises
@@ -212,5 +214,5 @@ def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], words: str) -
         raise InputError(f"gene {bad!r} has a control character in its name, which GraphML cannot hold; write .tsv.")
     graph = graph_of(edges, regulators=names_regulators(facts))
     run = (facts.get("model") or {}).get("run")
-    graph.graph.update({"made_by": "pairscape export", "edges": words, **({"run": str(run)} if run else {})})
+    graph.graph.update({"made_by": "pairscape export", **told, **({"run": str(run)} if run else {})})
     nx.write_graphml_xml(graph, path, named_key_ids=True)
