@@ -1,4 +1,4 @@
-"""Commands that take files of scores: export; each calls its job."""
+"""Commands that take files of scores: export, modules; each calls its job."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -63,3 +63,51 @@ def export(
         f"expected to be wrong: {words_of_called(edges, read_facts(scores))}",
     )
     return file
+
+
+@flat
+def modules(
+    scores: Any,
+    out: Any,
+    /,
+    *,
+    wanted: Annotated[EdgeChoice, Flat] = EdgeChoice(),
+    resolution: float = 1.0,
+    weighed_by: Literal["score", "correlation"] | None = None,
+    names: Literal["symbol", "id"] = "symbol",
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Find modules among the edges of a prediction, by the Leiden algorithm, with the hubs of each.
+
+    Parameters
+    ----------
+    scores
+        File that `predict` made.
+    out
+        Folder for modules.tsv, modules.gmt (gene sets), network.graphml and a picture; or one file, ending in .tsv,
+        .gmt or .graphml. Without a choice of edges they are those that the report calls.
+    resolution
+        A larger one gives more and smaller modules.
+    weighed_by
+        What edges are weighed by: the score, or the absolute value of the correlation. Absent: the score, or the
+        correlation where half of the scores are all but equal.
+    names
+        Genes of the sets by symbol, or by id.
+    seed
+        The same one gives the same modules.
+    overwrite
+        Replace what is there.
+    quiet
+        Print no summary.
+    """
+    from pairscape.model.reports.module_folder import write_modules
+
+    scores, out = local_target(scores), local_target(out)
+    write_modules(
+        scores, out, wanted, resolution=resolution, weighed_by=weighed_by, names=names, seed=seed, overwrite=overwrite,
+        say=say_unless(quiet),
+    )  # fmt: skip
+    say_unless(quiet)(f"wrote {out}")
+    return out

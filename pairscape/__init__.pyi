@@ -28,6 +28,7 @@ __all__ = [
     "heatmaps",
     "ingest",
     "main",
+    "modules",
     "plan",
     "plant",
     "predict",
@@ -161,6 +162,29 @@ def ingest(
     events: Place | None = None,
     quiet: bool = False,
 ) -> Summary: ...
+
+def modules(
+    scores: Any,
+    out: Any,
+    /,
+    *,
+    top: int | None = None,
+    per_regulator: int | None = None,
+    threshold: float | None = None,
+    precision: float | None = None,
+    max_q: float | None = None,
+    new: bool = False,
+    both_directions: bool = False,
+    kind: str | tuple[str, ...] | None = None,
+    sign: Literal["+", "-"] | None = None,
+    any_score: bool = False,
+    resolution: float = 1.0,
+    weighed_by: Literal["score", "correlation"] | None = None,
+    names: Literal["symbol", "id"] = "symbol",
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
 
 def plan(
     expression: Any,

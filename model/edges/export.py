@@ -149,7 +149,7 @@ def export_scores(
     _check_target(target, scores, overwrite=overwrite)
     require_other(target, [expression])
     chosen, facts = FORMATS[name], read_facts(scores)
-    edges = choose_edges(scores, wanted, dict.fromkeys((*chosen.also, "q_value")))
+    edges = choose_edges(scores, wanted, tuple(dict.fromkeys((*chosen.also, "q_value"))))
     edges, notes = by_symbol(edges) if (names or chosen.names) == "symbol" else (edges, [])
     told = {"edges": wanted.words(), "expected_wrong": words_of_called(edges, facts)}
     job = Export(target, facts, told, expression, dataset_id)

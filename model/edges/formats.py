@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,14 @@ MOST_EDGES = 2_000_000  # a graph in memory takes about a kilobyte an edge
 def graph_of(edges: Edges, *, regulators: bool) -> nx.Graph | nx.DiGraph:
     """The network as a graph: genes that have an edge, with the columns of each edge that are not NaN.
 
-    With `regulators` the nodes say which genes are sources.
+    With `regulators` the nodes say which genes are sources. InputError for more edges than a graph in memory should
+    have.
     """
+    if len(edges) > MOST_EDGES:
+        raise InputError(
+            f"{len(edges):,} edges are too many for GraphML, which is held in memory as a whole (at most "
+            f"{MOST_EDGES:,}); choose the best with --top, or write .parquet or .tsv."
+        )
     graph = nx.DiGraph() if edges.directed else nx.Graph()
     for code in np.unique(np.concatenate([edges.source, edges.target])).tolist():
         graph.add_node(edges.genes[code])
@@ -205,14 +211,19 @@ def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], told: Mapping
     InputError
         More edges than a graph in memory should have, or a name that XML cannot hold.
     """
-    if len(edges) > MOST_EDGES:
-        raise InputError(
-            f"{len(edges):,} edges are too many for GraphML, which is held in memory as a whole (at most "
-            f"{MOST_EDGES:,}); choose the best with --top, or write .parquet or .tsv."
-        )
-    if bad := next((name for name in edges.genes if any(ord(letter) < 32 for letter in name)), None):
-        raise InputError(f"gene {bad!r} has a control character in its name, which GraphML cannot hold; write .tsv.")
+    refuse_control_characters(edges.genes, "GraphML")
     graph = graph_of(edges, regulators=names_regulators(facts))
     run = (facts.get("model") or {}).get("run")
-    graph.graph.update({"made_by": "pairscape export", **told, **({"run": str(run)} if run else {})})
+    save_graphml(graph, path, {"made_by": "pairscape export", **told, **({"run": str(run)} if run else {})})
+
+
+def refuse_control_characters(names: Iterable[str], form: str) -> None:
+    """Raise InputError if a gene's name has a character that a format cannot hold."""
+    if bad := next((name for name in names if any(ord(letter) < 32 for letter in name)), None):
+        raise InputError(f"gene {bad!r} has a control character in its name, which {form} cannot hold; write .tsv.")
+
+
+def save_graphml(graph: nx.Graph, path: Path, told: Mapping[str, str]) -> None:
+    """Write a graph with what has to be told of all of it."""
+    graph.graph.update(told)
     nx.write_graphml_xml(graph, path, named_key_ids=True)

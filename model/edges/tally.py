@@ -88,7 +88,9 @@ class Tally:
     def _add_called(self, score: NDArray[np.float64], q_value: NDArray[np.floating] | None) -> None:
         for aim, threshold in self.thresholds.items():
             _add(self.called, aim, score >= threshold, score, q_value)
-        for limit in () if q_value is None else Q_LIMITS:
+        if q_value is None:
+            return
+        for limit in Q_LIMITS:
             within = q_value <= np.float64(limit)
             _add(self.significant, limit, within, score, q_value)
             _add(self.likely, limit, within & (score >= HALF), score, q_value)
