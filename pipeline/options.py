@@ -64,6 +64,8 @@ class Stream(IntEnum):
     DECOY_PAIRS = 15
     PLANTING_CHOICES = 16
     DEPTH_NULL = 17
+    DEALT_GROUPS = 18
+    DEALT_PAIRS = 19
 
 
 def check_share(name: str, value: float) -> None:

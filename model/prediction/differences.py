@@ -1,0 +1,97 @@
+"""What differs between two groups of cells: the change of each pair's correlation, and how large it is by chance.
+
+The statistic is the difference of Fisher's z of the two correlations in its standard deviations. Its null comes from
+the cells: those of both groups are dealt to two groups of the same sizes anew, among cells of like depth, and a sample
+of the pairs is counted in these. So the null is that, among cells of like depth, it does not matter which group a cell
+is of; it needs neither the normal distribution nor cells that all pairs see alike. Where cells come from donors, whole
+donors are dealt, since the cells of one are no independent witnesses.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairscape.model.evaluation.association import spearman
+from pairscape.model.prediction.dealing import FIRST, OTHER, SECOND, Dealing, Group
+from pairscape.model.prediction.rescoring import score_runs
+from pairscape.pipeline.codes.store import Codes, cell_blocks, open_codes
+from pairscape.pipeline.compute.session import Session
+from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.gene_reader import held_reader
+from pairscape.pipeline.heatmaps.memory import Portion
+from pairscape.pipeline.heatmaps.pairwise import (
+    GENES_AT_ONCE,
+    PAIRS_AT_ONCE,
+    PairRun,
+    WholeGenes,
+    count_grouped,
+    strata_of,
+    within_memory,
+)
+from pairscape.pipeline.options import Stream
+
+Values = NDArray[np.float64]
+SPREAD = 1.06  # variance of Fisher's z of Spearman's correlation, times n − 3 (Fieller 1957)
+NEAREST = 1 - 1e-6  # to which correlations are cut: Fisher's z of 1 is infinite
+SAMPLED = 20_000  # pairs that are counted again
+MOST_ROUNDS = 100  # deals of each pair, where there are few
+RUN_PAIRS = 256  # pairs that share a deal, and are a task
+
+
+def correlation_change(first: Values, second: Values, cells: tuple[int, int]) -> Values:
+    """First less second correlation, (P,) each, as Fisher's z in its standard deviations; `cells` of either group."""
+    a, b = (np.arctanh(np.clip(r, -NEAREST, NEAREST)) for r in (first, second))
+    return np.asarray((a - b) / np.sqrt(sum(SPREAD / max(n - 3, 1) for n in cells)))
+
+
+@dataclass(frozen=True, eq=False)
+class Recount:
+    """Pairs of a code store that are counted again in dealt groups; it travels to the workers."""
+
+    codes: Codes
+    portion: Portion
+    dealing: Dealing
+
+    def changes(self, run: PairRun, group: Group) -> Values:
+        """Change of correlation of the pairs of a run between two groups, (P,)."""
+        reader = held_reader(open_codes(Path(self.codes.path)), self.portion)
+        n = int((group == FIRST).sum()), int((group == SECOND).sum())
+        found = []
+        for some in within_memory(reader, run, PAIRS_AT_ONCE):
+            pairs = run.gene_a[some], run.gene_b[some]
+            genes = WholeGenes.read(reader, np.concatenate(pairs))
+            counts, _ = count_grouped(genes, genes, pairs, group, self.codes.binning.bins)
+            found.append(correlation_change(spearman(counts[FIRST]), spearman(counts[SECOND]), n))
+        return np.concatenate(found)
+
+
+def dealt_task(recount: Recount, run: PairRun) -> Values:
+    """Changes of the pairs of a run between groups that are dealt anew. Runs on a worker, any number of times."""
+    return recount.changes(run, recount.dealing.deal(run.number))
+
+
+def null_changes(recount: Recount, pairs: Pairs, session: Session) -> Values:
+    """Absolute changes of `SAMPLED` pairs, or of fewer in several deals each, between dealt groups, (D,)."""
+    rng = np.random.default_rng([recount.dealing.seed, Stream.DEALT_PAIRS])
+    rounds = min(max(SAMPLED // max(len(pairs), 1), 1), MOST_ROUNDS)
+    sampled = [np.sort(rng.choice(len(pairs), min(SAMPLED, len(pairs)), replace=False)) for _ in range(rounds)]
+    parts = score_runs(dealt_task, (recount,), pairs.take(np.concatenate(sampled)), RUN_PAIRS, "dealt groups", session)
+    return np.abs(np.concatenate(parts))
+
+
+def survey_cells(codes: Codes, group: Group, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Strata of like depth of the cells of two groups, (N,), and the cells that express each gene in either, (2, G)."""
+    depth, expressing = np.zeros(codes.n_cells, np.int32), np.zeros((2, codes.n_genes), np.int64)
+    for cells in cell_blocks(codes.n_cells):
+        members = [group[cells] == number for number in (FIRST, SECOND)]
+        for start in range(0, codes.n_genes, GENES_AT_ONCE):
+            genes = np.arange(start, min(start + GENES_AT_ONCE, codes.n_genes))
+            on = codes.read(genes, cells) > 0
+            depth[cells] += np.count_nonzero(on, axis=0).astype(np.int32)
+            for number, rows in enumerate(members):
+                expressing[number, genes] += np.count_nonzero(on[:, rows], axis=1)
+    inside, stratum = group != OTHER, np.zeros(codes.n_cells, np.uint8)
+    stratum[inside] = strata_of(depth[inside], seed)
+    return stratum, expressing
