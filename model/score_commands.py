@@ -1,10 +1,11 @@
-"""Commands that take files of scores: export, modules; each calls its job."""
+"""Commands that take files of scores: export, modules, compare; each calls its job."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.compute.session import say_unless
+from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Flat
 from pairscape.pipeline.storage.paths import local_target
@@ -110,4 +111,54 @@ def modules(
         say=say_unless(quiet),
     )  # fmt: skip
     say_unless(quiet)(f"wrote {out}")
+    return out
+
+
+@flat
+def compare(
+    *paths: Any,
+    replicates: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Rank the pairs by how much they change between two groups of cells, or two files of scores.
+
+    Parameters
+    ----------
+    paths
+        File that `predict --by` made, the names of two of its groups, and last the table to write, ending in .parquet;
+        or two files of scores and the table. A page with pictures is written beside it.
+    replicates
+        Column of the cells' annotations, such as the donor, whose cells are dealt as a whole for the q-values. Absent:
+        single cells are dealt, among those of like depth.
+    seed
+        Of what is dealt.
+    overwrite
+        Replace an existing comparison.
+    quiet
+        No progress bars, no summary.
+    """
+    from pairscape.model.prediction.compare import compare_files, compare_groups
+    from pairscape.model.reports.comparison import page_path
+    from pairscape.pipeline.compute.session import here
+
+    if len(paths) not in (3, 4):
+        raise InputError(
+            "compare takes four words, SCORES.parquet GROUP GROUP OUT.parquet, or three, A.parquet B.parquet "
+            f"OUT.parquet; {len(paths)} are given."
+        )
+    out = local_target(paths[-1])
+    if len(paths) == 3:
+        if replicates is not None:
+            raise InputError("--replicates is about groups of one file: the cells of two files are not dealt.")
+        found = compare_files(local_target(paths[0]), local_target(paths[1]), out, overwrite=overwrite)
+    else:
+        groups = str(paths[1]), str(paths[2])
+        with here(quiet) as session:
+            found = compare_groups(
+                local_target(paths[0]), groups, out, replicates=replicates, seed=seed, overwrite=overwrite,
+                session=session,
+            )  # fmt: skip
+    say_unless(quiet)(*found.lines(), f"wrote {out}", f"report: {page_path(out)}")
     return out

@@ -21,6 +21,7 @@ Listed = Place | Iterable[Any] | DataFrame
 __all__ = [
     "__version__",
     "app",
+    "compare",
     "demo",
     "evaluate",
     "export",
@@ -40,6 +41,14 @@ __all__ = [
     "tune",
     "verify",
 ]
+
+def compare(
+    *paths: Any,
+    replicates: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
 
 def demo(
     out: Place = ...,

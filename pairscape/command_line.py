@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 
 from pairscape.interrupt import ended_by_interrupt
 from pairscape.model.commands import evaluate, predict, report, show, train, tune
-from pairscape.model.score_commands import export, modules
+from pairscape.model.score_commands import compare, export, modules
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
 from pairscape.pipeline.errors import InputError, JobError, first_line, printable
@@ -117,8 +117,8 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[
 
 
 for command in (
-    demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, modules, simulate,
-    plant, fetch,
+    demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, modules, compare,
+    simulate, plant, fetch,
 ):  # fmt: skip
     app.command(vars(command)["unread"])  # no result is shown, so none is read
 

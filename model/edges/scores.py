@@ -28,6 +28,7 @@ KEY = b"pairscape"
 ROWS_AT_ONCE = 2**20
 NAMES = pa.dictionary(pa.int32(), pa.string())
 COLUMNS: dict[str, pa.DataType] = {
+    "group": NAMES,
     "gene_a": NAMES,
     "gene_b": NAMES,
     "symbol_a": NAMES,

@@ -7,6 +7,7 @@ is of; it needs neither the normal distribution nor cells that all pairs see ali
 donors are dealt, since the cells of one are no independent witnesses.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.pairwise import (
     GENES_AT_ONCE,
     PAIRS_AT_ONCE,
+    Counts,
     PairRun,
     WholeGenes,
     count_grouped,
@@ -56,15 +58,25 @@ class Recount:
 
     def changes(self, run: PairRun, group: Group) -> Values:
         """Change of correlation of the pairs of a run between two groups, (P,)."""
-        reader = held_reader(open_codes(Path(self.codes.path)), self.portion)
         n = int((group == FIRST).sum()), int((group == SECOND).sum())
-        found = []
+        found = [
+            correlation_change(spearman(counts[FIRST]), spearman(counts[SECOND]), n)
+            for counts in self._counted(run, group)
+        ]
+        return np.concatenate(found)
+
+    def images(self, run: PairRun) -> tuple[Counts, Counts]:
+        """Joint counts of the pairs of a run in the two groups as they are, (P, bins, bins) each."""
+        counts = np.concatenate(list(self._counted(run, self.dealing.group)), axis=1)
+        return counts[FIRST], counts[SECOND]
+
+    def _counted(self, run: PairRun, group: Group) -> Iterator[Counts]:
+        """Joint counts by group, (M, P, bins, bins), of some pairs at a time."""
+        reader = held_reader(open_codes(Path(self.codes.path)), self.portion)
         for some in within_memory(reader, run, PAIRS_AT_ONCE):
             pairs = run.gene_a[some], run.gene_b[some]
             genes = WholeGenes.read(reader, np.concatenate(pairs))
-            counts, _ = count_grouped(genes, genes, pairs, group, self.codes.binning.bins)
-            found.append(correlation_change(spearman(counts[FIRST]), spearman(counts[SECOND]), n))
-        return np.concatenate(found)
+            yield count_grouped(genes, genes, pairs, group, self.codes.binning.bins)[0]
 
 
 def dealt_task(recount: Recount, run: PairRun) -> Values:
