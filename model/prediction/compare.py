@@ -17,7 +17,7 @@ from pairscape.model.edges.evidence import scored_codes
 from pairscape.model.edges.scores import read_facts
 from pairscape.model.edges.sides import Side, check_groups, read_sides
 from pairscape.model.evaluation.evaluate import versions
-from pairscape.model.prediction.dealing import FIRST, OTHER, SECOND, Dealing
+from pairscape.model.prediction.dealing import FIRST, OTHER, SECOND, Dealing, Group
 from pairscape.model.prediction.differences import Recount, correlation_change, null_changes, survey_cells
 from pairscape.model.prediction.fdr import Discovery
 from pairscape.model.reports.comparison import BEST, Comparison, page_path, write_comparison
@@ -37,6 +37,7 @@ from pairscape.pipeline.storage.write import replaced
 
 FORMAT, FORMAT_VERSION = "pairscape-comparison", 1
 KEY = b"pairscape"
+LITTLE_OVERLAP = 0.5  # of the depth of two groups, below which it is said
 SURE = 1e-6  # scores are cut to here from 0 and 1 for their log-odds
 Columns = dict[str, Any]
 
@@ -144,11 +145,13 @@ def _dealing(
         expected = known["cells"][known["names"].index(name)]
         if int(members.sum()) != expected:
             raise InputError(
-                f"{scores}: its group {name} had {expected:,} cells, the matrix now has {int(members.sum()):,} of it, so "
+                f"{scores}: its group {name} had {expected:,} cells, the matrix now has {int(members.sum()):,} of it: "
                 "the cells' annotations have changed since; predict again."
             )
         group[members] = number
-    dealing = Dealing(group, np.zeros_like(group), None if replicates is None else _replicate(obs, replicates), seed)
+    dealing = Dealing(
+        group, np.zeros_like(group), None if replicates is None else _replicate(obs, replicates, group), seed
+    )
     dealing.check()
     return dealing
 
@@ -163,12 +166,14 @@ def _obs(scores: Path, facts: dict[str, Any]) -> pd.DataFrame:
     return open_expression(path).obs()
 
 
-def _replicate(obs: pd.DataFrame, column: str) -> NDArray[np.int32]:
+def _replicate(obs: pd.DataFrame, column: str, group: Group) -> NDArray[np.int32]:
+    """Number of each cell's value, (N,)."""
     code, _ = pd.factorize(column_of(obs, column))
-    if (code < 0).any():
+    inside = code[group != OTHER]
+    if (inside < 0).any():
         raise InputError(
-            f"--replicates {column}: {int((code < 0).sum()):,} of {code.size:,} cells have no value, so it is unknown "
-            "with which others they are dealt; fill them in, or leave those cells out."
+            f"--replicates {column}: {int((inside < 0).sum()):,} of {inside.size:,} cells have no value, so it is "
+            "unknown with which others they are dealt; fill them in, or leave those cells out."
         )
     return code.astype(np.int32)
 
@@ -193,11 +198,22 @@ def _discovered(
     return found(seen), {
         "dealt": null.size,
         "calls": calls,
+        "overlap_of_depth": round(cells.dealing.overlap, 4),
         "sentence": (
-            f"{calls['0.05']:,} pairs change at a false discovery rate of 5 %, by {null.size:,} pairs that were counted "
-            f"again after {dealt} dealt to two groups of the same sizes anew."
+            f"{calls['0.05']:,} pairs change at a false discovery rate of 5 %, by {null.size:,} pairs counted again "
+            f"after {dealt} dealt to two groups of the same sizes anew.{_apart(cells.dealing)}"
         ),
     }
+
+
+def _apart(dealing: Dealing) -> str:
+    """What has to be said where few cells of one group have cells of like depth in the other."""
+    if dealing.replicate is not None or dealing.overlap >= LITTLE_OVERLAP:
+        return ""
+    return (
+        f" The groups differ in depth: among cells of like depth a deal moves {dealing.overlap:.0%} of the cells that "
+        "it would move among all, so few changes can be called."
+    )
 
 
 def _portion(codes: Codes) -> Any:
@@ -296,7 +312,7 @@ def _stored(name: str, values: NDArray[np.float32]) -> pa.Array:
 
 def _places(codes: Codes, genes: tuple[str, ...], scores: Path) -> NDArray[np.int32]:
     """Where each gene is among those of the codes."""
-    at = pd.Index(codes.array("gene").astype(str)).get_indexer(pd.Index(genes))
+    at = pd.Index(codes.array("gene").astype(object)).get_indexer(pd.Index(genes))
     if (at < 0).any():
         raise InputError(f"{codes.path} lacks gene {genes[int((at < 0).argmax())]}, so it is not what {scores} was "
                          "scored from; predict again.")  # fmt: skip

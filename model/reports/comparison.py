@@ -21,7 +21,7 @@ from pairscape.model.reports.page import number, percent, probability, signed, w
 from pairscape.pipeline.errors import printable
 from pairscape.pipeline.genes.kinds import KINDS
 
-BEST = 9  # pairs of which pictures are shown
+BEST = 6  # pairs of which pictures are shown
 LISTED = 25
 NAMED = 12  # pairs that are named in the plot
 CALLED_Q = 0.05
