@@ -37,9 +37,9 @@ from pairscape.pipeline.options import Stream
 Values = NDArray[np.float64]
 SPREAD = 1.06  # variance of Fisher's z of Spearman's correlation, times n − 3 (Fieller 1957)
 NEAREST = 1 - 1e-6  # to which correlations are cut: Fisher's z of 1 is infinite
-SAMPLED = 20_000  # pairs that are counted again
+SAMPLED = 200_000  # pairs that are counted again: cheap, as no network scores them
 MOST_ROUNDS = 100  # deals of each pair, where there are few
-RUN_PAIRS = 256  # pairs that share a deal, and are a task
+RUN_PAIRS = 512  # pairs that share a deal, and are a task
 
 
 def correlation_change(first: Values, second: Values, cells: tuple[int, int]) -> Values:

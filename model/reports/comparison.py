@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -26,10 +27,11 @@ LISTED = 25
 NAMED = 12  # pairs that are named in the plot
 CALLED_Q = 0.05
 MOST_DOTS = 3000  # of called pairs that are drawn one by one
-HEADINGS = {  # column of the table: its heading, with the name of the group
-    "correlation": "Correlation, {}", "score": "Score, {}", "kind": "Kind, {}",
-    "expressing_a": "{}: cells with the first gene", "expressing_b": "{}: cells with the second",
+HEADINGS = {  # what is told of both sides, and its heading
+    "correlation": "Correlation", "score": "Score", "kind": "Kind", "expressing_a": "Cells with the first gene",
+    "expressing_b": "Cells with the second",
 }  # fmt: skip
+NEAR = (0.09, 0.035)  # of the plot's width and height, within which a second name would cover the first
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,34 +143,26 @@ def known_facts(found: Comparison) -> list[tuple[str, str]]:
     return known
 
 
+def told_of_both(found: Comparison) -> list[str]:
+    """What the table tells of both sides."""
+    return [name for name in HEADINGS if f"{name}_1" in found.columns and f"{name}_2" in found.columns]
+
+
 def column_words(found: Comparison) -> list[str]:
     """Headings of the table of pairs."""
-    told = []
-    for name in found.columns:
-        stem, _, side = name.rpartition("_")
-        if stem in HEADINGS:
-            told.append((name, HEADINGS[stem].format(found.names[int(side) - 1])))
-    words = dict(told)
-    chosen = [*(name for name in ORDER if name in words)]
-    return ["z", *(["q-value"] if "q_value" in found.columns else []), *(words[name] for name in chosen)]
-
-
-ORDER = (
-    "correlation_1", "correlation_2", "score_1", "score_2", "kind_1", "kind_2", "expressing_a_1", "expressing_a_2",
-    "expressing_b_1", "expressing_b_2",
-)  # fmt: skip
+    q_value = ["q-value"] if "q_value" in found.columns else []
+    return ["z", *q_value, *(f"{HEADINGS[name]}: {found.names[0]} | {found.names[1]}" for name in told_of_both(found))]
 
 
 def row_words(found: Comparison, row: int) -> dict[str, Any]:
     """One pair of the table: names and figures."""
     a, b = found.labels(row)
-    shown = ["z", *(["q_value"] if "q_value" in found.columns else []), *(n for n in ORDER if n in found.columns)]
-    return {
-        "rank": row + 1,
-        "gene_a": a,
-        "gene_b": b,
-        "cells": [_cell(name, found.columns[name][row]) for name in shown],
-    }
+    q_value = [number(float(found.columns["q_value"][row]))] if "q_value" in found.columns else []
+    both = [
+        " | ".join(_cell(name, found.columns[f"{name}_{side}"][row]) for side in (1, 2)) for name in told_of_both(found)
+    ]
+    cells = [f"{found.columns['z'][row]:+.1f}".replace("-", "−"), *q_value, *both]
+    return {"rank": row + 1, "gene_a": a, "gene_b": b, "cells": cells}
 
 
 def _cell(name: str, value: np.float32) -> str:
@@ -177,8 +171,9 @@ def _cell(name: str, value: np.float32) -> str:
         return "–"
     if name.startswith("kind"):
         return KINDS[int(value)]
-    words = {"expressing": percent, "score": probability, "q": number}.get(name.split("_")[0], signed)
-    return str(words(float(value)))
+    if name == "correlation":
+        return f"{value:+.2f}".replace("-", "−")
+    return str((probability if name == "score" else percent)(float(value)))
 
 
 def picture_words(found: Comparison, row: int, images: tuple[Any, Any]) -> dict[str, Any]:
@@ -196,6 +191,16 @@ def picture_words(found: Comparison, row: int, images: tuple[Any, Any]) -> dict[
     return {"gene_a": a, "gene_b": b, "sides": sides}
 
 
+def _nameable(axes: Axes, x: NDArray[np.float32], y: NDArray[np.float32], rows: NDArray[np.int64]) -> list[int]:
+    """Those of some pairs that are not so near to an earlier one that their names would cover each other."""
+    at = axes.transLimits.transform(np.stack([x[rows], y[rows]], 1))
+    kept: list[int] = []
+    for one in range(len(rows)):
+        if not any((np.abs(at[one] - at[other]) < NEAR).all() for other in kept):
+            kept.append(one)
+    return [int(rows[one]) for one in kept]
+
+
 @styled
 def change_figure(found: Comparison) -> Figure:
     """Each pair by its change of correlation and of evidence: called ones in colour, the most changed named."""
@@ -210,7 +215,7 @@ def change_figure(found: Comparison) -> Figure:
     shown = np.flatnonzero(known & called)[:MOST_DOTS]
     colours = np.where(x[shown] > 0, POSITIVE, NEGATIVE)
     axes.scatter(x[shown], y[shown], s=9, c=colours.tolist(), linewidths=0, alpha=0.8, zorder=3)
-    for row in np.flatnonzero(known)[:NAMED].tolist():
+    for row in _nameable(axes, x, y, np.flatnonzero(known)[: 4 * NAMED])[:NAMED]:
         axes.annotate(
             printable(" – ".join(found.labels(row))), (x[row], y[row]), (4, 3), textcoords="offset points", fontsize=7,
             color=INK, parse_math=False, zorder=4,
