@@ -130,6 +130,27 @@ class GeneCells:
             cell[here], code[here] = self.cell[there], self.code[there]
         return GeneCells(start, cell, code, self.n_cells)
 
+    def row(self, row: int, n_cells: int) -> "GeneCells":
+        """One row alone, over so many cells: of a gene in groups of cells, the gene within a group."""
+        here = slice(self.start[row], self.start[row + 1])
+        return GeneCells(self.start[row : row + 2] - self.start[row], self.cell[here], self.code[here], n_cells)
+
+    def in_groups(self, group: NDArray[np.uint16], place: NDArray[np.int32], groups: int) -> "GeneCells":
+        """One gene cut up by groups of cells: a row a group, cells by their place within the group.
+
+        Parameters
+        ----------
+        group : (N,) uint16
+            Of each cell; cells of a number that is no group are left out.
+        place : (N,) int32
+            Of each cell within its group, ascending.
+        """
+        start = np.zeros(groups + 1, np.int64)
+        _count_groups(self.cell, group, start)
+        cell, code = np.empty(start[-1], np.int32), np.empty(start[-1], np.uint8)
+        _cut_up((self.cell, self.code), (group, place), start[:-1].copy(), cell, code)
+        return GeneCells(start, cell, code, self.n_cells)
+
     @staticmethod
     def join(parts: Sequence["GeneCells"]) -> "GeneCells":
         """The genes of all parts, one after the other, over the same cells."""
@@ -173,6 +194,25 @@ def _list_entries(codes, words, start, cell, code):  # type: ignore[no-untyped-d
             if codes[g, rest] != 0:
                 cell[at], code[at] = rest, codes[g, rest]
                 at += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_groups(cell, group, start):  # type: ignore[no-untyped-def]
+    for i in range(cell.size):
+        if group[cell[i]] < start.size - 1:
+            start[group[cell[i]] + 1] += 1
+    for g in range(1, start.size):
+        start[g] += start[g - 1]
+
+
+@numba.njit(nogil=True, cache=True)
+def _cut_up(entries, cells, at, cell, code):  # type: ignore[no-untyped-def]
+    (own_cell, own_code), (group, place) = entries, cells
+    for i in range(own_cell.size):
+        g = group[own_cell[i]]
+        if g < at.size:
+            cell[at[g]], code[at[g]] = place[own_cell[i]], own_code[i]
+            at[g] += 1
 
 
 @numba.njit(nogil=True, cache=True)

@@ -128,8 +128,8 @@ def test_any_tiling_of_any_pairs_gives_the_images_of_numpy(listed, cells, genes,
         reader = GeneReader(codes, Portion(cells, 1, data.draw(st.sampled_from([0, 300, 10**6])), 0))
         for tile in (tile for shard in tiles_of(pairs.gene_b, data.draw(st.integers(1, 90))) for tile in shard):
             rows = slice(tile.start, tile.stop)
-            part = reader, tile.genes_b, pairs.gene_a[rows], pairs.gene_b[rows], counts[rows]
-            both_zero[rows] = count_tile(*part, Spent())
+            part = reader, tile.genes_b, (pairs.gene_a[rows], pairs.gene_b[rows]), counts[None, rows]
+            (both_zero[rows],) = count_tile(*part, Spent())
     np.testing.assert_array_equal(counts, joint_counts(dense, codes.array("edges"), pairs.gene_a, pairs.gene_b))
     np.testing.assert_array_equal(both_zero, double_zeros(dense, pairs))
 
