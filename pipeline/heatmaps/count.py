@@ -22,6 +22,7 @@ from pairscape.pipeline.heatmaps.gene_reader import GeneReader, held_reader
 from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
 from pairscape.pipeline.heatmaps.memory import GENES_AT_ONCE, Portion, portion
+from pairscape.pipeline.heatmaps.narrow import count_complete
 from pairscape.pipeline.heatmaps.shards import encode_shard, publish_shard
 from pairscape.pipeline.heatmaps.tiles import Task, Tile, block_density, gene_blocks, tiles_of
 from pairscape.pipeline.matrix.cell_groups import CellGroups
@@ -131,7 +132,7 @@ def count_groups(
     column: Callable[[str, int, int], NDArray[np.int32]],
     spent: Spent,
     groups: range,
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint32]]:
     """Images and double zeros of the rows of some tiles in some groups, in memory that the next call uses again.
 
     Parameters
@@ -145,10 +146,11 @@ def count_groups(
 
     Returns
     -------
-    (M, P, bins, bins) uint32, (M, P) uint32
+    (M, P, bins, bins) uint32, or uint16 of groups that are all small; (M, P) uint32
     """
     n_rows, bins = sum(tile.stop - tile.start for tile in tiles), reader.codes.binning.bins
-    counts = reader.room(len(groups) * n_rows, bins).reshape(len(groups), n_rows, bins, bins)
+    kind = np.uint16 if reader.groups is not None and reader.is_narrow(groups) else np.uint32
+    counts = reader.room(len(groups) * n_rows, bins, kind).reshape(len(groups), n_rows, bins, bins)
     both_zero, at = np.empty((len(groups), n_rows), np.uint32), 0
     for genes_b, members in groupby(tiles, key=lambda tile: tile.genes_b):
         parts = list(members)
@@ -163,7 +165,7 @@ def count_tile(
     reader: GeneReader,
     genes_b: tuple[int, ...],
     pairs: tuple[NDArray[np.int32], NDArray[np.int32]],
-    images: NDArray[np.uint32],
+    images: NDArray[Any],
     spent: Spent,
     groups: range = range(1),
 ) -> NDArray[np.uint32]:
@@ -175,7 +177,7 @@ def count_tile(
         The block of genes b, ascending.
     pairs : (P,), (P,) int32
         Genes a and genes b, in the order of the store, so genes a ascend.
-    images : (M, P, bins, bins) uint32
+    images : (M, P, bins, bins) unsigned
         Whatever it holds is replaced by the counts.
     spent
         Takes the seconds in.
@@ -187,37 +189,97 @@ def count_tile(
     (M, P) uint32
         Cells in which neither gene is expressed.
     """
-    gene_a, gene_b = pairs
-    genes_a, first, row_a = np.unique(gene_a, return_index=True, return_inverse=True)
-    bounds, row_b = np.append(first, gene_a.size), np.searchsorted(genes_b, gene_b)
+    tile = TilePairs.of(genes_b, pairs)
+    count = _count_at_once if reader.is_narrow(groups) else _count_slabs
+    return count(reader, tile, images, spent, groups)
+
+
+@dataclass(frozen=True, eq=False)
+class TilePairs:
+    """Pairs that share a block of genes b.
+
+    Attributes
+    ----------
+    genes_a, genes_b
+        Ascending; those of the pairs, and those of the block.
+    bounds : (A + 1,) int64
+        First pair of each gene a.
+    row_a, row_b : (P,) int64
+        Where each pair's genes stand in `genes_a` and `genes_b`.
+    """
+
+    genes_a: NDArray[np.int32]
+    genes_b: tuple[int, ...]
+    bounds: NDArray[np.int64]
+    row_a: NDArray[np.int64]
+    row_b: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, genes_b: tuple[int, ...], pairs: tuple[NDArray[np.int32], NDArray[np.int32]]) -> "TilePairs":
+        """From the genes a, ascending, and b of each pair."""
+        genes_a, first, row_a = np.unique(pairs[0], return_index=True, return_inverse=True)
+        return cls(genes_a, genes_b, np.append(first, pairs[0].size), row_a, np.searchsorted(genes_b, pairs[1]))
+
+    def parts(self) -> Iterator[tuple[slice, slice, tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+        """Some genes a after others: which, the rows of their pairs, and these as the kernel takes them."""
+        for at in range(0, self.genes_a.size, GENES_AT_ONCE):
+            some = slice(at, min(at + GENES_AT_ONCE, self.genes_a.size))
+            rows = slice(self.bounds[some.start], self.bounds[some.stop])
+            yield some, rows, (self.bounds[some.start : some.stop + 1] - rows.start, self.row_b[rows])
+
+
+def _count_at_once(
+    reader: GeneReader, tile: TilePairs, images: NDArray[Any], spent: Spent, groups: range
+) -> NDArray[np.uint32]:
+    """Count groups of few cells, all of which lie in one slab: complete images, some genes a at a time."""
+    slab, zero = next(reader.slabs()), reader.zero_bin
+    both_zero = np.empty(images.shape[:2], np.uint32)
+    started = time.perf_counter()
+    blocks = reader.blocks(tile.genes_b, slab, groups)
+    spent.reading += time.perf_counter() - started
+    for some, rows, pairs in tile.parts():
+        started = time.perf_counter()
+        genes = tile.genes_a[some]
+        held = reader.held(genes, slab)
+        within = [reader.within(held, slab, group) for group in groups]
+        read = time.perf_counter()
+        for number, (cells_a, (block, margin_b)) in enumerate(zip(within, blocks, strict=True)):
+            a = Margins(cells_a.margins(reader.codes.binning.bins), zero[genes])
+            b = Margins(margin_b, zero[list(tile.genes_b)])
+            both_zero[number, rows] = count_complete(block, cells_a, pairs, images[number, rows], (a, b))
+        spent.reading += read - started
+        spent.counting += time.perf_counter() - read
+    return both_zero
+
+
+def _count_slabs(
+    reader: GeneReader, tile: TilePairs, images: NDArray[Any], spent: Spent, groups: range
+) -> NDArray[np.uint32]:
+    """Count any number of cells, slab by slab; images are complete after the last."""
     bins, zero = reader.codes.binning.bins, reader.zero_bin
-    margin_a = np.zeros((len(groups), genes_a.size, bins), np.int64)
-    margin_b = np.zeros((len(groups), len(genes_b), bins), np.int64)
+    margin_a = np.zeros((len(groups), tile.genes_a.size, bins), np.int64)
+    margin_b = np.zeros((len(groups), len(tile.genes_b), bins), np.int64)
     for slab in reader.slabs():
         started = time.perf_counter()
-        blocks = reader.blocks(genes_b, slab, groups)
+        blocks = reader.blocks(tile.genes_b, slab, groups)
         margin_b += np.stack([margin for _, margin in blocks])
         spent.reading += time.perf_counter() - started
-        for at in range(0, genes_a.size, GENES_AT_ONCE):
-            some = slice(at, min(at + GENES_AT_ONCE, genes_a.size))
+        for some, rows, (first, member) in tile.parts():
             started = time.perf_counter()
-            held = reader.held(genes_a[some], slab)
-            spent.reading += time.perf_counter() - started
-            rows, first = slice(bounds[some.start], bounds[some.stop]), bounds[some.start : some.stop + 1]
-            for number, group in enumerate(groups):
-                started = time.perf_counter()
-                cells_a = reader.within(held, slab, group)
-                laid_out = time.perf_counter()
-                block, own = blocks[number][0], images[number, rows]
-                block.count(cells_a, first - first[0], row_b[rows], own, add=slab.start > 0)
+            held = reader.held(tile.genes_a[some], slab)
+            within = [reader.within(held, slab, group) for group in groups]
+            read = time.perf_counter()
+            for number, (cells_a, (block, _)) in enumerate(zip(within, blocks, strict=True)):
+                block.count(cells_a, first, member, images[number, rows], add=slab.start > 0)
                 margin_a[number, some] += cells_a.margins(bins)
-                spent.reading += laid_out - started
-                spent.counting += time.perf_counter() - laid_out
+            spent.reading += read - started
+            spent.counting += time.perf_counter() - read
     started = time.perf_counter()
-    both_zero = np.empty((len(groups), gene_a.size), np.uint32)
+    both_zero = np.empty(images.shape[:2], np.uint32)
     for number, group in enumerate(groups):
-        a, b = Margins(margin_a[number], zero[genes_a]), Margins(margin_b[number], zero[list(genes_b)])
-        both_zero[number] = finish(images[number], row_a, row_b, a, b, reader.cells_of(group))
+        a = Margins(margin_a[number], zero[tile.genes_a])
+        b = Margins(margin_b[number], zero[list(tile.genes_b)])
+        both_zero[number] = finish(images[number], tile.row_a, tile.row_b, a, b, reader.cells_of(group))
     spent.counting += time.perf_counter() - started
     return both_zero
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import local
+from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
@@ -14,6 +15,7 @@ from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells
 from pairscape.pipeline.heatmaps.memory import GENES_AT_ONCE, Portion
+from pairscape.pipeline.heatmaps.narrow import MOST_CELLS
 from pairscape.pipeline.matrix.cell_groups import NO_GROUP, CellGroups
 
 KEPT_ENTRY_BYTES = 5  # of a gene's expressed cell: its number and its code
@@ -54,8 +56,9 @@ class GeneReader:
     _genes: LRUCache[tuple[int, int], GeneCells] = field(init=False)
     _block: dict[int, tuple[GeneBlock, NDArray[np.int64]]] = field(init=False)
     _block_of: tuple[tuple[int, ...], int] = field(init=False)
+    _cells: NDArray[np.int64] = field(init=False)
     _slab: tuple[slice, "SlabGroups"] | None = field(init=False)
-    _room: NDArray[np.uint32] = field(init=False)
+    _room: NDArray[Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.zero_bin = zero_bin(self.codes.array("edges"))
@@ -63,6 +66,7 @@ class GeneReader:
         entries = float((1 - self._dropout.astype(np.float64)).sum()) * self.codes.n_cells
         self._keeps_all = self.portion.cache_bytes >= KEPT_ENTRY_BYTES * entries
         self._genes = LRUCache(self.portion.cache_bytes, getsizeof=lambda gene: gene.nbytes)
+        self._cells = np.array([self.codes.n_cells]) if self.groups is None else self.groups.cells
         self._block, self._block_of, self._slab = {}, ((), -1), None
         self._room = np.empty(0, np.uint32)
 
@@ -78,7 +82,7 @@ class GeneReader:
 
     def cells_of(self, group: int) -> int:
         """Cells of a group."""
-        return self.codes.n_cells if self.groups is None else int(self.groups.cells[group])
+        return int(self._cells[group])
 
     def group_runs(self) -> list[range]:
         """Groups that are counted together, as memory allows."""
@@ -135,11 +139,16 @@ class GeneReader:
                 self._block[group] = GeneBlock.lay_out(cells, bins), cells.margins(bins)
         return [self._block[group] for group in groups]
 
-    def room(self, images: int, bins: int) -> NDArray[np.uint32]:
+    def room(self, images: int, bins: int, kind: type[np.unsignedinteger] = np.uint32) -> NDArray[Any]:
         """Memory for so many images, used again and again: fresh memory costs about as much as counting into it."""
-        if self._room.size < images * bins**2:
-            self._room = np.empty(images * bins**2, np.uint32)
+        if self._room.size < images * bins**2 or self._room.dtype != kind:
+            self._room = np.empty(images * bins**2, kind)
         return self._room[: images * bins**2].reshape(images, bins, bins)
+
+    def is_narrow(self, groups: range) -> bool:
+        """Whether each of some groups has few cells, all in one slab, so that `narrow` counts them."""
+        whole = self.portion.cells >= self.codes.n_cells
+        return whole and max(self.cells_of(group) for group in groups) < MOST_CELLS
 
     def _read(self, genes: NDArray[np.int64], slab: slice) -> dict[int, GeneCells]:
         """Genes of one chunk, read and kept."""

@@ -330,7 +330,7 @@ def _count(genes_a, genes_b, layout, pairs, alone_cost, add):  # type: ignore[no
         if alone * alone_cost <= cell.size * entries:
             if not add:
                 images[begin:end] = 0
-            _count_alone((cell, code), genes_b, dense, member[begin:end], images[begin:end])
+            count_alone((cell, code), genes_b, dense, member[begin:end], images[begin:end])
         else:
             _sort_cells(cell, code, bucket, cells)
             _count_walk(start, offset, bucket, cells, lines, table)
@@ -387,7 +387,7 @@ def _take_images(table, member, images, add):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _count_alone(gene_a, genes_b, dense, member, images):  # type: ignore[no-untyped-def]
+def count_alone(gene_a, genes_b, dense, member, images):  # type: ignore[no-untyped-def]
     """Count the pairs of one gene a along the cells of each gene b; `dense` is 0 before and after."""
     (cell, code), (b_start, b_cell, b_code) = gene_a, genes_b
     for i in range(cell.size):
@@ -442,18 +442,23 @@ def finish(images: Counts, rows_a: Index, rows_b: Index, a: Margins, b: Margins,
     genes_a, genes_b = (
         (rows, margins.counts.astype(np.uint32), margins.zero_bin) for rows, margins in ((rows_a, a), (rows_b, b))
     )
-    wrong = _finish(images, genes_a, genes_b, np.uint32(n_cells), both_zero)
+    wrong = finish_images(images, genes_a, genes_b, np.uint32(n_cells), both_zero)
     if wrong >= 0:
-        raise JobError(
-            f"image {wrong} of {len(images)}: its counts and those of its genes contradict each other, so it would not "
-            "sum to the number of cells; this is a bug or a failing machine, report it."
-        )
+        raise contradiction(wrong, len(images))
     return both_zero
 
 
+def contradiction(image: int, images: int) -> JobError:
+    """An image that cannot be, in words."""
+    return JobError(
+        f"image {image} of {images}: its counts and those of its genes contradict each other, so it would not sum to "
+        "the number of cells; this is a bug or a failing machine, report it."
+    )
+
+
 @numba.njit(nogil=True, cache=True)
-def _finish(images, genes_a, genes_b, n_cells, both_zero):  # type: ignore[no-untyped-def]
-    """In uint32, which the machine adds eight at a time: returns the first image for which that was wrong, or -1.
+def finish_images(images, genes_a, genes_b, n_cells, both_zero):  # type: ignore[no-untyped-def]
+    """`finish`, compiled: in uint32, which the machine adds eight at a time: returns the first image for which that was wrong, or -1.
 
     An image then sums to `n_cells` modulo 2**32 whatever was counted; it does so exactly if no difference is negative.
     One of gene a that is, about 2**32, takes `neither` below 0 with it.

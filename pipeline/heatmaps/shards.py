@@ -51,7 +51,7 @@ def receipt_file(images: "Images", shard: int) -> Path:
 
 
 def encode_shard(
-    images: "Images", shard: int, counts: NDArray[np.uint32], both_zero: NDArray[np.uint32], group: int = 0
+    images: "Images", shard: int, counts: NDArray[np.unsignedinteger], both_zero: NDArray[np.uint32], group: int = 0
 ) -> dict[str, bytes]:
     """The files of a whole shard, or of a group in it, as the receipt names them; an empty one is none: only zeros.
 
@@ -60,7 +60,7 @@ def encode_shard(
 
     Parameters
     ----------
-    counts : (P, bins, bins) uint32, both_zero : (P,) uint32
+    counts : (P, bins, bins) unsigned, both_zero : (P,) uint32
         Contiguous, for `images.spec.shard_rows(shard)`; padding is added here.
 
     Raises
@@ -99,12 +99,12 @@ def publish_shard(
     return sum(map(len, content.values()))
 
 
-def _chunks(images: "Images", shard: int, counts: NDArray[np.uint32]) -> Iterator[bytes | None]:
+def _chunks(images: "Images", shard: int, counts: NDArray[np.unsignedinteger]) -> Iterator[bytes | None]:
     """Compressed chunks of a shard, one of them, in turn, compared with what was compressed; None beyond the pairs."""
     starts = range(0, images.spec.binning.shard_pairs, CHUNK_PAIRS)
     compared = shard % -(-len(counts) // CHUNK_PAIRS)
     for number, start in enumerate(starts):
-        chunk = counts[start : start + CHUNK_PAIRS]
+        chunk = counts[start : start + CHUNK_PAIRS].astype(np.uint32, copy=False)
         if 0 < len(chunk) < CHUNK_PAIRS:
             chunk = np.pad(chunk, [(0, CHUNK_PAIRS - len(chunk)), (0, 0), (0, 0)])
         content = CODEC.encode(chunk) if len(chunk) else None
