@@ -11,7 +11,7 @@ from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
-from pairscape.pipeline.options import Compute, Flat, PairSource
+from pairscape.pipeline.options import Compute, Flat, Grouping, PairSource
 from pairscape.pipeline.storage.paths import local_target, located
 from pairscape.pipeline.storage.plain_files import file_name
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pandas import DataFrame
+
+    from pairscape.pipeline.heatmaps.images import Images
 
 
 def _read_scores(path: Path) -> "DataFrame":
@@ -38,9 +40,12 @@ def show(
     /,
     *,
     k: Annotated[int, Parameter(alias="-k")] = 12,
+    grouping: Annotated[Grouping, Flat] = Grouping(),
     output: Annotated[Any, Parameter(alias="-o")] = None,
 ) -> Path:
     """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
+
+    With groups of cells, which `--by` names or the store has, a panel is drawn for each, all on the same axes.
 
     Parameters
     ----------
@@ -54,14 +59,21 @@ def show(
     output
         Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
     """
-    if str(images).endswith(".parquet"):
+    of_scores = str(images).endswith(".parquet")
+    if grouping.columns and (gene_a is None or gene_b is None):
+        raise InputError("--by draws one pair in every group of cells: name its two genes.")
+    if of_scores and not grouping.columns:
         return _show_scores(located(images), gene_a, gene_b, k, output)
     from pairscape.model.reports.heatmap_figures import pair_figure, require_own_picture, save_picture
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
+    if of_scores and gene_a is not None and gene_b is not None:
+        return _show_groups(located(images), gene_a, gene_b, grouping, output)
     if gene_a is None or gene_b is None:
         raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
     store = open_images(images)
+    if grouping.columns or store.groups:
+        return _show_groups(store, gene_a, gene_b, grouping, output)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
     require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}.png")))
@@ -453,6 +465,21 @@ def _picture(output: Any, name: str) -> Path:
         raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
     if not output.parent.is_dir():
         raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
+    return output
+
+
+def _show_groups(source: "Images | Path", gene_a: str, gene_b: str, grouping: Grouping, output: Any) -> Path:
+    """One pair of a file of scores or of an image store in each group of cells, as picture."""
+    from pairscape.model.reports.heatmap_figures import MOST_GROUPS, group_figure, require_own_picture, save_picture
+    from pairscape.model.reports.multiples import scored_pair, stored_pair
+
+    require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}-by-group.png")))
+    find = scored_pair if isinstance(source, Path) else stored_pair
+    found = find(source, gene_a, gene_b, grouping)
+    save_picture(group_figure(found.counts, found.names, gene_a, gene_b), output)
+    groups = f"{len(found.names)} groups, {sum(found.cells):,} cells"
+    drawn = f", of which the {MOST_GROUPS} largest are drawn" if len(found.names) > MOST_GROUPS else ""
+    say_unless(False)(*found.notes, f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {groups}{drawn}")
     return output
 
 

@@ -118,6 +118,8 @@ def heatmaps(
     min_matched: float = 0.5,
     scale: Literal["max", "range", "quantile", "rank"] = "max",
     bins: int = 32,
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -187,6 +189,8 @@ def plan(
     min_matched: float = 0.5,
     scale: Literal["max", "range", "quantile", "rank"] = "max",
     bins: int = 32,
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -287,6 +291,8 @@ def show(
     /,
     *,
     k: int = 12,
+    by: str | None = None,
+    min_group_cells: int = 100,
     output: Any = None,
 ) -> Path: ...
 

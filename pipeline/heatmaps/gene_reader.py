@@ -97,8 +97,7 @@ class GeneReader:
         """Expressed cells of genes that are held over a slab, within a group."""
         if self.groups is None:
             return GeneCells.join(held)
-        cells = int(self._grouped(slab).cells[group])
-        return GeneCells.join([gene.row(group, cells) for gene in held])
+        return GeneCells.join_group(held, group, int(self._grouped(slab).cells[group]))
 
     def held(self, genes: NDArray[np.integer], slab: slice) -> list[GeneCells]:
         """Each of some genes, ascending, over a slab: in one row, or in a row a group."""

@@ -130,11 +130,6 @@ class GeneCells:
             cell[here], code[here] = self.cell[there], self.code[there]
         return GeneCells(start, cell, code, self.n_cells)
 
-    def row(self, row: int, n_cells: int) -> "GeneCells":
-        """One row alone, over so many cells: of a gene in groups of cells, the gene within a group."""
-        here = slice(self.start[row], self.start[row + 1])
-        return GeneCells(self.start[row : row + 2] - self.start[row], self.cell[here], self.code[here], n_cells)
-
     def in_groups(self, group: NDArray[np.uint16], place: NDArray[np.int32], groups: int) -> "GeneCells":
         """One gene cut up by groups of cells: a row a group, cells by their place within the group.
 
@@ -157,6 +152,14 @@ class GeneCells:
         lengths = np.concatenate([np.diff(part.start) for part in parts])
         cell, code = (np.concatenate([getattr(part, name) for part in parts]) for name in ("cell", "code"))
         return GeneCells(np.append(0, np.cumsum(lengths)), cell, code, parts[0].n_cells)
+
+    @staticmethod
+    def join_group(genes: Sequence["GeneCells"], group: int, n_cells: int) -> "GeneCells":
+        """Genes that are cut up by groups of cells, one after the other, within a group of so many cells."""
+        bounds = [gene.start[group : group + 2].tolist() for gene in genes]
+        cell = np.concatenate([gene.cell[a:b] for gene, (a, b) in zip(genes, bounds, strict=True)])
+        code = np.concatenate([gene.code[a:b] for gene, (a, b) in zip(genes, bounds, strict=True)])
+        return GeneCells(np.append(0, np.cumsum([b - a for a, b in bounds])), cell, code, n_cells)
 
     @staticmethod
     def follow(parts: Sequence["GeneCells"]) -> "GeneCells":

@@ -5,7 +5,6 @@ here, lie as images do, and hold one gene a; each image is summed, completed and
 the second-level cache. The counts are those of `kernel`: the same images, to the last cell. Pure.
 """
 
-from typing import Any
 
 import numba
 import numpy as np

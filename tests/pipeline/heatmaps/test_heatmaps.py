@@ -139,7 +139,7 @@ def short_of_memory(monkeypatch):
     """Every job in slabs of 64 cells, with so many shards that share them."""
 
     def portions(shards):
-        monkeypatch.setattr(heatmaps, "portion", lambda *_: Portion(64, shards, 0, 0))
+        monkeypatch.setattr(heatmaps, "portion", lambda *_, **__: Portion(64, shards, 0, 0))
 
     return portions
 
@@ -168,7 +168,7 @@ def test_shards_that_are_counted_together_share_the_reading(
 def test_a_gene_is_read_once_a_worker(kept, chunks, expression_path, shards_of_48, tmp_path, monkeypatch):
     """All pairs of 46 genes in two chunks, whatever the number of tiles; a chunk is unpacked again for its other genes
     where not all of them can be kept."""
-    monkeypatch.setattr(heatmaps, "portion", lambda *_: Portion(150, 1, kept, 0))
+    monkeypatch.setattr(heatmaps, "portion", lambda *_, **__: Portion(150, 1, kept, 0))
     monkeypatch.setattr(gene_reader, "KEPT_ENTRY_BYTES", 50 if kept == 30_000 else 5)
     assert run(expression_path, tmp_path / "i.zarr").spent.chunks_read == chunks
 
