@@ -96,6 +96,7 @@ def train(
     seeds: int | str | tuple[int, ...] | None = None,
     weights: str | tuple[float, ...] | None = None,
     test_stores: str | tuple[str, ...] | None = None,
+    group: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -121,6 +122,8 @@ def train(
     test_stores
         Under `--split dataset`: stores that are left out whole and are the test, with commas between them; among those
         that are given or others.
+    group
+        Of stores with groups of cells, the one whose images are used. Absent: those of all groups together.
     overwrite
         Replace an earlier run there.
     quiet
@@ -134,7 +137,6 @@ def train(
     from pairscape.model.batches.many import join_stores
     from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
     from pairscape.model.training.run import train_run
-    from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.workspace import sent_folder
 
     recipe = Recipe(rendering, splitting, training)
@@ -145,8 +147,8 @@ def train(
     *images, run = _listed(paths)
     if not images:
         raise InputError("train takes one image store or several, and last the folder of the run: IMAGES.zarr RUN")
-    held_out = [open_images(path) for path in _split_up(test_stores)]
-    store = join_stores([open_images(path) for path in images], _numbers(weights), held_out)
+    held_out = [_labelled(path, group, quiet) for path in _split_up(test_stores)]
+    store = join_stores([_labelled(path, group, quiet) for path in images], _numbers(weights), held_out)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
     holds: Literal["repeats", "network"] = "repeats" if repeats else "network"
     with sent_folder(run, holds, overwrite=overwrite) as folder, here(quiet) as session:
@@ -156,6 +158,17 @@ def train(
             metrics = train_run(store, folder, recipe, seed, session, overwrite=overwrite)
     _close(quiet, metrics, located(run))
     return metrics
+
+
+def _labelled(path: Any, group: str | None, quiet: bool) -> "Images":
+    """A store to learn or judge from; of one with groups of cells it is said that they are taken together."""
+    from pairscape.pipeline.heatmaps.images import open_images
+
+    store = open_images(path, group=group)
+    if store.groups and group is None:
+        together = f"{len(store.groups)} groups of cells are taken together; --group NAME takes one of them"
+        say_unless(quiet)(f"{store.path}: {together} ({', '.join(store.groups)})")
+    return store
 
 
 def _listed(paths: tuple[Any, ...]) -> list[Any]:
@@ -180,7 +193,9 @@ def _numbers(weights: "str | Sequence[float] | None") -> list[float] | None:
 
 
 @flat
-def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
+def evaluate(
+    run: Any, images: Any, /, *, group: str | None = None, out: Any = None, quiet: bool = False
+) -> dict[str, Any]:
     """Score another labelled image store with a trained run, with the audit and a report.
 
     Parameters
@@ -189,8 +204,10 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
         Folder that `train` made, or its URL, or `universal`, the network that comes with Pairscape.
     images
         Image store with labels, of the same bins.
+    group
+        Of a store with groups of cells, the one whose images are scored. Absent: those of all groups together.
     out
-        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store; of `universal`
+        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store (on-NAME-GROUP); of `universal`
         universal-on-NAME here.
     quiet
         No progress bars, no table.
@@ -202,13 +219,13 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     """
     from pairscape.model.networks.bundled import NAME, find_run, is_bundled
     from pairscape.model.training.run import evaluate_run
-    from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.workspace import fetched_folder, sent_folder
 
-    run, store = find_run(run, say_unless(quiet)), open_images(images)
+    run, store = find_run(run, say_unless(quiet)), _labelled(images, group, quiet)
     if out is None:
         bundled = isinstance(run, Path) and is_bundled(run)
-        out = f"{NAME}-on-{store.path.stem}" if bundled else f"{str(run).rstrip('/')}/on-{store.path.stem}"
+        name = store.path.stem if group is None else Path(file_name(f"{store.path.stem}-{group}.zarr")).stem
+        out = f"{NAME}-on-{name}" if bundled else f"{str(run).rstrip('/')}/on-{name}"
     with (
         fetched_folder(run) as trained,
         sent_folder(out, "evaluation", overwrite=True) as folder,
@@ -474,8 +491,8 @@ def _show_groups(source: "Images | Path", gene_a: str, gene_b: str, grouping: Gr
     from pairscape.model.reports.multiples import scored_pair, stored_pair
 
     require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}-by-group.png")))
-    find = scored_pair if isinstance(source, Path) else stored_pair
-    found = find(source, gene_a, gene_b, grouping)
+    pair = gene_a, gene_b, grouping
+    found = scored_pair(source, *pair) if isinstance(source, Path) else stored_pair(source, *pair)
     save_picture(group_figure(found.counts, found.names, gene_a, gene_b), output)
     groups = f"{len(found.names)} groups, {sum(found.cells):,} cells"
     drawn = f", of which the {MOST_GROUPS} largest are drawn" if len(found.names) > MOST_GROUPS else ""

@@ -54,6 +54,7 @@ def evaluate(
     images: Any,
     /,
     *,
+    group: str | None = None,
     out: Any = None,
     quiet: bool = False,
 ) -> dict[str, Any]: ...
@@ -354,6 +355,7 @@ def train(
     seeds: int | str | tuple[int, ...] | None = None,
     weights: str | tuple[float, ...] | None = None,
     test_stores: str | tuple[str, ...] | None = None,
+    group: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]: ...

@@ -142,7 +142,9 @@ class Grouping:
                 "(cell_type,condition)."
             )
         if self.min_group_cells < 2:
-            raise InputError(f"min group cells is {self.min_group_cells}: a heatmap of fewer than 2 cells shows nothing.")
+            raise InputError(
+                f"min group cells is {self.min_group_cells}: a heatmap of fewer than 2 cells shows nothing."
+            )
         if self.by is None and self.min_group_cells != 100:
             raise InputError("--min-group-cells is about groups of cells: give --by COLUMN too, or leave it out.")
 

@@ -11,7 +11,7 @@ from pairscape.model.edges.scores import read_facts
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.heatmaps.count import count_pairs_by_group
 from pairscape.pipeline.heatmaps.grouped import groups_of_codes
-from pairscape.pipeline.heatmaps.images import Images, counted_codes, find_pair
+from pairscape.pipeline.heatmaps.images import Images, encoded_cells, find_pair
 from pairscape.pipeline.options import Grouping
 
 
@@ -48,7 +48,7 @@ def stored_pair(images: Images, gene_a: str, gene_b: str, grouping: Grouping) ->
     if groups is not None and grouping.columns in ((), groups.columns):
         counts = np.concatenate([own.counts(slice(row, row + 1)) for own in images.each_group()])
         return GroupedPair(counts.transpose(0, 2, 1) if turned else counts, groups.names, groups.cells)
-    codes = counted_codes(images, "other groups are counted from them", "leave out --by")
+    codes = encoded_cells(images, "other groups are counted from them", "leave out --by")
     a, b = (int(images.array(name)[row]) for name in ("gene_a", "gene_b"))
     return _counted(codes, *((b, a) if turned else (a, b)), grouping)
 

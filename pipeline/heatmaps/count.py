@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.genes.pairs import Pairs
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader, held_reader
 from pairscape.pipeline.heatmaps.images import Images, open_images
-from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
+from pairscape.pipeline.heatmaps.kernel import GeneBlock, Margins, finish
 from pairscape.pipeline.heatmaps.memory import GENES_AT_ONCE, Portion, portion
 from pairscape.pipeline.heatmaps.narrow import count_complete
 from pairscape.pipeline.heatmaps.shards import encode_shard, publish_shard

@@ -13,7 +13,8 @@ from pairscape.pipeline.codes.binning import zero_bin
 from pairscape.pipeline.codes.store import CHUNK_GENES, Codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
-from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells
+from pairscape.pipeline.heatmaps.kernel import GeneBlock
 from pairscape.pipeline.heatmaps.memory import GENES_AT_ONCE, Portion
 from pairscape.pipeline.heatmaps.narrow import MOST_CELLS
 from pairscape.pipeline.matrix.cell_groups import NO_GROUP, CellGroups
@@ -121,9 +122,7 @@ class GeneReader:
         whole = chunk * CHUNK_GENES + np.arange(CHUNK_GENES)
         return whole[whole < self.codes.n_genes] if self._keeps_all else missing[missing // CHUNK_GENES == chunk]
 
-    def blocks(
-        self, genes: tuple[int, ...], slab: slice, groups: range
-    ) -> list[tuple[GeneBlock, NDArray[np.int64]]]:
+    def blocks(self, genes: tuple[int, ...], slab: slice, groups: range) -> list[tuple[GeneBlock, NDArray[np.int64]]]:
         """A block of genes b laid out over a slab in each of some groups, and its margins.
 
         Those of the last block of genes are kept, of all groups, for the shards to come.

@@ -12,8 +12,6 @@ of the codes. A receipt covers the files of all groups.
 """
 
 import hashlib
-import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,12 +25,11 @@ from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.genes.resolve import Vocabulary
-from pairscape.pipeline.heatmaps.shards import CODEC, SHARDED, has_receipt, is_listed
+from pairscape.pipeline.heatmaps.shards import SHARDED, has_receipt, is_listed
 from pairscape.pipeline.matrix.cell_groups import CellGroups
-from pairscape.pipeline.options import CHUNK_PAIRS, Binning
+from pairscape.pipeline.options import Binning
 from pairscape.pipeline.storage.codecs import open_array_to_read
-from pairscape.pipeline.storage.digests import SPARE, digest, keep_layout, layout_damage
-from pairscape.pipeline.storage.ownership import clear_aside
+from pairscape.pipeline.storage.digests import digest, layout_damage
 from pairscape.pipeline.storage.paths import (
     file_sizes,
     holds_store,
@@ -42,7 +39,6 @@ from pairscape.pipeline.storage.paths import (
     root_attributes,
     small_files,
 )
-from pairscape.pipeline.storage.write import publish_store
 
 FORMAT, FORMAT_VERSION, GROUPED_VERSION = "pairscape-images", 1, 2
 PAIR_ROWS = 2**17  # rows of gene_a, gene_b and label in one chunk: a task reads those of its shards
@@ -211,6 +207,14 @@ class Images:
             return None
         return CellGroups(self.spec.groups.columns, self.groups, self.array("cell_group"))
 
+    def counted_cells(self) -> NDArray[np.int64] | None:
+        """Cells of the codes that are counted in these images, ascending; None where all are."""
+        groups = self.cell_groups()
+        if groups is None:
+            return None
+        numbers = [number for number in self.group_numbers if number is not None]
+        return np.flatnonzero(np.isin(groups.number, numbers))
+
     def array(self, name: str) -> NDArray[Any]:
         """One of the small arrays without padding: `gene_a`, `gene_b`, `label`, `gene`, `edges`, `mean` and so on."""
         if name == "both_zero":
@@ -288,116 +292,6 @@ def stored_array(path: str, plan_hash: str, name: str) -> zarr.Array[Any]:
 @lru_cache(maxsize=8)
 def _pair_chunk(path: str, plan_hash: str, name: str, chunk: int) -> NDArray[np.int32]:
     return np.asarray(stored_array(path, plan_hash, name)[chunk * PAIR_ROWS : (chunk + 1) * PAIR_ROWS])
-
-
-def create_images(
-    path: Path,
-    spec: ImageSpec,
-    pairs: Pairs,
-    codes: Codes,
-    provenance: dict[str, Any],
-    symbols: Sequence[str] | None = None,
-    groups: CellGroups | None = None,
-) -> None:
-    """Lay out an image store with everything but the images.
-
-    It is made aside and moved to its place whole, so a half-made one is never seen; in object storage its root comes
-    last.
-
-    Parameters
-    ----------
-    pairs
-        In the order of the store.
-    codes
-        The codes that will be counted.
-    symbols
-        Of the genes of the codes, by which pairs and lists may name them too. Absent: they have none.
-    groups
-        Of the cells of the codes, as in `spec`.
-    """
-    aside = path.with_name(f".{path.name}.wip")  # one name, so that a killed run's remains are replaced
-    clear_aside(aside)
-    root = zarr.create_group(str(aside), zarr_format=3)
-    rows = spec.n_shards * spec.binning.shard_pairs
-    _create_sharded(root, spec, rows)
-    columns: dict[str, NDArray[Any] | None] = {
-        "gene_a": pairs.gene_a,
-        "gene_b": pairs.gene_b,
-        "label": pairs.label,
-        "list_row": pairs.list_row,
-    }
-    for name, values in {name: values for name, values in columns.items() if values is not None}.items():
-        array = root.create_array(
-            name,
-            shape=(rows,),
-            chunks=(min(rows, PAIR_ROWS),),
-            dtype=values.dtype,
-            fill_value=-1,
-            dimension_names=("pair",),
-        )
-        array[: spec.n_pairs] = values
-    for name, dims in {
-        "edges": ("gene", "edge"),
-        **dict.fromkeys(("mean", "variance", "dropout", "gene"), ("gene",)),
-    }.items():
-        root.create_array(name, data=codes.array(name), dimension_names=dims)
-    if symbols is not None:
-        root.create_array("symbol", data=np.asarray(symbols, np.dtypes.StringDType()), dimension_names=("gene",))
-    if groups is not None:
-        named = {"group": np.asarray(groups.names, np.dtypes.StringDType()), "group_cells": groups.cells}
-        for name, data in named.items():
-            root.create_array(name, data=data, dimension_names=("group",))
-        root.create_array("cell_group", data=groups.number, dimension_names=("cell",))
-    root.create_group("receipts")
-    root.create_group(SPARE)
-    root.attrs.update(_attributes(spec, provenance))
-    if pairs.class_names:
-        root.attrs["class_names"] = list(pairs.class_names)
-    with warnings.catch_warnings():
-        # true, and intended: without it every opening lists the store, with it other readers lose nothing
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
-        zarr.consolidate_metadata(str(aside))
-    keep_layout(aside, FREE)
-    publish_store(aside, path)
-
-
-def _create_sharded(root: zarr.Group, spec: ImageSpec, rows: int) -> None:
-    bins, shard = spec.binning.bins, spec.binning.shard_pairs
-    number, each, dims = ((), (), ()) if spec.groups is None else ((len(spec.groups.names),), (1,), ("group",))
-    compressors = CODEC.compressors()
-    root.create_array(
-        "counts",
-        shape=(*number, rows, bins, bins),
-        chunks=(*each, CHUNK_PAIRS, bins, bins),
-        shards=(*each, shard, bins, bins),
-        dtype="uint32",
-        fill_value=0,
-        compressors=compressors,
-        dimension_names=(*dims, "pair", "bin_b", "bin_a"),
-    )
-    root.create_array(
-        "both_zero",
-        shape=(*number, rows),
-        chunks=(*each, shard),
-        dtype="uint32",
-        fill_value=0,
-        compressors=compressors,
-        dimension_names=(*dims, "pair"),
-    )
-
-
-def _attributes(spec: ImageSpec, provenance: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION if spec.groups is None else GROUPED_VERSION,
-        "bins": spec.binning.bins,
-        "scale": spec.binning.scale,
-        "n_cells": spec.n_cells,
-        "n_pairs": spec.n_pairs,
-        "plan_hash": spec.plan_hash,
-        "spec": spec.facts(),
-        "provenance": provenance,
-    }
 
 
 def open_images(path: str | Path, *, complete: bool = True, group: str | None = None) -> Images:
@@ -494,7 +388,28 @@ def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
 
 
 def counted_codes(images: Images, purpose: str, otherwise: str) -> Codes:
+    """The codes that a store was counted from, all of whose cells are counted in it.
+
+    Raises
+    ------
+    InputError
+        As `encoded_cells`; the images are of some groups of the cells only.
+    """
+    codes = encoded_cells(images, purpose, otherwise)
+    if images.spec.n_cells == codes.n_cells:
+        return codes
+    which = f"of the group {images.spec.group}" if images.spec.group else "of cells in groups"
+    raise InputError(printable(
+        f"the images of {images.path} are {which}, {images.spec.n_cells:,} of the {codes.n_cells:,} cells of "
+        f"{codes.path}, and {purpose}, over all cells; count those cells alone (`pairscape ingest --cells`), or "
+        f"{otherwise}."
+    ))  # fmt: skip
+
+
+def encoded_cells(images: Images, purpose: str, otherwise: str) -> Codes:
     """The codes that a store was counted from: where they were, or beside the images if both were moved.
+
+    With groups of cells they may hold cells that are in none of them: `Images.counted_cells` says which are.
 
     Parameters
     ----------

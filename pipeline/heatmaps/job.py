@@ -21,7 +21,8 @@ from pairscape.pipeline.genes.labels import replicate_labels, split_cells
 from pairscape.pipeline.genes.negatives import choose_negatives
 from pairscape.pipeline.genes.pairs import Candidates, Pairs, candidates
 from pairscape.pipeline.heatmaps.count import Spent, count_task
-from pairscape.pipeline.heatmaps.images import GroupSpec, Images, ImageSpec, create_images, open_images, require_layout
+from pairscape.pipeline.heatmaps.images import GroupSpec, Images, ImageSpec, open_images, require_layout
+from pairscape.pipeline.heatmaps.layout import create_images
 from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.heatmaps.shards import clear_shards, differing_shards
 from pairscape.pipeline.heatmaps.tiles import (
@@ -140,9 +141,7 @@ class HeatmapOutcome:
         ]
 
 
-def resolve_request(
-    expression: Expression, source: PairSource, seed: int, grouping: Grouping = Grouping()
-) -> Request:
+def resolve_request(expression: Expression, source: PairSource, seed: int, grouping: Grouping = Grouping()) -> Request:
     """Candidate pairs with labels, the cells to count, and their groups.
 
     Raises
@@ -226,7 +225,8 @@ def make_heatmaps(
     target = target.absolute()  # workers have other working folders
     codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
     spec, limit = _spec_of(str(codes_path), "", binning, request), session.memory
-    portion(binning, request.cells.size, 1.0, limit, groups=request.n_groups)  # refuses at once what would not fit, whatever the genes' densities
+    # Refuses at once what would not fit, whatever the genes' densities.
+    portion(binning, request.cells.size, 1.0, limit, groups=request.n_groups)
     if holds_store(target):  # other pairs, bins or numbers of cells are refused before the matrix is read
         require_layout(target)  # a damaged one would pass for another job
         _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
@@ -256,9 +256,7 @@ def _laid_out(
         made_from = codes.provenance  # for a repair, when the codes are gone
         matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"], "values": expression.values}
         provenance = request.provenance | {"matrix": matrix}
-        create_images(
-            target, spec, request.chosen.pairs, codes, provenance, expression.symbols, request.groups
-        )
+        create_images(target, spec, request.chosen.pairs, codes, provenance, expression.symbols, request.groups)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
     missing = images.missing_shards()
@@ -306,8 +304,8 @@ def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
     if holds_store(target) and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
         raise InputError(
             f"{target} holds another job ({images.spec.n_pairs:,} pairs, {images.spec.n_cells:,} cells, scale "
-            f"{images.spec.binning.scale}, {images.spec.binning.bins} bins{_groups_of(images)}) and would be mixed with this one; give "
-            "another path, or delete it."
+            f"{images.spec.binning.scale}, {images.spec.binning.bins} bins{_groups_of(images)}) and would be mixed "
+            "with this one; give another path, or delete it."
         )
 
 

@@ -1,23 +1,21 @@
-"""The kernel for fewer than 65,536 cells in one go, such as those of one group: co-expressed counts and finish together.
+"""The kernel for fewer than 65,536 cells in one go, such as those of one group: complete images at once. Pure.
 
 With few cells most of the time goes to the images, not to the counting: the counters of a block of genes b have 16 bits
 here, lie as images do, and hold one gene a; each image is summed, completed and written once, while its counters are in
-the second-level cache. The counts are those of `kernel`: the same images, to the last cell. Pure.
+the second-level cache. The images are those of `kernel`, to the last cell.
 """
-
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells, Index
 from pairscape.pipeline.heatmaps.kernel import (
     AHEAD,
     ALONE_COST,
     LINE,
     Counts,
     GeneBlock,
-    GeneCells,
-    Index,
     Margins,
     contradiction,
     count_alone,

@@ -25,8 +25,9 @@ from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import Spent, count_task
-from pairscape.pipeline.heatmaps.images import GroupSpec, ImageSpec, create_images
+from pairscape.pipeline.heatmaps.images import GroupSpec, ImageSpec
 from pairscape.pipeline.heatmaps.job import Request, plan_count
+from pairscape.pipeline.heatmaps.layout import create_images
 from pairscape.pipeline.heatmaps.memory import portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, spread_runs, storage_order, tiles_of
 from pairscape.pipeline.matrix.cell_groups import CellGroups

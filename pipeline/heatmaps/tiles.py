@@ -233,9 +233,7 @@ def counting_seconds(images: NDArray[np.float64], events: NDArray[np.float64]) -
     return images * IMAGE_SECONDS + events * EVENT_SECONDS
 
 
-def shard_seconds(
-    events: NDArray[np.float32], shard_pairs: int, rates: Rates, groups: int = 1
-) -> NDArray[np.float64]:
+def shard_seconds(events: NDArray[np.float32], shard_pairs: int, rates: Rates, groups: int = 1) -> NDArray[np.float64]:
     """Expected seconds of each shard on one worker, without reading: (S,) float64.
 
     Parameters

@@ -26,7 +26,7 @@ from pairscape.pipeline.heatmaps import count, gene_reader, read, tiles
 from pairscape.pipeline.heatmaps import job as heatmaps
 from pairscape.pipeline.heatmaps.count import Spent, count_groups
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader, held_reader
-from pairscape.pipeline.heatmaps.images import open_images
+from pairscape.pipeline.heatmaps.images import ImageSpec, open_images
 from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.heatmaps.read import read_images
 from pairscape.pipeline.heatmaps.repair import repair_store
@@ -36,7 +36,7 @@ from pairscape.pipeline.heatmaps.verify import verify_store
 from pairscape.pipeline.matrix.cell_groups import NO_GROUP, CellGroups
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.matrix.ingest import ingest
-from pairscape.pipeline.options import Binning
+from pairscape.pipeline.options import Binning, Compute
 from reference import joint_counts
 
 TYPES = ("B", "NK", "T", "rare")
@@ -108,7 +108,8 @@ pair_lists = st.lists(st.tuples(st.integers(0, 45), st.integers(0, 45)), min_siz
 @given(listed=pair_lists, cells=st.sampled_from([17, 64, 150]), together=st.sampled_from([1, 2, 5]), data=st.data())
 def test_any_tiling_in_any_groups_gives_the_images_of_numpy(listed, cells, together, data, dense, codes):
     """Slabs of so many cells, so many groups at once; groups of any size, also without a cell in some slabs."""
-    number = np.array(data.draw(st.lists(st.sampled_from([0, 1, 2, 3, NO_GROUP]), min_size=150, max_size=150)), np.uint16)
+    drawn = data.draw(st.lists(st.sampled_from([0, 1, 2, 3, NO_GROUP]), min_size=150, max_size=150))
+    number = np.array(drawn, np.uint16)
     number[:4] = np.arange(4)
     groups = CellGroups(("x",), ("a", "b", "c", "d"), number)
     gene_a, gene_b = np.array(listed, np.int32).T
@@ -147,7 +148,7 @@ def truth(typed, tmp_path_factory):
 
 
 def test_two_workers_write_the_same_bytes(truth, typed, tmp_path):
-    with open_client(workers=2, memory_limit="2GB") as client:
+    with open_client(Compute("local", 2, "2GB")) as client:
         run(typed, tmp_path / "i.zarr", binning=FINE, by="type", least=20, session=Session(client=client))
     assert store_hash(tmp_path / "i.zarr") == store_hash(truth / "i.zarr")
 
@@ -184,7 +185,7 @@ def test_a_damaged_file_of_a_group_is_found_and_repaired(array, truth, tmp_path)
     assert found.lines() == [f"shard 3: {array}/1 is not the file the receipt describes"]
     assert differing_shards(open_images(target)) == [3]
     if array == "counts":
-        with pytest.raises(JobError, match="shard 3 of .* is damaged"):
+        with pytest.raises(JobError, match=r"shard 3 of .* is damaged"):
             read_images(open_images(target), np.arange(3 * 256, 4 * 256))
     repair_store(target, truth / "i.codes.zarr", None, Session())
     assert store_hash(target) == store_hash(truth / "i.zarr")
@@ -266,12 +267,22 @@ def test_xarray_opens_it_with_names_of_the_groups(truth):
         np.testing.assert_array_equal(found["cell_group"].values == NO_GROUP, (KIND < 0) | (KIND > 2))
 
 
-def test_a_group_is_asked_for_by_name(truth, expression_path, shards_of_48, tmp_path):
+def test_a_group_is_asked_for_by_name(truth, expression_path, tmp_path):
     with pytest.raises(InputError, match="no group 'Tregs': its groups are B, NK, T; give one of them"):
         open_images(truth / "i.zarr", group="Tregs")
     run(expression_path, tmp_path / "i.zarr")
     with pytest.raises(InputError, match="no group 'T': it has no groups of cells"):
         open_images(tmp_path / "i.zarr", group="T")
+
+
+# ── version 1 ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_store_without_groups_is_what_it_was():
+    """Its plan hash is that of the version before there were groups, so such a store is found, resumed and read."""
+    before = "55b102cabf87798981b6be49624225e32478470a9211d2e053172e804df2b81b"
+    assert ImageSpec("c", "h", Binning(), 10, 20, "p").plan_hash == before
+    assert "groups" not in ImageSpec("c", "h", Binning(), 10, 20, "p").facts()
 
 
 # ── planned ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -362,6 +373,6 @@ def test_groups_that_nobody_knows_any_more_are_not_drawn(truth, typed, tmp_path)
     with pytest.raises(InputError, match="has changed since"):
         pairscape.show(tmp_path / "i.zarr", "G1", "G2", by="type", output=output)
     shutil.rmtree(elsewhere)
-    with pytest.raises(InputError, match="is not at .* any more"):
+    with pytest.raises(InputError, match=r"is not at .* any more"):
         pairscape.show(tmp_path / "i.zarr", "G1", "G2", by="type", output=output)
     assert not output.exists()
