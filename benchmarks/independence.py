@@ -1,16 +1,17 @@
 """Is a pair of genes dependent: a network of any data sets beside the classical tests, on data sets that it never saw.
 
 python -m benchmarks.independence RUN --sets FOLDER [FOLDER …] [--cells 350,1500] [--strength 0.1:0.4] [--pairs 5000]
-    [--seeds 0,1,2] [--turned 0] [--without MGC,…] [--json FILE] [--plot docs/independence.png]
+    [--expressing 20] [--seeds 0,1,2] [--turned 0] [--without MGC,…] [--json FILE] [--plot docs/independence.png]
 
 A FOLDER has `NAME.h5ad`; where its README.md has a table of sets with roles, those of role test are taken. The sets
 beside it that have no such table, `../pbmc4k` and `../mesc_hayashi`, are test sets too. A single file may be given
 as well. Each is read and normalised as `pairscape ingest` does.
 
 Of every set, number of cells (all, if there are fewer), strength and seed, cells are drawn at random, and pairs of
-genes that at least 20 of them express. Half of the pairs are independent; in the others one gene's values are dealt
-anew so that it depends on the other (`pairscape plant`), by the six kinds in equal shares, each at a strength of its
-own within the range. As many independent pairs more are decoys. Images are drawn with the run's rule and bins.
+genes that at least 20 of them express, or as `--expressing` says: cells, or below 1 a share of them. Half of the pairs
+are independent; in the others one gene's values are dealt anew so that it depends on the other (`pairscape plant`), by
+the six kinds in equal shares, each at a strength of its own within the range. As many independent pairs more are
+decoys. Images are drawn with the run's rule and bins.
 
 Told of each test: AUROC of all kinds and of each against the independent pairs; power where the decoys promise a false
 discovery rate of 5 % among the pairs, and the rate that came of it; microseconds a pair (one thread). Of a network of
@@ -22,7 +23,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,14 +106,30 @@ class Dealt:
     kind: NDArray[np.int64]
 
 
-def deal(expression: sparse.csr_matrix, condition: Condition, pairs: int, turned: float, binning: Binning) -> Dealt:
+@dataclass(frozen=True)
+class Design:
+    """How pairs are planted: how many, over genes that so many cells, or below 1 such a share, express, some turned."""
+
+    pairs: int
+    expressing: float = LEAST_CELLS
+    turned: float = 0.0
+
+    def genes(self, expression: sparse.csc_matrix, name: str) -> NDArray[np.int64]:
+        """Genes that enough cells of (N, G) express."""
+        least = self.expressing * expression.shape[0] if self.expressing < 1 else self.expressing
+        least = max(least, LEAST_CELLS)
+        genes = np.flatnonzero(np.diff(expression.indptr) >= least)
+        if genes.size < 2:
+            raise SystemExit(f"{name}: {genes.size} genes are expressed in {least:g} of {expression.shape[0]} cells")
+        return genes
+
+
+def deal(expression: sparse.csr_matrix, condition: Condition, design: Design, binning: Binning) -> Dealt:
     """Plant pairs over the genes of some cells of a set."""
-    rng = np.random.default_rng(condition.seed)
+    rng, pairs = np.random.default_rng(condition.seed), design.pairs
     chosen = np.sort(rng.choice(expression.shape[0], condition.cells, replace=False))
     columns = sparse.csc_matrix(expression[chosen])
-    genes = np.flatnonzero(np.diff(columns.indptr) >= LEAST_CELLS)
-    if genes.size < 2:
-        raise SystemExit(f"{condition.name}: {genes.size} genes are expressed in {LEAST_CELLS} of {chosen.size} cells")
+    genes = design.genes(columns, condition.name)
     kind = np.arange(pairs) % (2 * (len(KINDS) - 1))
     kind = np.where(kind % 2, 0, kind // 2 + 1)  # every other pair is independent
     kind = np.concatenate([kind, np.zeros(pairs // 2, np.int64)])
@@ -120,7 +137,7 @@ def deal(expression: sparse.csr_matrix, condition: Condition, pairs: int, turned
     ends = np.stack([genes[first], genes[(first + rng.integers(1, genes.size, kind.size)) % genes.size]])
     low, _, high = condition.strength.partition(":")
     kinds, strengths = ",".join(KINDS[1:]), f"{low}:{high or low}"
-    planting = Planting(kinds, max(pairs, 11), strengths, turned=turned)
+    planting = Planting(kinds, max(pairs, 11), strengths, turned=design.turned)
     nothing = np.empty(0, np.int64)
     forms = draw_forms(Deal(nothing, nothing, nothing, np.maximum(kind - 1, 0)), planting, rng)
     shape = (kind.size, condition.cells)
@@ -230,12 +247,13 @@ def conditions(name: str, n_cells: int, cells: Sequence[int], strengths: Sequenc
 def run_all(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Figures of every condition, as they come."""
     binning, network = load_network(arguments.run)
+    design = Design(arguments.pairs, arguments.expressing, arguments.turned)
     with tempfile.TemporaryDirectory() as scratch:
         for name, path in held_out(arguments.sets).items():
             expression = read_set(path, Path(scratch))
             of_set = conditions(name, expression.shape[0], arguments.cells, arguments.strength, arguments.seeds)
             for condition in of_set:
-                dealt = deal(expression, condition, arguments.pairs, arguments.turned, binning)
+                dealt = deal(expression, condition, design, binning)
                 yield vars(condition) | {"tests": measure(dealt, network, arguments.without)}
 
 
@@ -246,7 +264,9 @@ def summed_up(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         groups.setdefault((run["name"], run["cells"], run["strength"]), []).append(run["tests"])
     summary = []
     for (name, cells, strength), tests in groups.items():
-        figures = {test: {key: _spread([t[test][key] for t in tests]) for key in tests[0][test]} for test in tests[0]}
+        figures: dict[str, Any] = {
+            test: {key: _spread([t[test][key] for t in tests]) for key in tests[0][test]} for test in tests[0]
+        }
         rivals = {test: figures[test][ALL]["mean"] for test in on_all(figures)}
         best = max(rivals, key=lambda test: rivals[test])
         head = {"name": name, "cells": cells, "strength": strength, "best_classical": best}
@@ -283,6 +303,58 @@ def print_table(entry: dict[str, Any]) -> None:
         print(f"{test:24}{means}{own['us_per_pair']['mean']:11.1f}{own['pairs']['mean']:7,.0f}  {spread}{told}")
 
 
+MONOTONE = ("rising", "falling", "threshold", "exclusive")
+
+
+def markdown(summary: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The same in a table of one line a condition, and means over the conditions of like many cells."""
+    yield "| set, cells | network (seeds) | best classical | ahead | power, best classical | realised FDR | kind |"
+    yield "|---|---|---|---|---|---|---|"
+    for entry in summary:
+        own, best = entry["tests"][NETWORK], entry["tests"][entry["best_classical"]]
+        spread = f"{own[ALL]['mean']:.3f} ({own[ALL]['lowest']:.3f}–{own[ALL]['highest']:.3f})"
+        right = own["kind_right"]["mean"] if own.get("kind_right") else float("nan")
+        yield (
+            f"| {entry['name']}, {entry['cells']:,} | {spread} | {best[ALL]['mean']:.3f} {entry['best_classical']} "
+            f"| {entry['ahead_by']:+.3f} | {own['power']['mean']:.2f}, {best_power(entry):.2f} "
+            f"| {own['realised_fdr']['mean']:.3f} | {right:.2f} |"
+        )
+    for words, some in (("fewer than 1,000 cells", _of(summary, 0, 999)), ("1,000 cells or more", _of(summary, 1000))):
+        if some:
+            yield f"{words}: " + ", ".join(f"{name} {value:.3f}" for name, value in means(some).items())
+
+
+def best_power(entry: dict[str, Any]) -> float:
+    """The power of the classical test that has most, of those that took all pairs."""
+    return max(float(entry["tests"][test]["power"]["mean"]) for test in on_all(entry["tests"]))
+
+
+def means(some: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Means over conditions: AUROC of each kind, how far from |Spearman| the monotone ones are, kind right, power."""
+    own = [entry["tests"][NETWORK] for entry in some]
+    found = {name: _mean(o[name]["mean"] for o in own) for name in (ALL, *KINDS[1:])}
+    if "Spearman" in some[0]["tests"]:
+        for name in MONOTONE:
+            rival = _mean(entry["tests"]["Spearman"][name]["mean"] for entry in some)
+            found[f"{name} beside Spearman"] = found[name] - rival
+        found["monotone beside Spearman"] = _mean(found[f"{name} beside Spearman"] for name in MONOTONE)
+    if own[0].get("kind_right"):
+        found["kind right"] = _mean(o["kind_right"]["mean"] for o in own)
+    if on_all(some[0]["tests"]):
+        found["power, times the best classical"] = _mean(
+            o["power"]["mean"] / best_power(entry) for o, entry in zip(own, some, strict=True)
+        )
+    return found
+
+
+def _of(summary: Sequence[dict[str, Any]], least: int, most: int = 2**62) -> list[dict[str, Any]]:
+    return [entry for entry in summary if least <= entry["cells"] <= most]
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
 def draw(summary: Sequence[dict[str, Any]]) -> Figure:
     """AUROC over all kinds of the network and of every test that took all pairs, a line a condition."""
     figure = Figure(figsize=(8, 1.2 + 0.36 * len(summary)), layout="constrained")
@@ -314,6 +386,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--cells", type=listed(int), default=[350, 1500])
     parser.add_argument("--strength", type=listed(str), default=["0.1:0.4"])
     parser.add_argument("--pairs", type=int, default=5000)
+    parser.add_argument("--expressing", type=float, default=LEAST_CELLS, help="cells, below 1 a share, of each gene")
     parser.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
     parser.add_argument("--turned", type=float, default=0.0, help="share of thresholds and U-shapes upside down")
     parser.add_argument("--without", type=listed(str), default=[], help="tests to leave out, by name")
@@ -333,6 +406,7 @@ def main(given: Sequence[str] | None = None) -> None:
             arguments.json.write_text(json.dumps({"runs": runs, "summary": summed_up(runs)}, indent=1) + "\n")
     summary = summed_up(runs)
     lead = [entry["ahead_by"] for entry in summary]
+    print("", *markdown(summary), sep="\n")
     print(f"\nahead of the best classical test by {np.mean(lead):+.4f} in the mean, {min(lead):+.4f} at least")
     if arguments.plot:
         draw(summary).savefig(arguments.plot, dpi=150)

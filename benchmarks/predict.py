@@ -26,7 +26,8 @@ from benchmarks.scoring import classifier_of, plain
 from pairscape.model.edges.scores import read_scores
 from pairscape.model.networks.weights import NetworkFacts, class_names, save_weights
 from pairscape.model.options import Prediction, Rendering
-from pairscape.model.prediction.predict import PredictionOutcome, check_prediction, predict_matrix
+from pairscape.model.prediction.checked import check_prediction
+from pairscape.model.prediction.predict import PredictionOutcome, predict_matrix
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.clusters import open_session
 from pairscape.pipeline.compute.tasks import peak_memory

@@ -286,7 +286,8 @@ def predict(
     from contextlib import nullcontext
 
     from pairscape.model.networks.bundled import find_run
-    from pairscape.model.prediction.predict import check_prediction, predict_matrix, predict_store
+    from pairscape.model.prediction.checked import check_prediction
+    from pairscape.model.prediction.predict import predict_matrix, predict_store
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images

@@ -16,6 +16,7 @@ Balance = Literal["down", "over", "natural"]
 Negatives = Literal["all", "matched"]
 SPLITS = get_args(Split)
 MOST_FOLDS = 1000
+DEPTH, NOTHING = "depth", "none"  # words among the columns of --within
 
 
 def _require(good: bool, message: str) -> None:
@@ -264,6 +265,10 @@ class Prediction:
         Resample the cells so many times for the best pairs. Absent: not at all.
     best
         Length of the list of best pairs whose stability the resamples tell.
+    within
+        Columns of the cells' annotations (obs), comma-separated: cells are compared with each other only where they
+        have the same values, so scores, correlations and q-values are of what two genes share beyond these; `depth`
+        among them means deciles of the genes that a cell expresses. Absent or `none`: over all cells.
     device
         `auto`, `cpu`, `cuda` or `mps`.
     """
@@ -273,9 +278,17 @@ class Prediction:
     q_values: bool | None = None
     bootstrap: int | None = None
     best: int = 500
+    within: str | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        columns = self.within_columns
+        _require(all(columns) and len(set(columns)) == len(columns) and NOTHING not in columns,
+                 f"within is {self.within!r}: give one column of the cells' annotations (obs), several different ones "
+                 f"with commas between, {DEPTH}, or {NOTHING} by itself for all cells together.")  # fmt: skip
+        _require(not columns or self.bootstrap is None,
+                 f"within {self.within!r} and bootstrap {self.bootstrap} were given together: a resample has other "
+                 "numbers of cells in the strata, which are not counted anew; leave out one of the two.")  # fmt: skip
         _require(self.bootstrap is None or self.bootstrap >= 2,
                  f"bootstrap is {self.bootstrap}: fewer than two resamples have no spread; give some dozens, such as "
                  "100, or leave it out.")  # fmt: skip
@@ -287,6 +300,11 @@ class Prediction:
         _require(self.screen is None or 0 < self.screen <= 1,
                  f"screen is {self.screen}: the share of the candidates that the network looks at lies above 0 and is "
                  "1 at most; leave it out for all of them.")  # fmt: skip
+
+    @property
+    def within_columns(self) -> tuple[str, ...]:
+        """Columns within whose values cells are compared, and `DEPTH`; none: all cells are."""
+        return () if self.within in (None, NOTHING) else tuple(name.strip() for name in str(self.within).split(","))
 
     @property
     def estimates_confidence(self) -> bool:

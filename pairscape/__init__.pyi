@@ -257,6 +257,7 @@ def predict(
     q_values: bool | None = None,
     bootstrap: int | None = None,
     best: int = 500,
+    within: str | None = None,
     device: str = "auto",
     codes: Any = None,
     gene_column: str | None = None,

@@ -8,7 +8,7 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 
 from benchmarks import independence
 from benchmarks.classical import CLASSICAL, Sample
-from benchmarks.independence import ALL, NETWORK, Condition, deal, held_out, measure, worth
+from benchmarks.independence import ALL, NETWORK, Condition, Design, deal, held_out, measure, worth
 from made_runs import make_run
 from model_fixtures import as_anndata, small_store
 from pairscape.model.evaluation.association import distance_correlation
@@ -74,23 +74,29 @@ def test_every_test_tells_a_close_pair_from_independent_ones_and_does_not_mind_a
 
 def test_pairs_are_half_independent_keep_their_values_and_are_the_same_again(expression):
     condition, binning = Condition("set", 300, "0.6:0.7", 4), Binning("rank", 16)
-    dealt = deal(expression, condition, 120, 0.0, binning)
+    dealt = deal(expression, condition, Design(120), binning)
     assert np.bincount(dealt.kind, minlength=7).tolist() == [60, *[10] * 6]
     assert dealt.sample.counts.shape == (180, 16, 16)  # and half as many decoys
     assert (dealt.sample.counts.sum(axis=(1, 2)) == 300).all()
     assert ((dealt.sample.a > 0).sum(1) >= 20).all()
-    again = deal(expression, condition, 120, 0.0, binning)
+    again = deal(expression, condition, Design(120), binning)
     np.testing.assert_array_equal(again.sample.counts, dealt.sample.counts)
-    other = deal(expression, Condition("set", 300, "0.6:0.7", 5), 120, 0.0, binning)
+    other = deal(expression, Condition("set", 300, "0.6:0.7", 5), Design(120), binning)
     assert (other.sample.counts != dealt.sample.counts).any()
     score = distance_correlation(dealt.sample.counts)
     auroc = worth(score[:120], dealt.kind, score[120:])
     assert min(auroc[kind] for kind in ("rising", "falling", "threshold", "u-shaped")) > 0.95
 
 
+def test_a_share_of_the_cells_may_be_asked_to_express_a_gene(expression):
+    condition, binning = Condition("set", 300, "0.6", 4), Binning("rank", 16)
+    some, most = (deal(expression, condition, Design(60, share), binning).sample for share in (0.05, 0.8))
+    assert (some.a > 0).sum(1).min() < 240 <= min((most.a > 0).sum(1).min(), (most.b > 0).sum(1).min())
+
+
 def test_too_few_genes_are_told(expression):
     with pytest.raises(SystemExit, match=r"set: 0 genes are expressed in 20 of 15 cells"):
-        deal(expression, Condition("set", 15, "0.5", 0), 24, 0.0, Binning("rank", 16))
+        deal(expression, Condition("set", 15, "0.5", 0), Design(24), Binning("rank", 16))
 
 
 def test_power_is_of_calls_whose_false_share_the_decoys_promise():
@@ -105,7 +111,7 @@ def test_power_is_of_calls_whose_false_share_the_decoys_promise():
 
 
 def test_a_slow_test_takes_some_pairs_and_the_network_is_told_on_the_same(expression):
-    dealt = deal(expression, Condition("set", 200, "0.5:0.8", 0), 120, 0.5, Binning("rank", 16))
+    dealt = deal(expression, Condition("set", 200, "0.5:0.8", 0), Design(120, turned=0.5), Binning("rank", 16))
     truth = np.concatenate([dealt.kind, np.zeros(60, int)])
 
     def knows(sample):
@@ -153,6 +159,8 @@ def test_the_command_end_to_end(tmp_path_factory, tmp_path, expression, capsys):
     out = capsys.readouterr().out
     assert "counts, 400 cells, strength 0.5:0.8: network ahead of" in out
     assert "ahead of the best classical test by" in out
+    assert "| counts, 400 | " in out
+    assert "fewer than 1,000 cells: all kinds 0." in out
 
 
 WRONG = {

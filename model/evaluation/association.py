@@ -7,6 +7,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pairscape.pipeline.heatmaps.strata import StratifiedMargins
+
 Counts = NDArray[np.integer]
 Values = NDArray[np.float64]
 
@@ -46,6 +48,25 @@ def dependence(counts: Counts, correlation: Values) -> Values:
     cells = counts[:1].sum(dtype=np.float64)  # as many in every image
     ratio = np.sqrt(np.maximum(4 * likelihood, 0)) - np.sqrt(np.maximum(2 * freedom - 1, 0))
     return np.asarray(np.maximum(np.sqrt(cells) * np.abs(correlation), ratio))
+
+
+def associations(counts: Counts, within: StratifiedMargins | None = None) -> tuple[Values, Values]:
+    """Spearman's correlation, and `dependence`, (P,) each; beyond strata of the cells where `within` is given.
+
+    Within strata the correlation is that of the ranks over all cells less their means in each stratum, and the
+    deviation of their covariance is that of genes which are independent within each; the likelihood ratio is taken
+    against the counts that such genes would have, and its freedom stays, which is more than it has.
+    """
+    if within is None:
+        correlation = spearman(counts)
+        return correlation, dependence(counts, correlation)
+    counts, group = _contiguous(counts), _groups(counts.shape[1], SCREEN_BINS)
+    correlation, deviation = np.zeros(len(counts)), np.zeros(len(counts))
+    rows = within.row_a.astype(np.int64), within.row_b.astype(np.int64)
+    _spearman_within(counts, within.cells, *rows, correlation, deviation)
+    likelihood, freedom = _likelihood_ratio_within(counts, group, within.cells, *rows)
+    ratio = np.sqrt(np.maximum(4 * likelihood, 0)) - np.sqrt(np.maximum(2 * freedom - 1, 0))
+    return correlation, np.asarray(np.maximum(np.abs(deviation), ratio))
 
 
 def distance_correlation(counts: Counts) -> Values:
@@ -117,6 +138,80 @@ def _spearman(counts):  # type: ignore[no-untyped-def]
         if scale > 0:
             found[p] = together / scale
     return found
+
+
+@numba.njit(nogil=True, cache=True)
+def _ranks_by_stratum(cells):  # type: ignore[no-untyped-def]
+    """Ranks of the bins over all cells, (G, K), and n_s, their sum and their sum of squares about the mean, (G, S)."""
+    n_genes, n_strata, bins = cells.shape
+    rank, margin = np.empty((n_genes, bins)), np.empty(bins)
+    number, total, squares = np.zeros((3, n_genes, n_strata))
+    for g in range(n_genes):
+        margin[:] = 0
+        for s in range(n_strata):
+            margin += cells[g, s]
+        _rank(margin, margin.sum(), rank[g])
+        for s in range(n_strata):
+            for k in range(bins):
+                number[g, s] += cells[g, s, k]
+                total[g, s] += cells[g, s, k] * rank[g, k]
+            mean = total[g, s] / max(number[g, s], 1.0)
+            for k in range(bins):
+                squares[g, s] += cells[g, s, k] * (rank[g, k] - mean) ** 2
+    return rank, number, total, squares
+
+
+@numba.njit(nogil=True, cache=True)
+def _spearman_within(counts, cells, row_a, row_b, correlation, deviation):  # type: ignore[no-untyped-def]
+    bins, n_strata = counts.shape[1], cells.shape[1]
+    rank, number, total, squares = _ranks_by_stratum(cells)
+    for p in range(counts.shape[0]):
+        a, b, together, variance = row_a[p], row_b[p], 0.0, 0.0
+        for kb in range(bins):
+            along = 0.0
+            for ka in range(bins):
+                along += counts[p, kb, ka] * rank[a, ka]
+            together += along * rank[b, kb]
+        for s in range(n_strata):
+            together -= total[a, s] * total[b, s] / number[a, s]
+            variance += squares[a, s] * squares[b, s] / number[a, s]
+        scale = np.sqrt(squares[a].sum() * squares[b].sum())
+        if scale > 0:
+            correlation[p] = together / scale
+        if variance > 0:
+            deviation[p] = together / np.sqrt(variance)
+
+
+@numba.njit(nogil=True, cache=True)
+def _likelihood_ratio_within(counts, group, cells, row_a, row_b):  # type: ignore[no-untyped-def]
+    """As `_likelihood_ratio`, against independence within every stratum."""
+    bins, n_groups, (n_genes, n_strata, _) = counts.shape[1], group[-1] + 1, cells.shape
+    found, freedom = np.empty(counts.shape[0]), np.empty(counts.shape[0])
+    margin, number = np.zeros((n_genes, n_strata, n_groups)), np.zeros(n_strata)
+    for g in range(n_genes):
+        for s in range(n_strata):
+            for k in range(bins):
+                margin[g, s, group[k]] += cells[g, s, k]
+    for s in range(n_strata if n_genes else 0):
+        number[s] = margin[0, s].sum()
+    pooled, expected = np.empty((n_groups, n_groups)), np.empty((n_groups, n_groups))
+    for p in range(counts.shape[0]):
+        pooled[:], expected[:] = 0, 0
+        of_a, of_b, total = margin[row_a[p]], margin[row_b[p]], 0.0
+        for kb in range(bins):
+            for ka in range(bins):
+                pooled[group[kb], group[ka]] += counts[p, kb, ka]
+        for s in range(n_strata):
+            for kb in range(n_groups):
+                for ka in range(n_groups):
+                    expected[kb, ka] += of_b[s, kb] * of_a[s, ka] / number[s]
+        for kb in range(n_groups):
+            for ka in range(n_groups):
+                if pooled[kb, ka] > 0 and expected[kb, ka] > 0:
+                    total += pooled[kb, ka] * np.log(pooled[kb, ka] / expected[kb, ka])
+        there_a, there_b = (of_a.sum(0) > 0).sum(), (of_b.sum(0) > 0).sum()
+        found[p], freedom[p] = total, (there_a - 1) * (there_b - 1)
+    return found, freedom
 
 
 @numba.njit(nogil=True, cache=True)

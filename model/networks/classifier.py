@@ -24,6 +24,7 @@ from pairscape.model.networks.gene_context import (
     neighbourhoods,
     store_loadings,
 )
+from pairscape.model.networks.momentnet import MomentNet
 from pairscape.model.networks.pairnet import FactorNet
 from pairscape.model.networks.published import MOMENT_NETWORK, DeepDrim, build_network
 from pairscape.model.networks.render import Render
@@ -107,6 +108,11 @@ class PairClassifier(nn.Module):
     def knows_genes(self) -> bool:
         """Whether the network takes more of the two genes than their image."""
         return self.needs_neighbours or self.needs_loadings
+
+    @property
+    def compares_within(self) -> bool:
+        """Whether all that the network sees can be of what is left beyond strata of the cells."""
+        return isinstance(self.network, MomentNet)
 
     def describe(self, counts: Tensor, both_zero: Tensor) -> Tensor:
         """Features of genes (G, F) for a network that `needs_neighbours`, from counts (G, 11, bins, bins)."""

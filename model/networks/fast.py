@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numba
 import numpy as np
@@ -30,12 +31,13 @@ from pairscape.model.networks.momentnet import (
     UPWARD,
     MomentNet,
     log_scales,
+    log_sizes,
     ordered_by_strength,
-    sizes,
 )
-from pairscape.model.networks.moments import moments_and_strength
+from pairscape.model.networks.moments import moments_and_strength, moments_within
 from pairscape.model.networks.pairnet import PairNet, ResidualBlock
 from pairscape.model.networks.prior import PriorCorrection
+from pairscape.pipeline.heatmaps.strata import StratifiedMargins
 
 # Pairs a batch, so that what the layers make of them stays in the caches: pairnet's maps are small, momentnet has none.
 AT_ONCE, AT_ONCE_PAIRNET, AT_ONCE_MOMENTNET = 64, 256, 1024
@@ -49,7 +51,8 @@ def prepare(classifier: PairClassifier, device: torch.device) -> Probabilities:
 
     (B, bins, bins) counts and (B,) both zeros, on the device, to (B, classes), as `PairClassifier.probabilities` within
     1e-5. It is a copy: later changes of the classifier do not reach it. On another device than the CPU, and where the
-    network `knows_genes`, it is that very method, which then takes features of the genes too.
+    network `knows_genes`, it is that very method, which then takes features of the genes too. On the CPU, a network
+    that `compares_within` also takes the margins by stratum within which the two genes are compared.
     """
     if device.type != "cpu" or classifier.knows_genes:
         return classifier.probabilities
@@ -65,21 +68,27 @@ class _Prepared(nn.Module):
         self.render, self.mirror = classifier.render, classifier.mirror
         self.turned = turned_labels(classifier.classes)
         self.at_once, self.network = _prepared(network)
+        self.as_counted = isinstance(network, MomentNet) and self.render.leaves_counts
         self.eval()
 
     @torch.inference_mode()
-    def forward(self, counts: Tensor, both_zero: Tensor) -> Tensor:
+    def forward(self, counts: Tensor, both_zero: Tensor, within: StratifiedMargins | None = None) -> Tensor:
         """(B, bins, bins) counts and (B,) both zeros to (B, classes) probabilities."""
         missing = -len(counts) % self.at_once  # rows of zeros: matrix products of another size may round otherwise
         counts = functional.pad(counts, (0, 0, 0, 0, 0, missing))
         both_zero = functional.pad(both_zero, (0, missing))
-        parts = zip(counts.split(self.at_once), both_zero.split(self.at_once), strict=True)
-        found = torch.cat([self._batch(*part) for part in parts])
+        margins = [()] * (len(counts) // self.at_once) if within is None else self._batches_of(within, missing)
+        parts = zip(counts.split(self.at_once), both_zero.split(self.at_once), margins, strict=True)
+        found = torch.cat([self._batch(image, zeros, *of_genes) for image, zeros, of_genes in parts])
         return found[: len(found) - missing]
 
-    def _batch(self, counts: Tensor, both_zero: Tensor) -> Tensor:
-        image = self.render(counts, both_zero)
-        probability = self.network(image, self.mirror).softmax(1)
+    def _batches_of(self, within: StratifiedMargins, missing: int) -> Iterator[tuple[StratifiedMargins]]:
+        within = within.pooled(self.render.pool).followed(missing)
+        return ((within.take(slice(at, at + self.at_once)),) for at in range(0, within.row_a.size, self.at_once))
+
+    def _batch(self, counts: Tensor, both_zero: Tensor, *within: StratifiedMargins) -> Tensor:
+        image = counts[:, None] if self.as_counted else self.render(counts, both_zero)
+        probability = self.network(image, self.mirror, *within).softmax(1)
         if not self.mirror:
             return probability
         straight, turned = probability.chunk(2)
@@ -148,12 +157,12 @@ class _PreparedMomentNet(nn.Module):
         self.norm, self.head = network.norm, network.head
         self.turned = torch.tensor(TURNED)
 
-    def forward(self, image: Tensor, mirror: bool) -> Tensor:
-        """(B, 1, K, K) images to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
-        counts = image[:, 0].contiguous()
-        made = moments_and_strength(counts.numpy(), DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
-        moments, close = map(torch.from_numpy, made)
-        known, scaled = sizes(counts), log_scales(moments)
+    def forward(self, image: Tensor, mirror: bool, within: StratifiedMargins | None = None) -> Tensor:
+        """(B, 1, K, K) cells to (B, classes) logits, or (2 B, classes) with those of the mirrors."""
+        counts, rules = image[:, 0].contiguous().numpy(), (DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
+        made = moments_and_strength(counts, *rules) if within is None else moments_within(counts, within, *rules)
+        moments, close, numbers = map(torch.from_numpy, made)
+        known, scaled = log_sizes(numbers), log_scales(moments)
         if mirror:
             known, close = torch.cat([known, known * self.turned]), close.repeat(2)
             scaled = (torch.cat([scaled[0], scaled[0].mT]), torch.cat([scaled[1], scaled[1].mT]))
@@ -244,6 +253,11 @@ class _PreparedBlock(nn.Module):
         return self.second(self.first(x)).add_(x).relu_()
 
 
+def _as_int32(counts: NDArray[np.integer]) -> Tensor:
+    """The same numbers, without a copy where they have 32 bits: no image holds 2**31 cells."""
+    return torch.from_numpy(counts.view(np.int32) if counts.dtype == np.uint32 else counts.astype(np.int32))
+
+
 SENT_AT_ONCE = 1024  # images sent to the device at a time; on a CPU they are scored in smaller batches
 
 
@@ -267,20 +281,21 @@ class Scorer:
         counts: NDArray[np.integer],
         both_zero: NDArray[np.integer],
         genes: Callable[[slice], NDArray[np.float32]] | None = None,
+        within: StratifiedMargins | None = None,
     ) -> NDArray[np.float64]:
         """Class probabilities at the prior, (P, classes), of counts (P, bins, bins) and both zeros (P,).
 
         `genes` is for a network that `knows_genes`: a slice of the pairs to features of their genes, (B, 2, F).
+        `within` is for one that `compares_within`, on the CPU: the margins by stratum of the pairs.
         """
         found = []
         with torch.inference_mode():
             for start in range(0, len(counts), SENT_AT_ONCE):
                 some = slice(start, start + SENT_AT_ONCE)
-                image, zeros = (
-                    torch.from_numpy(part[some].astype(np.int32)).to(self.device) for part in (counts, both_zero)
-                )
-                described = () if genes is None else (torch.from_numpy(genes(some)).to(self.device),)
-                found.append(self.probabilities(image, zeros, *described).cpu().numpy())
+                image, zeros = (_as_int32(part[some]).to(self.device) for part in (counts, both_zero))
+                beside: tuple[Any, ...] = () if genes is None else (torch.from_numpy(genes(some)).to(self.device),)
+                beside = beside if within is None else (within.take(some),)
+                found.append(self.probabilities(image, zeros, *beside).cpu().numpy())
         return self.correction.corrected(np.concatenate(found), self.prior)
 
     @cached_property

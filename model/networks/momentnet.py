@@ -70,16 +70,21 @@ def rank_moments(counts: Tensor) -> Tensor:
 
 def sizes(counts: Tensor) -> Tensor:
     """How many cells there are and how many express each gene, on a log scale, (B, K, K) cells to (B, SIZES)."""
-    cells, of_a, of_b = counts.sum((1, 2)), counts.sum(1), counts.sum(2)
-    zeros_a, zeros_b = of_a[:, 0], of_b[:, 0]
+    of_a, of_b = counts.sum(1), counts.sum(2)
+    filled = [(margin[:, 1:] > 0).sum(1) for margin in (of_a, of_b)]
+    return log_sizes(torch.stack([of_a.sum(1), of_a[:, 0], of_b[:, 0], filled[0] * filled[1]], dim=1))
+
+
+def log_sizes(known: Tensor) -> Tensor:
+    """The same from numbers (B, 4): cells, those without gene a, those without b, filled bins of a times those of b."""
+    cells, zeros_a, zeros_b, filled = known.unbind(1)
     log = cells.clamp_min(1).log()
     with_a, with_b = ((cells - zeros).clamp_min(1).log() for zeros in (zeros_a, zeros_b))
     without_a, without_b = ((zeros + 1).log() for zeros in (zeros_a, zeros_b))
     shares = [1 - zeros / cells.clamp_min(1) for zeros in (zeros_a, zeros_b)]
-    filled = [(margin[:, 1:] > 0).sum(1) for margin in (of_a, of_b)]
     return torch.stack([
         log, with_a + with_b, (with_a - with_b).abs(), with_a - with_b, with_a + with_b - log, without_a + without_b,
-        without_a - without_b, shares[0] * shares[1], filled[0] * filled[1] / 100,
+        without_a - without_b, shares[0] * shares[1], filled / 100,
     ], dim=1)  # fmt: skip
 
 

@@ -123,6 +123,11 @@ class Render(nn.Module):
         # Not persistent: the matrix follows from the configuration, and a checkpoint should hold learned weights only.
         self.register_buffer("smooth", smoothing_matrix(self.out_bins, sigma).float(), persistent=False)
 
+    @property
+    def leaves_counts(self) -> bool:
+        """Whether what is drawn are the very counts."""
+        return self.channels == "counts" and self.pool == 1 and self.sigma == 0 and not self.drop_both_zero
+
     def forward(self, counts: Tensor, both_zero: Tensor | None = None) -> Tensor:
         """Counts (B, K, K), row = bin of gene b, column = bin of gene a, to (B, C, K // pool, K // pool) float32.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -49,6 +50,8 @@ class CandidateImages:
         What is known of the pairs.
     symbols : (G,) str or None
         "" where a gene has none; None where the matrix has none.
+    obs
+        Annotations of the cells that are counted, a row each; None where images are read.
     """
 
     pairs: Pairs
@@ -56,13 +59,19 @@ class CandidateImages:
     source: Codes | Images
     provenance: dict[str, Any]
     symbols: Sequence[str] | None = None
+    obs: pd.DataFrame | None = None
 
     @classmethod
     def counted(
-        cls, codes: Codes, pairs: Pairs, provenance: dict[str, Any], symbols: Sequence[str] | None = None
+        cls,
+        codes: Codes,
+        pairs: Pairs,
+        provenance: dict[str, Any],
+        symbols: Sequence[str] | None = None,
+        obs: pd.DataFrame | None = None,
     ) -> "CandidateImages":
         """Images that are still to be counted."""
-        return cls(pairs, codes.array("gene"), codes, provenance, symbols)
+        return cls(pairs, codes.array("gene"), codes, provenance, symbols, obs)
 
     @classmethod
     def stored(cls, images: Images) -> "CandidateImages":
@@ -140,7 +149,7 @@ class SampleFindings:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """Some candidates, with their images and, for a network that `knows_genes`, their genes (n, 2)."""
+    """Some candidates, with their images and, where the job `needs_genes`, their genes (n, 2)."""
 
     rows: NDArray[np.int64]
     images: tuple[NDArray[np.integer], NDArray[np.integer]]
@@ -160,7 +169,7 @@ def look_at_sample(
     rows = sample_rows(len(candidates.pairs), seed)
     session.progress.start("sampling pairs", rows.size)
     pairs, threshold = candidates.pairs, None
-    genes = np.stack([pairs.gene_a[rows], pairs.gene_b[rows]], axis=1) if job.describes else None
+    genes = np.stack([pairs.gene_a[rows], pairs.gene_b[rows]], axis=1) if job.needs_genes else None
     sample = _Sample(rows, candidates.read(rows), genes)
     facts = _compared(job, candidates, sample, trained, seed, session)
     if screen is None or screen == 1:
@@ -184,7 +193,7 @@ def _compared(
     if trained.reference is None:
         session.say(UNCOMPARED)
         return {}
-    described = None if sample.genes is None else job.parts.described(sample.genes)
+    described = job.parts.described(sample.genes) if job.describes and sample.genes is not None else None
     pairs = PairSample(
         candidates.pairs.gene_a[sample.rows], candidates.pairs.gene_b[sample.rows], *sample.images,
         candidates.source.array("dropout"), candidates.n_cells, candidates.binning.scale,
@@ -204,9 +213,10 @@ def _seconds_a_pair(job: Job, sample: _Sample) -> float:
     """Seconds of the network for one of the images, here; the first batch, which is slow, is not counted."""
     seconds, (counts, both_zero) = 0.0, sample.images
     for some in (slice(64), slice(TIMED_PAIRS)):
-        described = None if sample.genes is None else job.parts.described(sample.genes[some])
+        genes = None if sample.genes is None else sample.genes[some]
+        described = job.parts.described(genes) if job.describes and genes is not None else None
         started = time.perf_counter()
-        answers(held_scorer(job), (counts[some], both_zero[some]), described)
+        answers(held_scorer(job), (counts[some], both_zero[some]), described, job.margins(genes))
         seconds = (time.perf_counter() - started) / len(counts[some])
     return seconds
 

@@ -87,7 +87,8 @@ def estimate_confidence(
     if options.q_values:
         screened = Rescoring(codes, job.portion, partial(load_score, job, screened=True), seed)
         folder = Path(job.parts.folder)
-        discovery, facts["fdr"] = estimate_discovery(screened, pairs, _scores(job.parts), folder, session)
+        found = estimate_discovery(screened, pairs, _scores(job.parts), folder, session, job.within)
+        discovery, facts["fdr"] = found
     if options.bootstrap is not None:
         all_pairs = Rescoring(codes, job.portion, partial(load_score, job, screened=False), seed)
         score, number = np.concatenate(list(_scores(job.parts))), options.bootstrap

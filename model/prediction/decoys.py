@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.model.networks.device import one_thread
+from pairscape.model.options import DEPTH
 from pairscape.model.prediction.fdr import Discovery
 from pairscape.model.prediction.rescoring import Rescoring, score_runs
-from pairscape.pipeline.codes.store import Codes, cell_blocks
+from pairscape.model.prediction.within import Within, by_depth, cell_depth
+from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
-from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_places, depth_task, strata_of
+from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_places, strata_of
 from pairscape.pipeline.options import Stream
 from pairscape.pipeline.storage.write import replaced
 
@@ -36,7 +37,12 @@ def sample_candidates(n_pairs: int, seed: int, decoys: int = DECOYS) -> NDArray[
 
 
 def estimate_discovery(
-    rescoring: Rescoring, pairs: Pairs, parts: Iterable[NDArray[np.floating]], folder: Path, session: Session
+    rescoring: Rescoring,
+    pairs: Pairs,
+    parts: Iterable[NDArray[np.floating]],
+    folder: Path,
+    session: Session,
+    within: Within | None = None,
 ) -> tuple[Discovery, dict[str, Any]]:
     """q-values of a prediction as a function of the score, and what its metadata say of them.
 
@@ -50,12 +56,14 @@ def estimate_discovery(
         Their scores, part by part; NaN where the screen kept a pair from the network.
     folder
         Of the job, where all workers read: the strata are left there.
+    within
+        Strata within which the pairs were scored, and so the decoys are dealt.
     """
-    strata = save_strata(rescoring.codes, folder, rescoring.seed, session)
+    strata = save_strata(rescoring.codes, folder, rescoring.seed, session, within)
     some = pairs.take(sample_candidates(len(pairs), rescoring.seed))
     decoys = decoy_scores(rescoring, some, strata, session)
     found = Discovery.estimate(parts, decoys)
-    return found, discovery_facts(found, decoys, int(_strata(str(strata)).max()) + 1)
+    return found, discovery_facts(found, decoys, int(_strata(str(strata)).max()) + 1, within)
 
 
 def decoy_scores(rescoring: Rescoring, pairs: Pairs, strata: Path, session: Session) -> NDArray[np.float32]:
@@ -72,19 +80,18 @@ def decoy_scores(rescoring: Rescoring, pairs: Pairs, strata: Path, session: Sess
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
-def save_strata(codes: Codes, folder: Path, seed: int, session: Session) -> Path:
-    """Strata of all cells of a code store, in a file named after what it holds."""
-    path = folder.absolute() / f"strata-{codes.content_hash[:16]}-{seed}.npy"
+def save_strata(codes: Codes, folder: Path, seed: int, session: Session, within: Within | None = None) -> Path:
+    """Strata of like depth of all cells of a code store, inside those of `within`; in a file named after them."""
+    if within is not None and DEPTH in within.columns:
+        return Path(within.stratum)  # which are of like depth already
+    among = "" if within is None else f"-{Path(within.stratum).stem}"
+    path = folder.absolute() / f"strata-{codes.content_hash[:16]}-{seed}{among}.npy"
     if path.exists():
         return path
-    blocks = cell_blocks(codes.n_cells)
-    session.progress.start("depth of cells", codes.n_cells)
-    depth = np.empty(codes.n_cells, np.int32)
-    for block, part in run_tasks(session, depth_task, range(len(blocks)), codes.path):
-        depth[blocks[block]] = part
-        session.progress.advance(part.size)
+    depth = cell_depth(codes, folder, session)
+    stratum = strata_of(depth, seed) if within is None else by_depth(np.load(within.stratum), depth, seed)
     with replaced(path) as unfinished, unfinished.open("wb") as file:
-        np.save(file, strata_of(depth, seed))
+        np.save(file, stratum)
     return path
 
 
@@ -97,14 +104,20 @@ def decoy_task(rescoring: Rescoring, strata: str, run: PairRun) -> NDArray[np.fl
 
 
 @lru_cache(maxsize=1)
-def _strata(path: str) -> NDArray[np.uint8]:
+def _strata(path: str) -> NDArray[np.integer]:
     """Read once a process; those of another job have another name."""
-    strata: NDArray[np.uint8] = np.load(path)
+    strata: NDArray[np.integer] = np.load(path)
     return strata
 
 
-def discovery_facts(discovery: Discovery, decoys: NDArray[np.float32], strata: int) -> dict[str, Any]:
+def discovery_facts(
+    discovery: Discovery, decoys: NDArray[np.float32], strata: int, within: Within | None = None
+) -> dict[str, Any]:
     """What the metadata of the scores say of the false discovery rate."""
+    given = [] if within is None else [column for column in within.columns if column != DEPTH]
+    alike = " and ".join(["depth", *given])
+    explained = "types and states of cells" if given else "cell types and states"
+    left = f"{explained} that these leave open" if given else explained
     calls = {str(level): discovery.calls(level) for level in LEVELS}
     return {
         "decoys": decoys.size,
@@ -114,8 +127,7 @@ def discovery_facts(discovery: Discovery, decoys: NDArray[np.float32], strata: i
         "smallest_q": float(discovery.q[0]),
         "sentence": (
             f"{calls['0.05']:,} pairs depend on each other at a false discovery rate of 5 %, by {decoys.size:,} decoys "
-            f"with the values of real pairs dealt anew among cells of like depth ({strata} strata): this tests "
-            "independence given depth, so cell types and states count as dependence, and a call is no proof of "
-            "regulation."
+            f"with the values of real pairs dealt anew among cells of like {alike} ({strata} strata): this tests "
+            f"independence given {alike}, so {left} count as dependence, and a call is no proof of regulation."
         ),
     }

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairscape.model.evaluation.association import dependence, spearman
+from pairscape.model.evaluation.association import associations
 from pairscape.model.evaluation.metrics import forward_share
 from pairscape.model.networks.bundled import run_folder
 from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.fast import Scorer
 from pairscape.model.prediction.rescoring import Score
+from pairscape.model.prediction.within import Within
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
@@ -32,6 +33,7 @@ from pairscape.pipeline.heatmaps.gene_reader import held_reader
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.read import read_images
+from pairscape.pipeline.heatmaps.strata import StratifiedMargins
 from pairscape.pipeline.heatmaps.tiles import Task
 from pairscape.pipeline.storage.receipts import Receipt, write_receipted
 from pairscape.pipeline.storage.write import replaced
@@ -149,6 +151,8 @@ class Job:
         Dependence from which a pair goes to the network; None: all do.
     describes
         Whether the network `knows_genes`: their features lie beside the pairs.
+    within
+        Strata within which cells are compared; None: all cells are.
     """
 
     parts: Parts
@@ -162,6 +166,16 @@ class Job:
     parts_at_once: int
     threshold: float | None
     describes: bool
+    within: Within | None = None
+
+    @property
+    def needs_genes(self) -> bool:
+        """Whether a pair is scored by more than its image."""
+        return self.describes or self.within is not None
+
+    def margins(self, genes: NDArray[np.integer] | None) -> StratifiedMargins | None:
+        """Margins by stratum of pairs, (P, 2) genes; None where all cells are compared."""
+        return None if self.within is None or genes is None else self.within.of(genes[:, 0], genes[:, 1])
 
 
 @dataclass
@@ -212,7 +226,7 @@ def _count(job: Job, task: Task, group: slice, cost: Cost) -> Images:
 
 def _genes(job: Job, part: int) -> NDArray[np.int32] | None:
     """Genes of a part's pairs, (P, 2), where the network asks for them."""
-    if not job.describes:
+    if not job.needs_genes:
         return None
     rows, columns = job.parts.rows(part), job.parts.pair_columns()
     return np.stack([columns[name][rows.start : rows.stop] for name in PAIR], axis=1)
@@ -235,14 +249,15 @@ def score_images(job: Job, images: Images, genes: NDArray[np.integer] | None, co
     """
     started, (counts, both_zero) = time.perf_counter(), images
     counts, columns = np.ascontiguousarray(counts, np.uint32), np.full(len(counts), np.nan, COLUMNS)
-    correlation = spearman(counts)
-    columns["correlation"], columns["dependence"] = correlation, dependence(counts, correlation)
+    within = job.margins(genes)
+    columns["correlation"], columns["dependence"] = associations(counts, within)
     derived = time.perf_counter()
     kept = np.arange(len(counts)) if job.threshold is None else np.flatnonzero(columns["dependence"] >= job.threshold)
     if kept.size:
         chosen = (counts, both_zero) if kept.size == len(counts) else (counts[kept], both_zero[kept])
-        described = None if genes is None else job.parts.described(genes[kept])
-        for name, values in answers(held_scorer(job), chosen, described)._asdict().items():
+        described = job.parts.described(genes[kept]) if job.describes and genes is not None else None
+        within = None if within is None else within.take(kept)
+        for name, values in answers(held_scorer(job), chosen, described, within)._asdict().items():
             columns[name][kept] = values
     cost.deriving += derived - started
     cost.scoring += time.perf_counter() - derived
@@ -270,13 +285,19 @@ class Answers(NamedTuple):
     kind_probability: NDArray[np.float64]
 
 
-def answers(scorer: Scorer, images: Images, described: Callable[[slice], NDArray[np.float32]] | None = None) -> Answers:
+def answers(
+    scorer: Scorer,
+    images: Images,
+    described: Callable[[slice], NDArray[np.float32]] | None = None,
+    within: StratifiedMargins | None = None,
+) -> Answers:
     """What a network says of pairs.
 
     The score is summed over the classes with an edge rather than 1 less that of none, whose last digits would tie small
-    scores. `described` gives features of a slice of the pairs, for a network that `knows_genes`.
+    scores. `described` gives features of a slice of the pairs, for a network that `knows_genes`; `within` has the
+    margins by stratum where cells are compared within strata.
     """
-    classes = scorer(*images, described)
+    classes = scorer(*images, described, within)
     score = classes[:, 1:].sum(axis=1)
     # where a network blew up, the score is what is expected of any pair
     score = np.where(np.isfinite(score), score, scorer.prior)
@@ -306,28 +327,33 @@ def load_score(job: Job, *, screened: bool) -> Score:
         counts: NDArray[Any], both_zero: NDArray[Any], gene_a: NDArray[np.integer], gene_b: NDArray[np.integer]
     ) -> NDArray[np.float64]:
         counts, found = np.ascontiguousarray(counts, np.uint32), np.full(len(counts), np.nan)
-        kept = np.arange(len(counts))
+        kept, genes = np.arange(len(counts)), np.stack([gene_a, gene_b], axis=1)
+        within = job.margins(genes)
         if threshold is not None:
-            statistic = dependence(counts, spearman(counts)).astype(np.float32)  # as a part has it
+            statistic = associations(counts, within)[1].astype(np.float32)  # as a part has it
             kept = np.flatnonzero(statistic >= threshold)
         if kept.size:
-            genes = np.stack([gene_a, gene_b], axis=1)[kept]
-            described = job.parts.described(genes) if job.describes else None
+            described = job.parts.described(genes[kept]) if job.describes else None
+            within = None if within is None else within.take(kept)
             with one_thread():
-                found[kept] = answers(held_scorer(job), (counts[kept], both_zero[kept]), described).score
+                found[kept] = answers(held_scorer(job), (counts[kept], both_zero[kept]), described, within).score
         return found
 
     return score
 
 
-_held: dict[tuple[str, float, str], Scorer] = {}  # the network of the last job of this process
+_held: dict[tuple[str, float, str, bool], Scorer] = {}  # the network of the last job of this process
+
+
+def _key(job: Job) -> tuple[str, float, str, bool]:
+    return job.network, job.prior, job.device, job.within is not None
 
 
 def hold_scorer(job: Job, network: TrainedNetwork) -> Scorer:
     """Make the network of a job ready to score, for all tasks of this process."""
-    scorer = Scorer.of(network, job.prior, job.device)
+    scorer = Scorer.of(network, job.prior, job.device if job.within is None else "cpu")
     _held.clear()
-    _held[job.network, job.prior, job.device] = scorer
+    _held[_key(job)] = scorer
     return scorer
 
 
@@ -339,7 +365,7 @@ def held_scorer(job: Job) -> Scorer:
     JobError
         Another one lies there than when the job began.
     """
-    if (scorer := _held.get((job.network, job.prior, job.device))) is not None:
+    if (scorer := _held.get(_key(job))) is not None:
         return scorer
     network = TrainedNetwork.load(run_folder(job.run))
     if network.sha256 != job.network:
@@ -352,10 +378,11 @@ def prepare(job: Job) -> Cost:
     """Load network, compiled code and genes before the first task, so that the tasks that are timed only score."""
     cost, bins = Cost(), held_scorer(job).classifier.bins
     blank = np.zeros((1, bins, bins), np.uint32), np.zeros(1, np.uint32)
+    genes = None if job.within is None else np.stack([job.parts.regulators()[:1]] * 2, axis=1)
     with one_thread():
-        score_images(replace(job, threshold=np.inf), blank, None, Cost())
+        score_images(replace(job, threshold=np.inf), blank, genes, Cost())
         if not job.describes:
-            answers(held_scorer(job), blank)
+            answers(held_scorer(job), blank, within=job.margins(genes))
     if job.codes:
         assert job.portion is not None
         warm_up()

@@ -15,18 +15,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairscape.model.edges.scores import SYMBOLS, read_facts, write_scores
+from pairscape.model.edges.scores import SYMBOLS, write_scores
 from pairscape.model.evaluation.evaluate import versions
 from pairscape.model.evaluation.measure import codes_at_hand
-from pairscape.model.networks.bundled import is_bundled
 from pairscape.model.networks.classifier import describe_genes, gene_codes
-from pairscape.model.networks.device import choose_device, one_thread
+from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.fast import SENT_AT_ONCE, Scorer
 from pairscape.model.networks.gene_context import require_factor_genes, require_genes
-from pairscape.model.networks.published import FACTOR_NETWORK
 from pairscape.model.options import Prediction
 from pairscape.model.prediction.candidates import CandidateImages, look_at_sample
+from pairscape.model.prediction.checked import CheckedPrediction
 from pairscape.model.prediction.confidence import Confidence, confidence_bytes, estimate_confidence
+from pairscape.model.prediction.explained import find_explained
 from pairscape.model.prediction.expressed import expressed_request
 from pairscape.model.prediction.parts import (
     DIRECTED,
@@ -39,8 +39,8 @@ from pairscape.model.prediction.parts import (
     score_task,
 )
 from pairscape.model.prediction.trained import TrainedRun
-from pairscape.model.reports.findings import report_path, write_findings
-from pairscape.model.reports.page import require_own_page
+from pairscape.model.prediction.within import check_columns, lay_strata
+from pairscape.model.reports.findings import write_findings
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.clusters import worker_threads
@@ -60,9 +60,9 @@ from pairscape.pipeline.heatmaps.tiles import (
     even_runs,
     tiles_of,
 )
+from pairscape.pipeline.matrix.cell_groups import CellGroups
 from pairscape.pipeline.matrix.expression import Expression
 from pairscape.pipeline.storage.digests import digest
-from pairscape.pipeline.storage.paths import local_target
 from pairscape.pipeline.storage.workspace import workplace
 
 TASK_SECONDS = 5.0  # of a task, if there is work enough
@@ -70,43 +70,6 @@ TASKS_PER_WORKER = 100  # a hundredth of a worker's share each: the time left is
 JOINED_PARTS = 512  # parts, a million pairs, in one row group of the file: what is held while they are joined
 TORCH_BYTES = 350_000_000  # an idle worker that has loaded torch and a network, beyond one that has not
 LIVE_MAPS = 160  # floats for each pixel of a batch, at the widest place of the widest network
-
-
-@dataclass(frozen=True, eq=False)
-class CheckedPrediction:
-    """A prediction that a user asks for, checked.
-
-    Attributes
-    ----------
-    out
-        File of scores to write, absolute.
-    """
-
-    trained: TrainedRun
-    out: Path
-    options: Prediction
-    seed: int
-
-    @property
-    def prior(self) -> float:
-        """Share of edges among the candidates: as given, or the training's."""
-        return self.trained.natural if self.options.prior is None else self.options.prior
-
-    def settled(self, *, countable: bool) -> "CheckedPrediction":
-        """The same with q-values decided where they are not asked for and not refused.
-
-        `countable`: whether the codes that decoys are counted from are at hand.
-        """
-        if self.options.q_values is not None:
-            return self
-        apt = is_bundled(self.trained.folder) and not self.trained.network.classifier.knows_genes
-        return replace(self, options=replace(self.options, q_values=apt and countable))
-
-    def prior_words(self) -> str:
-        """What the scores are, in words."""
-        if not self.trained.names_kinds:
-            return f"scores at a share of {self.prior:.2%} edges among the candidates"
-        return f"score = probability of dependence if a share of {self.prior:.2%} of the candidates depend (--prior)"
 
 
 @dataclass(frozen=True)
@@ -143,43 +106,6 @@ class PredictionOutcome:
         return lines
 
 
-def check_prediction(
-    run: Path, out: str | Path, options: Prediction, seed: int, *, overwrite: bool
-) -> CheckedPrediction:
-    """Check what can be checked before any matrix is opened; nothing is written.
-
-    Raises
-    ------
-    InputError
-        The run is damaged or none (see `TrainedRun.open`); decoys or resamples are asked of a network that is given the
-        genes' loadings; `out` does not end in .parquet, exists and may not be replaced, or is something else than a
-        file of scores; the device is not there.
-    """
-    choose_device(options.device)
-    checked = CheckedPrediction(TrainedRun.open(run), local_target(out).absolute(), options, seed)
-    if options.estimates_confidence and checked.trained.network.classifier.needs_loadings:
-        raise InputError(
-            f"{checked.trained.folder} is a {FACTOR_NETWORK}, which knows the genes' loadings over all cells: a decoy "
-            "or a resample would keep those of the real pair, and its q-values and spreads would mean nothing; leave "
-            "out --q-values and --bootstrap, or train another --network."
-        )
-    _check_target(checked.out, overwrite=overwrite)
-    return checked
-
-
-def _check_target(out: Path, *, overwrite: bool) -> None:
-    if out.suffix != ".parquet":
-        raise InputError(f"{out} does not end in .parquet: scores are one table; name it {out.stem}.parquet.")
-    if (report := report_path(out)).exists() and not (overwrite or out.exists()):
-        raise InputError(f"{report} exists, and the report goes there: give another name, or --overwrite.")
-    require_own_page(report)
-    if not out.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{out} exists: give another name, or allow to overwrite it (--overwrite).")
-    read_facts(out)  # whatever is no file of scores is not overwritten
-
-
 def predict_matrix(
     expression: Expression, request: Request | None, codes: Path | None, checked: CheckedPrediction, session: Session
 ) -> PredictionOutcome:
@@ -200,8 +126,10 @@ def predict_matrix(
         Tasks failed, or the disk refuses; what is finished is kept.
     """
     path = (codes or checked.out.with_name(f"{checked.out.stem}.codes.zarr")).absolute()
-    checked, binning, limit = checked.settled(countable=True), checked.trained.binning, session.memory
-    cells = np.arange(expression.n_cells) if request is None else request.cells
+    checked, binning = checked.settled(countable=True, strata=True), checked.trained.binning
+    cells, limit = np.arange(expression.n_cells) if request is None else request.cells, session.memory
+    obs = expression.obs().iloc[cells]
+    groups = check_columns(obs, columns) if (columns := checked.options.within_columns) else None
     need = _bytes_beside(checked.options, cells.size, binning.bins)
     portion(binning, cells.size, 1.0, limit, need)  # refuses before the matrix is read
     encoded = encode_matrix(expression, path, binning, cells, session)
@@ -209,7 +137,8 @@ def predict_matrix(
         request = expressed_request(encoded, checked.seed)
         session.say(*request.chosen.notes)
     pairs, provenance = request.chosen.pairs, request.provenance
-    return _predict(CandidateImages.counted(encoded, pairs, provenance, expression.symbols), checked, session)
+    candidates = CandidateImages.counted(encoded, pairs, provenance, expression.symbols, obs)
+    return _predict(candidates, checked, session, groups)
 
 
 def predict_store(images: Images, checked: CheckedPrediction, session: Session) -> PredictionOutcome:
@@ -229,6 +158,11 @@ def predict_store(images: Images, checked: CheckedPrediction, session: Session) 
             f"{known.bins} of scale {known.scale}; the pictures would mean something else: make the store with --bins "
             f"{known.bins} --scale {known.scale}, or give the matrix."
         )
+    if checked.options.within_columns:
+        raise InputError(
+            f"--within {checked.options.within} and --images were given together: the annotations of the cells lie in "
+            "the matrix; give the matrix that the store was made from in place of --images."
+        )
     checked = checked.settled(countable=codes_at_hand(images) is not None)
     return _predict(CandidateImages.stored(images), checked, session)
 
@@ -238,7 +172,9 @@ def network_bytes(bins: int) -> int:
     return TORCH_BYTES + SENT_AT_ONCE * bins**2 * 4 * LIVE_MAPS
 
 
-def _predict(candidates: CandidateImages, checked: CheckedPrediction, session: Session) -> PredictionOutcome:
+def _predict(
+    candidates: CandidateImages, checked: CheckedPrediction, session: Session, groups: CellGroups | None = None
+) -> PredictionOutcome:
     trained = checked.trained
     session.say(
         f"{trained.network.facts.network} of {trained.name}: {len(candidates.pairs):,} candidate pairs, "
@@ -248,14 +184,20 @@ def _predict(candidates: CandidateImages, checked: CheckedPrediction, session: S
     with workplace(checked.out) as place:
         job = _job(candidates, counted, checked, place.path, session.memory)
         with one_thread():
-            place.claim(_identity(candidates, checked))
+            place.claim(_identity(candidates, checked, groups))
             facts = _facts(candidates, checked)
+            job = _with_strata(job, candidates, checked, groups, session)
+            facts |= {} if job.within is None else job.within.facts()
             job = _with_described(job, candidates, hold_scorer(job, checked.trained.network))
             found = look_at_sample(job, candidates, checked.trained, checked.options.screen, checked.seed, session)
             job, facts = replace(job, threshold=found.threshold), facts | found.facts
         place.keeps = True
         job.parts.save_pairs(candidates.pairs)
         outcome = _score(job, candidates, found.part_seconds, session)
+        if checked.trained.network.classifier.compares_within:
+            facts["explained"] = find_explained(job, candidates, checked.seed, session)
+            for column in facts["explained"]:
+                session.say(column["sentence"])
         confidence = estimate_confidence(job, candidates.pairs, counted, checked.options, checked.seed, session)
         facts |= confidence.facts
         named = ["gene_a", "gene_b", *(SYMBOLS if candidates.symbols is not None else ())]
@@ -340,7 +282,23 @@ def _with_described(job: Job, candidates: CandidateImages, scorer: Scorer) -> Jo
     return replace(job, describes=True)
 
 
-def _identity(candidates: CandidateImages, checked: CheckedPrediction) -> dict[str, Any]:
+def _with_strata(
+    job: Job, candidates: CandidateImages, checked: CheckedPrediction, groups: CellGroups | None, session: Session
+) -> Job:
+    """The job with the strata within which cells are compared; said."""
+    if groups is None:
+        return job
+    assert candidates.codes is not None
+    for note in groups.notes:
+        session.say(note)
+    columns, genes = checked.options.within_columns, np.union1d(candidates.pairs.gene_a, candidates.pairs.gene_b)
+    folder = Path(job.parts.folder)
+    within = lay_strata(candidates.codes, groups, columns, genes, folder, checked.seed, session)
+    session.say(within.line())
+    return replace(job, within=within)
+
+
+def _identity(candidates: CandidateImages, checked: CheckedPrediction, groups: CellGroups | None) -> dict[str, Any]:
     """All that decides a byte of the file."""
     return {
         "version": 2,
@@ -355,7 +313,7 @@ def _identity(candidates: CandidateImages, checked: CheckedPrediction) -> dict[s
         "seed": checked.seed,
         "part": PART_PAIRS,
         "versions": versions(),
-    }
+    } | ({} if groups is None else {"strata": digest({"number": groups.number.tolist()})})
 
 
 def _facts(candidates: CandidateImages, checked: CheckedPrediction) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from pairscape.model.reports.heatmap_figures import (
 )
 from pairscape.model.reports.network_picture import network_figure
 from pairscape.model.reports.page import number, percent, probability, signed, whole, write_page
+from pairscape.model.reports.within import depth_words, first_lines
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
@@ -146,6 +147,7 @@ def page_words(found: PredictionReport) -> dict[str, Any]:
     return {
         "name": found.name,
         "headline": headline(found),
+        "first": first_lines(found.facts),
         "lead": lead(found),
         "facts": known_facts(found),
         "shift": shift_words(found.facts.get("shift")),
@@ -183,7 +185,7 @@ def lead(found: PredictionReport) -> str:
     """Where the calls begin, and the sum of the scores."""
     tally, threshold = found.tally, number(found.tally.called_from)
     if found.tells_kinds:
-        return _lead_of_kinds(tally, found.facts.get("prior"))
+        return _lead_of_kinds(tally, found.facts.get("prior")) + depth_words(found.facts)
     if found.aim in CALLED_BY:
         share = float(found.aim.removeprefix("precision "))
         where = (
@@ -206,8 +208,7 @@ def _lead_of_kinds(tally: Tally, prior: Any) -> str:
     return (
         f"A score is the probability that two genes depend on each other if a share of {percent(prior)} of these pairs "
         "do. That share was assumed, not found: another one (predict --prior) moves all scores and no rank. At it, "
-        f"{tally.expected:,.0f} of the scored pairs ({share}) depend. Scores count what unlike depth of cells makes of "
-        "a pair; q-values do not, as their decoys share the depth: believe these."
+        f"{tally.expected:,.0f} of the scored pairs ({share}) depend."
     )
 
 

@@ -215,7 +215,7 @@ def strata_of(depth: NDArray[np.integer], seed: int, strata: int = STRATA) -> ND
     return stratum
 
 
-def deal_places(stratum: NDArray[np.uint8], seed: int, deal: int) -> NDArray[np.int32]:
+def deal_places(stratum: NDArray[np.integer], seed: int, deal: int) -> NDArray[np.int32]:
     """A new place for the values of every cell, (N,): a permutation within each stratum.
 
     Parameters

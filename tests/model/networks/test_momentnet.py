@@ -14,6 +14,7 @@ from pairscape.model.networks.momentnet import (
     TURNED,
     UPWARD,
     MomentNet,
+    log_sizes,
     ordered_by_strength,
     rank_functions,
     rank_moments,
@@ -118,6 +119,7 @@ def test_compiled_moments_are_those_of_torch(margin):
     others = [np.maximum(rng.integers(-20, 32, int(margin.sum())), 0) for _ in range(3)]
     bins = np.repeat(np.arange(32), margin.astype(int))
     images = torch.cat([image for other in others for image in (counted(bins, other), counted(other, bins))])
-    moments, close = moments_and_strength(images.numpy(), DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
+    moments, close, known = moments_and_strength(images.numpy(), DEGREE, SMALLEST_VARIANCE, UPWARD, NOT_MONOTONE)
     torch.testing.assert_close(torch.from_numpy(moments), rank_moments(images), atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(torch.from_numpy(close), strength(images), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(log_sizes(torch.from_numpy(known)), sizes(images), atol=1e-6, rtol=1e-6)
