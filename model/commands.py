@@ -11,7 +11,7 @@ from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
-from pairscape.pipeline.options import Compute, Flat, PairSource
+from pairscape.pipeline.options import Compute, Flat, Grouping, PairSource
 from pairscape.pipeline.storage.paths import local_target, located
 from pairscape.pipeline.storage.plain_files import file_name
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pandas import DataFrame
+
+    from pairscape.pipeline.heatmaps.images import Images
 
 
 def _read_scores(path: Path) -> "DataFrame":
@@ -38,9 +40,12 @@ def show(
     /,
     *,
     k: Annotated[int, Parameter(alias="-k")] = 12,
+    grouping: Annotated[Grouping, Flat] = Grouping(),
     output: Annotated[Any, Parameter(alias="-o")] = None,
 ) -> Path:
     """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
+
+    With groups of cells, which `--by` names or the store has, a panel is drawn for each, all on the same axes.
 
     Parameters
     ----------
@@ -54,14 +59,21 @@ def show(
     output
         Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
     """
-    if str(images).endswith(".parquet"):
+    of_scores = str(images).endswith(".parquet")
+    if grouping.columns and (gene_a is None or gene_b is None):
+        raise InputError("--by draws one pair in every group of cells: name its two genes.")
+    if of_scores and not grouping.columns:
         return _show_scores(located(images), gene_a, gene_b, k, output)
     from pairscape.model.reports.heatmap_figures import pair_figure, require_own_picture, save_picture
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
+    if of_scores and gene_a is not None and gene_b is not None:
+        return _show_groups(located(images), gene_a, gene_b, grouping, output)
     if gene_a is None or gene_b is None:
         raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
     store = open_images(images)
+    if grouping.columns or store.groups:
+        return _show_groups(store, gene_a, gene_b, grouping, output)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
     require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}.png")))
@@ -84,6 +96,7 @@ def train(
     seeds: int | str | tuple[int, ...] | None = None,
     weights: str | tuple[float, ...] | None = None,
     test_stores: str | tuple[str, ...] | None = None,
+    group: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -109,6 +122,8 @@ def train(
     test_stores
         Under `--split dataset`: stores that are left out whole and are the test, with commas between them; among those
         that are given or others.
+    group
+        Of stores with groups of cells, the one whose images are used. Absent: those of all groups together.
     overwrite
         Replace an earlier run there.
     quiet
@@ -122,7 +137,6 @@ def train(
     from pairscape.model.batches.many import join_stores
     from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
     from pairscape.model.training.run import train_run
-    from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.workspace import sent_folder
 
     recipe = Recipe(rendering, splitting, training)
@@ -133,8 +147,8 @@ def train(
     *images, run = _listed(paths)
     if not images:
         raise InputError("train takes one image store or several, and last the folder of the run: IMAGES.zarr RUN")
-    held_out = [open_images(path) for path in _split_up(test_stores)]
-    store = join_stores([open_images(path) for path in images], _numbers(weights), held_out)
+    held_out = [_labelled(path, group, quiet) for path in _split_up(test_stores)]
+    store = join_stores([_labelled(path, group, quiet) for path in images], _numbers(weights), held_out)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
     holds: Literal["repeats", "network"] = "repeats" if repeats else "network"
     with sent_folder(run, holds, overwrite=overwrite) as folder, here(quiet) as session:
@@ -144,6 +158,17 @@ def train(
             metrics = train_run(store, folder, recipe, seed, session, overwrite=overwrite)
     _close(quiet, metrics, located(run))
     return metrics
+
+
+def _labelled(path: Any, group: str | None, quiet: bool) -> "Images":
+    """A store to learn or judge from; of one with groups of cells it is said that they are taken together."""
+    from pairscape.pipeline.heatmaps.images import open_images
+
+    store = open_images(path, group=group)
+    if store.groups and group is None:
+        together = f"{len(store.groups)} groups of cells are taken together; --group NAME takes one of them"
+        say_unless(quiet)(f"{store.path}: {together} ({', '.join(store.groups)})")
+    return store
 
 
 def _listed(paths: tuple[Any, ...]) -> list[Any]:
@@ -168,7 +193,9 @@ def _numbers(weights: "str | Sequence[float] | None") -> list[float] | None:
 
 
 @flat
-def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
+def evaluate(
+    run: Any, images: Any, /, *, group: str | None = None, out: Any = None, quiet: bool = False
+) -> dict[str, Any]:
     """Score another labelled image store with a trained run, with the audit and a report.
 
     Parameters
@@ -177,8 +204,10 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
         Folder that `train` made, or its URL, or `universal`, the network that comes with Pairscape.
     images
         Image store with labels, of the same bins.
+    group
+        Of a store with groups of cells, the one whose images are scored. Absent: those of all groups together.
     out
-        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store; of `universal`
+        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store (on-NAME-GROUP); of `universal`
         universal-on-NAME here.
     quiet
         No progress bars, no table.
@@ -190,13 +219,13 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     """
     from pairscape.model.networks.bundled import NAME, find_run, is_bundled
     from pairscape.model.training.run import evaluate_run
-    from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.workspace import fetched_folder, sent_folder
 
-    run, store = find_run(run, say_unless(quiet)), open_images(images)
+    run, store = find_run(run, say_unless(quiet)), _labelled(images, group, quiet)
     if out is None:
         bundled = isinstance(run, Path) and is_bundled(run)
-        out = f"{NAME}-on-{store.path.stem}" if bundled else f"{str(run).rstrip('/')}/on-{store.path.stem}"
+        name = store.path.stem if group is None else Path(file_name(f"{store.path.stem}-{group}.zarr")).stem
+        out = f"{NAME}-on-{name}" if bundled else f"{str(run).rstrip('/')}/on-{name}"
     with (
         fetched_folder(run) as trained,
         sent_folder(out, "evaluation", overwrite=True) as folder,
@@ -401,6 +430,21 @@ def _picture(output: Any, name: str) -> Path:
         raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
     if not output.parent.is_dir():
         raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
+    return output
+
+
+def _show_groups(source: "Images | Path", gene_a: str, gene_b: str, grouping: Grouping, output: Any) -> Path:
+    """One pair of a file of scores or of an image store in each group of cells, as picture."""
+    from pairscape.model.reports.heatmap_figures import MOST_GROUPS, group_figure, require_own_picture, save_picture
+    from pairscape.model.reports.multiples import scored_pair, stored_pair
+
+    require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}-by-group.png")))
+    pair = gene_a, gene_b, grouping
+    found = scored_pair(source, *pair) if isinstance(source, Path) else stored_pair(source, *pair)
+    save_picture(group_figure(found.counts, found.names, gene_a, gene_b), output)
+    groups = f"{len(found.names)} groups, {sum(found.cells):,} cells"
+    drawn = f", of which the {MOST_GROUPS} largest are drawn" if len(found.names) > MOST_GROUPS else ""
+    say_unless(False)(*found.notes, f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {groups}{drawn}")
     return output
 
 

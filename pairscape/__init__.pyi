@@ -64,6 +64,7 @@ def evaluate(
     images: Any,
     /,
     *,
+    group: str | None = None,
     out: Any = None,
     quiet: bool = False,
 ) -> dict[str, Any]: ...
@@ -129,6 +130,8 @@ def heatmaps(
     min_matched: float = 0.5,
     scale: Literal["max", "range", "quantile", "rank"] = "max",
     bins: int = 32,
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -221,6 +224,8 @@ def plan(
     min_matched: float = 0.5,
     scale: Literal["max", "range", "quantile", "rank"] = "max",
     bins: int = 32,
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -322,6 +327,8 @@ def show(
     /,
     *,
     k: int = 12,
+    by: str | None = None,
+    min_group_cells: int = 100,
     output: Any = None,
 ) -> Path: ...
 
@@ -383,6 +390,7 @@ def train(
     seeds: int | str | tuple[int, ...] | None = None,
     weights: str | tuple[float, ...] | None = None,
     test_stores: str | tuple[str, ...] | None = None,
+    group: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]: ...

@@ -64,12 +64,17 @@ def scored_codes(facts: dict[str, Any], scores: Path) -> Codes:
 
 def count_edges(codes: Codes, edges: Edges) -> Evidence:
     """Count the heatmaps of some edges in this process; InputError where the codes lack a gene."""
+    return Evidence(edges, count_pairs(codes, *edge_genes(codes, edges))[0])
+
+
+def edge_genes(codes: Codes, edges: Edges) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Genes of the codes at both ends of some edges, (E,) each; InputError where the codes lack one."""
     number = {name: at for at, name in enumerate(codes.array("gene").tolist())}
     used = np.unique(np.concatenate([edges.source, edges.target]))
     if missing := [name for name in edges.names(used) if name not in number]:
         raise InputError(f"{codes.path} lacks gene {missing[0]}, so it is not what was scored; predict again.")
     at = np.array([number.get(name, -1) for name in edges.genes], np.int64)
-    return Evidence(edges, count_pairs(codes, at[edges.source], at[edges.target])[0])
+    return at[edges.source], at[edges.target]
 
 
 def new_edges(scores: Path, k: int) -> Edges:

@@ -81,6 +81,14 @@ def group_cells(obs: pd.DataFrame, columns: Sequence[str], least: int) -> CellGr
     return CellGroups(tuple(columns), tuple(names[k] for k in kept), renumbered[code], tuple(notes))
 
 
+def describe_groups(groups: CellGroups) -> str:
+    """How many groups there are, by what, and the largest ones with their cells; one line."""
+    order = np.argsort(-groups.cells, kind="stable")[:MOST_NAMED]
+    listed = ", ".join(f"{groups.names[k]} ({groups.cells[k]:,} cells)" for k in order)
+    more = " and others" if len(groups.names) > MOST_NAMED else ""
+    return printable(f"{len(groups.names)} groups of cells by {','.join(groups.columns)}: {listed}{more}")
+
+
 def stratify_cells(obs: pd.DataFrame, columns: Sequence[str]) -> CellGroups:
     """Strata within which cells are compared, of all cells.
 
