@@ -25,7 +25,7 @@ from scipy import sparse, stats
 
 from benchmarks.heatmaps import folder_of
 from pairscape.model.prediction.dealing import FIRST, SECOND, Dealing
-from pairscape.model.prediction.differences import Recount, null_changes, survey_cells
+from pairscape.model.prediction.differences import Recount, null_changes, strata_of_groups, survey_cells
 from pairscape.model.prediction.fdr import q_values
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.compute.session import Session
@@ -53,7 +53,8 @@ def called(folder: Path, x: np.ndarray, group: np.ndarray, pairs: Pairs, seed: i
     matrix.obs_names, matrix.var_names = names, [f"g{i}" for i in range(x.shape[1])]
     matrix.write_h5ad(path)
     codes = encode_matrix(open_expression(path), folder / "codes.zarr", Binning("rank"), np.arange(len(x)), Session())
-    stratum, _ = survey_cells(codes, group, seed)
+    depth, _ = survey_cells(codes, group)
+    stratum = strata_of_groups(group, np.zeros_like(group), depth, seed)
     dealing = Dealing(group, stratum, seed=seed)
     recount = Recount(codes, portion(codes.binning, codes.n_cells, 1.0, None), dealing)
     seen = np.concatenate([recount.changes(run, group) for run in runs_of(pairs.gene_a, pairs.gene_b, 256)])

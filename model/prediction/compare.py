@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,18 @@ from pairscape.model.edges.evidence import scored_codes
 from pairscape.model.edges.scores import read_facts
 from pairscape.model.edges.sides import Side, check_groups, read_sides
 from pairscape.model.evaluation.evaluate import versions
+from pairscape.model.options import DEPTH
 from pairscape.model.prediction.dealing import FIRST, OTHER, SECOND, Dealing, Group
-from pairscape.model.prediction.differences import Recount, correlation_change, null_changes, survey_cells
+from pairscape.model.prediction.differences import (
+    Recount,
+    correlation_change,
+    null_changes,
+    seen_correlations,
+    strata_of_groups,
+    survey_cells,
+)
 from pairscape.model.prediction.fdr import Discovery
+from pairscape.model.prediction.within import check_columns
 from pairscape.model.reports.comparison import BEST, Comparison, page_path, write_comparison
 from pairscape.model.reports.page import require_own_page
 from pairscape.pipeline.codes.store import Codes
@@ -40,15 +49,6 @@ KEY = b"pairscape"
 LITTLE_OVERLAP = 0.5  # of the depth of two groups, below which it is said
 SURE = 1e-6  # scores are cut to here from 0 and 1 for their log-odds
 Columns = dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """Where the cells of two groups are counted: codes, the dealing, and the cells that express each gene, (2, G)."""
-
-    codes: Codes
-    dealing: Dealing
-    expressing: NDArray[np.int64]
 
 
 def compare_groups(
@@ -77,23 +77,36 @@ def compare_groups(
     _check_target(out, [scores], overwrite=overwrite)
     check_groups(scores, groups)
     facts = read_facts(scores)
-    _refuse_within(scores, facts)
     codes = scored_codes(facts, scores)
-    dealing = _dealing(scores, facts, codes, groups, replicates, seed)
+    obs = _obs(scores, facts).iloc[codes.array("cell")]
+    group = _groups(scores, facts, obs, groups)
+    dealing = Dealing(
+        group, np.zeros_like(group), None if replicates is None else _replicate(obs, replicates, group), seed
+    )
+    dealing.check()
     first, second, genes = read_sides((scores, scores), groups)
-    stratum, expressing = survey_cells(codes, dealing.group, seed)
-    cells = Cells(codes, replace(dealing, stratum=stratum), expressing)
     at = _places(codes, genes, scores)
+    depth, expressing = survey_cells(codes, group)
+    recount = _recount(codes, dealing, obs, depth, tuple(facts.get("within") or ()))
+    pairs = Pairs(at[first.gene_a], at[first.gene_b], np.full(first.gene_a.size, -1, np.int8))
+    if recount.within is not None:
+        one, other = seen_correlations(recount, pairs, session)
+        first, second = _correlated(first, one), _correlated(second, other)
     table = _columns(first, second)
-    found, told = _discovered(cells, Pairs(at[first.gene_a], at[first.gene_b], _unlabelled(first)), table, session)
-    table["q_value"] = found
-    shares = [expressing[number, at] / cells.dealing.cells[number] for number in (FIRST, SECOND)]
+    table["q_value"], told = _discovered(recount, pairs, table, session)
+    shares = [expressing[number, at] / dealing.cells[number] for number in (FIRST, SECOND)]
     table |= _expressing(first, (shares[0], shares[1]))
-    told |= {"scores": str(scores), "groups": list(groups), "replicates": replicates, "seed": seed}
+    told |= {
+        "scores": str(scores),
+        "groups": list(groups),
+        "replicates": replicates,
+        "seed": seed,
+        "within": facts.get("within"),
+    }
 
     def pictures(some: Side) -> list[tuple[Any, Any]]:
         run = PairRun(0, at[some.gene_a].astype(np.int64), at[some.gene_b].astype(np.int64))
-        return list(zip(*Recount(codes, _portion(codes), cells.dealing).images(run), strict=True))
+        return list(zip(*recount.images(run), strict=True))
 
     return _written(out, first, second, genes, symbols_of(scores, genes), table, told, pictures)
 
@@ -108,8 +121,12 @@ def compare_files(first: Path, second: Path, out: Path, *, overwrite: bool = Fal
     """
     _check_target(out, [first, second], overwrite=overwrite)
     paths = (first, second)
-    for path in paths:
-        _refuse_within(path, read_facts(path))
+    within = [read_facts(path).get("within") for path in paths]
+    if within[0] != within[1]:
+        raise InputError(
+            f"{first} was scored within {_listed(within[0])}, {second} within {_listed(within[1])}: their correlations "
+            "mean different things; predict one of them again."
+        )
     one, other, genes = read_sides(paths, None)
     table = _columns(one, other)
     told: dict[str, Any] = {
@@ -132,11 +149,8 @@ def compare_files(first: Path, second: Path, out: Path, *, overwrite: bool = Fal
 # ---------------------------------------------------------------- the cells
 
 
-def _dealing(
-    scores: Path, facts: dict[str, Any], codes: Codes, groups: tuple[str, str], replicates: str | None, seed: int
-) -> Dealing:
-    """The groups of the cells of the codes, read again from the matrix; strata are still one."""
-    obs = _obs(scores, facts).iloc[codes.array("cell")]
+def _groups(scores: Path, facts: dict[str, Any], obs: pd.DataFrame, groups: tuple[str, str]) -> Group:
+    """Which cells are in either group, (N,), read again from their annotations."""
     known = facts["groups"]
     again = group_cells(obs, known["columns"], 1)
     group = np.full(len(obs), OTHER, np.uint8)
@@ -149,11 +163,21 @@ def _dealing(
                 "the cells' annotations have changed since; predict again."
             )
         group[members] = number
-    dealing = Dealing(
-        group, np.zeros_like(group), None if replicates is None else _replicate(obs, replicates, group), seed
-    )
-    dealing.check()
-    return dealing
+    return group
+
+
+def _recount(
+    codes: Codes, dealing: Dealing, obs: pd.DataFrame, depth: NDArray[np.int32], within: tuple[str, ...]
+) -> Recount:
+    """Where the groups are counted: dealt among cells of like depth that are alike in the columns of `within` too."""
+    alike = check_columns(obs, within).number
+    stratum = strata_of_groups(dealing.group, alike, depth, dealing.seed)
+    beyond = None if not within else stratum if DEPTH in within else alike
+    return Recount(codes, _portion(codes), replace(dealing, stratum=stratum), beyond)
+
+
+def _correlated(side: Side, correlation: NDArray[np.float64]) -> Side:
+    return replace(side, values=side.values | {"correlation": correlation.astype(np.float32)})
 
 
 def _obs(scores: Path, facts: dict[str, Any]) -> pd.DataFrame:
@@ -178,30 +202,22 @@ def _replicate(obs: pd.DataFrame, column: str, group: Group) -> NDArray[np.int32
     return code.astype(np.int32)
 
 
-def _refuse_within(scores: Path, facts: dict[str, Any]) -> None:
-    if facts.get("within"):
-        raise InputError(
-            f"{scores} was scored within {', '.join(facts['within'])}, and correlations within strata are not what is "
-            "compared here; predict with --by alone (cells are dealt among those of like depth anyhow)."
-        )
-
-
 def _discovered(
-    cells: Cells, pairs: Pairs, table: Columns, session: Session
+    recount: Recount, pairs: Pairs, table: Columns, session: Session
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """q-values of the pairs, and what the table says of them."""
     seen = np.abs(table["z"])
-    null = null_changes(Recount(cells.codes, _portion(cells.codes), cells.dealing), pairs, session)
+    null = null_changes(recount, pairs, session)
     found = Discovery.estimate([seen], null)
     calls = {str(level): found.calls(level) for level in (0.01, 0.05, 0.1)}
-    dealt = "cells of like depth were" if cells.dealing.replicate is None else "whole replicates were"
+    dealt = "cells of like depth were" if recount.dealing.replicate is None else "whole replicates were"
     return found(seen), {
         "dealt": null.size,
         "calls": calls,
-        "overlap_of_depth": round(cells.dealing.overlap, 4),
+        "overlap_of_depth": round(recount.dealing.overlap, 4),
         "sentence": (
             f"{calls['0.05']:,} pairs change at a false discovery rate of 5 %, by {null.size:,} pairs counted again "
-            f"after {dealt} dealt to two groups of the same sizes anew.{_apart(cells.dealing)}"
+            f"after {dealt} dealt to two groups of the same sizes anew.{_apart(recount.dealing)}"
         ),
     }
 
@@ -319,8 +335,8 @@ def _places(codes: Codes, genes: tuple[str, ...], scores: Path) -> NDArray[np.in
     return at.astype(np.int32)
 
 
-def _unlabelled(side: Side) -> NDArray[np.int8]:
-    return np.full(side.gene_a.size, -1, np.int8)
+def _listed(columns: list[str] | None) -> str:
+    return ", ".join(columns or ["nothing"])
 
 
 def _codes_at_hand(path: Path) -> Codes | None:

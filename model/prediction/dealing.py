@@ -32,7 +32,7 @@ class Dealing:
     ----------
     group : (N,) uint8
         `FIRST`, `SECOND`, or `OTHER` for a cell that takes no part.
-    stratum : (N,) uint8
+    stratum : (N,)
         Cells of like depth, among which single cells are dealt.
     replicate : (N,) int32 or None
         Donor, or whatever else is dealt as a whole; None: single cells.
@@ -41,7 +41,7 @@ class Dealing:
     """
 
     group: Group
-    stratum: NDArray[np.uint8]
+    stratum: NDArray[np.integer]
     replicate: NDArray[np.int32] | None = None
     seed: int = 0
 
@@ -156,7 +156,9 @@ class Dealing:
 
         It is the expected number of cells that a deal moves, over that of a deal regardless of depth.
         """
-        first, second = (np.bincount(self.stratum[self.group == g], minlength=256) for g in (FIRST, SECOND))
+        first, second = (
+            np.bincount(self.stratum[self.group == g], minlength=int(self.stratum.max()) + 1) for g in (FIRST, SECOND)
+        )
         n, m = self.cells
         both = first + second
         return float((first * second / np.maximum(both, 1)).sum() / (n * m / (n + m)))

@@ -14,11 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from pairscape.model.edges.scores import write_scores
 from pairscape.model.prediction.dealing import FIRST, OTHER, SECOND, Dealing
-from pairscape.model.prediction.differences import Recount, correlation_change, null_changes, survey_cells
+from pairscape.model.prediction.differences import (
+    Recount,
+    correlation_change,
+    null_changes,
+    strata_of_groups,
+    survey_cells,
+)
 from pairscape.model.prediction.fdr import q_values
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import open_codes
@@ -204,7 +210,8 @@ BAD = {
     "no value": (["s.parquet", "x", "y", "o.parquet", "--replicates", "holes"], ["1 of 400 cells have no value"]),
     "too few": (["s.parquet", "x", "y", "o.parquet", "--replicates", "few"], ["1 against 2", "2 other ways", "5"]),
     "replicates of files": (["plain.parquet", "q.parquet", "o.parquet", "--replicates", "donor"], ["two files"]),
-    "within": (["within.parquet", "x", "y", "o.parquet"], ["within batch", "--by"]),
+    "within what": (["within.parquet", "x", "y", "o.parquet"], ["batch", "no column"]),
+    "within others": (["plain.parquet", "w.parquet", "o.parquet"], ["within nothing", "within depth"]),
     "matrix gone": (["gone.parquet", "x", "y", "o.parquet"], ["is gone", "none.h5ad"]),
     "other cells": (["other.parquet", "x", "y", "o.parquet"], ["had 199 cells", "now has 200"]),
     "codes gone": (["codeless.parquet", "x", "y", "o.parquet"], ["codes", "gone"]),
@@ -226,6 +233,7 @@ def bad(base, tmp_path_factory):
     write_grouped(folder / "codeless.parquet", base, codes, group, codes={"path": str(folder / "none.zarr")})
     write_plain(folder / "plain.parquet")
     write_plain(folder / "q.parquet", [("A", "B", 0.3)])
+    write_plain(folder / "w.parquet", within=["depth"])
     pq.write_table(pa.table({"grade": [1]}), folder / "theirs.parquet")
     (folder / "page.html").write_text("<h1>mine</h1>")
     return folder
@@ -246,14 +254,14 @@ def test_mistakes_are_refused_and_nothing_is_written(bad, name, capsys):
 # ── two files ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def write_plain(path, rows=(("G1", "G2", 0.5), ("G1", "G3", -0.2), ("G2", "G3", 0.1)), cells=103):
+def write_plain(path, rows=(("G1", "G2", 0.5), ("G1", "G3", -0.2), ("G2", "G3", 0.1)), cells=103, **facts):
     a, b, r = zip(*rows, strict=True)
     found = {
         "gene_a": np.array(a, object), "gene_b": np.array(b, object), "label": np.full(len(a), -1, np.int8),
         "score": np.linspace(0.9, 0.2, len(a)).astype(np.float32), "dependence": np.ones(len(a), np.float32),
         "correlation": np.array(r, np.float32),
     }  # fmt: skip
-    write_scores(path, [pa.table(found)], list(found), {"matrix": {"path": "m", "n_cells": cells}, "prior": 0.1})
+    write_scores(path, [pa.table(found)], list(found), {"matrix": {"path": "m", "n_cells": cells}, **facts})
     return path
 
 
@@ -350,7 +358,8 @@ def test_many_replicates_are_drawn():
 def test_dealt_changes_are_what_scipy_says(base):
     codes = open_codes(base / "c.zarr")
     group = expression()[1].astype(np.uint8)
-    stratum, expressing = survey_cells(codes, group, 0)
+    cells_depth, expressing = survey_cells(codes, group)
+    stratum = strata_of_groups(group, np.zeros_like(group), cells_depth, 0)
     held = codes.read(np.arange(GENES), slice(0, CELLS))
     assert expressing.tolist() == [(held[:, group == g] > 0).sum(1).tolist() for g in (0, 1)]
     depth = (held > 0).sum(0)[group != OTHER]
@@ -375,13 +384,44 @@ def test_dealt_changes_are_what_scipy_says(base):
 def test_two_halves_of_independent_cells_differ_in_nothing(base, seed):
     codes = open_codes(base / "c.zarr")
     group = np.where(expression()[1] == 1, np.random.default_rng(seed).permutation(CELLS) % 2, OTHER).astype(np.uint8)
-    stratum, _ = survey_cells(codes, group, seed)
+    stratum = strata_of_groups(group, np.zeros_like(group), survey_cells(codes, group)[0], seed)
     recount = Recount(codes, portion(codes.binning, CELLS, 1.0, None), Dealing(group, stratum, seed=seed))
     found = all_pairs(GENES)
     pairs = Pairs(found.gene_a, found.gene_b, found.label)
     (run,) = runs_of(pairs.gene_a, pairs.gene_b, 1000)
     seen = np.abs(recount.changes(run, group))
     assert (q_values(seen, null_changes(recount, pairs, Session())) > 0.05).all()
+
+
+@pytest.mark.parametrize("within", [("donor",), ("depth",), ("donor", "depth")])
+def test_within_strata_the_ranks_are_taken_less_their_means_there(base, tmp_path, within):
+    """By numpy: ranks over the cells of a group, less the mean of their stratum; dealt inside the strata too."""
+    codes, group = open_codes(base / "c.zarr"), expression()[1]
+    write_grouped(tmp_path / "s.parquet", base, codes, group, within=list(within))
+    assert run_command("compare", tmp_path / "s.parquet", "x", "y", tmp_path / "o.parquet", "--quiet") == 0
+    frame = (
+        pd.read_parquet(tmp_path / "o.parquet").astype({"gene_a": str, "gene_b": str}).set_index(["gene_a", "gene_b"])
+    )
+    held = codes.read(np.arange(GENES), slice(0, CELLS))
+    donor = np.arange(CELLS) % 5 if "donor" in within else np.zeros(CELLS, np.int64)
+    depth = survey_cells(codes, group.astype(np.uint8))[0]
+    stratum = strata_of_groups(group.astype(np.uint8), donor, depth, 0) if "depth" in within else donor
+    for number, name in enumerate(("correlation_1", "correlation_2")):
+        members = group == number
+        rank = rankdata(held[:, members], axis=1)
+        for k in np.unique(stratum[members]):
+            there = stratum[members] == k
+            rank[:, there] -= rank[:, there].mean(1, keepdims=True)
+        right = np.nan_to_num(np.corrcoef(rank) if rank.any(1).all() else _corr(rank))
+        for a, b in [(0, 1), (2, 3), (5, 9), (4, 6)]:
+            assert frame[name][f"G{a:02}", f"G{b:02}"] == pytest.approx(right[a, b], abs=1e-6)
+    assert frame.index[0] == ("G00", "G01")
+
+
+def _corr(centred):
+    """Correlation of centred values, 0 where a gene has none."""
+    squares = np.sqrt((centred**2).sum(1))
+    return centred @ centred.T / np.maximum(np.outer(squares, squares), 1e-12)
 
 
 def test_a_correlation_of_one_stays_finite():
