@@ -368,6 +368,8 @@ class EdgeChoice:
         of kinds: rising, falling, threshold, exclusive, u-shaped or opposite.
     sign
         Only pairs whose correlation has this sign, + or -.
+    group
+        Of a prediction by groups of cells (--by), the one whose scores are taken. Absent: all groups combined.
 
     Raises
     ------
@@ -384,6 +386,7 @@ class EdgeChoice:
     both_directions: bool = False
     kind: str | tuple[str, ...] | None = None
     sign: Annotated[Literal["+", "-"] | None, Parameter(allow_leading_hyphen=True)] = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.kinds if self.kind is not None else ():

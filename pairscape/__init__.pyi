@@ -74,6 +74,7 @@ def export(
     both_directions: bool = False,
     kind: str | tuple[str, ...] | None = None,
     sign: Literal["+", "-"] | None = None,
+    group: str | None = None,
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,
@@ -259,6 +260,8 @@ def predict(
     best: int = 500,
     within: str | None = None,
     device: str = "auto",
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -276,6 +279,8 @@ def predict(
 def report(
     run: Any,
     /,
+    *,
+    group: str | None = None,
 ) -> Path: ...
 
 def run(
@@ -295,6 +300,7 @@ def show(
     k: int = 12,
     by: str | None = None,
     min_group_cells: int = 100,
+    group: str | None = None,
     output: Any = None,
 ) -> Path: ...
 
