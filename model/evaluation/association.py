@@ -142,29 +142,33 @@ def _spearman(counts):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _ranks_by_stratum(cells):  # type: ignore[no-untyped-def]
-    """Ranks of the bins over all cells, (G, K), and n_s, their sum and their sum of squares about the mean, (G, S)."""
+    """Ranks of the bins over all cells, (G, K); √n_s × mean, √n_s × variance and n_s × variance of them, (G, S) each.
+
+    Products of the first two of two genes are sums over the cells of a stratum.
+    """
     n_genes, n_strata, bins = cells.shape
     rank, margin = np.empty((n_genes, bins)), np.empty(bins)
-    number, total, squares = np.zeros((3, n_genes, n_strata))
+    mean, variance, squares = np.zeros((3, n_genes, n_strata))
     for g in range(n_genes):
         margin[:] = 0
         for s in range(n_strata):
             margin += cells[g, s]
         _rank(margin, margin.sum(), rank[g])
         for s in range(n_strata):
+            number, total = 0.0, 0.0
             for k in range(bins):
-                number[g, s] += cells[g, s, k]
-                total[g, s] += cells[g, s, k] * rank[g, k]
-            mean = total[g, s] / max(number[g, s], 1.0)
+                number += cells[g, s, k]
+                total += cells[g, s, k] * rank[g, k]
             for k in range(bins):
-                squares[g, s] += cells[g, s, k] * (rank[g, k] - mean) ** 2
-    return rank, number, total, squares
+                squares[g, s] += cells[g, s, k] * (rank[g, k] - total / number) ** 2
+            mean[g, s], variance[g, s] = total / np.sqrt(number), squares[g, s] / np.sqrt(number)
+    return rank, mean, variance, squares
 
 
 @numba.njit(nogil=True, cache=True)
 def _spearman_within(counts, cells, row_a, row_b, correlation, deviation):  # type: ignore[no-untyped-def]
     bins, n_strata = counts.shape[1], cells.shape[1]
-    rank, number, total, squares = _ranks_by_stratum(cells)
+    rank, mean, spread, squares = _ranks_by_stratum(cells)
     for p in range(counts.shape[0]):
         a, b, together, variance = row_a[p], row_b[p], 0.0, 0.0
         for kb in range(bins):
@@ -173,8 +177,8 @@ def _spearman_within(counts, cells, row_a, row_b, correlation, deviation):  # ty
                 along += counts[p, kb, ka] * rank[a, ka]
             together += along * rank[b, kb]
         for s in range(n_strata):
-            together -= total[a, s] * total[b, s] / number[a, s]
-            variance += squares[a, s] * squares[b, s] / number[a, s]
+            together -= mean[a, s] * mean[b, s]
+            variance += spread[a, s] * spread[b, s]
         scale = np.sqrt(squares[a].sum() * squares[b].sum())
         if scale > 0:
             correlation[p] = together / scale
@@ -187,24 +191,23 @@ def _likelihood_ratio_within(counts, group, cells, row_a, row_b):  # type: ignor
     """As `_likelihood_ratio`, against independence within every stratum."""
     bins, n_groups, (n_genes, n_strata, _) = counts.shape[1], group[-1] + 1, cells.shape
     found, freedom = np.empty(counts.shape[0]), np.empty(counts.shape[0])
-    margin, number = np.zeros((n_genes, n_strata, n_groups)), np.zeros(n_strata)
+    margin, share = np.zeros((n_genes, n_strata, n_groups)), np.zeros((n_genes, n_strata, n_groups))
     for g in range(n_genes):
         for s in range(n_strata):
             for k in range(bins):
                 margin[g, s, group[k]] += cells[g, s, k]
-    for s in range(n_strata if n_genes else 0):
-        number[s] = margin[0, s].sum()
+            share[g, s] = margin[g, s] / margin[g, s].sum()
     pooled, expected = np.empty((n_groups, n_groups)), np.empty((n_groups, n_groups))
     for p in range(counts.shape[0]):
         pooled[:], expected[:] = 0, 0
-        of_a, of_b, total = margin[row_a[p]], margin[row_b[p]], 0.0
+        of_a, of_b, total = margin[row_a[p]], share[row_b[p]], 0.0
         for kb in range(bins):
             for ka in range(bins):
                 pooled[group[kb], group[ka]] += counts[p, kb, ka]
         for s in range(n_strata):
             for kb in range(n_groups):
                 for ka in range(n_groups):
-                    expected[kb, ka] += of_b[s, kb] * of_a[s, ka] / number[s]
+                    expected[kb, ka] += of_b[s, kb] * of_a[s, ka]
         for kb in range(n_groups):
             for ka in range(n_groups):
                 if pooled[kb, ka] > 0 and expected[kb, ka] > 0:

@@ -96,7 +96,7 @@ def _describe(cells, degree, smallest_variance, upward, functions, mean, varianc
                 variance[gene, s, f] = max(variance[gene, s, f] / max(total, 1.0) - mean[gene, s, f] ** 2, 0.0)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
 def _moments_within(  # type: ignore[no-untyped-def]
     counts, functions, mean, variance, left, row_a, row_b, not_monotone, moments, strength
 ):
