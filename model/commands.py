@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 def _read_scores(path: Path) -> "DataFrame":
     """A file of scores as a table in memory, with its facts."""
-    from pairscape.model.edges.scores import read_facts, read_scores
+    from pairscape.model.edges.scores import read_every_group, read_facts
 
-    frame = read_scores(path).to_pandas()
+    frame = read_every_group(path).to_pandas()
     frame.attrs = read_facts(path)
     return frame
 
@@ -41,6 +41,7 @@ def show(
     *,
     k: Annotated[int, Parameter(alias="-k")] = 12,
     grouping: Annotated[Grouping, Flat] = Grouping(),
+    group: str | None = None,
     output: Annotated[Any, Parameter(alias="-o")] = None,
 ) -> Path:
     """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
@@ -56,14 +57,18 @@ def show(
         not known to be edges.
     k
         How many of those are drawn.
+    group
+        Of cells, whose images or scores alone are shown. Absent: every group, or of scores all groups combined.
     output
         Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
     """
     of_scores = str(images).endswith(".parquet")
     if grouping.columns and (gene_a is None or gene_b is None):
         raise InputError("--by draws one pair in every group of cells: name its two genes.")
+    if grouping.columns and group is not None:
+        raise InputError("--by draws every group of cells, and --group one: leave out one of the two.")
     if of_scores and not grouping.columns:
-        return _show_scores(located(images), gene_a, gene_b, k, output)
+        return _show_scores(located(images), (gene_a, gene_b), k, group, output)
     from pairscape.model.reports.heatmap_figures import pair_figure, require_own_picture, save_picture
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
@@ -71,8 +76,8 @@ def show(
         return _show_groups(located(images), gene_a, gene_b, grouping, output)
     if gene_a is None or gene_b is None:
         raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
-    store = open_images(images)
-    if grouping.columns or store.groups:
+    store = open_images(images, group=group)
+    if grouping.columns or (store.groups and group is None):
         return _show_groups(store, gene_a, gene_b, grouping, output)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
@@ -244,6 +249,7 @@ def predict(
     images: Any = None,
     source: Annotated[PairSource | None, Flat] = None,
     prediction: Annotated[Prediction, Flat] = Prediction(),
+    grouping: Annotated[Grouping, Flat] = Grouping(),
     codes: Any = None,
     gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
@@ -280,7 +286,8 @@ def predict(
     Returns
     -------
     pandas.DataFrame
-        The file of scores, a row a pair; its `attrs` are what the file says of itself. On the command line nothing.
+        The file of scores, a row a pair, and with --by a row a pair and group; its `attrs` are what the file says of
+        itself. On the command line nothing.
     """
     import time
     from contextlib import nullcontext
@@ -298,7 +305,7 @@ def predict(
     started, say = time.perf_counter(), say_unless(quiet)
     expression, out = _matrix_and_scores(paths, images, source)
     run = local_target(find_run(run, say))
-    checked = check_prediction(run, out, prediction, seed, overwrite=overwrite)
+    checked = check_prediction(run, out, prediction, seed, grouping, overwrite=overwrite)
     if images is not None:
         store = open_images(images)
         refuse_unlike(checked.trained.values, store.values, run, str(store.path))
@@ -374,13 +381,15 @@ def tune(
 
 
 @flat
-def report(run: Any, /) -> Path:
+def report(run: Any, /, *, group: str | None = None) -> Path:
     """Build the report of a run, and its model card; of several repeats, the overview; of predictions, what was found.
 
     Parameters
     ----------
     run
         Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
+    group
+        Of predictions by groups of cells, the one that is shown. Absent: all groups combined.
     """
     from pairscape.model.networks.bundled import find_run, is_bundled
 
@@ -393,9 +402,11 @@ def report(run: Any, /) -> Path:
     if run.suffix == ".parquet":
         from pairscape.model.reports.findings import write_findings
 
-        path = write_findings(run, None)
+        path = write_findings(run, None, group)
         say_unless(False)(f"wrote {path}")
         return path
+    if group is not None:
+        raise InputError("--group is about predictions by groups of cells: give a file of scores (.parquet).")
     from pairscape.model.reports.card import write_card
     from pairscape.model.reports.overview import holds_repeats, write_overview
     from pairscape.model.reports.run_report import write_report
@@ -448,18 +459,19 @@ def _show_groups(source: "Images | Path", gene_a: str, gene_b: str, grouping: Gr
     return output
 
 
-def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Any) -> Path:
+def _show_scores(scores: Path, genes: tuple[str | None, str | None], k: int, group: str | None, output: Any) -> Path:
     """One pair of a file of scores, or the best new ones, as picture."""
     from pairscape.model.edges.evidence import show_scores
     from pairscape.model.reports.findings import draw_evidence
     from pairscape.model.reports.heatmap_figures import require_own_picture, save_picture
 
+    gene_a, gene_b = genes
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
     pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
     output = _picture(output, f"{scores.stem}-best.png" if pair is None else file_name(f"{gene_a}-{gene_b}.png"))
     require_own_picture(output)
-    found = show_scores(scores, pair, k)
+    found = show_scores(scores, pair, k, group)
     save_picture(draw_evidence(found), output)
     best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
     say_unless(False)(f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")

@@ -371,6 +371,8 @@ class EdgeChoice:
         Only pairs whose correlation has this sign, + or -.
     any_score
         With `max_q`: keep pairs also whose probability is below one half.
+    group
+        Of a prediction by groups of cells (--by), the one whose scores are taken. Absent: all groups combined.
 
     Raises
     ------
@@ -388,6 +390,7 @@ class EdgeChoice:
     kind: str | tuple[str, ...] | None = None
     sign: Annotated[Literal["+", "-"] | None, Parameter(allow_leading_hyphen=True)] = None
     any_score: bool = False
+    group: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.kinds if self.kind is not None else ():

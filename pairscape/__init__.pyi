@@ -85,6 +85,7 @@ def export(
     kind: str | tuple[str, ...] | None = None,
     sign: Literal["+", "-"] | None = None,
     any_score: bool = False,
+    group: str | None = None,
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,
@@ -190,6 +191,7 @@ def modules(
     kind: str | tuple[str, ...] | None = None,
     sign: Literal["+", "-"] | None = None,
     any_score: bool = False,
+    group: str | None = None,
     resolution: float = 1.0,
     weighed_by: Literal["score", "correlation"] | None = None,
     names: Literal["symbol", "id"] = "symbol",
@@ -293,6 +295,8 @@ def predict(
     best: int = 500,
     within: str | None = None,
     device: str = "auto",
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -310,6 +314,8 @@ def predict(
 def report(
     run: Any,
     /,
+    *,
+    group: str | None = None,
 ) -> Path: ...
 
 def run(
@@ -329,6 +335,7 @@ def show(
     k: int = 12,
     by: str | None = None,
     min_group_cells: int = 100,
+    group: str | None = None,
     output: Any = None,
 ) -> Path: ...
 

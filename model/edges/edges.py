@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairscape.model.edges.scores import GENES, ROWS_AT_ONCE, read_facts, read_symbols
+from pairscape.model.edges.scores import GENES, ROWS_AT_ONCE, facts_of_group, read_symbols, row_groups_of
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
@@ -108,10 +108,13 @@ class GeneCodes:
         return np.array(found, np.int32)[names.indices.to_numpy(zero_copy_only=False)]
 
 
-def blocks(path: Path, columns: Sequence[str], genes: GeneCodes) -> Iterator[Columns]:
-    """Columns of a file of scores some rows at a time, in order: genes and kinds as numbers, null as NaN."""
+def blocks(path: Path, columns: Sequence[str], genes: GeneCodes, group: str | None = None) -> Iterator[Columns]:
+    """Columns of a file of scores some rows at a time, in order: genes and kinds as numbers, null as NaN.
+
+    `group`: of cells, whose rows are read; absent: all groups combined.
+    """
     file = pq.ParquetFile(path, read_dictionary=["gene_a", "gene_b"])
-    for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
+    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups_of(path, group), columns=list(columns)):
         yield {
             name: _as_numbers(name, values, genes)
             for name, values in zip(batch.schema.names, batch.columns, strict=True)
@@ -180,14 +183,14 @@ def choose_edges(path: Path, wanted: EdgeChoice, also: Sequence[str] = ()) -> Ed
         The file is no file of scores or lacks a threshold or column that is asked for; both directions of a network
         that gives the direction; no edge is left.
     """
-    facts, there = read_facts(path), columns_of(path)
+    facts, there = facts_of_group(path, wanted.group), columns_of(path)
     _check(path, wanted, there)
     threshold, genes = threshold_for(wanted, facts, path), GeneCodes()
     taken = [name for name in also if name in there]
     read = dict.fromkeys(("gene_a", "gene_b", "score", *_deciding(wanted, there), *taken))
     held: list[Columns] = []
     doubtful = 0
-    for block in blocks(path, tuple(read), genes):
+    for block in blocks(path, tuple(read), genes, wanted.group):
         meant = _meant(block, wanted)
         kept = meant["score"] >= np.float64(threshold)  # never NaN; in float64, where the threshold keeps its digits
         doubtful += int((meant["score"] < HALF).sum()) if wanted.likelier_than_not else 0

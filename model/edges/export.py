@@ -25,7 +25,7 @@ from pairscape.model.edges.formats import (
     write_text,
 )
 from pairscape.model.edges.naming import by_symbol
-from pairscape.model.edges.scores import read_facts
+from pairscape.model.edges.scores import facts_of_group
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.errors import InputError
@@ -148,7 +148,7 @@ def export_scores(
     _require(names != "symbol" or expression is None, "--names symbol: the matrix of --expression keeps its own names.")
     _check_target(target, scores, overwrite=overwrite)
     require_other(target, [expression])
-    chosen, facts = FORMATS[name], read_facts(scores)
+    chosen, facts = FORMATS[name], facts_of_group(scores, wanted.group)
     edges = choose_edges(scores, wanted, tuple(dict.fromkeys((*chosen.also, "q_value"))))
     edges, notes = by_symbol(edges) if (names or chosen.names) == "symbol" else (edges, [])
     told = {"edges": wanted.words(), "expected_wrong": words_of_called(edges, facts)}

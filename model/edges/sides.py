@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairscape.model.edges.edges import GeneCodes, columns_of, kind_numbers
-from pairscape.model.edges.scores import GENES, ROWS_AT_ONCE, read_facts
+from pairscape.model.edges.edges import GeneCodes, blocks, columns_of
+from pairscape.model.edges.scores import GENES, read_facts
 from pairscape.pipeline.errors import InputError
 
 Values = dict[str, NDArray[np.float32]]
@@ -97,25 +95,12 @@ def _read(path: Path, group: str | None, genes: GeneCodes) -> Side:
     wanted = [name for name in (*GENES, "correlation", "score", "kind") if name in columns_of(path)]
     if "correlation" not in wanted:
         raise InputError(f"{path} holds no correlations to compare; predict again.")
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in wanted}
-    file = pq.ParquetFile(path, read_dictionary=[*GENES])
-    for batch in file.iter_batches(ROWS_AT_ONCE, columns=[*wanted, *(["group"] if group is not None else [])]):
-        some = pa.Table.from_batches([batch])
-        if group is not None:
-            some = some.filter(pa.compute.equal(some["group"].cast(pa.string()), group))
-        for name in wanted:
-            parts[name].append(_numbers(name, some[name].combine_chunks(), genes))
-    values = {name: np.concatenate(parts[name]) for name in wanted}
+    parts = list(blocks(path, wanted, genes, group))
+    values = {name: np.concatenate([part[name] for part in parts]) for name in wanted}
     gene_a, gene_b = (values.pop(name) for name in GENES)
     known = facts.get("groups") or {}
     cells = known["cells"][known["names"].index(group)] if group is not None else _cells(facts, path)
     return Side(path.stem if group is None else group, int(cells), gene_a, gene_b, values)
-
-
-def _numbers(name: str, values: pa.Array, genes: GeneCodes) -> NDArray[Any]:
-    if name in GENES:
-        return genes(values)
-    return kind_numbers(values) if name == "kind" else values.to_numpy(zero_copy_only=False).astype(np.float32)
 
 
 def _cells(facts: Mapping[str, Any], path: Path) -> int:

@@ -111,12 +111,14 @@ def _added(total: NDArray[np.float64], more: NDArray[Any]) -> NDArray[np.float64
     return np.asarray(np.pad(total, (0, more.size - total.size)) + more)
 
 
-def tally_scores(path: Path, thresholds: Mapping[str, float], called_from: float, *, both_ends: bool) -> Tally:
-    """Sum a file of scores up, a block of rows at a time."""
+def tally_scores(
+    path: Path, thresholds: Mapping[str, float], called_from: float, group: str | None = None, *, both_ends: bool
+) -> Tally:
+    """Sum a file of scores up, a block of rows at a time; of groups of cells one, or all combined."""
     found, genes = Tally(thresholds, called_from, both_ends), GeneCodes()
     there = columns_of(path)
     columns = [name for name in ("gene_a", "gene_b", "label", "score", "forward", "kind", "q_value") if name in there]
-    for block in blocks(path, columns, genes):
+    for block in blocks(path, columns, genes, group):
         found.add(block, len(genes.index))
     found.genes = tuple(genes.index)
     found.symbols = symbols_of(path, found.genes)

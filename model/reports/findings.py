@@ -12,13 +12,22 @@ from matplotlib.figure import Figure
 
 from pairscape.model.edges.calls import CALLED_BY, Called, calling_aim, known_thresholds
 from pairscape.model.edges.edges import Edges, choose_edges, columns_of, names_regulators
-from pairscape.model.edges.evidence import SHOWN, Evidence, clearest_edges, count_edges, new_edges, scored_codes
+from pairscape.model.edges.evidence import (
+    SHOWN,
+    Evidence,
+    clearest_edges,
+    count_edges,
+    new_edges,
+    scored_codes,
+    scored_group,
+)
 from pairscape.model.edges.naming import by_symbol
-from pairscape.model.edges.scores import read_facts
+from pairscape.model.edges.scores import COMBINED, facts_of_group
 from pairscape.model.edges.tally import KIND_Q, Tally, tally_scores
 from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports.figures import KIND_COLOURS, data_address, score_distribution_figure
+from pairscape.model.reports.group_table import GroupTable, table_of_groups
 from pairscape.model.reports.heatmap_figures import (
     count_key_figure,
     heatmap_figure,
@@ -32,6 +41,7 @@ from pairscape.model.reports.within import depth_words, first_lines
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
+from pairscape.pipeline.storage.plain_files import file_name
 
 DRAWN_EDGES = 60  # as many as stay legible
 LISTED_PAIRS = 25
@@ -64,6 +74,8 @@ class PredictionReport:
     evidence, missing
         The best new pairs with their counts, by kind where there are kinds, else under ""; empty where the codes are
         gone; and why.
+    groups
+        Of cells, scored apart, with the best pairs in each; None where there are none.
     """
 
     name: str
@@ -75,6 +87,7 @@ class PredictionReport:
     best: Edges | None
     evidence: Mapping[str, Evidence]
     missing: str
+    groups: GroupTable | None = None
 
     @property
     def tells_kinds(self) -> bool:
@@ -82,31 +95,34 @@ class PredictionReport:
         return "kind" in self.columns
 
 
-def report_path(scores: Path) -> Path:
-    """Where the report of a file of scores lies."""
-    return scores.with_suffix(".html")
+def report_path(scores: Path, group: str | None = None) -> Path:
+    """Where the report of a file of scores lies, or that of one group of cells."""
+    if group in (None, COMBINED):
+        return scores.with_suffix(".html")
+    return scores.with_name(file_name(f"{scores.stem}.{group}.html"))
 
 
-def write_findings(path: Path, codes: Codes | None) -> Path:
+def write_findings(path: Path, codes: Codes | None, group: str | None = None) -> Path:
     """Write the report of a file of scores beside it; returns its path.
 
-    `codes` are those of the heatmaps; None: as the file names them, if they are still there. InputError where the file
-    cannot be read.
+    `codes` are those of the heatmaps; None: as the file names them, if they are still there. `group`: of cells, whose
+    scores it shows; None: all groups combined. InputError where the file cannot be read.
     """
-    return write_page(report_path(path), "findings.html.j2", page_words(find(path, codes)))
+    return write_page(report_path(path, group), "findings.html.j2", page_words(find(path, codes, group)))
 
 
-def find(path: Path, codes: Codes | None) -> PredictionReport:
-    """Read and sum up a file of scores."""
-    facts, columns = read_facts(path), columns_of(path)
+def find(path: Path, codes: Codes | None, group: str | None = None) -> PredictionReport:
+    """Read and sum up a file of scores, of groups of cells the rows of one."""
+    facts, columns = facts_of_group(path, group), columns_of(path)
     regulators = names_regulators(facts)
     pointed = regulators or "forward" in columns
     thresholds = known_thresholds(facts)
     aim = calling_aim(thresholds)
-    summed = tally_scores(path, thresholds, thresholds[aim], both_ends=not pointed)
-    best = choose_edges(path, EdgeChoice(top=DRAWN_EDGES), SHOWN) if summed.n_scored else None
+    summed = tally_scores(path, thresholds, thresholds[aim], group, both_ends=not pointed)
+    best = choose_edges(path, EdgeChoice(top=DRAWN_EDGES, group=group), SHOWN) if summed.n_scored else None
     evidence, missing = _evidence(path, facts, codes, [*KINDS[1:]] if "kind" in columns else [])
-    return PredictionReport(path.stem, facts, columns, pointed, aim, summed, best, evidence, missing)
+    groups = table_of_groups(path, facts, best)
+    return PredictionReport(path.stem, facts, columns, pointed, aim, summed, best, evidence, missing, groups)
 
 
 def _evidence(
@@ -116,17 +132,19 @@ def _evidence(
 
     A report is written all the same.
     """
+    group = facts.get("group")
     try:
         codes = codes or scored_codes(facts, path)
+        cells = scored_group(codes, facts, group)
         if not kinds:
-            return {"": count_edges(codes, new_edges(path, HEATMAPS))}, ""
-        new_edges(path, 1)  # says why, if no pair is left of any kind
+            return {"": count_edges(codes, new_edges(path, HEATMAPS, group), cells)}, ""
+        new_edges(path, 1, group)  # says why, if no pair is left of any kind
     except InputError as error:
         return {}, str(error)
     shown = {}
     for kind in kinds:
         with suppress(InputError):  # none of this kind
-            shown[kind] = count_edges(codes, clearest_edges(path, OF_EACH_KIND, kind))
+            shown[kind] = count_edges(codes, clearest_edges(path, OF_EACH_KIND, kind, group), cells)
     return shown, ""
 
 
@@ -156,6 +174,8 @@ def page_words(found: PredictionReport) -> dict[str, Any]:
         "genes": gene_rows(found.tally),
         "called_from": found.tally.called_from,
         "trust": trust_rows(found),
+        "groups": found.groups,
+        "group": found.facts.get("group", ""),
         "record": json.dumps(found.facts, indent=2, ensure_ascii=False, default=str),
     }
 
@@ -213,6 +233,7 @@ def known_facts(found: PredictionReport) -> list[tuple[str, str]]:
         ("scored by the network", whole(tally.n_scored) if tally.n_scored < tally.n_pairs else "–"),
         ("genes", whole(len(tally.genes))),
         ("cells", whole(matrix.get("n_cells"))),
+        ("group of cells", str(facts.get("group") or (facts.get("groups") and "all combined") or "–")),
         ("matrix", _file_name(matrix.get("path") or _table(facts, "images").get("path"))),
         ("trained run", _file_name(model.get("run"))),
         ("network", str(model.get("network") or "–")),

@@ -1,5 +1,6 @@
 """The modules job: a file of scores in; a table, gene sets or a graph of its modules out, or a folder of all three."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from pairscape.model.edges.export import doubt, words_of_called
 from pairscape.model.edges.module_files import IN_FOLDER, SIGN, TABLE, WRITERS
 from pairscape.model.edges.modules import Modules, WeighedBy, find_modules
 from pairscape.model.edges.naming import by_symbol
-from pairscape.model.edges.scores import read_facts
+from pairscape.model.edges.scores import facts_of_group
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports.heatmap_figures import PICTURE, save_picture
 from pairscape.model.reports.network_picture import network_figure
@@ -56,8 +57,9 @@ def write_modules(
         none of their edges is wanted, or there is something that `find_modules` or a writer refuses.
     """
     _check_target(target, scores, overwrite=overwrite)
-    facts = read_facts(scores)
-    wanted = called_choice(facts, columns_of(scores)) if wanted == EdgeChoice() else wanted
+    facts = facts_of_group(scores, wanted.group)
+    if wanted == EdgeChoice(group=wanted.group):
+        wanted = replace(called_choice(facts, columns_of(scores)), group=wanted.group)
     edges = choose_edges(scores, wanted, KNOWN)
     found = find_modules(edges, resolution=resolution, weighed_by=weighed_by, seed=seed)
     told = {

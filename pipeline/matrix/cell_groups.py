@@ -51,6 +51,11 @@ class CellGroups:
         """Cells of each group, (M,)."""
         return np.bincount(self.number[self.number != NO_GROUP], minlength=len(self.names))
 
+    def alone(self, name: str) -> "CellGroups":
+        """One of the groups as the only one: cells of the others are left out."""
+        own = self.number == self.names.index(name)
+        return CellGroups(self.columns, (name,), np.where(own, np.uint16(0), NO_GROUP))
+
 
 def group_cells(obs: pd.DataFrame, columns: Sequence[str], least: int) -> CellGroups:
     """Groups to show apart, of `least` cells or more.
