@@ -512,9 +512,7 @@ def _show_groups(source: "Images | Path", gene_a: str, gene_b: str, grouping: Gr
     return output
 
 
-def _show_scores(
-    scores: Path, genes: tuple[str | None, str | None], k: int, group: str | None, output: Any
-) -> Path:
+def _show_scores(scores: Path, genes: tuple[str | None, str | None], k: int, group: str | None, output: Any) -> Path:
     """One pair of a file of scores, or the best new ones, as picture."""
     from pairscape.model.edges.evidence import show_scores
     from pairscape.model.reports.findings import draw_evidence

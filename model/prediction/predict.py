@@ -424,9 +424,7 @@ def _tasks(
     return [Task(run, tuple(tiles[part] for part in run)) for run in runs]
 
 
-def _joined(
-    parts: Parts, candidates: CandidateImages, confidence: Confidence, group: str = ""
-) -> Iterator[pa.Table]:
+def _joined(parts: Parts, candidates: CandidateImages, confidence: Confidence, group: str = "") -> Iterator[pa.Table]:
     """The rows of the file, or of a group of cells in it, some parts at a time."""
     pairs, names = candidates.pairs, pa.array(candidates.genes.astype(object), pa.string())
     known = candidates.symbols
