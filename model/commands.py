@@ -400,8 +400,14 @@ def report(run: Any, /, *, group: str | None = None) -> Path:
             "judge it on your own labels: pairscape evaluate universal IMAGES.zarr."
         )
     if run.suffix == ".parquet":
+        from pairscape.model.edges.scores import read_facts
         from pairscape.model.reports.findings import write_findings
 
+        if (rule := read_facts(run).get("combined", {}).get("rule", "log-odds")) != "log-odds":
+            raise InputError(
+                f"{run} is pooled by {rule}, so its scores are no probabilities of dependence, which the report is "
+                "about; combine with --rule log-odds for a report."
+            )
         path = write_findings(run, None, group)
         say_unless(False)(f"wrote {path}")
         return path

@@ -1,10 +1,10 @@
-"""Commands that take files of scores: export, modules, compare; each calls its job."""
+"""Commands that take files of scores: export, combine, modules, compare; each calls its job."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pairscape.model.options import EdgeChoice
-from pairscape.pipeline.compute.session import say_unless
+from pairscape.model.options import Combination, EdgeChoice
+from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Flat
@@ -64,6 +64,39 @@ def export(
         f"expected to be wrong: {words_of_called(edges, read_facts(scores))}",
     )
     return file
+
+
+@flat
+def combine(
+    *paths: Any,
+    wanted: Annotated[Combination, Flat] = Combination(),
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Pool the scores of several data sets, donors or groups into those of one network.
+
+    Parameters
+    ----------
+    paths
+        Files that `predict` made, of different data sets or donors, or one file with groups; last the file of scores to
+        write, ending in .parquet. Genes may differ.
+    seed
+        Of the folds and of the draw of negatives, with --learn.
+    overwrite
+        Replace an existing file of scores, once the new one is complete.
+    quiet
+        No progress bars, no summary.
+    """
+    from pairscape.model.prediction.combine import combine_scores
+
+    if len(paths) < 2:
+        raise InputError(f"combine takes files of scores and, last, the file to write; {len(paths)} paths are given.")
+    *scores, out = [local_target(path) for path in paths]
+    with here(quiet) as session:
+        outcome = combine_scores(scores, out, wanted, seed, session, overwrite=overwrite)
+    say_unless(quiet)(*outcome.lines(out))
+    return out
 
 
 @flat
@@ -141,7 +174,6 @@ def compare(
     """
     from pairscape.model.prediction.compare import compare_files, compare_groups
     from pairscape.model.reports.comparison import page_path
-    from pairscape.pipeline.compute.session import here
 
     if len(paths) not in (3, 4):
         raise InputError(

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 
 from pairscape.interrupt import ended_by_interrupt
 from pairscape.model.commands import evaluate, predict, report, show, train, tune
-from pairscape.model.score_commands import compare, export, modules
+from pairscape.model.score_commands import combine, compare, export, modules
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
 from pairscape.pipeline.errors import InputError, JobError, first_line, printable
@@ -116,9 +116,38 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[
         return {step.name: config.absolute().parent / step.output for step in steps}
 
 
+@flat
+def doctor(*, folder: Path = Path(), scheduler: str | None = None) -> list[dict[str, str]]:
+    """Examine this installation: what is installed, what is there, what would fail; exit status 1 if anything would.
+
+    Parameters
+    ----------
+    folder
+        Where results would be written: its disk is tried.
+    scheduler
+        Whose workers are tried, as in `heatmaps`.
+
+    Returns
+    -------
+    list of dict
+        `state` (ok, note or fails), `what` and `words` of every check.
+    """
+    from pairscape.examination import examine
+
+    say, found = say_unless(False), []
+    for one in examine(Path(folder), scheduler):
+        say(f"{one.state:5}  {one.what}: {one.words}")
+        found.append(vars(one))
+    if failing := [one["what"] for one in found if one["state"] == "fails"]:
+        raise JobError(
+            f"{len(failing)} of {len(found)} checks fail ({', '.join(failing)}); the lines above say what to do"
+        )
+    return found
+
+
 for command in (
-    demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, modules, compare,
-    simulate, plant, fetch,
+    demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, combine, compare,
+    modules, simulate, plant, fetch, doctor,
 ):  # fmt: skip
     app.command(vars(command)["unread"])  # no result is shown, so none is read
 

@@ -64,8 +64,9 @@ class Stream(IntEnum):
     DECOY_PAIRS = 15
     PLANTING_CHOICES = 16
     DEPTH_NULL = 17
-    DEALT_GROUPS = 18
-    DEALT_PAIRS = 19
+    GOLD_PAIRS = 18
+    DEALT_GROUPS = 19
+    DEALT_PAIRS = 20
 
 
 def check_share(name: str, value: float) -> None:
