@@ -87,7 +87,8 @@ def compare_groups(
     first, second, genes = read_sides((scores, scores), groups)
     at = _places(codes, genes, scores)
     depth, expressing = survey_cells(codes, group)
-    recount = _recount(codes, dealing, obs, depth, tuple(facts.get("within") or ()))
+    within = [column for column in facts.get("within") or () if column not in facts["groups"]["columns"]]
+    recount = _recount(codes, dealing, obs, depth, within)  # what makes the groups is one value in each
     pairs = Pairs(at[first.gene_a], at[first.gene_b], np.full(first.gene_a.size, -1, np.int8))
     if recount.within is not None:
         one, other = seen_correlations(recount, pairs, session)
@@ -101,7 +102,7 @@ def compare_groups(
         "groups": list(groups),
         "replicates": replicates,
         "seed": seed,
-        "within": facts.get("within"),
+        "within": within,
     }
 
     def pictures(some: Side) -> list[tuple[Any, Any]]:
@@ -166,9 +167,7 @@ def _groups(scores: Path, facts: dict[str, Any], obs: pd.DataFrame, groups: tupl
     return group
 
 
-def _recount(
-    codes: Codes, dealing: Dealing, obs: pd.DataFrame, depth: NDArray[np.int32], within: tuple[str, ...]
-) -> Recount:
+def _recount(codes: Codes, dealing: Dealing, obs: pd.DataFrame, depth: NDArray[np.int32], within: list[str]) -> Recount:
     """Where the groups are counted: dealt among cells of like depth that are alike in the columns of `within` too."""
     alike = check_columns(obs, within).number
     stratum = strata_of_groups(dealing.group, alike, depth, dealing.seed)

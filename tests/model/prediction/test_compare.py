@@ -397,7 +397,7 @@ def test_two_halves_of_independent_cells_differ_in_nothing(base, seed):
 def test_within_strata_the_ranks_are_taken_less_their_means_there(base, tmp_path, within):
     """By numpy: ranks over the cells of a group, less the mean of their stratum; dealt inside the strata too."""
     codes, group = open_codes(base / "c.zarr"), expression()[1]
-    write_grouped(tmp_path / "s.parquet", base, codes, group, within=list(within))
+    write_grouped(tmp_path / "s.parquet", base, codes, group, within=["condition", *within])
     assert run_command("compare", tmp_path / "s.parquet", "x", "y", tmp_path / "o.parquet", "--quiet") == 0
     frame = (
         pd.read_parquet(tmp_path / "o.parquet").astype({"gene_a": str, "gene_b": str}).set_index(["gene_a", "gene_b"])
