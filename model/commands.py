@@ -1,4 +1,4 @@
-"""Commands from heatmaps to a network: show, train, evaluate, predict, tune, report, export; each calls its job."""
+"""Commands from heatmaps to a network: show, train, evaluate, predict, tune, report; each calls its job."""
 
 from functools import partial
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from pairscape.model.options import EdgeChoice, Prediction, Recipe, Rendering, Search, Splitting, Training
+from pairscape.model.options import Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
@@ -400,8 +400,14 @@ def report(run: Any, /, *, group: str | None = None) -> Path:
             "judge it on your own labels: pairscape evaluate universal IMAGES.zarr."
         )
     if run.suffix == ".parquet":
+        from pairscape.model.edges.scores import read_facts
         from pairscape.model.reports.findings import write_findings
 
+        if (rule := read_facts(run).get("combined", {}).get("rule", "log-odds")) != "log-odds":
+            raise InputError(
+                f"{run} is pooled by {rule}, so its scores are no probabilities of dependence, which the report is "
+                "about; combine with --rule log-odds for a report."
+            )
         path = write_findings(run, None, group)
         say_unless(False)(f"wrote {path}")
         return path
@@ -419,59 +425,6 @@ def report(run: Any, /, *, group: str | None = None) -> Path:
     card = [write_card(run)] if (run / "model.safetensors").is_file() else []  # a run on another store has none
     say_unless(False)(*(f"wrote {written}" for written in (path, *card)))
     return path
-
-
-@flat
-def export(
-    scores: Any,
-    file: Any,
-    /,
-    *,
-    format: Literal["scenic", "beeline", "decoupler", "cytoscape", "sif", "graphml", "parquet", "anndata", "genernib"]
-    | None = None,
-    wanted: Annotated[EdgeChoice, Flat] = EdgeChoice(),
-    signed: bool = False,
-    expression: Any = None,
-    dataset_id: str | None = None,
-    names: Literal["symbol", "id"] | None = None,
-    overwrite: bool = False,
-    quiet: bool = False,
-) -> Path:
-    """Write the edges of a prediction as the file that another tool reads.
-
-    Parameters
-    ----------
-    scores
-        File that `predict` made.
-    file
-        File to write. Its suffix decides the format: .csv and .tsv SCENIC's adjacencies, rankedEdges.csv BEELINE's,
-        .graphml, .sif, .parquet, .h5ad AnnData.
-    format
-        For what the suffix does not tell: `decoupler`, `cytoscape` (a table of edges), `beeline`, `genernib`.
-    signed
-        Weights get the sign of the correlation (`decoupler`, `genernib`).
-    expression
-        Matrix that is copied into the .h5ad and gets the edges in `varp`. Absent: the genes alone.
-    dataset_id
-        geneRNIB's name of the data set. Absent: that of the matrix.
-    names
-        Genes by their symbols or by the matrix's ids. Absent: symbols where there are any, ids in .parquet and .h5ad.
-    overwrite
-        Replace an existing file.
-    quiet
-        Print no summary.
-    """
-    from pairscape.model.edges.export import export_scores
-
-    scores, file = local_target(scores), local_target(file)
-    name, edges = export_scores(
-        scores, file, wanted, format=format, signed=signed, expression=expression, dataset_id=dataset_id, names=names,
-        overwrite=overwrite, say=say_unless(quiet),
-    )  # fmt: skip
-    say_unless(quiet)(
-        f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
-    )
-    return file
 
 
 def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource | None) -> tuple[Any, Any]:

@@ -312,6 +312,50 @@ class Prediction:
         return bool(self.q_values) or self.bootstrap is not None
 
 
+@dataclass(frozen=True)
+class Combination:
+    """How the scores of several sets become those of one network.
+
+    Parameters
+    ----------
+    rule
+        `mean-z`: pairs by the size of the mean of √n · rho over the sets that have seen them. `log-odds`: by the sum
+        of the network's evidence, as a probability of dependence. `mean-rank`: by the mean rank among each set's pairs.
+    learn
+        Gold list of pairs, two columns of genes, such as subunits of one complex: the weight of each set is learned on
+        it. A column `complex` (or group, pathway, term; without header the third) names what a pair belongs to, and
+        whole groups are then left out in the audit; a column `label` with 0 and 1 brings negatives of its own.
+    prior
+        Share of pairs that are expected to depend, or with `learn` to be like the gold list; the scores are
+        probabilities at it. Absent: that of the first file; with `learn` 0.5.
+    group
+        Pool this group of files with groups (`predict --by`). Absent: all cells of each file; of one file alone, its
+        groups as sets.
+    mixed
+        Pool scores of different networks, rules of binning or --within all the same.
+    gene_map
+        File of two columns, names of the same gene in two vocabularies, such as orthologues of two species.
+    ignore_case
+        Match names of genes that differ only in case.
+    """
+
+    rule: Literal["log-odds", "mean-z", "mean-rank"] = "mean-z"
+    learn: Annotated[Path | None, LISTED] = None
+    prior: float | None = None
+    group: str | None = None
+    mixed: bool = False
+    gene_map: Annotated[Path | None, LISTED] = None
+    ignore_case: bool = False
+
+    def __post_init__(self) -> None:
+        take_paths(self)
+        _require(self.rule in ("log-odds", "mean-z", "mean-rank"),
+                 f"rule {self.rule!r} is unknown; give log-odds, mean-z or mean-rank.")  # fmt: skip
+        _require(self.prior is None or 0 < self.prior < 1,
+                 f"prior is {self.prior}: the share of pairs that depend lies between 0 and 1; either would leave "
+                 "nothing to tell.")  # fmt: skip
+
+
 DEEP_CELL = Recipe(
     Rendering(channels="counts", sigma=16.0, drop_both_zero=True),
     Splitting(split="pair"),

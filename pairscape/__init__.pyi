@@ -21,7 +21,9 @@ Listed = Place | Iterable[Any] | DataFrame
 __all__ = [
     "__version__",
     "app",
+    "combine",
     "demo",
+    "doctor",
     "evaluate",
     "export",
     "fetch",
@@ -40,6 +42,20 @@ __all__ = [
     "verify",
 ]
 
+def combine(
+    *paths: Any,
+    rule: Literal["log-odds", "mean-z", "mean-rank"] = "mean-z",
+    learn: Listed | None = None,
+    prior: float | None = None,
+    group: str | None = None,
+    mixed: bool = False,
+    gene_map: Listed | None = None,
+    ignore_case: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
+
 def demo(
     out: Place = ...,
     /,
@@ -48,6 +64,12 @@ def demo(
     scheduler: str = "local",
     quiet: bool = False,
 ) -> dict[str, Any]: ...
+
+def doctor(
+    *,
+    folder: Place = ...,
+    scheduler: str | None = None,
+) -> list[dict[str, str]]: ...
 
 def evaluate(
     run: Any,

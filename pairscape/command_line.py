@@ -1,9 +1,10 @@
 """Pairscape: gene-pair inference from single-cell data with images of joint expression.
 
-The command line: it registers the commands of `pipeline.commands` (matrix → heatmaps) and `model.commands` (heatmaps →
-network), adds `demo` and `run`, and turns errors into one line and an exit status. Every command is a plain function,
-so `pairscape train images.zarr run` is `pairscape.train("images.zarr", "run")`. Commands import what they need when
-they run: `pairscape --help` loads neither torch nor dask.
+The command line: it registers the commands of `pipeline.commands` (matrix → heatmaps), `model.commands` (heatmaps →
+network) and `model.score_commands` (what is made of scores), adds `demo` and `run`, and turns errors into one line and
+an exit status. Every command is a plain function, so `pairscape train images.zarr run` is
+`pairscape.train("images.zarr", "run")`. Commands import what they need when they run: `pairscape --help` loads neither
+torch nor dask.
 """
 
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from pairscape.interrupt import ended_by_interrupt
-from pairscape.model.commands import evaluate, export, predict, report, show, train, tune
+from pairscape.model.commands import evaluate, predict, report, show, train, tune
+from pairscape.model.score_commands import combine, export
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
 from pairscape.pipeline.errors import InputError, JobError, first_line, printable
@@ -114,9 +116,38 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[
         return {step.name: config.absolute().parent / step.output for step in steps}
 
 
+@flat
+def doctor(*, folder: Path = Path(), scheduler: str | None = None) -> list[dict[str, str]]:
+    """Examine this installation: what is installed, what is there, what would fail; exit status 1 if anything would.
+
+    Parameters
+    ----------
+    folder
+        Where results would be written: its disk is tried.
+    scheduler
+        Whose workers are tried, as in `heatmaps`.
+
+    Returns
+    -------
+    list of dict
+        `state` (ok, note or fails), `what` and `words` of every check.
+    """
+    from pairscape.examination import examine
+
+    say, found = say_unless(False), []
+    for one in examine(Path(folder), scheduler):
+        say(f"{one.state:5}  {one.what}: {one.words}")
+        found.append(vars(one))
+    if failing := [one["what"] for one in found if one["state"] == "fails"]:
+        raise JobError(
+            f"{len(failing)} of {len(found)} checks fail ({', '.join(failing)}); the lines above say what to do"
+        )
+    return found
+
+
 for command in (
-    demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, simulate, plant,
-    fetch,
+    demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, combine, simulate,
+    plant, fetch, doctor,
 ):  # fmt: skip
     app.command(vars(command)["unread"])  # no result is shown, so none is read
 

@@ -64,6 +64,7 @@ class Stream(IntEnum):
     DECOY_PAIRS = 15
     PLANTING_CHOICES = 16
     DEPTH_NULL = 17
+    GOLD_PAIRS = 18
 
 
 def check_share(name: str, value: float) -> None:

@@ -22,6 +22,7 @@ from benchmarks import (
     networks,
     objects,
     picture,
+    pooling,
     predict,
     prediction,
     scheduler,
@@ -232,3 +233,32 @@ def test_gpu_figures_on_whatever_there_is(capsys):
         own = found["networks"]["pairnet"][part]
         assert min(own[f"{name}_images_per_s"], own["memory_images_per_s"], own[f"{name}_over_memory"]) > 0
         assert (own["gpu_busy"] is None) == (found["device"] in ("cpu", "mps"))
+
+
+def test_pooling_speed(tmp_path):
+    figures = pooling.measure_speed(tmp_path, sets=3, n_pairs=400, n_genes=40)
+    assert figures["pairs"] > 400
+    assert figures["seconds"] > 0
+
+
+def test_pooling_figures(tmp_path, monkeypatch):
+    """Negatives keep one gene, make no complex, and come from alike genes; figures are within a complex."""
+    monkeypatch.setattr(pooling, "LEAST_PAIRS", 6)
+    genes = tuple(f"G{i}" for i in range(60))
+    pairs = [(f"G{4 * c + i}", f"G{4 * c + j}", str(c)) for c in range(6) for i in range(4) for j in range(i)]
+    gold = tmp_path / "gold.csv"
+    gold.write_text("gene_a,gene_b,complex\n" + "".join(f"{a},{b},{c}\n" for a, b, c in [*pairs, ("G50", "G51", "x")]))
+    judged, others = pooling.read_complexes(gold, set(genes))
+    assert (len(judged), others) == (6, {"x": [("G50", "G51")]})
+    share = np.random.default_rng(0).uniform(0.1, 0.9, (60, 3))
+    share[:30, 2] = np.nan
+    used = {frozenset(pair[:2]) for pair in pairs}
+    measured = pooling.Measured(genes, share)
+    chosen = pooling.choose_pairs(judged, measured.alike(), 2, set(used), np.random.default_rng(0))
+    assert sum(pair.positive for pair in chosen) == 36
+    assert all((frozenset((pair.gene_a, pair.gene_b)) in used) == pair.positive for pair in chosen)
+    truth = np.array([pair.positive for pair in chosen], float)
+    found = {name: pooling.by_complex(chosen, scores) for name, scores in (("mean-z", truth * 0), ("right", truth))}
+    table = pooling.figures(found, 0)
+    assert [row["auroc"] for row in table] == [0.5, 1.0]
+    assert [row["low"] for row in table] == [0, 0.5]

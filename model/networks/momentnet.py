@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 DEGREE = 5  # of the polynomials; with 4 to 8 validation scores are the same
-HIDDEN = 256
+HIDDEN = 128
 SMALLEST_VARIANCE = 1e-4  # of a polynomial that what comes before it does not explain: below, it adds rounding alone
 CERTAIN = 6.0  # log-odds of a dependence from which strength decides: 0.9975 where half of the pairs depend
 BEYOND = 6.0  # log-odds that the full strength, 1, is above that

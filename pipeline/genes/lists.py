@@ -39,6 +39,7 @@ OPEN_TARGET_NAMES = ("gene",)  # a target only beside a regulator
 GENE_NAMES = ("tf", "gene", "symbol", "gene_symbol", "gene_id", "regulator", "target", "name")
 LABEL_NAMES = ("label", "class")
 KIND_NAME = "kind"  # of dependence, as `plant` names it
+GROUP_NAMES = ("complex", "group", "pathway", "term", "module", "set")  # what a pair belongs to
 WEIGHT_NAMES = ("weight", "edgeweight")
 RANKING_NAMES = ("importance", "edgeweight", "score", "weight", "confidence", "probability")  # the surest first
 ROW_OF_GENES = (
@@ -291,6 +292,28 @@ def read_pairs(path: Path, kinds: bool = False) -> NamedPairs:
         return NamedPairs(gene_a, gene_b, _kinds(table, labels, path), table.words(*ends, KIND_NAME))
     taken = [*ends] if label_column is None else [*ends, label_column]
     return NamedPairs(gene_a, gene_b, labels, table.words(*taken))
+
+
+def read_grouped_pairs(path: Path) -> tuple[NamedPairs, list[str] | None]:
+    """Pairs of a gold list, and what each belongs to: a complex, a pathway; None where the file does not say.
+
+    That is a column with one of the names `GROUP_NAMES`; without a header the third column. A label needs a header.
+
+    Raises
+    ------
+    InputError
+        As `read_pairs`.
+    """
+    table, *ends = _read_ends(path)
+    if table.rows.empty:
+        raise InputError(f"{path} lists no pair below its header; one pair a line is needed.")
+    label = next(iter(table.named(LABEL_NAMES)), None)
+    unnamed = 2 if not table.header and table.rows.shape[1] > 2 else None
+    group = next(iter(table.named(GROUP_NAMES)), unnamed)
+    gene_a, gene_b = _names(table, (ends[0], ends[1]), path)
+    labels = None if label is None else _labels(table.rows[label], path)
+    taken = [column for column in (*ends, group, label) if column is not None]
+    return NamedPairs(gene_a, gene_b, labels, table.words(*taken)), None if group is None else list(table.rows[group])
 
 
 def _kinds(table: TextTable, label: NDArray[np.int8] | None, path: Path) -> NDArray[np.int8]:

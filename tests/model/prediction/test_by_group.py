@@ -266,6 +266,7 @@ BAD = {
     "all too small": ({"by": "type", "min_group_cells": 500}, "none of 3 groups has 500 cells or more"),
     "one left": ({"by": "type", "min_group_cells": 150}, "only A of 3 groups"),
     "a group called as all of them": ({"by": "clash"}, "a group is called 'combined'"),
+    "depth": ({"by": "type,depth"}, "'depth' among columns means deciles"),
     "resampled": ({"by": "type", "bootstrap": 10}, "--by type and --bootstrap 10 were given together"),
 }
 
