@@ -47,10 +47,10 @@ COLUMNS: dict[str, pa.DataType] = {
     "score_mean": pa.float32(),
     "score_sd": pa.float32(),
     "rank_stability": pa.float32(),
+    "group": NAMES,
     "mean_z": pa.float32(),
     "log_odds": pa.float32(),
     "sets": pa.int16(),
-    "group": NAMES,
 }
 COMBINED = "combined"  # of rows over all groups of cells
 GENES = ("gene_a", "gene_b")

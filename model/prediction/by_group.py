@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pairscape.model.edges.scores import COMBINED
+from pairscape.model.options import DEPTH
 from pairscape.model.prediction.candidates import CandidateImages
 from pairscape.model.prediction.checked import CheckedPrediction
 from pairscape.model.prediction.confidence import Confidence
@@ -35,6 +36,11 @@ def check_groups(checked: CheckedPrediction, obs: Any) -> CellGroups | None:
     grouping = checked.grouping
     if not grouping.columns:
         return None
+    if DEPTH in grouping.columns:
+        raise InputError(
+            f"--by {grouping.by}: {DEPTH!r} among columns means deciles of the genes that a cell expresses (--within "
+            f"{DEPTH}); rename the column of the cells' annotations if you mean that one"
+        )
     groups = group_cells(obs, grouping.columns, grouping.min_group_cells)
     if COMBINED in groups.names:
         raise InputError(

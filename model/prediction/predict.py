@@ -23,7 +23,7 @@ from pairscape.model.networks.classifier import describe_genes, gene_codes
 from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.fast import SENT_AT_ONCE, Scorer
 from pairscape.model.networks.gene_context import require_factor_genes, require_genes
-from pairscape.model.options import Prediction
+from pairscape.model.options import DEPTH, Prediction
 from pairscape.model.prediction.by_group import check_groups, group_facts, group_jobs, group_line, with_screen
 from pairscape.model.prediction.candidates import CandidateImages, SampleFindings, look_at_sample
 from pairscape.model.prediction.checked import CheckedPrediction
@@ -71,6 +71,7 @@ TASK_SECONDS = 5.0  # of a task, if there is work enough
 TASKS_PER_WORKER = 100  # a hundredth of a worker's share each: the time left is right early, and few wait at the end
 JOINED_PARTS = 512  # parts, a million pairs, in one row group of the file: what is held while they are joined
 TORCH_BYTES = 350_000_000  # an idle worker that has loaded torch and a network, beyond one that has not
+OVER_ALL_CELLS = "scores are over all cells, with what unlike depth makes of a pair; q-values have it in their decoys"
 LIVE_MAPS = 160  # floats for each pixel of a batch, at the widest place of the widest network
 
 
@@ -128,6 +129,7 @@ def predict_matrix(
         Tasks failed, or the disk refuses; what is finished is kept.
     """
     path = (codes or checked.out.with_name(f"{checked.out.stem}.codes.zarr")).absolute()
+    asked = checked.options.within is not None
     checked, binning = checked.settled(countable=True, strata=True), checked.trained.binning
     cells, limit = np.arange(expression.n_cells) if request is None else request.cells, session.memory
     obs = expression.obs().iloc[cells]
@@ -136,6 +138,8 @@ def predict_matrix(
         session.say(*groups.notes, describe_groups(groups))
         kept = groups.number != NO_GROUP
         cells, obs, groups = cells[kept], obs[kept], replace(groups, number=groups.number[kept])
+    if not asked:  # then `depth` can mean but one thing
+        obs = obs.drop(columns=DEPTH, errors="ignore")
     strata = check_columns(obs, columns) if (columns := checked.strata_columns) else None
     need, number = _bytes_beside(checked.options, cells.size, binning.bins), 1 if groups is None else len(groups.names)
     portion(binning, cells.size, 1.0, limit, need, number)  # refuses before the matrix is read
@@ -342,6 +346,8 @@ def _with_strata(
 ) -> Job:
     """The job with the strata within which cells are compared; said."""
     if groups is None:
+        if checked.trained.network.classifier.compares_within:
+            session.say(OVER_ALL_CELLS)
         return job
     assert candidates.codes is not None
     for note in groups.notes:

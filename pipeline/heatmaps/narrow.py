@@ -25,7 +25,7 @@ from pairscape.pipeline.heatmaps.kernel import (
 
 MOST_CELLS = 2**16  # from here on a counter could overflow
 LINE_COUNTERS, LINE_WORDS = 32, 8  # of a cache line: counters of 16 bits, and words of 64, summed four counters at once
-HALVES, SHIFT = np.uint64(0x0000FFFF0000FFFF), np.uint64(16)
+HALVES, LOW, SHIFT, HALF = np.uint64(0x0000FFFF0000FFFF), np.uint64(0xFFFFFFFF), np.uint64(16), np.uint64(32)
 
 
 def count_complete(
@@ -112,15 +112,15 @@ def _walk(start, offset, cell, code, lines, counters):  # type: ignore[no-untype
 
 @numba.njit(nogil=True, cache=True)
 def _complete(table, member, out, of_a, of_b, n_cells):  # type: ignore[no-untyped-def]
-    """Images of one gene a from its counters, as `finish`."""
+    """Images of one gene a from its counters, as `finish`; a margin that is overdrawn sets the sign of `wrong`."""
     (words, counters), (images, both_zero), (margin_a, zero_a), (margins_b, zeros_b) = table, out, of_a, of_b
-    bins, width = images.shape[1], words.shape[2]
-    rows, columns = np.empty(bins, np.uint64), np.empty(width, np.uint64)
+    bins, width, all_a = images.shape[1], words.shape[2], np.int64(margin_a.sum())
+    rows, columns = np.empty(bins, np.int32), np.empty(width, np.uint64)
     together_a = columns.view(np.uint16)
     for p in range(member.size):
-        b, image, neither, overdrawn = member[p], images[p], n_cells, False
+        b, image, wrong, all_b = member[p], images[p], np.int32(0), np.int64(0)
         zero_b, own, margin_b = zeros_b[b], counters[b], margins_b[b]
-        _add_up(words[b], rows, columns)
+        together = _add_up(words[b], rows, columns)
         if own.shape[1] == bins:
             flat, same = image.reshape(-1), own.reshape(-1)
             for k in range(same.size):
@@ -128,36 +128,45 @@ def _complete(table, member, out, of_a, of_b, n_cells):  # type: ignore[no-untyp
         else:
             image[:] = own[:, :bins]
         for kb in range(bins):
-            together, margin = rows[kb], margin_b[kb]
-            neither -= np.int64(margin)
-            overdrawn |= together > margin
-            image[kb, zero_a] += np.uint32(margin - together)
+            only_b = np.int32(margin_b[kb] - rows[kb])
+            all_b += np.int64(margin_b[kb])
+            wrong |= only_b
+            image[kb, zero_a] += only_b
         for ka in range(bins):
-            only_a = np.uint32(margin_a[ka] - together_a[ka])
-            neither -= np.int64(only_a)
+            only_a = np.int32(margin_a[ka] - together_a[ka])
+            wrong |= only_a
             image[zero_b, ka] += only_a
-        image[zero_b, zero_a] += np.uint32(neither)
-        both_zero[p] = np.uint32(neither)
-        if overdrawn or neither < 0:
+        neither = n_cells - all_a - all_b + np.int64(together)
+        image[zero_b, zero_a] += neither
+        both_zero[p] = neither
+        if wrong < 0 or neither < 0:
             return p
     return -1
 
 
 @numba.njit(nogil=True, cache=True)
-def _add_up(words, rows, columns):  # type: ignore[no-untyped-def]
-    """Sums of counters over rows, as numbers, and over columns, four in a word: none overflows, as no counter does.
+def _total(word):  # type: ignore[no-untyped-def]
+    """Of the four counters in a word."""
+    word = (word & HALVES) + ((word >> SHIFT) & HALVES)
+    return (word & LOW) + (word >> HALF)
 
-    A line of eight words is written out, so that it becomes a few vector instructions.
+
+@numba.njit(nogil=True, cache=True)
+def _add_up(words, rows, columns):  # type: ignore[no-untyped-def]
+    """Sums of counters over rows, as numbers, and over columns, four in a word, and over all.
+
+    None overflows, as no counter does. A line of eight words is written out, to become a few vector instructions.
     """
+    together = np.uint64(0)
     for at in range(0, words.shape[1], LINE_WORDS):
         c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = np.uint64(0)
         for kb in range(words.shape[0]):
             line = words[kb, at : at + LINE_WORDS]
             w0, w1, w2, w3, w4, w5, w6, w7 = line[0], line[1], line[2], line[3], line[4], line[5], line[6], line[7]
             c0, c1, c2, c3, c4, c5, c6, c7 = c0 + w0, c1 + w1, c2 + w2, c3 + w3, c4 + w4, c5 + w5, c6 + w6, c7 + w7
-            total = ((w0 + w1) + (w2 + w3)) + ((w4 + w5) + (w6 + w7))
-            total = (total & HALVES) + ((total >> SHIFT) & HALVES)
-            total = (total & np.uint64(2**32 - 1)) + (total >> np.uint64(32))
+            total = np.int32(_total(((w0 + w1) + (w2 + w3)) + ((w4 + w5) + (w6 + w7))))
             rows[kb] = total if at == 0 else rows[kb] + total
         held = columns[at : at + LINE_WORDS]
         held[0], held[1], held[2], held[3], held[4], held[5], held[6], held[7] = c0, c1, c2, c3, c4, c5, c6, c7
+        together += _total(((c0 + c1) + (c2 + c3)) + ((c4 + c5) + (c6 + c7)))
+    return together

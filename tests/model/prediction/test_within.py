@@ -185,14 +185,14 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(folder, t
     assert not list(tmp_path.iterdir())
 
 
-def test_a_column_named_depth_is_refused(tmp_path):
-    cells = cells_of_two_types()
+def test_a_column_named_depth_is_refused_where_depth_is_asked_for(tmp_path):
+    cells, options = cells_of_two_types(), {"compute": HERE, "quiet": True, "q_values": False}
     cells.obs["depth"] = "deep"
     pairscape.ingest(cells, tmp_path / "c.zarr", preset="none", quiet=True)
     with pytest.raises(InputError, match="rename that column"):
-        pairscape.predict(
-            "universal", tmp_path / "c.zarr", tmp_path / "s.parquet", within="depth", compute=HERE, quiet=True
-        )
+        pairscape.predict("universal", tmp_path / "c.zarr", tmp_path / "s.parquet", within="depth", **options)
+    pairscape.predict("universal", tmp_path / "c.zarr", tmp_path / "s.parquet", **options)
+    assert read_facts(tmp_path / "s.parquet")["within"] == ["depth"]
 
 
 def test_an_image_store_has_no_annotations(folder, tmp_path):
