@@ -22,6 +22,7 @@ __all__ = [
     "__version__",
     "app",
     "combine",
+    "compare",
     "demo",
     "doctor",
     "evaluate",
@@ -30,6 +31,7 @@ __all__ = [
     "heatmaps",
     "ingest",
     "main",
+    "modules",
     "plan",
     "plant",
     "predict",
@@ -56,6 +58,14 @@ def combine(
     quiet: bool = False,
 ) -> Path: ...
 
+def compare(
+    *paths: Any,
+    replicates: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
+
 def demo(
     out: Place = ...,
     /,
@@ -76,6 +86,7 @@ def evaluate(
     images: Any,
     /,
     *,
+    group: str | None = None,
     out: Any = None,
     quiet: bool = False,
 ) -> dict[str, Any]: ...
@@ -95,6 +106,8 @@ def export(
     both_directions: bool = False,
     kind: str | tuple[str, ...] | None = None,
     sign: Literal["+", "-"] | None = None,
+    any_score: bool = False,
+    group: str | None = None,
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,
@@ -140,6 +153,8 @@ def heatmaps(
     min_matched: float = 0.5,
     scale: Literal["max", "range", "quantile", "rank"] = "max",
     bins: int = 32,
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -183,6 +198,30 @@ def ingest(
     quiet: bool = False,
 ) -> Summary: ...
 
+def modules(
+    scores: Any,
+    out: Any,
+    /,
+    *,
+    top: int | None = None,
+    per_regulator: int | None = None,
+    threshold: float | None = None,
+    precision: float | None = None,
+    max_q: float | None = None,
+    new: bool = False,
+    both_directions: bool = False,
+    kind: str | tuple[str, ...] | None = None,
+    sign: Literal["+", "-"] | None = None,
+    any_score: bool = False,
+    group: str | None = None,
+    resolution: float = 1.0,
+    weighed_by: Literal["score", "correlation"] | None = None,
+    names: Literal["symbol", "id"] = "symbol",
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
+
 def plan(
     expression: Any,
     /,
@@ -209,6 +248,8 @@ def plan(
     min_matched: float = 0.5,
     scale: Literal["max", "range", "quantile", "rank"] = "max",
     bins: int = 32,
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -276,6 +317,8 @@ def predict(
     best: int = 500,
     within: str | None = None,
     device: str = "auto",
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -293,6 +336,8 @@ def predict(
 def report(
     run: Any,
     /,
+    *,
+    group: str | None = None,
 ) -> Path: ...
 
 def run(
@@ -310,6 +355,9 @@ def show(
     /,
     *,
     k: int = 12,
+    by: str | None = None,
+    min_group_cells: int = 100,
+    group: str | None = None,
     output: Any = None,
 ) -> Path: ...
 
@@ -371,6 +419,7 @@ def train(
     seeds: int | str | tuple[int, ...] | None = None,
     weights: str | tuple[float, ...] | None = None,
     test_stores: str | tuple[str, ...] | None = None,
+    group: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]: ...
