@@ -14,7 +14,8 @@ import numpy as np
 from numcodecs import Blosc, blosc
 
 from benchmarks.kernel import BINS, GENES_A, GENES_B, dense_codes, medians, simulate
-from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells
+from pairscape.pipeline.heatmaps.kernel import GeneBlock, Margins, finish
 from pairscape.pipeline.options import CHUNK_PAIRS
 
 SHUFFLES = {"byte shuffle": Blosc.SHUFFLE, "bit shuffle": Blosc.BITSHUFFLE}

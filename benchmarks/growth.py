@@ -29,7 +29,8 @@ from scipy.optimize import curve_fit
 
 from benchmarks.heatmaps import folder_of, prepare, run_job
 from benchmarks.kernel import BINS, GENES_A, GENES_B, PAIRS, dense_codes, floor, medians, simulate
-from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells
+from pairscape.pipeline.heatmaps.kernel import GeneBlock, Margins, finish
 from pairscape.pipeline.options import Compute
 
 CELLS, SCALES, JOB_PAIRS = (

@@ -22,7 +22,8 @@ import numpy as np
 from scipy import sparse
 
 from pairscape.pipeline.codes.binning import bin_edges, encode, gene_statistics
-from pairscape.pipeline.heatmaps.kernel import GeneBlock, GeneCells, Margins, finish
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells
+from pairscape.pipeline.heatmaps.kernel import GeneBlock, Margins, finish
 from pairscape.pipeline.options import Binning
 
 BINS, GENES_A, GENES_B, ROUNDS = 32, 64, 256, 7

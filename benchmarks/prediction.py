@@ -27,8 +27,9 @@ from pairscape.pipeline.compute.session import Usage
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.heatmaps.count import Spent, count_task
 from pairscape.pipeline.heatmaps.gene_reader import held_reader
-from pairscape.pipeline.heatmaps.images import ImageSpec, create_images
+from pairscape.pipeline.heatmaps.images import ImageSpec
 from pairscape.pipeline.heatmaps.job import plan_count, resolve_request
+from pairscape.pipeline.heatmaps.layout import create_images
 from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Task, tiles_of
 from pairscape.pipeline.matrix.expression import open_expression

@@ -11,7 +11,7 @@ from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
-from pairscape.pipeline.options import Compute, Flat, PairSource
+from pairscape.pipeline.options import Compute, Flat, Grouping, PairSource
 from pairscape.pipeline.storage.paths import local_target, located
 from pairscape.pipeline.storage.plain_files import file_name
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame
 
+    from pairscape.pipeline.heatmaps.images import Images
+
 
 def _read_scores(path: Path) -> "DataFrame":
     """A file of scores as a table in memory, with its facts."""
-    from pairscape.model.edges.scores import read_facts, read_scores
+    from pairscape.model.edges.scores import read_every_group, read_facts
 
-    frame = read_scores(path).to_pandas()
+    frame = read_every_group(path).to_pandas()
     frame.attrs = read_facts(path)
     return frame
 
@@ -38,9 +40,13 @@ def show(
     /,
     *,
     k: Annotated[int, Parameter(alias="-k")] = 12,
+    grouping: Annotated[Grouping, Flat] = Grouping(),
+    group: str | None = None,
     output: Annotated[Any, Parameter(alias="-o")] = None,
 ) -> Path:
     """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
+
+    With groups of cells, which `--by` names or the store has, a panel is drawn for each, all on the same axes.
 
     Parameters
     ----------
@@ -51,17 +57,28 @@ def show(
         not known to be edges.
     k
         How many of those are drawn.
+    group
+        Of cells, whose images or scores alone are shown. Absent: every group, or of scores all groups combined.
     output
         Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
     """
-    if str(images).endswith(".parquet"):
-        return _show_scores(located(images), gene_a, gene_b, k, output)
+    of_scores = str(images).endswith(".parquet")
+    if grouping.columns and (gene_a is None or gene_b is None):
+        raise InputError("--by draws one pair in every group of cells: name its two genes.")
+    if grouping.columns and group is not None:
+        raise InputError("--by draws every group of cells, and --group one: leave out one of the two.")
+    if of_scores and not grouping.columns:
+        return _show_scores(located(images), (gene_a, gene_b), k, group, output)
     from pairscape.model.reports.heatmap_figures import pair_figure, require_own_picture, save_picture
     from pairscape.pipeline.heatmaps.images import find_pair, open_images
 
+    if of_scores and gene_a is not None and gene_b is not None:
+        return _show_groups(located(images), gene_a, gene_b, grouping, output)
     if gene_a is None or gene_b is None:
         raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
-    store = open_images(images)
+    store = open_images(images, group=group)
+    if grouping.columns or (store.groups and group is None):
+        return _show_groups(store, gene_a, gene_b, grouping, output)
     row, turned = find_pair(store, gene_a, gene_b)
     image = store.counts(slice(row, row + 1))[0]
     require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}.png")))
@@ -84,6 +101,7 @@ def train(
     seeds: int | str | tuple[int, ...] | None = None,
     weights: str | tuple[float, ...] | None = None,
     test_stores: str | tuple[str, ...] | None = None,
+    group: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -109,6 +127,8 @@ def train(
     test_stores
         Under `--split dataset`: stores that are left out whole and are the test, with commas between them; among those
         that are given or others.
+    group
+        Of stores with groups of cells, the one whose images are used. Absent: those of all groups together.
     overwrite
         Replace an earlier run there.
     quiet
@@ -122,7 +142,6 @@ def train(
     from pairscape.model.batches.many import join_stores
     from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
     from pairscape.model.training.run import train_run
-    from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.workspace import sent_folder
 
     recipe = Recipe(rendering, splitting, training)
@@ -133,8 +152,8 @@ def train(
     *images, run = _listed(paths)
     if not images:
         raise InputError("train takes one image store or several, and last the folder of the run: IMAGES.zarr RUN")
-    held_out = [open_images(path) for path in _split_up(test_stores)]
-    store = join_stores([open_images(path) for path in images], _numbers(weights), held_out)
+    held_out = [_labelled(path, group, quiet) for path in _split_up(test_stores)]
+    store = join_stores([_labelled(path, group, quiet) for path in images], _numbers(weights), held_out)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
     holds: Literal["repeats", "network"] = "repeats" if repeats else "network"
     with sent_folder(run, holds, overwrite=overwrite) as folder, here(quiet) as session:
@@ -144,6 +163,17 @@ def train(
             metrics = train_run(store, folder, recipe, seed, session, overwrite=overwrite)
     _close(quiet, metrics, located(run))
     return metrics
+
+
+def _labelled(path: Any, group: str | None, quiet: bool) -> "Images":
+    """A store to learn or judge from; of one with groups of cells it is said that they are taken together."""
+    from pairscape.pipeline.heatmaps.images import open_images
+
+    store = open_images(path, group=group)
+    if store.groups and group is None:
+        together = f"{len(store.groups)} groups of cells are taken together; --group NAME takes one of them"
+        say_unless(quiet)(f"{store.path}: {together} ({', '.join(store.groups)})")
+    return store
 
 
 def _listed(paths: tuple[Any, ...]) -> list[Any]:
@@ -168,7 +198,9 @@ def _numbers(weights: "str | Sequence[float] | None") -> list[float] | None:
 
 
 @flat
-def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) -> dict[str, Any]:
+def evaluate(
+    run: Any, images: Any, /, *, group: str | None = None, out: Any = None, quiet: bool = False
+) -> dict[str, Any]:
     """Score another labelled image store with a trained run, with the audit and a report.
 
     Parameters
@@ -177,8 +209,10 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
         Folder that `train` made, or its URL, or `universal`, the network that comes with Pairscape.
     images
         Image store with labels, of the same bins.
+    group
+        Of a store with groups of cells, the one whose images are scored. Absent: those of all groups together.
     out
-        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store; of `universal`
+        Folder for the figures, or a URL. Absent: RUN/on-NAME, by the name of the store (on-NAME-GROUP); of `universal`
         universal-on-NAME here.
     quiet
         No progress bars, no table.
@@ -190,13 +224,13 @@ def evaluate(run: Any, images: Any, /, *, out: Any = None, quiet: bool = False) 
     """
     from pairscape.model.networks.bundled import NAME, find_run, is_bundled
     from pairscape.model.training.run import evaluate_run
-    from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.storage.workspace import fetched_folder, sent_folder
 
-    run, store = find_run(run, say_unless(quiet)), open_images(images)
+    run, store = find_run(run, say_unless(quiet)), _labelled(images, group, quiet)
     if out is None:
         bundled = isinstance(run, Path) and is_bundled(run)
-        out = f"{NAME}-on-{store.path.stem}" if bundled else f"{str(run).rstrip('/')}/on-{store.path.stem}"
+        name = store.path.stem if group is None else Path(file_name(f"{store.path.stem}-{group}.zarr")).stem
+        out = f"{NAME}-on-{name}" if bundled else f"{str(run).rstrip('/')}/on-{name}"
     with (
         fetched_folder(run) as trained,
         sent_folder(out, "evaluation", overwrite=True) as folder,
@@ -215,6 +249,7 @@ def predict(
     images: Any = None,
     source: Annotated[PairSource | None, Flat] = None,
     prediction: Annotated[Prediction, Flat] = Prediction(),
+    grouping: Annotated[Grouping, Flat] = Grouping(),
     codes: Any = None,
     gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
@@ -251,7 +286,8 @@ def predict(
     Returns
     -------
     pandas.DataFrame
-        The file of scores, a row a pair; its `attrs` are what the file says of itself. On the command line nothing.
+        The file of scores, a row a pair, and with --by a row a pair and group; its `attrs` are what the file says of
+        itself. On the command line nothing.
     """
     import time
     from contextlib import nullcontext
@@ -262,14 +298,14 @@ def predict(
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
-    from pairscape.pipeline.heatmaps.job import resolve_request
+    from pairscape.pipeline.heatmaps.job import is_small, resolve_request
     from pairscape.pipeline.matrix.alike import ALIKE, refuse_unlike
     from pairscape.pipeline.matrix.prepare import prepared
 
     started, say = time.perf_counter(), say_unless(quiet)
     expression, out = _matrix_and_scores(paths, images, source)
     run = local_target(find_run(run, say))
-    checked = check_prediction(run, out, prediction, seed, overwrite=overwrite)
+    checked = check_prediction(run, out, prediction, seed, grouping, overwrite=overwrite)
     if images is not None:
         store = open_images(images)
         refuse_unlike(checked.trained.values, store.values, run, str(store.path))
@@ -284,7 +320,8 @@ def predict(
             request = None if source is None else resolve_request(matrix, source, seed)
             if request is not None:
                 say(*notes, *request.chosen.notes, request.label_note())
-            with open_session(compute, quiet, reads=[run, str(matrix.path)], writes=checked.out) as session:
+            small, reads = request is not None and is_small(matrix, len(request.chosen.pairs)), [run, str(matrix.path)]
+            with open_session(compute, quiet, reads=reads, writes=checked.out, small=small) as session:
                 done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return checked.out
@@ -345,13 +382,15 @@ def tune(
 
 
 @flat
-def report(run: Any, /) -> Path:
+def report(run: Any, /, *, group: str | None = None) -> Path:
     """Build the report of a run, and its model card; of several repeats, the overview; of predictions, what was found.
 
     Parameters
     ----------
     run
         Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
+    group
+        Of predictions by groups of cells, the one that is shown. Absent: all groups combined.
     """
     from pairscape.model.networks.bundled import find_run, is_bundled
 
@@ -370,9 +409,11 @@ def report(run: Any, /) -> Path:
                 f"{run} is pooled by {rule}, so its scores are no probabilities of dependence, which the report is "
                 "about; combine with --rule log-odds for a report."
             )
-        path = write_findings(run, None)
+        path = write_findings(run, None, group)
         say_unless(False)(f"wrote {path}")
         return path
+    if group is not None:
+        raise InputError("--group is about predictions by groups of cells: give a file of scores (.parquet).")
     from pairscape.model.reports.card import write_card
     from pairscape.model.reports.overview import holds_repeats, write_overview
     from pairscape.model.reports.run_report import write_report
@@ -410,18 +451,34 @@ def _picture(output: Any, name: str) -> Path:
     return output
 
 
-def _show_scores(scores: Path, gene_a: str | None, gene_b: str | None, k: int, output: Any) -> Path:
+def _show_groups(source: "Images | Path", gene_a: str, gene_b: str, grouping: Grouping, output: Any) -> Path:
+    """One pair of a file of scores or of an image store in each group of cells, as picture."""
+    from pairscape.model.reports.heatmap_figures import MOST_GROUPS, group_figure, require_own_picture, save_picture
+    from pairscape.model.reports.multiples import scored_pair, stored_pair
+
+    require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}-by-group.png")))
+    pair = gene_a, gene_b, grouping
+    found = scored_pair(source, *pair) if isinstance(source, Path) else stored_pair(source, *pair)
+    save_picture(group_figure(found.counts, found.names, gene_a, gene_b), output)
+    groups = f"{len(found.names)} groups, {sum(found.cells):,} cells"
+    drawn = f", of which the {MOST_GROUPS} largest are drawn" if len(found.names) > MOST_GROUPS else ""
+    say_unless(False)(*found.notes, f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {groups}{drawn}")
+    return output
+
+
+def _show_scores(scores: Path, genes: tuple[str | None, str | None], k: int, group: str | None, output: Any) -> Path:
     """One pair of a file of scores, or the best new ones, as picture."""
     from pairscape.model.edges.evidence import show_scores
     from pairscape.model.reports.findings import draw_evidence
     from pairscape.model.reports.heatmap_figures import require_own_picture, save_picture
 
+    gene_a, gene_b = genes
     if gene_a is not None and gene_b is None:
         raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
     pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
     output = _picture(output, f"{scores.stem}-best.png" if pair is None else file_name(f"{gene_a}-{gene_b}.png"))
     require_own_picture(output)
-    found = show_scores(scores, pair, k)
+    found = show_scores(scores, pair, k, group)
     save_picture(draw_evidence(found), output)
     best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
     say_unless(False)(f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")

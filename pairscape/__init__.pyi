@@ -23,6 +23,7 @@ __all__ = [
     "app",
     "browse",
     "combine",
+    "compare",
     "demo",
     "doctor",
     "evaluate",
@@ -31,6 +32,7 @@ __all__ = [
     "heatmaps",
     "ingest",
     "main",
+    "modules",
     "plan",
     "plant",
     "predict",
@@ -72,6 +74,14 @@ def combine(
     quiet: bool = False,
 ) -> Path: ...
 
+def compare(
+    *paths: Any,
+    replicates: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
+
 def demo(
     out: Place = ...,
     /,
@@ -92,6 +102,7 @@ def evaluate(
     images: Any,
     /,
     *,
+    group: str | None = None,
     out: Any = None,
     quiet: bool = False,
 ) -> dict[str, Any]: ...
@@ -111,6 +122,8 @@ def export(
     both_directions: bool = False,
     kind: str | tuple[str, ...] | None = None,
     sign: Literal["+", "-"] | None = None,
+    any_score: bool = False,
+    group: str | None = None,
     signed: bool = False,
     expression: Any = None,
     dataset_id: str | None = None,
@@ -156,6 +169,8 @@ def heatmaps(
     min_matched: float = 0.5,
     scale: Literal["max", "range", "quantile", "rank"] = "max",
     bins: int = 32,
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -199,6 +214,30 @@ def ingest(
     quiet: bool = False,
 ) -> Summary: ...
 
+def modules(
+    scores: Any,
+    out: Any,
+    /,
+    *,
+    top: int | None = None,
+    per_regulator: int | None = None,
+    threshold: float | None = None,
+    precision: float | None = None,
+    max_q: float | None = None,
+    new: bool = False,
+    both_directions: bool = False,
+    kind: str | tuple[str, ...] | None = None,
+    sign: Literal["+", "-"] | None = None,
+    any_score: bool = False,
+    group: str | None = None,
+    resolution: float = 1.0,
+    weighed_by: Literal["score", "correlation"] | None = None,
+    names: Literal["symbol", "id"] = "symbol",
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
+
 def plan(
     expression: Any,
     /,
@@ -225,6 +264,8 @@ def plan(
     min_matched: float = 0.5,
     scale: Literal["max", "range", "quantile", "rank"] = "max",
     bins: int = 32,
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -292,6 +333,8 @@ def predict(
     best: int = 500,
     within: str | None = None,
     device: str = "auto",
+    by: str | None = None,
+    min_group_cells: int = 100,
     codes: Any = None,
     gene_column: str | None = None,
     scheduler: str | None = None,
@@ -309,6 +352,8 @@ def predict(
 def report(
     run: Any,
     /,
+    *,
+    group: str | None = None,
 ) -> Path: ...
 
 def run(
@@ -326,6 +371,9 @@ def show(
     /,
     *,
     k: int = 12,
+    by: str | None = None,
+    min_group_cells: int = 100,
+    group: str | None = None,
     output: Any = None,
 ) -> Path: ...
 
@@ -387,6 +435,7 @@ def train(
     seeds: int | str | tuple[int, ...] | None = None,
     weights: str | tuple[float, ...] | None = None,
     test_stores: str | tuple[str, ...] | None = None,
+    group: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]: ...

@@ -11,7 +11,7 @@ from pairscape.pipeline.compute.session import here, say_unless
 from pairscape.pipeline.datasets.designs import Atlas, Planting
 from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.keywords import flat
-from pairscape.pipeline.options import Binning, Choices, Compute, Flat, PairSource, required_source
+from pairscape.pipeline.options import Binning, Choices, Compute, Flat, Grouping, PairSource, required_source
 from pairscape.pipeline.storage.paths import local_target, located
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def plan(
     *,
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
+    grouping: Annotated[Grouping, Flat] = Grouping(),
     codes: Any = None,
     gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
@@ -119,8 +120,8 @@ def plan(
         beside, say = Path(scratch, "plan"), say_unless(quiet)
         matrix = prepared(expression, beside, compute=compute, gene_column=gene_column, say=say)
         with with_network(required_source(source), None) as (source, notes):
-            request = resolve_request(matrix, source, seed)
-        say(*notes, *request.chosen.notes, request.label_note())
+            request = resolve_request(matrix, source, seed, grouping)
+        say(*notes, *request.chosen.notes, request.label_note(), *request.group_notes())
         with open_session(measuring(compute), quiet, reads=[matrix.path], writes=scratch) as session:
             workers = compute.workers or worker_threads(session.client)
             cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
@@ -136,6 +137,7 @@ def heatmaps(
     *,
     source: Annotated[PairSource | None, Flat] = None,
     binning: Annotated[Binning, Flat] = Binning(),
+    grouping: Annotated[Grouping, Flat] = Grouping(),
     codes: Any = None,
     gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
@@ -178,7 +180,7 @@ def heatmaps(
     from pairscape.pipeline.compute.clusters import open_session, reported
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.datasets.networks import with_network
-    from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+    from pairscape.pipeline.heatmaps.job import is_small, make_heatmaps, resolve_request
     from pairscape.pipeline.matrix.prepare import prepared
     from pairscape.pipeline.storage.paths import is_remote, writable
 
@@ -189,16 +191,17 @@ def heatmaps(
         log.write(
             "start", command="heatmaps", expression=str(matrix.path), images=str(images), version=version("pairscape")
         )
-        request = resolve_request(matrix, source, seed)
-        say_unless(quiet)(*notes, *request.chosen.notes, request.label_note())
+        request = resolve_request(matrix, source, seed, grouping)
+        say_unless(quiet)(*notes, *request.chosen.notes, request.label_note(), *request.group_notes())
+        small = performance_report is None and is_small(matrix, len(request.chosen.pairs))
         with (
-            open_session(compute, quiet, reads=[str(matrix.path)], writes=images, events=log) as session,
+            open_session(compute, quiet, reads=[str(matrix.path)], writes=images, events=log, small=small) as session,
             reported(session.client, performance_report),
         ):
             done = make_heatmaps(matrix, images, codes, request, binning, session)
         log.write("end", ok=True, **done.facts(time.perf_counter() - started))
     seconds = time.perf_counter() - started
-    lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.cells.size:,} cells"]
+    lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.n_counted:,} cells{request.in_groups}"]
     say_unless(quiet)(*lines, *done.lines(seconds))
     return done.images
 

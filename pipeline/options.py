@@ -65,6 +65,8 @@ class Stream(IntEnum):
     PLANTING_CHOICES = 16
     DEPTH_NULL = 17
     GOLD_PAIRS = 18
+    DEALT_GROUPS = 19
+    DEALT_PAIRS = 20
 
 
 def check_share(name: str, value: float) -> None:
@@ -118,6 +120,41 @@ class Binning:
         """Images per shard: 8192 at 32 bins and below, fewer at finer bins, always whole chunks."""
         whole = SHARD_BYTES // (self.bins**2 * 4 * CHUNK_PAIRS)
         return CHUNK_PAIRS * min(max(whole, 1), SHARD_PAIRS // CHUNK_PAIRS)
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Groups of cells that are counted apart.
+
+    Parameters
+    ----------
+    by
+        Column of the cells' annotations (obs), such as cell type, donor or condition; several, with commas between
+        them, are crossed. Every cell is counted in its group. Absent: all cells together.
+    min_group_cells
+        Cells from which on a group is shown; the cells of smaller ones are left out, and it is said.
+    """
+
+    by: str | None = None
+    min_group_cells: int = 100
+
+    def __post_init__(self) -> None:
+        if self.by is not None and not all(self.columns):
+            raise InputError(
+                f"by is {self.by!r}: give a column of the cells' annotations, or several with commas between them "
+                "(cell_type,condition)."
+            )
+        if self.min_group_cells < 2:
+            raise InputError(
+                f"min group cells is {self.min_group_cells}: a heatmap of fewer than 2 cells shows nothing."
+            )
+        if self.by is None and self.min_group_cells != 100:
+            raise InputError("--min-group-cells is about groups of cells: give --by COLUMN too, or leave it out.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of obs; () where all cells are counted together."""
+        return () if self.by is None else tuple(name.strip() for name in self.by.split(","))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from scipy import sparse
 from pairscape.pipeline import options
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.heatmaps import images, shards
+from pairscape.pipeline.heatmaps import layout, shards
 from pairscape.pipeline.matrix.ingest import ingest
 
 # Files that take longest, first: a process that is given one last would work alone at the end.
@@ -75,7 +75,7 @@ def store_expression(path: Path, dense: Dense) -> Path:
 def small_shards(patch: pytest.MonkeyPatch, pairs: int) -> None:
     """Image stores with so many images a shard and 8 a chunk, in this process only: many shards at little cost."""
     patch.setattr(options, "CHUNK_PAIRS", 8)
-    patch.setattr(images, "CHUNK_PAIRS", 8)
+    patch.setattr(layout, "CHUNK_PAIRS", 8)
     patch.setattr(shards, "CHUNK_PAIRS", 8)
     patch.setattr(options, "SHARD_PAIRS", pairs)
 

@@ -25,6 +25,7 @@ HOSTILE = (
 )  # fmt: skip
 TYPES = ("B cells", "T <b>cells</b>", "monocytes")
 N_CELLS = 240
+BATCHES, N_CELLS_OF_BATCH = ("one", "two", "rare"), (100, 110, 30)
 
 
 def encoded(folder: Path, genes: list[str], symbols: list[str] | None = None, seed: int = 0):
@@ -33,7 +34,8 @@ def encoded(folder: Path, genes: list[str], symbols: list[str] | None = None, se
     factor = rng.normal(size=(N_CELLS, 1))
     values = np.clip(factor + rng.normal(size=(N_CELLS, len(genes))) + 0.5, 0, None).astype(np.float32)
     values[:, 0] += 0.1
-    obs = pd.DataFrame({"cell_type": np.array(TYPES)[np.arange(N_CELLS) % 3]}, index=[f"c{i}" for i in range(N_CELLS)])
+    annotations = {"cell_type": np.array(TYPES)[np.arange(N_CELLS) % 3], "batch": np.repeat(BATCHES, N_CELLS_OF_BATCH)}
+    obs = pd.DataFrame(annotations, index=[f"c{i}" for i in range(N_CELLS)])
     var = pd.DataFrame({} if symbols is None else {"symbol": symbols}, index=genes)
     ingest(AnnData(sparse.csr_matrix(values), obs=obs, var=var), folder / "expression.zarr", preset="none")
     matrix = open_expression(folder / "expression.zarr")

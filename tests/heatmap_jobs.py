@@ -6,7 +6,7 @@ import json
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.matrix.expression import open_expression
-from pairscape.pipeline.options import Binning, Compute, PairSource
+from pairscape.pipeline.options import Binning, Compute, Grouping, PairSource
 
 HERE = Compute("synchronous")
 ALL = PairSource(all_pairs=True)
@@ -33,10 +33,11 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def run(path, target, *, source=ALL, binning=Binning("max", 16), codes=None, session=None):
+def run(path, target, *, source=ALL, binning=Binning("max", 16), codes=None, session=None, by=None, least=2):
     """The heatmap job on an expression store, as the front door calls it."""
     expression = open_expression(path)
-    request = resolve_request(expression, source, 0)
+    grouping = Grouping() if by is None else Grouping(by, least)
+    request = resolve_request(expression, source, 0, grouping)
     return make_heatmaps(expression, target, codes, request, binning, session or Session())
 
 

@@ -44,6 +44,8 @@ except SystemExit as end:
         "fetch --help",
         "export --help",
         "browse --help",
+        "modules --help",
+        "compare --help",
     ],
 )
 def test_help_loads_nothing_heavy(arguments):

@@ -10,13 +10,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pairscape.model.edges.edges import Edges, choose_edges, symbols_of
-from pairscape.model.edges.scores import read_facts, read_genes_of
+from pairscape.model.edges.scores import COMBINED, facts_of_group, groups_in, read_genes_of
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.genes.resolve import Vocabulary
-from pairscape.pipeline.heatmaps.count import count_pairs
+from pairscape.pipeline.heatmaps.count import count_pairs_by_group
+from pairscape.pipeline.heatmaps.grouped import groups_of_codes
+from pairscape.pipeline.matrix.cell_groups import CellGroups
+from pairscape.pipeline.options import Grouping
 
 SHOWN = (
     "label",
@@ -62,43 +65,75 @@ def scored_codes(facts: dict[str, Any], scores: Path) -> Codes:
     return codes
 
 
-def count_edges(codes: Codes, edges: Edges) -> Evidence:
-    """Count the heatmaps of some edges in this process; InputError where the codes lack a gene."""
+def count_edges(codes: Codes, edges: Edges, group: CellGroups | None = None) -> Evidence:
+    """Count the heatmaps of some edges in this process; InputError where the codes lack a gene.
+
+    `group`: of cells, which alone are counted, of `scored_group`.
+    """
+    return Evidence(edges, count_pairs_by_group(codes, *edge_genes(codes, edges), group)[0][0])
+
+
+def scored_group(codes: Codes, facts: dict[str, Any], group: str | None) -> CellGroups | None:
+    """A group of cells of a file of scores, alone; None for all groups combined.
+
+    Raises
+    ------
+    InputError
+        The matrix that says which cells it has is gone, or its annotations are others now.
+    """
+    return None if group in (None, COMBINED) else scored_groups(codes, facts).alone(str(group))
+
+
+def scored_groups(codes: Codes, facts: dict[str, Any]) -> CellGroups:
+    """The groups of cells of a file of scores, read again from the matrix. Raises like `scored_group`."""
+    known = facts["groups"]
+    found = groups_of_codes(codes, Grouping(",".join(known["columns"]), max(min(known["cells"]), 2)))
+    if (list(found.names), found.cells.tolist()) != (known["names"], known["cells"]):
+        raise InputError(
+            f"the annotations of {codes.provenance.get('matrix')} make other groups by {','.join(known['columns'])} "
+            "than those that were scored; predict again."
+        )
+    return found
+
+
+def edge_genes(codes: Codes, edges: Edges) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Genes of the codes at both ends of some edges, (E,) each; InputError where the codes lack one."""
     number = {name: at for at, name in enumerate(codes.array("gene").tolist())}
     used = np.unique(np.concatenate([edges.source, edges.target]))
     if missing := [name for name in edges.names(used) if name not in number]:
         raise InputError(f"{codes.path} lacks gene {missing[0]}, so it is not what was scored; predict again.")
     at = np.array([number.get(name, -1) for name in edges.genes], np.int64)
-    return Evidence(edges, count_pairs(codes, at[edges.source], at[edges.target])[0])
+    return at[edges.source], at[edges.target]
 
 
-def new_edges(scores: Path, k: int) -> Edges:
+def new_edges(scores: Path, k: int, group: str | None = None) -> Edges:
     """The best k pairs that are not known to be edges. Raises like `choose_edges`."""
-    return choose_edges(scores, EdgeChoice(top=k, new=True), SHOWN)
+    return choose_edges(scores, EdgeChoice(top=k, new=True, group=group), SHOWN)
 
 
-def clearest_edges(scores: Path, k: int, kind: str) -> Edges:
+def clearest_edges(scores: Path, k: int, kind: str, group: str | None = None) -> Edges:
     """The k pairs most probably of a kind, of the best of that kind that are not known to be edges.
 
     Raises like `choose_edges`. Scores near 1 hardly differ, so what tells them apart is the probability of the kind.
     """
-    best = choose_edges(scores, EdgeChoice(top=CONSIDERED * k, new=True, kind=kind), SHOWN)
+    best = choose_edges(scores, EdgeChoice(top=CONSIDERED * k, new=True, kind=kind, group=group), SHOWN)
     return best.take(np.argsort(-best.weight * best.columns["kind_probability"], kind="stable")[:k])
 
 
-def scored_edge(scores: Path, gene_a: str, gene_b: str) -> Edges:
+def scored_edge(scores: Path, gene_a: str, gene_b: str, group: str | None = None) -> Edges:
     """A pair of a file of scores as an edge from gene_a to gene_b, found in either order; InputError if absent.
 
     Genes are named by id or symbol, as in lists.
     """
-    read_facts(scores)
+    grouped = bool(groups_in(facts_of_group(scores, group)))
     genes = read_genes_of(scores)
     symbols = symbols_of(scores, tuple(genes))
     at_a, at_b = _found(genes, symbols, (gene_a, gene_b), scores)
     gene_a, gene_b = genes[at_a], genes[at_b]
     a, b = pc.field("gene_a"), pc.field("gene_b")
     either = ((a == gene_a) & (b == gene_b)) | ((a == gene_b) & (b == gene_a))
-    rows = pq.read_table(scores, filters=either).to_pylist()
+    own = pc.field("group") == (group or COMBINED)
+    rows = pq.read_table(scores, filters=either & own if grouped else either).to_pylist()
     if not rows:
         raise InputError(
             f"{scores} holds no pair of {gene_a} and {gene_b}: they were no candidates; not every pair is there."
@@ -129,8 +164,10 @@ def _found(genes: list[str], symbols: tuple[str, ...] | None, names: tuple[str, 
     return list(found.index.tolist())
 
 
-def show_scores(scores: Path, pair: tuple[str, str] | None, k: int) -> Evidence:
+def show_scores(scores: Path, pair: tuple[str, str] | None, k: int, group: str | None = None) -> Evidence:
     """Count the heatmaps that `pairscape show` draws of a file of scores: one pair, or the best k new ones.
+
+    `group`: of cells, by whose scores, and over whose cells; absent: all groups combined.
 
     Raises
     ------
@@ -139,6 +176,7 @@ def show_scores(scores: Path, pair: tuple[str, str] | None, k: int) -> Evidence:
     """
     if not 1 <= k <= MOST_PICTURES:
         raise InputError(f"-k is {k}: it is how many pairs are drawn; give 1 to {MOST_PICTURES}.")
-    codes = scored_codes(read_facts(scores), scores)
-    edges = new_edges(scores, k) if pair is None else scored_edge(scores, *pair)
-    return count_edges(codes, edges)
+    facts = facts_of_group(scores, group)
+    codes = scored_codes(facts, scores)
+    edges = new_edges(scores, k, group) if pair is None else scored_edge(scores, *pair, group)
+    return count_edges(codes, edges, scored_group(codes, facts, group))

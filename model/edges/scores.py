@@ -9,6 +9,10 @@ of kinds: the likeliest kind of dependence, and its share of the score; `depende
 `correlation` float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After
 `--bootstrap`: `score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. After `combine`:
 `mean_z`, `log_odds` float32, `sets` int16 (model.edges.pooling). The facts are JSON under the key `pairscape`.
+
+With groups of cells (`--by`) there is a row per pair and group, and the column `group` string: first all pairs of
+`combined`, which is all groups together, then all pairs of each group, in the order of the facts `groups` (`columns`,
+`names`, `cells`). Row groups of the file do not mix them. Readers work on one group at a time.
 """
 
 import json
@@ -20,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, printable
 from pairscape.pipeline.storage.write import replaced
 
 FORMAT, FORMAT_VERSION = "pairscape-scores", 1
@@ -43,10 +47,12 @@ COLUMNS: dict[str, pa.DataType] = {
     "score_mean": pa.float32(),
     "score_sd": pa.float32(),
     "rank_stability": pa.float32(),
+    "group": NAMES,
     "mean_z": pa.float32(),
     "log_odds": pa.float32(),
     "sets": pa.int16(),
 }
+COMBINED = "combined"  # of rows over all groups of cells
 GENES = ("gene_a", "gene_b")
 SYMBOLS = ("symbol_a", "symbol_b")
 ALWAYS = ("gene_a", "gene_b", "label", "score", "dependence", "correlation")
@@ -87,10 +93,84 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def read_scores(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
-    """Columns of a file of scores, None: all; `gene_a` and `gene_b` are dictionaries. Raises like `read_facts`."""
+def read_scores(path: Path, columns: Iterable[str] | None = None, group: str | None = None) -> pa.Table:
+    """Columns of a file of scores, None: all; `gene_a` and `gene_b` are dictionaries.
+
+    Parameters
+    ----------
+    group
+        Of cells, whose rows are read. Absent: where there are groups, the rows of all groups combined.
+
+    Raises
+    ------
+    InputError
+        As `read_facts` and `row_groups_of`.
+    """
+    rows = row_groups_of(path, group)
+    file, wanted = pq.ParquetFile(path, read_dictionary=[*GENES]), None if columns is None else list(columns)
+    return file.read_row_groups(rows, wanted) if rows else file.read(wanted)
+
+
+def read_every_group(path: Path) -> pa.Table:
+    """A whole file of scores, all rows of all groups of cells. Raises like `read_facts`."""
     read_facts(path)
-    return pq.read_table(path, columns=None if columns is None else list(columns), read_dictionary=["gene_a", "gene_b"])
+    return pq.read_table(path, read_dictionary=[*GENES])
+
+
+def groups_in(facts: dict[str, Any]) -> tuple[str, ...]:
+    """What may be asked for in a file of scores: `combined` and the names of its groups; () where there are none."""
+    groups = facts.get("groups")
+    return (COMBINED, *groups["names"]) if groups else ()
+
+
+def facts_of_group(path: Path, group: str | None) -> dict[str, Any]:
+    """What a file of scores says of the rows of one group of cells; None: of all groups combined, or of the file.
+
+    Raises
+    ------
+    InputError
+        As `read_facts`; it has no such group.
+    """
+    facts = read_facts(path)
+    number = _group_number(path, facts, group)
+    if not number:
+        return facts
+    groups, own = facts["groups"], facts.get("by_group", {}).get(group, {})
+    of_all = ("fdr", "screen", "shift", "explained", "within", "strata", "stability")
+    kept = {name: value for name, value in facts.items() if name not in of_all}
+    columns = [column for column in facts.get("within", []) if column not in groups["columns"]]
+    beyond = {"within": columns} if columns else {}
+    return kept | own | beyond | {"group": group, "matrix": facts["matrix"] | {"n_cells": groups["cells"][number - 1]}}
+
+
+def row_groups_of(path: Path, group: str | None) -> list[int]:
+    """Row groups of the file that hold the rows of a group of cells; None: those of all groups combined.
+
+    Raises
+    ------
+    InputError
+        As `read_facts`; it has no such group, or someone has laid the file out anew.
+    """
+    facts, metadata = read_facts(path), pq.read_metadata(path)
+    number = _group_number(path, facts, group)
+    if not (known := groups_in(facts)):
+        return list(range(metadata.num_row_groups))
+    ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
+    size, left = divmod(metadata.num_rows, len(known))
+    found = np.flatnonzero((ends > number * size) & (ends <= (number + 1) * size))
+    if left or not found.size or ends[found[-1]] != (number + 1) * size or (number and number * size not in ends):
+        raise InputError(f"{path} was written anew by something else, which mixes its groups of cells; predict again.")
+    return [int(i) for i in found]
+
+
+def _group_number(path: Path, facts: dict[str, Any], group: str | None) -> int:
+    known = groups_in(facts)
+    if group is None:
+        return 0
+    if group not in known:
+        there = f"it has {', '.join(known)}" if known else "it has no groups of cells (predict --by COLUMN)"
+        raise InputError(printable(f"{path} has no group {group!r}: {there}; give one of them."))
+    return known.index(group)
 
 
 def read_symbols(path: Path) -> dict[str, str]:
@@ -99,7 +179,7 @@ def read_symbols(path: Path) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     file = pq.ParquetFile(path, read_dictionary=[*GENES, *SYMBOLS])
-    for batch in file.iter_batches(ROWS_AT_ONCE, columns=[*GENES, *SYMBOLS]):
+    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups_of(path, None), columns=[*GENES, *SYMBOLS]):
         for genes, symbols in zip(GENES, SYMBOLS, strict=True):
             named = batch.column(genes)
             rows = _first_rows(named)
@@ -111,7 +191,8 @@ def read_symbols(path: Path) -> dict[str, str]:
 def read_genes_of(path: Path) -> list[str]:
     """Every gene of a file of scores, in the order in which they come up."""
     found: dict[str, None] = {}
-    for batch in pq.ParquetFile(path, read_dictionary=[*GENES]).iter_batches(ROWS_AT_ONCE, columns=[*GENES]):
+    file = pq.ParquetFile(path, read_dictionary=[*GENES])
+    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups_of(path, None), columns=[*GENES]):
         for genes in batch.columns:
             found.update(dict.fromkeys(genes.take(_first_rows(genes)).to_pylist()))
     return list(found)

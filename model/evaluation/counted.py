@@ -1,6 +1,7 @@
 """The raw counts of the cells that a store of images was counted from, for statistics that need the cells themselves.
 
-The codes say which cells those are, under replicate labels the image half, and where their matrix lies.
+The codes say which cells those are, under replicate labels the image half, and where their matrix lies; of a store
+with groups of cells, the store says which of them.
 """
 
 from dataclasses import dataclass
@@ -9,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pairscape.model.evaluation.measure import codes_at_hand
-from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.heatmaps.images import Images
+from pairscape.pipeline.heatmaps.images import Images, encoded_cells
 from pairscape.pipeline.matrix.expression import open_counts, whole_depth
 from pairscape.pipeline.storage.paths import fingerprint, located
 
@@ -58,8 +57,9 @@ def find_counts(images: Images, genes: NDArray[np.integer], most: int = MOST_CEL
     most
         Cells, at even distances where there are more.
     """
-    codes = codes_at_hand(images)
-    if codes is None:
+    try:
+        codes = encoded_cells(images, "raw counts are read of its cells", otherwise="do without")
+    except InputError:
         return "the codes that the images were counted from are gone, and with them which cells were counted"
     matrix = str(codes.provenance.get("matrix", ""))
     name = located(matrix).name  # a reason is read elsewhere too, where paths mean nothing
@@ -68,14 +68,14 @@ def find_counts(images: Images, genes: NDArray[np.integer], most: int = MOST_CEL
     if fingerprint(matrix) != codes.provenance.get("fingerprint"):
         return f"the matrix {name} has changed since the images were counted from it"
     try:
-        return _read(matrix, codes, genes, most)
+        cells, counted = codes.array("cell"), images.counted_cells()
+        return _read(matrix, cells if counted is None else cells[counted], genes, most)
     except (InputError, JobError) as error:
         return str(error).replace(matrix, name).rstrip(".")
 
 
-def _read(matrix: str, codes: Codes, genes: NDArray[np.integer], most: int) -> CellCounts | str:
+def _read(matrix: str, cells: NDArray[np.int64], genes: NDArray[np.integer], most: int) -> CellCounts | str:
     source, preset = open_counts(matrix)
-    cells = codes.array("cell")
     if cells.size > most:
         cells = cells[np.linspace(0, cells.size - 1, most).astype(np.int64)]
     wanted = np.zeros(len(source.genes), bool)

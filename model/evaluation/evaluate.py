@@ -271,6 +271,7 @@ def store_facts(images: Images) -> dict[str, Any]:
         "bins": spec.binning.bins,
         "scale": spec.binning.scale,
         "values": images.values,
+        **({"group": spec.group} if spec.group else {}),
     }
 
 

@@ -1,6 +1,6 @@
 """What a user asks of a prediction, checked before any matrix is opened."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pairscape.model.edges.scores import read_facts
@@ -12,6 +12,7 @@ from pairscape.model.prediction.trained import TrainedRun
 from pairscape.model.reports.findings import report_path
 from pairscape.model.reports.page import require_own_page
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.options import Grouping
 from pairscape.pipeline.storage.paths import local_target
 
 UNIVERSAL_WITHIN: str | None = DEPTH  # what `universal` compares cells within where it is not said (docs/predict.md)
@@ -25,12 +26,24 @@ class CheckedPrediction:
     ----------
     out
         File of scores to write, absolute.
+    grouping
+        Groups of cells, scored apart.
     """
 
     trained: TrainedRun
     out: Path
     options: Prediction
     seed: int
+    grouping: Grouping = field(default_factory=Grouping)
+
+    @property
+    def strata_columns(self) -> tuple[str, ...]:
+        """Columns within which cells are compared: first those by which they are grouped, where the network can."""
+        asked = self.options.within_columns
+        if not self.trained.network.classifier.compares_within:
+            return asked
+        by = self.grouping.columns
+        return (*by, *(column for column in asked if column not in by))
 
     @property
     def prior(self) -> float:
@@ -63,7 +76,7 @@ class CheckedPrediction:
 
 
 def check_prediction(
-    run: Path, out: str | Path, options: Prediction, seed: int, *, overwrite: bool
+    run: Path, out: str | Path, options: Prediction, seed: int, grouping: Grouping = Grouping(), *, overwrite: bool
 ) -> CheckedPrediction:
     """Check what can be checked before any matrix is opened; nothing is written.
 
@@ -75,7 +88,7 @@ def check_prediction(
         file of scores; the device is not there.
     """
     choose_device(options.device)
-    checked = CheckedPrediction(TrainedRun.open(run), local_target(out).absolute(), options, seed)
+    checked = CheckedPrediction(TrainedRun.open(run), local_target(out).absolute(), options, seed, grouping)
     if options.estimates_confidence and checked.trained.network.classifier.needs_loadings:
         raise InputError(
             f"{checked.trained.folder} is a {FACTOR_NETWORK}, which knows the genes' loadings over all cells: a decoy "
@@ -83,6 +96,7 @@ def check_prediction(
             "out --q-values and --bootstrap, or train another --network."
         )
     _check_within(checked)
+    _check_groups(checked)
     _check_target(checked.out, overwrite=overwrite)
     return checked
 
@@ -93,6 +107,22 @@ def _check_within(checked: CheckedPrediction) -> None:
         raise InputError(
             f"--within {options.within}: {checked.trained.folder} is a {network.facts.network}, which sees the picture "
             f"of all cells and with it what --within takes out; give universal or a run of {MOMENT_NETWORK}."
+        )
+
+
+def _check_groups(checked: CheckedPrediction) -> None:
+    options, network, by = checked.options, checked.trained.network, checked.grouping.by
+    if by is None:
+        return
+    if options.bootstrap is not None:
+        raise InputError(
+            f"--by {by} and --bootstrap {options.bootstrap} were given together: resamples are of all cells, not of a "
+            "group's; leave out one of the two (cells of a group alone: pairscape ingest --cells)."
+        )
+    if network.classifier.knows_genes:
+        raise InputError(
+            f"--by {by}: {checked.trained.folder} is a {network.facts.network}, which looks at a gene's neighbours or "
+            "factors over all cells, and with them at what groups take apart; give universal or another run."
         )
 
 

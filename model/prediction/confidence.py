@@ -85,7 +85,7 @@ def estimate_confidence(
     assert job.portion is not None
     discovery, stability, facts = None, None, dict[str, Any]()
     if options.q_values:
-        screened = Rescoring(codes, job.portion, partial(load_score, job, screened=True), seed)
+        screened = Rescoring(codes, job.portion, partial(load_score, job, screened=True), seed, job.group)
         folder = Path(job.parts.folder)
         found = estimate_discovery(screened, pairs, _scores(job.parts), folder, session, job.within)
         discovery, facts["fdr"] = found

@@ -16,7 +16,7 @@ from pairscape.model.networks.device import one_thread
 from pairscape.model.options import DEPTH
 from pairscape.model.prediction.fdr import Discovery
 from pairscape.model.prediction.rescoring import Rescoring, score_runs
-from pairscape.model.prediction.within import Within, by_depth, cell_depth
+from pairscape.model.prediction.within import GroupLayer, Within, by_depth, cell_depth
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
@@ -59,7 +59,7 @@ def estimate_discovery(
     within
         Strata within which the pairs were scored, and so the decoys are dealt.
     """
-    strata = save_strata(rescoring.codes, folder, rescoring.seed, session, within)
+    strata = save_strata(rescoring.codes, folder, rescoring.seed, session, within, rescoring.group)
     some = pairs.take(sample_candidates(len(pairs), rescoring.seed))
     decoys = decoy_scores(rescoring, some, strata, session)
     found = Discovery.estimate(parts, decoys)
@@ -80,8 +80,20 @@ def decoy_scores(rescoring: Rescoring, pairs: Pairs, strata: Path, session: Sess
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
-def save_strata(codes: Codes, folder: Path, seed: int, session: Session, within: Within | None = None) -> Path:
-    """Strata of like depth of all cells of a code store, inside those of `within`; in a file named after them."""
+def save_strata(
+    codes: Codes,
+    folder: Path,
+    seed: int,
+    session: Session,
+    within: Within | None = None,
+    group: GroupLayer | None = None,
+) -> Path:
+    """Strata of like depth of all cells of a code store, inside those of `within`; in a file named after them.
+
+    Of a group of cells those of its cells alone, which are strata of all cells too: no stratum has cells of two groups.
+    """
+    if group is not None:
+        return _strata_of_group(codes, folder, seed, session, within, group)
     if within is not None and DEPTH in within.columns:
         return Path(within.stratum)  # which are of like depth already
     among = "" if within is None else f"-{Path(within.stratum).stem}"
@@ -95,11 +107,27 @@ def save_strata(codes: Codes, folder: Path, seed: int, session: Session, within:
     return path
 
 
+def _strata_of_group(
+    codes: Codes, folder: Path, seed: int, session: Session, within: Within | None, group: GroupLayer
+) -> Path:
+    path = folder.absolute() / f"strata-{seed}-{Path(group.cell_group).stem}-{group.number}.npy"
+    if path.exists():
+        return path
+    members = group.members()
+    stratum = np.zeros(group.cells, np.uint16) if within is None else np.load(within.stratum)[members]
+    if within is None or DEPTH not in within.columns:
+        stratum = by_depth(stratum, cell_depth(codes, folder, session)[members], seed)
+    with replaced(path) as unfinished, unfinished.open("wb") as file:
+        np.save(file, np.unique(stratum, return_inverse=True)[1].astype(np.uint16))
+    return path
+
+
 def decoy_task(rescoring: Rescoring, strata: str, run: PairRun) -> NDArray[np.float32]:
     """Scores of the decoys of a run. Runs on a worker, any number of times."""
     place, score = deal_places(_strata(strata), rescoring.seed, run.number), rescoring.load()
     with one_thread():  # of each worker: sums of floats depend on how many share them
-        found = [score(*images) for images in count_decoys(rescoring.reader(), run, place)]
+        counted = count_decoys(rescoring.reader(), run, place, rescoring.group_number)
+        found = [score(*images) for images in counted]
     return np.concatenate(found).astype(np.float32)
 
 

@@ -22,14 +22,14 @@ from pairscape.model.networks.classifier import TrainedNetwork
 from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.fast import Scorer
 from pairscape.model.prediction.rescoring import Score
-from pairscape.model.prediction.within import Within
+from pairscape.model.prediction.within import GroupLayer, Within
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.count import PAIR, Spent, count_rows, warm_up
-from pairscape.pipeline.heatmaps.gene_reader import held_reader
+from pairscape.pipeline.heatmaps.count import PAIR, Spent, count_groups, warm_up
+from pairscape.pipeline.heatmaps.gene_reader import GeneReader, held_reader
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.read import read_images
@@ -51,11 +51,15 @@ Images = tuple[NDArray[np.integer], NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class Parts:
-    """The candidates and their scores on disk while a job is under way: folder, number of pairs, pairs of a part."""
+    """The candidates and their scores on disk while a job is under way: folder, number of pairs, pairs of a part.
+
+    The parts of a group of cells lie in a folder of their own, `layer`.
+    """
 
     folder: str
     n_pairs: int
     size: int = PART_PAIRS
+    layer: str = ""
 
     def __len__(self) -> int:
         return -(-self.n_pairs // self.size)
@@ -120,11 +124,11 @@ class Parts:
         return Path(self.folder, f"{name}.npy")
 
     def _file(self, part: int) -> Path:
-        return Path(self.folder, "parts", f"{part}.npy")
+        return Path(self.folder, self.layer, "parts", f"{part}.npy")
 
     def _receipt(self, part: int) -> Receipt:
         facts = {"part": part, "rows": [self.rows(part).start, self.rows(part).stop]}
-        return Receipt(Path(self.folder, "receipts", f"{part}.json"), facts, {"columns": self._file(part)})
+        return Receipt(Path(self.folder, self.layer, "receipts", f"{part}.json"), facts, {"columns": self._file(part)})
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,8 @@ class Job:
         Whether the network `knows_genes`: their features lie beside the pairs.
     within
         Strata within which cells are compared; None: all cells are.
+    group
+        Of cells, by which alone pairs are scored; None: by all cells.
     """
 
     parts: Parts
@@ -167,6 +173,14 @@ class Job:
     threshold: float | None
     describes: bool
     within: Within | None = None
+    group: GroupLayer | None = None
+
+    def reader(self) -> GeneReader:
+        """The genes of the codes as a worker holds them."""
+        assert self.codes is not None
+        assert self.portion is not None
+        groups = None if self.group is None else self.group.groups()
+        return held_reader(open_codes(Path(self.codes)), self.portion, groups)
 
     @property
     def needs_genes(self) -> bool:
@@ -215,13 +229,12 @@ def score_task(job: Job, task: Task) -> Cost:
 
 
 def _count(job: Job, task: Task, group: slice, cost: Cost) -> Images:
-    assert job.codes is not None
-    assert job.portion is not None
-    genes, reader = job.parts.pair_columns(), held_reader(open_codes(Path(job.codes)), job.portion)
-    before = reader.chunks_read
-    found = count_rows(reader, [t for tiles in task.tiles[group] for t in tiles], lambda n, a, b: genes[n][a:b], cost)
+    genes, reader = job.parts.pair_columns(), job.reader()
+    before, tiles = reader.chunks_read, [t for tiles in task.tiles[group] for t in tiles]
+    own = 0 if job.group is None else job.group.number
+    counts, both_zero = count_groups(reader, tiles, lambda n, a, b: genes[n][a:b], cost, range(own, own + 1))
     cost.chunks_read += reader.chunks_read - before
-    return found
+    return counts[0], both_zero[0]
 
 
 def _genes(job: Job, part: int) -> NDArray[np.int32] | None:
@@ -384,9 +397,9 @@ def prepare(job: Job) -> Cost:
         if not job.describes:
             answers(held_scorer(job), blank, within=job.margins(genes))
     if job.codes:
-        assert job.portion is not None
         warm_up()
-        started, reader = time.perf_counter(), held_reader(open_codes(Path(job.codes)), job.portion)
+        started, reader = time.perf_counter(), job.reader()
+        before = reader.chunks_read
         reader.read_ahead(job.parts.regulators())
-        cost.reading, cost.chunks_read = time.perf_counter() - started, reader.chunks_read
+        cost.reading, cost.chunks_read = time.perf_counter() - started, reader.chunks_read - before
     return cost

@@ -8,6 +8,7 @@ it was interrupted.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairscape.model.edges.scores import SYMBOLS, write_scores
+from pairscape.model.edges.scores import COMBINED, SYMBOLS, write_scores
 from pairscape.model.evaluation.evaluate import versions
 from pairscape.model.evaluation.measure import codes_at_hand
 from pairscape.model.networks.classifier import describe_genes, gene_codes
@@ -23,7 +24,8 @@ from pairscape.model.networks.device import one_thread
 from pairscape.model.networks.fast import SENT_AT_ONCE, Scorer
 from pairscape.model.networks.gene_context import require_factor_genes, require_genes
 from pairscape.model.options import DEPTH, Prediction
-from pairscape.model.prediction.candidates import CandidateImages, look_at_sample
+from pairscape.model.prediction.by_group import check_groups, group_facts, group_jobs, group_line, with_screen
+from pairscape.model.prediction.candidates import CandidateImages, SampleFindings, look_at_sample
 from pairscape.model.prediction.checked import CheckedPrediction
 from pairscape.model.prediction.confidence import Confidence, confidence_bytes, estimate_confidence
 from pairscape.model.prediction.explained import find_explained
@@ -60,7 +62,7 @@ from pairscape.pipeline.heatmaps.tiles import (
     even_runs,
     tiles_of,
 )
-from pairscape.pipeline.matrix.cell_groups import CellGroups
+from pairscape.pipeline.matrix.cell_groups import NO_GROUP, CellGroups, describe_groups
 from pairscape.pipeline.matrix.expression import Expression
 from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.workspace import workplace
@@ -131,18 +133,23 @@ def predict_matrix(
     checked, binning = checked.settled(countable=True, strata=True), checked.trained.binning
     cells, limit = np.arange(expression.n_cells) if request is None else request.cells, session.memory
     obs = expression.obs().iloc[cells]
+    groups = check_groups(checked, obs)
+    if groups is not None:
+        session.say(*groups.notes, describe_groups(groups))
+        kept = groups.number != NO_GROUP
+        cells, obs, groups = cells[kept], obs[kept], replace(groups, number=groups.number[kept])
     if not asked:  # then `depth` can mean but one thing
         obs = obs.drop(columns=DEPTH, errors="ignore")
-    groups = check_columns(obs, columns) if (columns := checked.options.within_columns) else None
-    need = _bytes_beside(checked.options, cells.size, binning.bins)
-    portion(binning, cells.size, 1.0, limit, need)  # refuses before the matrix is read
+    strata = check_columns(obs, columns) if (columns := checked.strata_columns) else None
+    need, number = _bytes_beside(checked.options, cells.size, binning.bins), 1 if groups is None else len(groups.names)
+    portion(binning, cells.size, 1.0, limit, need, number)  # refuses before the matrix is read
     encoded = encode_matrix(expression, path, binning, cells, session)
     if request is None:
         request = expressed_request(encoded, checked.seed)
         session.say(*request.chosen.notes)
     pairs, provenance = request.chosen.pairs, request.provenance
     candidates = CandidateImages.counted(encoded, pairs, provenance, expression.symbols, obs)
-    return _predict(candidates, checked, session, groups)
+    return _predict(candidates, checked, session, strata, groups)
 
 
 def predict_store(images: Images, checked: CheckedPrediction, session: Session) -> PredictionOutcome:
@@ -162,11 +169,12 @@ def predict_store(images: Images, checked: CheckedPrediction, session: Session) 
             f"{known.bins} of scale {known.scale}; the pictures would mean something else: make the store with --bins "
             f"{known.bins} --scale {known.scale}, or give the matrix."
         )
-    if checked.options.within_columns:
-        raise InputError(
-            f"--within {checked.options.within} and --images were given together: the annotations of the cells lie in "
-            "the matrix; give the matrix that the store was made from in place of --images."
-        )
+    for name, asked in (("within", checked.options.within_columns), ("by", checked.grouping.columns)):
+        if asked:
+            raise InputError(
+                f"--{name} {','.join(asked)} and --images were given together: the annotations of the cells lie in the "
+                "matrix; give the matrix that the store was made from in place of --images."
+            )
     checked = checked.settled(countable=codes_at_hand(images) is not None)
     return _predict(CandidateImages.stored(images), checked, session)
 
@@ -177,7 +185,11 @@ def network_bytes(bins: int) -> int:
 
 
 def _predict(
-    candidates: CandidateImages, checked: CheckedPrediction, session: Session, groups: CellGroups | None = None
+    candidates: CandidateImages,
+    checked: CheckedPrediction,
+    session: Session,
+    strata: CellGroups | None = None,
+    groups: CellGroups | None = None,
 ) -> PredictionOutcome:
     trained = checked.trained
     session.say(
@@ -186,11 +198,11 @@ def _predict(
     )
     counted = _counted(candidates, checked.options)
     with workplace(checked.out) as place:
-        job = _job(candidates, counted, checked, place.path, session.memory)
+        job = _job(candidates, counted, checked, place.path, session.memory, 1 if groups is None else len(groups.names))
         with one_thread():
-            place.claim(_identity(candidates, checked, groups))
+            place.claim(_identity(candidates, checked, strata, groups))
             facts = _facts(candidates, checked)
-            job = _with_strata(job, candidates, checked, groups, session)
+            job = _with_strata(job, candidates, checked, strata, session)
             facts |= {} if job.within is None else job.within.facts()
             job = _with_described(job, candidates, hold_scorer(job, checked.trained.network))
             found = look_at_sample(job, candidates, checked.trained, checked.options.screen, checked.seed, session)
@@ -204,12 +216,49 @@ def _predict(
                 session.say(column["sentence"])
         confidence = estimate_confidence(job, candidates.pairs, counted, checked.options, checked.seed, session)
         facts |= confidence.facts
+        layers = [] if groups is None else [(COMBINED, job.parts, confidence)]
+        for own in [] if groups is None else group_jobs(job, groups):
+            outcome, layer, of_group = _score_group(own, candidates, counted, checked, found, outcome, session)
+            layers.append(layer)
+            facts.setdefault("by_group", {})[layer[0]] = of_group
+        if groups is not None:
+            facts["groups"] = {
+                "columns": list(groups.columns), "names": list(groups.names), "cells": groups.cells.tolist()
+            }  # fmt: skip
         named = ["gene_a", "gene_b", *(SYMBOLS if candidates.symbols is not None else ())]
         columns = [*named, "label", "score", *_told(trained), "dependence", "correlation", *confidence.columns]
-        write_scores(place.store, _joined(job.parts, candidates, confidence), columns, facts)
+        columns += ["group"] if layers else []
+        tables = [_joined(parts, candidates, of, name) for name, parts, of in layers or [("", job.parts, confidence)]]
+        write_scores(place.store, chain.from_iterable(tables), columns, facts)
         place.publish(checked.out)
     write_findings(checked.out, counted)
     return replace(outcome, facts=facts)
+
+
+Layer = tuple[str, Parts, Confidence]
+
+
+def _score_group(
+    job: Job,
+    candidates: CandidateImages,
+    counted: Codes | None,
+    checked: CheckedPrediction,
+    found: SampleFindings,
+    before: PredictionOutcome,
+    session: Session,
+) -> tuple[PredictionOutcome, Layer, dict[str, Any]]:
+    """Score the pairs by the cells of one group; what it cost is added to that of the layers before."""
+    with one_thread():
+        hold_scorer(job, checked.trained.network)
+        job, screen = with_screen(job, candidates, checked.options.screen, checked.seed, session)
+    outcome = _score(job, candidates, found.part_seconds, session)
+    confidence = estimate_confidence(job, candidates.pairs, counted, checked.options, checked.seed, session)
+    facts = group_facts(job, confidence, screen)
+    session.say(group_line(job, facts))
+    outcome.cost.add(before.cost)
+    done = replace(outcome, computed=outcome.computed + before.computed, kept=outcome.kept + before.kept)
+    assert job.group is not None
+    return done, (job.group.name, job.parts, confidence), facts
 
 
 def _told(trained: TrainedRun) -> tuple[str, ...]:
@@ -236,13 +285,18 @@ def _counted(candidates: CandidateImages, options: Prediction) -> Codes | None:
 
 
 def _job(
-    candidates: CandidateImages, counted: Codes | None, checked: CheckedPrediction, folder: Path, limit: int | None
+    candidates: CandidateImages,
+    counted: Codes | None,
+    checked: CheckedPrediction,
+    folder: Path,
+    limit: int | None,
+    groups: int = 1,
 ) -> Job:
     """What the tasks share, before the screen is placed; refused where a worker has too little memory."""
     need = _bytes_beside(checked.options, candidates.n_cells, candidates.binning.bins)
     if candidates.images is not None:
         require_memory("scoring images", need + 2 * PART_PAIRS * candidates.binning.bins**2 * 4, limit)
-    share = None if counted is None else _portion(counted, candidates.pairs, limit, need)
+    share = None if counted is None else _portion(counted, candidates.pairs, limit, need, groups)
     return Job(
         parts=Parts(str(folder), len(candidates.pairs), PART_PAIRS),
         run=checked.trained.name,
@@ -258,9 +312,10 @@ def _job(
     )
 
 
-def _portion(codes: Codes, pairs: Pairs, limit: int | None, beside: int) -> Portion:
-    """How much of the codes a worker holds."""
-    return portion(codes.binning, codes.n_cells, block_density(pairs, 1 - codes.array("dropout")), limit, beside)
+def _portion(codes: Codes, pairs: Pairs, limit: int | None, beside: int, groups: int) -> Portion:
+    """How much of the codes a worker holds; groups of cells are counted one after the other."""
+    density = block_density(pairs, 1 - codes.array("dropout"))
+    return replace(portion(codes.binning, codes.n_cells, density, limit, beside, groups), groups=1)
 
 
 def _parts_at_once(codes: Codes | None, share: Portion | None) -> int:
@@ -297,15 +352,18 @@ def _with_strata(
     assert candidates.codes is not None
     for note in groups.notes:
         session.say(note)
-    columns, genes = checked.options.within_columns, np.union1d(candidates.pairs.gene_a, candidates.pairs.gene_b)
+    columns, genes = checked.strata_columns, np.union1d(candidates.pairs.gene_a, candidates.pairs.gene_b)
     folder = Path(job.parts.folder)
     within = lay_strata(candidates.codes, groups, columns, genes, folder, checked.seed, session)
     session.say(within.line())
     return replace(job, within=within)
 
 
-def _identity(candidates: CandidateImages, checked: CheckedPrediction, groups: CellGroups | None) -> dict[str, Any]:
+def _identity(
+    candidates: CandidateImages, checked: CheckedPrediction, strata: CellGroups | None, groups: CellGroups | None
+) -> dict[str, Any]:
     """All that decides a byte of the file."""
+    numbers = {"strata": strata, "groups": groups}
     return {
         "version": 2,
         "network": checked.trained.network.sha256,
@@ -319,7 +377,11 @@ def _identity(candidates: CandidateImages, checked: CheckedPrediction, groups: C
         "seed": checked.seed,
         "part": PART_PAIRS,
         "versions": versions(),
-    } | ({} if groups is None else {"strata": digest({"number": groups.number.tolist()})})
+    } | {
+        name: digest({"names": list(of.names), "number": of.number.tolist()} if name == "groups" else
+                     {"number": of.number.tolist()})
+        for name, of in numbers.items() if of is not None
+    }  # fmt: skip
 
 
 def _facts(candidates: CandidateImages, checked: CheckedPrediction) -> dict[str, Any]:
@@ -368,8 +430,8 @@ def _tasks(
     return [Task(run, tuple(tiles[part] for part in run)) for run in runs]
 
 
-def _joined(parts: Parts, candidates: CandidateImages, confidence: Confidence) -> Iterator[pa.Table]:
-    """The rows of the file, some parts at a time."""
+def _joined(parts: Parts, candidates: CandidateImages, confidence: Confidence, group: str = "") -> Iterator[pa.Table]:
+    """The rows of the file, or of a group of cells in it, some parts at a time."""
     pairs, names = candidates.pairs, pa.array(candidates.genes.astype(object), pa.string())
     known = candidates.symbols
     symbols = None if known is None else pa.array([symbol or None for symbol in known], pa.string())
@@ -384,6 +446,7 @@ def _joined(parts: Parts, candidates: CandidateImages, confidence: Confidence) -
             | {name: _or_null(found[name]) for name in found.dtype.names or () if name != "kind"}
             | {"kind": _kind_column(found["kind"])}
             | {name: _or_null(column) for name, column in confidence.rows(rows, found["score"]).items()}
+            | {"group": pa.DictionaryArray.from_arrays(np.zeros(found.size, np.int32), pa.array([group]))}
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pairscape.model.prediction.within import GroupLayer
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
@@ -36,16 +37,25 @@ class Rescoring:
         Called on the worker for what scores there; picklable, such as a `functools.partial` of a function over a path.
     seed
         Of all draws.
+    group
+        Of cells, which alone are counted. Absent: all cells.
     """
 
     codes: Codes
     portion: Portion
     load: Callable[[], Score]
     seed: int = 0
+    group: GroupLayer | None = None
 
     def reader(self) -> GeneReader:
         """Genes of the codes, held once a process."""
-        return held_reader(open_codes(Path(self.codes.path)), self.portion)
+        groups = None if self.group is None else self.group.groups()
+        return held_reader(open_codes(Path(self.codes.path)), self.portion, groups)
+
+    @property
+    def group_number(self) -> int:
+        """Of the group among those of the reader; 0, the only one, where all cells are counted."""
+        return 0 if self.group is None else self.group.number
 
 
 def score_runs(

@@ -6,7 +6,7 @@ the codes once a job, over Dask, and the workers map the file into memory.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class Within:
         How many they are; of one, nothing is taken out, and no margins are there.
     stratum, genes, margins
         Files: the stratum of each cell, (N,); genes of the matrix, ascending, (G,); their margins, (G, S, bins).
+    first
+        The first of the strata, where those of one group of cells are looked at alone.
     """
 
     columns: tuple[str, ...]
@@ -49,6 +51,14 @@ class Within:
     stratum: str
     genes: str
     margins: str
+    first: int = 0
+
+    def of_group(self, group: "GroupLayer") -> "Within":
+        """The strata of a group's cells alone: they follow each other, as strata are divisions of the groups."""
+        own = np.unique(_loaded(self.stratum)[group.members()])
+        if int(own[-1]) - int(own[0]) + 1 != own.size:
+            raise ValueError(f"strata of group {group.number} do not follow each other")
+        return replace(self, strata=own.size, first=int(own[0]))
 
     def of(self, gene_a: Genes, gene_b: Genes) -> StratifiedMargins | None:
         """Margins by stratum of pairs, (P,) genes of the matrix each; None where there is one stratum."""
@@ -57,7 +67,8 @@ class Within:
         known, rows = _loaded(self.genes), np.stack([gene_a, gene_b])
         used, at = np.unique(rows, return_inverse=True)
         row_a, row_b = at.reshape(rows.shape)
-        return StratifiedMargins(np.asarray(_mapped(self.margins)[np.searchsorted(known, used)]), row_a, row_b)
+        own = slice(self.first, self.first + self.strata)
+        return StratifiedMargins(np.asarray(_mapped(self.margins)[np.searchsorted(known, used), own]), row_a, row_b)
 
     def facts(self) -> dict[str, Any]:
         """What a file of scores says of them."""
@@ -75,6 +86,50 @@ class Within:
             f"scores, correlations and dependences are beyond {self.words()}: cells are compared within "
             f"{self.strata:,} strata"
         )
+
+
+@dataclass(frozen=True)
+class GroupLayer:
+    """One group of cells, whose pairs are scored by its own cells; small, it travels to the workers.
+
+    Attributes
+    ----------
+    number, cells
+        Of the group among all groups, and its cells.
+    names, cell_group
+        Of all groups; the file of the group of each cell, (N,), every one in a group.
+    """
+
+    number: int
+    cells: int
+    names: tuple[str, ...]
+    cell_group: str
+
+    @property
+    def name(self) -> str:
+        """What the group is called."""
+        return self.names[self.number]
+
+    def groups(self) -> CellGroups:
+        """All groups; the same object for all tasks of a process."""
+        return _groups(self.names, self.cell_group)
+
+    def members(self) -> NDArray[np.bool_]:
+        """Whether each cell is in the group, (N,)."""
+        return np.asarray(_loaded(self.cell_group) == self.number)
+
+
+def lay_groups(groups: CellGroups, folder: Path) -> list[GroupLayer]:
+    """Write the group of each cell into the folder of a job; every cell is in one."""
+    name = hashlib.sha256(groups.number.tobytes()).hexdigest()[:16]
+    file = folder.absolute() / f"cell-group-{name}.npy"
+    _save(file, groups.number)
+    return [GroupLayer(number, int(n), groups.names, str(file)) for number, n in enumerate(groups.cells)]
+
+
+@lru_cache(maxsize=2)
+def _groups(names: tuple[str, ...], path: str) -> CellGroups:
+    return CellGroups((), names, np.asarray(_loaded(path), np.uint16))
 
 
 def check_columns(obs: pd.DataFrame, columns: Sequence[str]) -> CellGroups:
@@ -123,7 +178,8 @@ def lay_strata(
     files = {what: folder.absolute() / f"within-{what}-{name}.npy" for what in ("stratum", "genes", "margins")}
     _save(files["stratum"], stratum)
     _save(files["genes"], np.unique(genes))
-    within = Within(tuple(columns), int(stratum.max()) + 1, *map(str, files.values()))
+    stratum_file, genes_file, margins_file = map(str, files.values())
+    within = Within(tuple(columns), int(stratum.max()) + 1, stratum_file, genes_file, margins_file)
     if within.strata > 1 and not files["margins"].exists():
         _write_margins(codes, within, session)
     return within

@@ -10,21 +10,24 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pairscape.model.edges.edges import (
-    KIND_Q,
-    Edges,
-    Tally,
-    choose_edges,
-    columns_of,
-    names_regulators,
-    tally_scores,
+from pairscape.model.edges.calls import CALLED_BY, Called, calling_aim, known_thresholds
+from pairscape.model.edges.edges import Edges, choose_edges, columns_of, names_regulators
+from pairscape.model.edges.evidence import (
+    SHOWN,
+    Evidence,
+    clearest_edges,
+    count_edges,
+    new_edges,
+    scored_codes,
+    scored_group,
 )
-from pairscape.model.edges.evidence import SHOWN, Evidence, clearest_edges, count_edges, new_edges, scored_codes
 from pairscape.model.edges.naming import by_symbol
-from pairscape.model.edges.scores import read_facts
+from pairscape.model.edges.scores import COMBINED, facts_of_group
+from pairscape.model.edges.tally import KIND_Q, Tally, tally_scores
 from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports.figures import KIND_COLOURS, data_address, score_distribution_figure
+from pairscape.model.reports.group_table import GroupTable, table_of_groups
 from pairscape.model.reports.heatmap_figures import (
     count_key_figure,
     heatmap_figure,
@@ -38,12 +41,12 @@ from pairscape.model.reports.within import depth_words, first_lines
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
+from pairscape.pipeline.storage.plain_files import file_name
 
 DRAWN_EDGES = 60  # as many as stay legible
 LISTED_PAIRS = 25
 HEATMAPS, OF_EACH_KIND = 12, 3
 GENES, TARGETS = 20, 5  # rows of the table of regulators, and the targets named in each
-LIKELY = {"more likely than not": 0.5}  # where training placed no threshold for a precision
 KIND_WORDS = {
     "rising": "one gene rises with the other",
     "falling": "one gene falls as the other rises",
@@ -52,7 +55,6 @@ KIND_WORDS = {
     "u-shaped": "one gene is high at both ends of the other",
     "opposite": "rising in some cells, falling in the rest",
 }
-CALLED_BY = ("precision 0.5", "precision 0.9")  # thresholds by which edges are counted, the first that is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,8 @@ class PredictionReport:
     evidence, missing
         The best new pairs with their counts, by kind where there are kinds, else under ""; empty where the codes are
         gone; and why.
+    groups
+        Of cells, scored apart, with the best pairs in each; None where there are none.
     """
 
     name: str
@@ -83,6 +87,7 @@ class PredictionReport:
     best: Edges | None
     evidence: Mapping[str, Evidence]
     missing: str
+    groups: GroupTable | None = None
 
     @property
     def tells_kinds(self) -> bool:
@@ -90,32 +95,34 @@ class PredictionReport:
         return "kind" in self.columns
 
 
-def report_path(scores: Path) -> Path:
-    """Where the report of a file of scores lies."""
-    return scores.with_suffix(".html")
+def report_path(scores: Path, group: str | None = None) -> Path:
+    """Where the report of a file of scores lies, or that of one group of cells."""
+    if group in (None, COMBINED):
+        return scores.with_suffix(".html")
+    return scores.with_name(file_name(f"{scores.stem}.{group}.html"))
 
 
-def write_findings(path: Path, codes: Codes | None) -> Path:
+def write_findings(path: Path, codes: Codes | None, group: str | None = None) -> Path:
     """Write the report of a file of scores beside it; returns its path.
 
-    `codes` are those of the heatmaps; None: as the file names them, if they are still there. InputError where the file
-    cannot be read.
+    `codes` are those of the heatmaps; None: as the file names them, if they are still there. `group`: of cells, whose
+    scores it shows; None: all groups combined. InputError where the file cannot be read.
     """
-    return write_page(report_path(path), "findings.html.j2", page_words(find(path, codes)))
+    return write_page(report_path(path, group), "findings.html.j2", page_words(find(path, codes, group)))
 
 
-def find(path: Path, codes: Codes | None) -> PredictionReport:
-    """Read and sum up a file of scores."""
-    facts, columns = read_facts(path), columns_of(path)
+def find(path: Path, codes: Codes | None, group: str | None = None) -> PredictionReport:
+    """Read and sum up a file of scores, of groups of cells the rows of one."""
+    facts, columns = facts_of_group(path, group), columns_of(path)
     regulators = names_regulators(facts)
     pointed = regulators or "forward" in columns
-    thresholds = {aim: float(p) for aim, p in (facts.get("thresholds") or {}).items() if p is not None}
-    aim = next((known for known in CALLED_BY if known in thresholds), next(iter(LIKELY)))
-    called_from = (thresholds | LIKELY)[aim]
-    summed = tally_scores(path, thresholds | LIKELY, called_from, both_ends=not pointed)
-    best = choose_edges(path, EdgeChoice(top=DRAWN_EDGES), SHOWN) if summed.n_scored else None
+    thresholds = known_thresholds(facts)
+    aim = calling_aim(thresholds)
+    summed = tally_scores(path, thresholds, thresholds[aim], group, both_ends=not pointed)
+    best = choose_edges(path, EdgeChoice(top=DRAWN_EDGES, group=group), SHOWN) if summed.n_scored else None
     evidence, missing = _evidence(path, facts, codes, [*KINDS[1:]] if "kind" in columns else [])
-    return PredictionReport(path.stem, facts, columns, pointed, aim, summed, best, evidence, missing)
+    groups = table_of_groups(path, facts, best)
+    return PredictionReport(path.stem, facts, columns, pointed, aim, summed, best, evidence, missing, groups)
 
 
 def _evidence(
@@ -125,17 +132,19 @@ def _evidence(
 
     A report is written all the same.
     """
+    group = facts.get("group")
     try:
         codes = codes or scored_codes(facts, path)
+        cells = scored_group(codes, facts, group)
         if not kinds:
-            return {"": count_edges(codes, new_edges(path, HEATMAPS))}, ""
-        new_edges(path, 1)  # says why, if no pair is left of any kind
+            return {"": count_edges(codes, new_edges(path, HEATMAPS, group), cells)}, ""
+        new_edges(path, 1, group)  # says why, if no pair is left of any kind
     except InputError as error:
         return {}, str(error)
     shown = {}
     for kind in kinds:
         with suppress(InputError):  # none of this kind
-            shown[kind] = count_edges(codes, clearest_edges(path, OF_EACH_KIND, kind))
+            shown[kind] = count_edges(codes, clearest_edges(path, OF_EACH_KIND, kind, group), cells)
     return shown, ""
 
 
@@ -152,8 +161,9 @@ def page_words(found: PredictionReport) -> dict[str, Any]:
         "facts": known_facts(found),
         "shift": shift_words(found.facts.get("shift")),
         "pictures": draw_pictures(found),
-        "thresholds": found.tally.thresholds,
-        "called": found.tally.called,
+        "called": called_rows(found.tally),
+        "has_q": bool(found.tally.significant),
+        "prior": found.facts.get("prior"),
         "pairs": pair_rows(found.best) if found.best else [],
         "pair_columns": pair_columns(found),
         "ends": ("Regulator", "Target") if found.pointed else ("Gene", "Gene"),
@@ -164,6 +174,8 @@ def page_words(found: PredictionReport) -> dict[str, Any]:
         "genes": gene_rows(found.tally),
         "called_from": found.tally.called_from,
         "trust": trust_rows(found),
+        "groups": found.groups,
+        "group": found.facts.get("group", ""),
         "record": json.dumps(found.facts, indent=2, ensure_ascii=False, default=str),
     }
 
@@ -172,9 +184,9 @@ def headline(found: PredictionReport) -> str:
     """The number of pairs that are called."""
     if not found.tally.n_scored:
         return "No pair was scored"
-    called = found.tally.called[found.aim]
+    called = found.tally.called[found.aim].pairs
     if found.tells_kinds and found.tally.significant:
-        sure = found.tally.significant[KIND_Q]
+        sure = found.tally.significant[KIND_Q].pairs
         return f"{sure:,} of {found.tally.n_pairs:,} pairs depend, at a false discovery rate of {KIND_Q:.0%}"
     if found.tells_kinds:
         return f"{called:,} of {found.tally.n_pairs:,} pairs are called dependent"
@@ -221,6 +233,7 @@ def known_facts(found: PredictionReport) -> list[tuple[str, str]]:
         ("scored by the network", whole(tally.n_scored) if tally.n_scored < tally.n_pairs else "–"),
         ("genes", whole(len(tally.genes))),
         ("cells", whole(matrix.get("n_cells"))),
+        ("group of cells", str(facts.get("group") or (facts.get("groups") and "all combined") or "–")),
         ("matrix", _file_name(matrix.get("path") or _table(facts, "images").get("path"))),
         ("trained run", _file_name(model.get("run"))),
         ("network", str(model.get("network") or "–")),
@@ -306,6 +319,22 @@ def title_of(edges: Edges, row: int) -> str:
 
 
 # ---------------------------------------------------------------- tables
+
+
+def called_rows(tally: Tally) -> list[dict[str, str]]:
+    """Each rule by which pairs are called, how many it calls, and which share of them is expected to be wrong."""
+    placed = sorted(tally.thresholds.items(), key=lambda entry: entry[1])
+    rules = [(aim, f"score ≥ {number(threshold)}", tally.called[aim]) for aim, threshold in placed if tally.called]
+    for limit, called in tally.significant.items():
+        rules.append((f"false discovery rate {limit:g}", f"q ≤ {limit:g}", called))
+        if tally.likely[limit].pairs < called.pairs:
+            rules.append((f"both measures, {limit:g}", f"q ≤ {limit:g}, score ≥ 0.5", tally.likely[limit]))
+    return [{"aim": aim, "rule": rule, **_wrong_cells(called)} for aim, rule, called in rules]
+
+
+def _wrong_cells(called: Called) -> dict[str, str]:
+    return {"pairs": whole(called.pairs), "by_score": percent(called.by_score), "by_q": percent(called.by_q)}
+
 
 COLUMN_WORDS = {  # column of the file: heading
     "kind": "Kind",
@@ -412,7 +441,7 @@ def fdr_words(tally: Tally, fdr: Mapping[str, Any] | None) -> str:
     """Pairs within some false discovery rates."""
     if not tally.significant:
         return ""
-    counts = ", ".join(f"{count:,} pairs at a rate of {limit:g}" for limit, count in tally.significant.items())
+    counts = ", ".join(f"{called.pairs:,} pairs at a rate of {limit:g}" for limit, called in tally.significant.items())
     return " ".join([f"By matched decoys: {counts}.", *_sentences(fdr)])
 
 

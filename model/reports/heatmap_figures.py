@@ -142,6 +142,43 @@ def pair_figure(
     return figure
 
 
+GROUP_COLUMNS, MOST_GROUPS = 5, 60  # panels beside each other; groups that are drawn, the largest
+
+
+@styled
+def group_figure(
+    images: NDArray[np.integer], names: Sequence[str], gene_a: str, gene_b: str, columns: int = GROUP_COLUMNS
+) -> Figure:
+    """Heatmaps of one pair in groups of cells, and beneath each where it departs from independence.
+
+    All have the same axes, and one scale of colours: the share of a group's cells, so that groups of any size compare.
+
+    Parameters
+    ----------
+    images : (M, K, K)
+        Counts of cells; row = bin of gene_b, column = bin of gene_a.
+    names
+        Of the groups. Beyond `MOST_GROUPS` the largest are drawn.
+    """
+    cells = images.sum(axis=(1, 2), dtype=np.int64)
+    shown = np.sort(np.argsort(-cells, kind="stable")[:MOST_GROUPS])
+    columns = min(columns, shown.size)
+    rows = ceil(shown.size / columns)
+    figure = Figure(figsize=(2.05 * columns + 1.0, 4.6 * rows + 0.1), layout="constrained", dpi=150)
+    axes = figure.subplots(2 * rows, columns, squeeze=False, sharex=True, sharey=True)
+    for unused in axes.flat:
+        unused.set_axis_off()
+    scale = ColourScale(LogNorm(1 / cells[shown].max(), 1), _density_map(), "share of the group's cells", SHARE_WORDS)
+    for place, group in enumerate(shown.tolist()):
+        row, column = place // columns * 2, place % columns
+        _draw(axes[row, column], images[group] / cells[group], scale, gene_a, gene_b)
+        axes[row, column].set_title(f"{_shortened(names[group], 26)}\n{cells[group]:,} cells", parse_math=False)
+        _draw(axes[row + 1, column], independence_residual(images[group]), RESIDUALS, gene_a, gene_b)
+    _scale_beside(figure, axes[:1], scale)
+    _scale_beside(figure, axes[1:2], RESIDUALS)
+    return figure
+
+
 def heatmap_figure(image: NDArray[np.integer], gene_a: str, gene_b: str) -> Figure:
     """One pair's (K, K) counts on a log colour scale, gene_a to the right and gene_b upwards."""
     return _single_figure(image, _of_counts(int(image.sum())), gene_a, gene_b)

@@ -5,11 +5,14 @@ int8 (pair), `both_zero` uint32 (pair), `gene` string (gene); beside them the ge
 `dropout`, and `list_row` int32 (pair) where the pairs come from a user's list. Rows beyond the attribute `n_pairs` are
 padding. A missing or empty shard would read as zeros without a word, so a shard counts as written only if `receipts/`
 says so, and a receipt is left only after the shard was read back.
+
+With groups of cells (`format_version` 2) `counts` and `both_zero` have a leading dimension `group`, a file a group and
+shard; `group` string and `group_cells` int64 (group) name them, `cell_group` uint16 (cell) has the group of each cell
+of the codes. A receipt covers the files of all groups.
 """
 
-import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,14 @@ import zarr
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.store import Codes, open_codes
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.genes.resolve import Vocabulary
-from pairscape.pipeline.heatmaps.shards import CODEC, SHARDED, has_receipt, is_listed
-from pairscape.pipeline.options import CHUNK_PAIRS, Binning
+from pairscape.pipeline.heatmaps.shards import SHARDED, has_receipt, is_listed
+from pairscape.pipeline.matrix.cell_groups import CellGroups
+from pairscape.pipeline.options import Binning
 from pairscape.pipeline.storage.codecs import open_array_to_read
-from pairscape.pipeline.storage.digests import SPARE, digest, keep_layout, layout_damage
-from pairscape.pipeline.storage.ownership import clear_aside
+from pairscape.pipeline.storage.digests import digest, layout_damage
 from pairscape.pipeline.storage.paths import (
     file_sizes,
     holds_store,
@@ -36,11 +39,40 @@ from pairscape.pipeline.storage.paths import (
     root_attributes,
     small_files,
 )
-from pairscape.pipeline.storage.write import publish_store
 
-FORMAT, FORMAT_VERSION = "pairscape-images", 1
+FORMAT, FORMAT_VERSION, GROUPED_VERSION = "pairscape-images", 1, 2
 PAIR_ROWS = 2**17  # rows of gene_a, gene_b and label in one chunk: a task reads those of its shards
 FREE = ("spec", "codes")  # where the codes lie does not change what the store holds
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """Groups of cells that are counted apart.
+
+    Attributes
+    ----------
+    columns
+        Of obs, by which cells are grouped.
+    names, cells
+        Of the groups: what each is called, and its cells.
+    cells_hash
+        Hex sha256 of the group of every cell.
+    """
+
+    columns: tuple[str, ...]
+    names: tuple[str, ...]
+    cells: tuple[int, ...]
+    cells_hash: str
+
+    def __post_init__(self) -> None:
+        for name in ("columns", "names", "cells"):  # JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @classmethod
+    def of(cls, groups: CellGroups) -> "GroupSpec":
+        """Of cells in groups."""
+        content = hashlib.sha256(np.ascontiguousarray(groups.number, "<u2").data).hexdigest()
+        return cls(groups.columns, groups.names, tuple(groups.cells.tolist()), content)
 
 
 @dataclass(frozen=True)
@@ -56,11 +88,15 @@ class ImageSpec:
     binning
         The binning of those codes.
     n_cells
-        Cells counted in every image.
+        Cells counted in every image; where there are groups, those of all groups together.
     n_pairs
         Candidate pairs; rows of the store beyond it are padding.
     pairs_hash
         Hex sha256 of the ordered pairs and their labels.
+    groups
+        Of cells, counted apart. Absent: all cells are counted together.
+    group
+        The one that is looked at alone; "" for all cells.
     """
 
     codes: str
@@ -69,13 +105,27 @@ class ImageSpec:
     n_cells: int
     n_pairs: int
     pairs_hash: str
+    groups: GroupSpec | None = None
+    group: str = ""
 
     @property
     def plan_hash(self) -> str:
         """Hex sha256 that names the content: equal hashes mean equal images, wherever and however computed."""
-        facts = asdict(self)
+        facts = self.facts()
         del facts["codes"]  # where the codes lie does not change what they say
         return digest(facts)
+
+    @property
+    def store_hash(self) -> str:
+        """The hash of the whole store, whichever group is looked at."""
+        if not self.group or self.groups is None:
+            return self.plan_hash
+        return replace(self, n_cells=sum(self.groups.cells), group="").plan_hash
+
+    def facts(self) -> dict[str, Any]:
+        """As the store's attributes have it, without what does not apply."""
+        facts = asdict(self)
+        return {name: value for name, value in facts.items() if name not in ("groups", "group") or value}
 
     @property
     def n_shards(self) -> int:
@@ -102,6 +152,11 @@ class Images:
         Matrix, cells, pairs and labels it was made from.
     class_names
         What the labels 0, 1, … mean, where they are kinds of dependence (`--classes kinds`); else ().
+
+    Notes
+    -----
+    Of a store with groups of cells, `counts` and `both_zero` are those of all groups together; `of_group` gives a store
+    of one group's. Facts of the genes (`mean`, `dropout`, `edges` and so on) are of all encoded cells either way.
     """
 
     path: Path
@@ -114,16 +169,64 @@ class Images:
         """What kind of values its matrix holds, as `Expression.values`; "" where that is unknown."""
         return str(self.provenance.get("matrix", {}).get("values", ""))
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups of cells that are counted apart; () where all cells are counted together."""
+        return () if self.spec.groups is None else self.spec.groups.names
+
+    def of_group(self, name: str) -> "Images":
+        """The same store, of which only the images of one group of cells are seen.
+
+        Raises
+        ------
+        InputError
+            It has no such group.
+        """
+        groups = self.spec.groups
+        if groups is None or name not in groups.names:
+            known = f"its groups are {', '.join(self.groups)}" if self.groups else "it has no groups of cells"
+            raise InputError(printable(f"{self.path} has no group {name!r}: {known}; give one of them, or none."))
+        cells = groups.cells[groups.names.index(name)]
+        return replace(self, spec=replace(self.spec, n_cells=cells, group=name))
+
+    def each_group(self) -> list["Images"]:
+        """The images of each group of cells; where there are no groups, the store itself."""
+        return [self.of_group(name) for name in self.groups] or [self]
+
+    @property
+    def group_numbers(self) -> list[int | None]:
+        """Groups whose images are added up: all, or the one that is looked at; [None] where there are no groups."""
+        if self.spec.groups is None:
+            return [None]
+        names = self.spec.groups.names
+        return list(range(len(names))) if not self.spec.group else [names.index(self.spec.group)]
+
+    def cell_groups(self) -> CellGroups | None:
+        """The group of every cell of the codes; None where all cells are counted together."""
+        if self.spec.groups is None:
+            return None
+        return CellGroups(self.spec.groups.columns, self.groups, self.array("cell_group"))
+
+    def counted_cells(self) -> NDArray[np.int64] | None:
+        """Cells of the codes that are counted in these images, ascending; None where all are."""
+        groups = self.cell_groups()
+        if groups is None:
+            return None
+        numbers = [number for number in self.group_numbers if number is not None]
+        return np.flatnonzero(np.isin(groups.number, numbers))
+
     def array(self, name: str) -> NDArray[Any]:
         """One of the small arrays without padding: `gene_a`, `gene_b`, `label`, `gene`, `edges`, `mean` and so on."""
-        array = stored_array(str(self.path), self.spec.plan_hash, name)
-        pairwise = name in ("gene_a", "gene_b", "label", "both_zero")
+        if name == "both_zero":
+            return self.both_zero(slice(0, self.spec.n_pairs))
+        array = stored_array(str(self.path), self.spec.store_hash, name)
+        pairwise = name in ("gene_a", "gene_b", "label")
         return np.asarray(array[: self.spec.n_pairs] if pairwise else array[:])
 
     def pair_column(self, name: str, start: int, stop: int) -> NDArray[np.int32]:
         """`gene_a` or `gene_b` of the rows start to stop: (P,) int32. A chunk once read serves the next shards too."""
         chunks = range(start // PAIR_ROWS, -(-stop // PAIR_ROWS))
-        parts = [_pair_chunk(str(self.path), self.spec.plan_hash, name, chunk) for chunk in chunks]
+        parts = [_pair_chunk(str(self.path), self.spec.store_hash, name, chunk) for chunk in chunks]
         first = chunks.start * PAIR_ROWS
         return (np.concatenate(parts) if len(parts) > 1 else parts[0])[start - first : stop - first]
 
@@ -136,8 +239,13 @@ class Images:
         return self._rows("both_zero", rows)
 
     def _rows(self, name: str, rows: slice) -> NDArray[np.uint32]:
+        array = stored_array(str(self.path), self.spec.store_hash, name)
         try:
-            return np.asarray(stored_array(str(self.path), self.spec.plan_hash, name)[rows])
+            first, *others = (array[rows] if group is None else array[group, rows] for group in self.group_numbers)
+            total = np.asarray(first)
+            for other in others:
+                total += np.asarray(other)
+            return total
         except (ValueError, RuntimeError) as error:  # of the checksum, or of a codec
             raise damaged(self, (rows.start or 0) // self.spec.binning.shard_pairs, error) from error
 
@@ -150,13 +258,13 @@ class Images:
         """Row of the user's list of pairs that names each pair first, (P,); None where they come from no list."""
         if not (self.path / "list_row").is_dir():
             return None
-        return np.asarray(stored_array(str(self.path), self.spec.plan_hash, "list_row")[: self.spec.n_pairs])
+        return np.asarray(stored_array(str(self.path), self.spec.store_hash, "list_row")[: self.spec.n_pairs])
 
     def symbols(self) -> list[str] | None:
         """Symbols beside the names in `gene`, "" where a gene has none; None where the matrix had none."""
         if not (self.path / "symbol").is_dir():
             return None
-        return [str(symbol) for symbol in np.asarray(stored_array(str(self.path), self.spec.plan_hash, "symbol")[:])]
+        return [str(symbol) for symbol in np.asarray(stored_array(str(self.path), self.spec.store_hash, "symbol")[:])]
 
     def missing_shards(self) -> list[int]:
         """Shards without a valid receipt."""
@@ -186,108 +294,7 @@ def _pair_chunk(path: str, plan_hash: str, name: str, chunk: int) -> NDArray[np.
     return np.asarray(stored_array(path, plan_hash, name)[chunk * PAIR_ROWS : (chunk + 1) * PAIR_ROWS])
 
 
-def create_images(
-    path: Path,
-    spec: ImageSpec,
-    pairs: Pairs,
-    codes: Codes,
-    provenance: dict[str, Any],
-    symbols: Sequence[str] | None = None,
-) -> None:
-    """Lay out an image store with everything but the images.
-
-    It is made aside and moved to its place whole, so a half-made one is never seen; in object storage its root comes
-    last.
-
-    Parameters
-    ----------
-    pairs
-        In the order of the store.
-    codes
-        The codes that will be counted.
-    symbols
-        Of the genes of the codes, by which pairs and lists may name them too. Absent: they have none.
-    """
-    aside = path.with_name(f".{path.name}.wip")  # one name, so that a killed run's remains are replaced
-    clear_aside(aside)
-    root = zarr.create_group(str(aside), zarr_format=3)
-    rows = spec.n_shards * spec.binning.shard_pairs
-    _create_sharded(root, spec.binning, rows)
-    columns: dict[str, NDArray[Any] | None] = {
-        "gene_a": pairs.gene_a,
-        "gene_b": pairs.gene_b,
-        "label": pairs.label,
-        "list_row": pairs.list_row,
-    }
-    for name, values in {name: values for name, values in columns.items() if values is not None}.items():
-        array = root.create_array(
-            name,
-            shape=(rows,),
-            chunks=(min(rows, PAIR_ROWS),),
-            dtype=values.dtype,
-            fill_value=-1,
-            dimension_names=("pair",),
-        )
-        array[: spec.n_pairs] = values
-    for name, dims in {
-        "edges": ("gene", "edge"),
-        **dict.fromkeys(("mean", "variance", "dropout", "gene"), ("gene",)),
-    }.items():
-        root.create_array(name, data=codes.array(name), dimension_names=dims)
-    if symbols is not None:
-        root.create_array("symbol", data=np.asarray(symbols, np.dtypes.StringDType()), dimension_names=("gene",))
-    root.create_group("receipts")
-    root.create_group(SPARE)
-    root.attrs.update(_attributes(spec, provenance))
-    if pairs.class_names:
-        root.attrs["class_names"] = list(pairs.class_names)
-    with warnings.catch_warnings():
-        # true, and intended: without it every opening lists the store, with it other readers lose nothing
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
-        zarr.consolidate_metadata(str(aside))
-    keep_layout(aside, FREE)
-    publish_store(aside, path)
-
-
-def _create_sharded(root: zarr.Group, binning: Binning, rows: int) -> None:
-    bins, shard = binning.bins, binning.shard_pairs
-    compressors = CODEC.compressors()
-    root.create_array(
-        "counts",
-        shape=(rows, bins, bins),
-        chunks=(CHUNK_PAIRS, bins, bins),
-        shards=(shard, bins, bins),
-        dtype="uint32",
-        fill_value=0,
-        compressors=compressors,
-        dimension_names=("pair", "bin_b", "bin_a"),
-    )
-    root.create_array(
-        "both_zero",
-        shape=(rows,),
-        chunks=(shard,),
-        dtype="uint32",
-        fill_value=0,
-        compressors=compressors,
-        dimension_names=("pair",),
-    )
-
-
-def _attributes(spec: ImageSpec, provenance: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "bins": spec.binning.bins,
-        "scale": spec.binning.scale,
-        "n_cells": spec.n_cells,
-        "n_pairs": spec.n_pairs,
-        "plan_hash": spec.plan_hash,
-        "spec": asdict(spec),
-        "provenance": provenance,
-    }
-
-
-def open_images(path: str | Path, *, complete: bool = True) -> Images:
+def open_images(path: str | Path, *, complete: bool = True, group: str | None = None) -> Images:
     """Open an image store.
 
     Parameters
@@ -296,11 +303,13 @@ def open_images(path: str | Path, *, complete: bool = True) -> Images:
         A folder, or a URL that fsspec knows, such as s3://bucket/images.zarr.
     complete
         Whether every shard must be there.
+    group
+        Of cells, whose images alone are seen. Absent: those of all groups together.
 
     Raises
     ------
     InputError
-        No store, another kind of store, another version, shards are missing, or the storage refuses.
+        No store, another kind of store, another version, no such group, shards are missing, or the storage refuses.
     JobError
         It must be complete, and its small files are damaged.
     """
@@ -315,7 +324,7 @@ def open_images(path: str | Path, *, complete: bool = True) -> Images:
             f"{path} is half-written: {len(missing)} of {images.spec.n_shards} shards have no valid receipt (first: "
             f"{missing[0]}), and would read as zeros; run the same `pairscape heatmaps` again, it will finish the rest."
         )
-    return images
+    return images if group is None else images.of_group(group)
 
 
 def require_layout(path: Path) -> None:
@@ -344,13 +353,17 @@ def _read_attributes(path: Path) -> tuple[ImageSpec, dict[str, Any], tuple[str, 
         raise
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a Pairscape image store; make one with `pairscape heatmaps`.") from error
-    if found != (FORMAT, FORMAT_VERSION):
+    grouped = "groups" in attrs.get("spec", {})
+    if found != (FORMAT, GROUPED_VERSION if grouped else FORMAT_VERSION):
         raise InputError(
-            f"{path} has format {found[0]} version {found[1]}, but this one reads {FORMAT} version {FORMAT_VERSION}; "
-            "its numbers could mean something else: make the store again, or use the Pairscape that wrote it."
+            f"{path} has format {found[0]} version {found[1]}, but this one reads {FORMAT} version {FORMAT_VERSION}, "
+            f"and {GROUPED_VERSION} with groups of cells; its numbers could mean something else: make the store again, "
+            "or use the Pairscape that wrote it."
         )
     spec = dict(attrs["spec"])
     spec["binning"] = Binning(**spec["binning"])
+    if grouped:
+        spec["groups"] = GroupSpec(**spec["groups"])
     return ImageSpec(**spec), attrs["provenance"], tuple(attrs.get("class_names", ()))
 
 
@@ -375,7 +388,28 @@ def find_pair(images: Images, gene_a: str, gene_b: str) -> tuple[int, bool]:
 
 
 def counted_codes(images: Images, purpose: str, otherwise: str) -> Codes:
+    """The codes that a store was counted from, all of whose cells are counted in it.
+
+    Raises
+    ------
+    InputError
+        As `encoded_cells`; the images are of some groups of the cells only.
+    """
+    codes = encoded_cells(images, purpose, otherwise)
+    if images.spec.n_cells == codes.n_cells:
+        return codes
+    which = f"of the group {images.spec.group}" if images.spec.group else "of cells in groups"
+    raise InputError(printable(
+        f"the images of {images.path} are {which}, {images.spec.n_cells:,} of the {codes.n_cells:,} cells of "
+        f"{codes.path}, and {purpose}, over all cells; count those cells alone (`pairscape ingest --cells`), or "
+        f"{otherwise}."
+    ))  # fmt: skip
+
+
+def encoded_cells(images: Images, purpose: str, otherwise: str) -> Codes:
     """The codes that a store was counted from: where they were, or beside the images if both were moved.
+
+    With groups of cells they may hold cells that are in none of them: `Images.counted_cells` says which are.
 
     Parameters
     ----------

@@ -21,7 +21,8 @@ from pairscape.pipeline.genes.labels import replicate_labels, split_cells
 from pairscape.pipeline.genes.negatives import choose_negatives
 from pairscape.pipeline.genes.pairs import Candidates, Pairs, candidates
 from pairscape.pipeline.heatmaps.count import Spent, count_task
-from pairscape.pipeline.heatmaps.images import Images, ImageSpec, create_images, open_images, require_layout
+from pairscape.pipeline.heatmaps.images import GroupSpec, Images, ImageSpec, open_images, require_layout
+from pairscape.pipeline.heatmaps.layout import create_images
 from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.heatmaps.shards import clear_shards, differing_shards
 from pairscape.pipeline.heatmaps.tiles import (
@@ -34,9 +35,10 @@ from pairscape.pipeline.heatmaps.tiles import (
     storage_order,
     tiles_of,
 )
+from pairscape.pipeline.matrix.cell_groups import CellGroups, describe_groups, group_cells
 from pairscape.pipeline.matrix.expression import Expression, whole_depth
 from pairscape.pipeline.matrix.prepare import counts_of
-from pairscape.pipeline.options import Binning, PairSource
+from pairscape.pipeline.options import Binning, Grouping, PairSource
 from pairscape.pipeline.storage.lock import Lock, locked
 from pairscape.pipeline.storage.paths import holds_store, is_remote, lasting
 from pairscape.pipeline.storage.write import clear_unfinished
@@ -54,11 +56,33 @@ class Request:
         The labelled pairs, and what was understood of the user's files.
     provenance
         The same in words, for the store's attributes.
+    groups
+        Of these cells, which are counted apart. Absent: all are counted together.
     """
 
     cells: NDArray[np.int64]
     chosen: Candidates
     provenance: dict[str, Any]
+    groups: CellGroups | None = None
+
+    @property
+    def n_groups(self) -> int:
+        """Images of each pair."""
+        return 1 if self.groups is None else len(self.groups.names)
+
+    @property
+    def n_counted(self) -> int:
+        """Cells that are counted: of groups, those that are in one."""
+        return int(self.cells.size if self.groups is None else self.groups.cells.sum())
+
+    @property
+    def in_groups(self) -> str:
+        """To follow a number of cells."""
+        return "" if self.groups is None else f" in {self.n_groups} groups"
+
+    def group_notes(self) -> list[str]:
+        """What is to be told of the groups, a line each; none where there are no groups."""
+        return [] if self.groups is None else [*self.groups.notes, describe_groups(self.groups)]
 
     def label_note(self) -> str:
         """How many candidates there are, how many of them positive, and which cells are counted; one line."""
@@ -67,6 +91,14 @@ class Request:
             return f"{label.size:,} candidate pairs, no labels"
         counted = f"{self.cells.size:,} cells: {self.provenance['cells']}"
         return f"{label.size:,} candidate pairs, {(label > 0).mean():.2%} of them positive; counted in {counted}"
+
+
+SMALL_PAIRS, SMALL_VALUES = 50_000, 200_000_000  # cells × genes that are encoded in a few seconds
+
+
+def is_small(expression: Expression, pairs: int) -> bool:
+    """Whether so many pairs of a matrix are counted, and scored, in the seconds that workers take to start."""
+    return pairs <= SMALL_PAIRS and expression.n_cells * len(expression.genes) <= SMALL_VALUES
 
 
 @dataclass(frozen=True)
@@ -117,14 +149,18 @@ class HeatmapOutcome:
         ]
 
 
-def resolve_request(expression: Expression, source: PairSource, seed: int) -> Request:
-    """Candidate pairs with labels and the cells to count.
+def resolve_request(expression: Expression, source: PairSource, seed: int, grouping: Grouping = Grouping()) -> Request:
+    """Candidate pairs with labels, the cells to count, and their groups.
 
     Raises
     ------
     InputError
-        As `pipeline.genes.pairs.candidates`, `pipeline.genes.labels` and `pipeline.genes.negatives.choose_negatives`.
+        As `pipeline.genes.pairs.candidates`, `pipeline.genes.labels`, `pipeline.genes.negatives.choose_negatives` and
+        `pipeline.matrix.cell_groups.group_cells`.
     """
+    annotations = expression.obs() if grouping.columns else None
+    if annotations is not None:  # refused before labels are computed
+        group_cells(annotations, grouping.columns, grouping.min_group_cells)
     found = candidates(source, expression.genes, expression.symbols, expression.others)
     cells, rule = np.arange(expression.n_cells), "all"
     if source.labels == "replicate":
@@ -139,7 +175,11 @@ def resolve_request(expression: Expression, source: PairSource, seed: int) -> Re
         provenance["network"] = network_facts(source.network)
     if found.lists:
         provenance["lists"] = list(found.lists)
-    return Request(cells, replace(found, pairs=storage_order(found.pairs)), provenance)
+    groups = None
+    if annotations is not None:
+        groups = group_cells(annotations.iloc[cells], grouping.columns, grouping.min_group_cells)
+        provenance["groups"] = {"by": list(groups.columns), "min_group_cells": grouping.min_group_cells}
+    return Request(cells, replace(found, pairs=storage_order(found.pairs)), provenance, groups)
 
 
 def _options(source: PairSource) -> dict[str, Any]:
@@ -193,7 +233,8 @@ def make_heatmaps(
     target = target.absolute()  # workers have other working folders
     codes_path = (codes_path or target.with_name(f"{target.stem}.codes.zarr")).absolute()
     spec, limit = _spec_of(str(codes_path), "", binning, request), session.memory
-    portion(binning, spec.n_cells, 1.0, limit)  # refuses at once what would not fit, whatever the genes' densities
+    # Refuses at once what would not fit, whatever the genes' densities.
+    portion(binning, request.cells.size, 1.0, limit, groups=request.n_groups)
     if holds_store(target):  # other pairs, bins or numbers of cells are refused before the matrix is read
         require_layout(target)  # a damaged one would pass for another job
         _refuse_another_job(target, replace(spec, codes_hash=open_images(target, complete=False).spec.codes_hash))
@@ -205,7 +246,7 @@ def make_heatmaps(
         images, missing = _laid_out(target, spec, request, codes, expression)
         kept = spec.n_shards - len(missing)
         threads = worker_threads(session.client)
-        share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, threads, Rates())
+        share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, threads, Rates(), request.n_groups)
         session.usage.events.write(
             "plan", pairs=spec.n_pairs, cells=spec.n_cells, shards=spec.n_shards, kept=kept, tasks=len(tasks),
             threads=threads, task_bytes=share.task_bytes, plan_hash=spec.plan_hash,
@@ -223,7 +264,7 @@ def _laid_out(
         made_from = codes.provenance  # for a repair, when the codes are gone
         matrix = {"path": made_from["matrix"], "sha256": made_from["matrix_hash"], "values": expression.values}
         provenance = request.provenance | {"matrix": matrix}
-        create_images(target, spec, request.chosen.pairs, codes, provenance, expression.symbols)
+        create_images(target, spec, request.chosen.pairs, codes, provenance, expression.symbols, request.groups)
         return open_images(target, complete=False), list(range(spec.n_shards))
     images = open_images(target, complete=False)
     missing = images.missing_shards()
@@ -234,7 +275,13 @@ def _laid_out(
 
 
 def plan_count(
-    codes: Codes, pairs: Pairs, shards: Sequence[int], limit: int | None, workers: int, rates: Rates
+    codes: Codes,
+    pairs: Pairs,
+    shards: Sequence[int],
+    limit: int | None,
+    workers: int,
+    rates: Rates,
+    groups: int = 1,
 ) -> tuple[Portion, list[Task], NDArray[np.float64]]:
     """What a worker takes at once, the tasks over the shards to compute, and the seconds each shard should take.
 
@@ -244,17 +291,20 @@ def plan_count(
         Numbers of the shards to compute, ascending.
     limit
         Bytes that one thread of a worker may use; None: no limit.
+    groups
+        Of cells, each of which has its own image of a pair.
     """
     density, size = 1 - codes.array("dropout"), codes.binning.shard_pairs
-    share = portion(codes.binning, codes.n_cells, block_density(pairs, density), limit)
+    share = portion(codes.binning, codes.n_cells, block_density(pairs, density), limit, groups=groups)
     events = pair_events(pairs, density, codes.n_cells)
-    seconds = shard_seconds(events, size, rates)[np.asarray(shards, np.int64)]
+    seconds = shard_seconds(events, size, rates, groups)[np.asarray(shards, np.int64)]
     return share, plan_tasks(tiles_of(pairs.gene_b, size), shards, seconds, workers), seconds
 
 
 def _spec_of(codes: str, content_hash: str, binning: Binning, request: Request) -> ImageSpec:
     pairs = request.chosen.pairs
-    return ImageSpec(codes, content_hash, binning, request.cells.size, len(pairs), pairs.content_hash())
+    groups = None if request.groups is None else GroupSpec.of(request.groups)
+    return ImageSpec(codes, content_hash, binning, request.n_counted, len(pairs), pairs.content_hash(), groups)
 
 
 def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
@@ -262,9 +312,14 @@ def _refuse_another_job(target: Path, spec: ImageSpec) -> None:
     if holds_store(target) and (images := open_images(target, complete=False)).spec.plan_hash != spec.plan_hash:
         raise InputError(
             f"{target} holds another job ({images.spec.n_pairs:,} pairs, {images.spec.n_cells:,} cells, scale "
-            f"{images.spec.binning.scale}, {images.spec.binning.bins} bins) and would be mixed with this one; give "
-            "another path, or delete it."
+            f"{images.spec.binning.scale}, {images.spec.binning.bins} bins{_groups_of(images)}) and would be mixed "
+            "with this one; give another path, or delete it."
         )
+
+
+def _groups_of(images: Images) -> str:
+    groups = images.spec.groups
+    return "" if groups is None else f", {len(groups.names)} groups by {','.join(groups.columns)}"
 
 
 # ── counting: at the end every shard has its receipt, or the job names those without and the reasons ─────────────────

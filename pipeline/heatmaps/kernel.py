@@ -18,7 +18,6 @@ one by one, along the cells of gene b. Both ways give the same counts.
 The oracle is `np.histogram2d` (tests/reference.py).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import JobError
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells, Index
 
 BLOCK_GENES = 256  # genes b of a tile: 256 × 32 counters of 4 bytes are one first-level cache
 MAX_SLAB_CELLS = 2**23  # of a full block at full density, 2**31 entries: their numbers fit 32 bits
@@ -37,11 +37,9 @@ LAYOUT_CELLS = 2**14  # cells laid out at a time, so that what is written stays 
 AHEAD = np.int64(12)  # cells: memory answers within the time of a dozen
 LINE = 32  # entries of 2 bytes in one cache line
 
-Codes = NDArray[np.uint8]
 Counts = NDArray[np.uint32]
-Index = NDArray[np.int64]
 
-# Two machine instructions that numba has no name for; they change the time, never a result.
+# A machine instruction that numba has no name for; it changes the time, never a result.
 PREFETCH = "llvm.prefetch.p0"
 READ, KEEP_EVERYWHERE, DATA = 0, 3, 1  # its operands after the address
 
@@ -61,125 +59,11 @@ def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     return types.void(array, index), generate
 
 
-def _trailing_zeros(typing_context: Any, word: Any) -> Any:
-    """Zero bits below the lowest set bit of a uint64 that is not 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint64(types.uint64), generate
-
-
 prefetch: Any = intrinsic(_prefetch)
-trailing_zeros: Any = intrinsic(_trailing_zeros)
 
 
 # An entry of gene b looked up in gene a's codes costs about twice an entry of the walk (measured).
 ALONE_COST = 2.0
-
-
-@dataclass(frozen=True, eq=False)
-class GeneCells:
-    """The expressed cells of some genes over one slab of cells, gene by gene: the sparse form of codes.
-
-    Attributes
-    ----------
-    start : (G + 1,) int64
-        Where each gene's entries begin.
-    cell : (E,) int32
-        Cells within the slab, ascending for each gene.
-    code : (E,) uint8
-        Their codes, 1 to bins.
-    n_cells
-        Cells of the slab.
-    """
-
-    start: Index
-    cell: NDArray[np.int32]
-    code: Codes
-    n_cells: int
-
-    @property
-    def entries(self) -> tuple[Index, NDArray[np.int32], Codes]:
-        """The arrays, as compiled code takes them: a class would be looked up by name in caches of compiled code."""
-        return self.start, self.cell, self.code
-
-    @property
-    def nbytes(self) -> int:
-        """Memory, in bytes."""
-        return self.start.nbytes + self.cell.nbytes + self.code.nbytes
-
-    @classmethod
-    def from_codes(cls, codes: Codes) -> "GeneCells":
-        """The entries of dense codes, (G, N) uint8 with 0 = not expressed, contiguous."""
-        start = np.zeros(codes.shape[0] + 1, np.int64)
-        np.cumsum([np.count_nonzero(row) for row in codes], out=start[1:])
-        cell, code = np.empty(start[-1], np.int32), np.empty(start[-1], np.uint8)
-        whole = codes.shape[1] // 8 * 8
-        words = np.ascontiguousarray(codes[:, :whole]).view(np.uint64)
-        _list_entries(codes, words, start, cell, code)
-        return cls(start, cell, code, codes.shape[1])
-
-    def take(self, genes: Index) -> "GeneCells":
-        """Some of the genes, in this order; `genes` are rows."""
-        lengths = self.start[genes + 1] - self.start[genes]
-        start = np.append(0, np.cumsum(lengths))
-        cell, code = np.empty(start[-1], np.int32), np.empty(start[-1], np.uint8)
-        for row, gene in enumerate(genes):
-            here, there = slice(start[row], start[row + 1]), slice(self.start[gene], self.start[gene + 1])
-            cell[here], code[here] = self.cell[there], self.code[there]
-        return GeneCells(start, cell, code, self.n_cells)
-
-    @staticmethod
-    def join(parts: Sequence["GeneCells"]) -> "GeneCells":
-        """The genes of all parts, one after the other, over the same cells."""
-        lengths = np.concatenate([np.diff(part.start) for part in parts])
-        cell, code = (np.concatenate([getattr(part, name) for part in parts]) for name in ("cell", "code"))
-        return GeneCells(np.append(0, np.cumsum(lengths)), cell, code, parts[0].n_cells)
-
-    @staticmethod
-    def follow(parts: Sequence["GeneCells"]) -> "GeneCells":
-        """One gene over slabs that follow each other."""
-        if len(parts) == 1:
-            return parts[0]
-        before = np.cumsum([0, *(part.n_cells for part in parts)])
-        cell = np.concatenate([part.cell + np.int32(at) for part, at in zip(parts, before[:-1], strict=True)])
-        code = np.concatenate([part.code for part in parts])
-        return GeneCells(np.array([0, cell.size]), cell, code, int(before[-1]))
-
-    def margins(self, bins: int) -> Index:
-        """Cells of each gene in each bin, expressed cells only: (G, bins) int64."""
-        margins = np.zeros((self.start.size - 1, bins + 1), np.int64)
-        _add_margins(self.start, self.code, margins)
-        return margins[:, 1:]
-
-
-@numba.njit(nogil=True, cache=True)
-def _list_entries(codes, words, start, cell, code):  # type: ignore[no-untyped-def]
-    """Look at eight cells at a time, and only at those that are not 0."""
-    low, high = np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(0x8080808080808080)
-    one, three = np.uint64(1), np.uint64(3)
-    for g in range(codes.shape[0]):
-        at = start[g]
-        for w in range(words.shape[1]):
-            word = words[g, w]
-            found = (((word & low) + low) | word) & high  # the top bit of each byte that is not 0
-            while found != 0:
-                c = 8 * w + np.int64(trailing_zeros(found) >> three)
-                cell[at], code[at] = c, codes[g, c]
-                at += 1
-                found &= found - one
-        for rest in range(8 * words.shape[1], codes.shape[1]):
-            if codes[g, rest] != 0:
-                cell[at], code[at] = rest, codes[g, rest]
-                at += 1
-
-
-@numba.njit(nogil=True, cache=True)
-def _add_margins(start, code, margins):  # type: ignore[no-untyped-def]
-    for g in range(start.size - 1):
-        for i in range(start[g], start[g + 1]):
-            margins[g, code[i]] += 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +174,7 @@ def _count(genes_a, genes_b, layout, pairs, alone_cost, add):  # type: ignore[no
         if alone * alone_cost <= cell.size * entries:
             if not add:
                 images[begin:end] = 0
-            _count_alone((cell, code), genes_b, dense, member[begin:end], images[begin:end])
+            count_alone((cell, code), genes_b, dense, member[begin:end], images[begin:end])
         else:
             _sort_cells(cell, code, bucket, cells)
             _count_walk(start, offset, bucket, cells, lines, table)
@@ -347,7 +231,7 @@ def _take_images(table, member, images, add):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _count_alone(gene_a, genes_b, dense, member, images):  # type: ignore[no-untyped-def]
+def count_alone(gene_a, genes_b, dense, member, images):  # type: ignore[no-untyped-def]
     """Count the pairs of one gene a along the cells of each gene b; `dense` is 0 before and after."""
     (cell, code), (b_start, b_cell, b_code) = gene_a, genes_b
     for i in range(cell.size):
@@ -402,21 +286,27 @@ def finish(images: Counts, rows_a: Index, rows_b: Index, a: Margins, b: Margins,
     genes_a, genes_b = (
         (rows, margins.counts.astype(np.uint32), margins.zero_bin) for rows, margins in ((rows_a, a), (rows_b, b))
     )
-    wrong = _finish(images, genes_a, genes_b, np.uint32(n_cells), both_zero)
+    wrong = finish_images(images, genes_a, genes_b, np.uint32(n_cells), both_zero)
     if wrong >= 0:
-        raise JobError(
-            f"image {wrong} of {len(images)}: its counts and those of its genes contradict each other, so it would not "
-            "sum to the number of cells; this is a bug or a failing machine, report it."
-        )
+        raise contradiction(wrong, len(images))
     return both_zero
 
 
-@numba.njit(nogil=True, cache=True)
-def _finish(images, genes_a, genes_b, n_cells, both_zero):  # type: ignore[no-untyped-def]
-    """In uint32, which the machine adds eight at a time: returns the first image for which that was wrong, or -1.
+def contradiction(image: int, images: int) -> JobError:
+    """An image that cannot be, in words."""
+    return JobError(
+        f"image {image} of {images}: its counts and those of its genes contradict each other, so it would not sum to "
+        "the number of cells; this is a bug or a failing machine, report it."
+    )
 
-    An image then sums to `n_cells` modulo 2**32 whatever was counted; it does so exactly if no difference is negative.
-    One of gene a that is, about 2**32, takes `neither` below 0 with it.
+
+@numba.njit(nogil=True, cache=True)
+def finish_images(images, genes_a, genes_b, n_cells, both_zero):  # type: ignore[no-untyped-def]
+    """`finish`, compiled: returns the first image whose counts cannot be, or -1.
+
+    It adds in uint32, which the machine does eight at a time. An image then sums to `n_cells` modulo 2**32 whatever was
+    counted; it does so exactly if no difference is negative. One of gene a that is, about 2**32, takes `neither` below
+    0 with it.
     """
     (rows_a, counts_a, zero_a), (rows_b, counts_b, zero_b) = genes_a, genes_b
     bins = images.shape[1]

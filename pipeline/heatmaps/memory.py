@@ -13,6 +13,7 @@ from pairscape.pipeline.options import CODES_CELLS, Binning
 # Counting
 ENTRY_BYTES = 12  # of one expressed entry of a block: 5 as listed, 5 in the joined list, 2 in the layout
 GENES_AT_ONCE = 64  # genes a of a tile that are held together; an explicit list may pair a block with thousands of them
+GROUPED_BYTES = 6  # of any cell, where there are groups: its group, and its place among the group's cells
 CELL_BYTES = 4 + 2 * 32  # of one cell of a slab: its place in the layout, and a chunk of 32 genes as it is unpacked
 
 
@@ -26,6 +27,8 @@ class Portion:
         Counted in one go; a matrix of more cells is counted slab by slab.
     shards
         Counted together: one, unless there are several slabs, which are then read once for all of these shards.
+    groups
+        Of cells, counted together: one, unless there are several slabs, which are then read once for all of these.
     cache_bytes
         Of genes kept for the tiles to come.
     task_bytes
@@ -36,9 +39,12 @@ class Portion:
     shards: int
     cache_bytes: int
     task_bytes: int
+    groups: int = 1
 
 
-def portion(binning: Binning, n_cells: int, density: float, limit: int | None, beside: int = 0) -> Portion:
+def portion(
+    binning: Binning, n_cells: int, density: float, limit: int | None, beside: int = 0, groups: int = 1
+) -> Portion:
     """How much a worker takes at once under its limit.
 
     Parameters
@@ -49,6 +55,8 @@ def portion(binning: Binning, n_cells: int, density: float, limit: int | None, b
         Bytes that one thread of a worker may use; None: no limit.
     beside
         Bytes that a task needs for something else than counting.
+    groups
+        Of cells, each of which has its own images.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def portion(binning: Binning, n_cells: int, density: float, limit: int | None, b
     """
     shard = binning.shard_pairs * binning.bins**2 * 4
     # Counted; compressed, waiting for the disk; counters.
-    fixed = shard + shard // 4 + BLOCK_GENES * binning.bins**2 * 4 + beside
+    fixed = shard + shard // 4 + BLOCK_GENES * binning.bins**2 * 4 + beside + (GROUPED_BYTES * n_cells) * (groups > 1)
     cell = (BLOCK_GENES + GENES_AT_ONCE) * density * ENTRY_BYTES + CELL_BYTES
     most = min(n_cells, MAX_SLAB_CELLS)
     free = require_memory("a task", fixed + int(min(most, CODES_CELLS) * cell), limit) - fixed
@@ -68,4 +76,5 @@ def portion(binning: Binning, n_cells: int, density: float, limit: int | None, b
     cells = max(min(most, int(free / 2 / cell)) // CODES_CELLS, 1) * CODES_CELLS
     each = shard + shard // 4
     more = max(free - int(cells * cell), 0) // each
-    return Portion(cells, 1 + more, 0, fixed + int(cells * cell) + more * each)
+    together = min(groups, 1 + more)
+    return Portion(cells, (1 + more) // together, 0, fixed + int(cells * cell) + more * each, together)

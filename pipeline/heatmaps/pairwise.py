@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.store import cell_blocks, open_codes
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells
 from pairscape.pipeline.heatmaps.gene_reader import KEPT_ENTRY_BYTES, GeneReader
-from pairscape.pipeline.heatmaps.kernel import GeneCells, Margins, finish
+from pairscape.pipeline.heatmaps.kernel import Margins, finish
 from pairscape.pipeline.options import Stream
 
 HELD_BYTES = 2**28  # of the genes of some pairs that are counted together
@@ -80,10 +81,13 @@ class WholeGenes:
     zero_bin: Index
 
     @classmethod
-    def read(cls, reader: GeneReader, genes: Index) -> "WholeGenes":
-        """Genes, in any order and any number of times, of a code store."""
+    def read(cls, reader: GeneReader, genes: Index, group: int = 0) -> "WholeGenes":
+        """Genes, in any order and any number of times, of a code store, or within one of the reader's groups of cells.
+
+        Cells of a group are numbered within it.
+        """
         chosen = np.unique(genes)
-        parts = [reader.genes(chosen, slab) for slab in reader.slabs()]
+        parts = [reader.genes(chosen, slab, group) for slab in reader.slabs()]
         if len(parts) == 1:
             return cls(chosen, parts[0], reader.zero_bin[chosen])
         each = [GeneCells.follow([part.take(np.array([row])) for part in parts]) for row in range(chosen.size)]
@@ -230,14 +234,16 @@ def deal_places(stratum: NDArray[np.integer], seed: int, deal: int) -> NDArray[n
 
 
 def count_decoys(
-    reader: GeneReader, run: PairRun, place: NDArray[np.int32]
+    reader: GeneReader, run: PairRun, place: NDArray[np.int32], group: int = 0
 ) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]]:
     """Joint counts of pairs whose gene b has been dealt anew, some hundred pairs at a time.
 
     Parameters
     ----------
     place : (N,) int32
-        Of `deal_places`.
+        Of `deal_places`, for the cells of the group.
+    group
+        Of the reader's groups of cells, the one that is counted.
 
     Yields
     ------
@@ -251,7 +257,7 @@ def count_decoys(
     together = np.zeros(place.size, np.uint8)
     for some in within_memory(reader, run, PAIRS_AT_ONCE):
         pairs = run.gene_a[some], run.gene_b[some]
-        genes = WholeGenes.read(reader, np.concatenate(pairs))
+        genes = WholeGenes.read(reader, np.concatenate(pairs), group)
         counts, both_zero = count_grouped(genes, genes.dealt(place), pairs, together, reader.codes.binning.bins)
         yield counts[0], both_zero[0], *pairs
 

@@ -25,10 +25,12 @@ from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import Spent, count_task
-from pairscape.pipeline.heatmaps.images import ImageSpec, create_images
+from pairscape.pipeline.heatmaps.images import GroupSpec, ImageSpec
 from pairscape.pipeline.heatmaps.job import Request, plan_count
+from pairscape.pipeline.heatmaps.layout import create_images
 from pairscape.pipeline.heatmaps.memory import portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, spread_runs, storage_order, tiles_of
+from pairscape.pipeline.matrix.cell_groups import CellGroups
 from pairscape.pipeline.matrix.expression import Expression
 from pairscape.pipeline.options import CODES_CELLS, Binning
 
@@ -46,7 +48,9 @@ class Plan:
     pairs, cells, shards, tasks, workers
         Counts.
     matrix_cells, shard_pairs
-        Cells of the matrix, counted or not; images in a shard.
+        Cells of the matrix, counted or not; pairs in a shard.
+    groups
+        Of cells that are counted apart: images of each pair; 1 where all cells are counted together.
     store_bytes
         Size of the image store on disk.
     task_bytes
@@ -78,12 +82,13 @@ class Plan:
     seconds: float
     matrix_cells: int
     shard_pairs: int
+    groups: int = 1
 
     def lines(self) -> list[str]:
         """What a user is told of it."""
         limit = f" of {self.worker_bytes / 1e6:,.0f} MB per worker" if self.worker_bytes else ""
         return [
-            f"pairs            {self.pairs:,}",
+            f"pairs            {self.pairs:,}" + (f", in each of {self.groups} groups" if self.groups > 1 else ""),
             f"cells            {self.cells:,} of {self.matrix_cells:,}, {self.cells_at_once:,} at once",
             f"shards           {self.shards:,} of {self.shard_pairs:,} images",
             f"tasks            {self.tasks:,} for {self.workers} workers",
@@ -132,25 +137,25 @@ def plan_heatmaps(
         A worker has too little memory.
     """
     pairs, cells, limit = request.chosen.pairs, request.cells, session.memory
-    portion(binning, cells.size, 1.0, limit)
+    portion(binning, cells.size, 1.0, limit, groups=request.n_groups)
     found = encoded_before(expression, codes, binning, cells) if codes is not None else None
     with TemporaryDirectory() as folder:
         scratch = Path(folder)
         if found is not None:
-            encode_seconds, rates = 0.0, Rates.measured(_measure(found, pairs, session, scratch))
+            encode_seconds, rates = 0.0, Rates.measured(_measure(found, pairs, request.groups, session, scratch))
         else:
             found, encode_seconds, rates = _scaled_up(expression, request, binning, session, scratch)
         full = replace(found, n_cells=cells.size)
         shards = range(-(-len(pairs) // binning.shard_pairs))
-        share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates)
+        share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates, request.n_groups)
         reading = rates.chunk * _chunk_reads(tasks, pairs, workers)
     return Plan(
         pairs=len(pairs),
-        cells=cells.size,
+        cells=request.n_counted,
         shards=len(shards),
         tasks=len(tasks),
         workers=workers,
-        store_bytes=int(rates.image_bytes * len(pairs)),
+        store_bytes=int(rates.image_bytes * len(pairs) * request.n_groups),
         task_bytes=share.task_bytes,
         worker_bytes=limit,
         cells_at_once=share.cells,
@@ -159,19 +164,22 @@ def plan_heatmaps(
         seconds=(float(seconds.sum()) + reading) / workers,
         matrix_cells=expression.n_cells,
         shard_pairs=binning.shard_pairs,
+        groups=request.n_groups,
     )
 
 
-def _measure(codes: Codes, pairs: Pairs, session: Session, scratch: Path) -> Sample:
+def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Session, scratch: Path) -> Sample:
     """The job itself, on a sample of the pairs, all workers at once: cold, for the reading, and warm, for the rest."""
     events = pair_events(pairs, 1 - codes.array("dropout"), codes.n_cells)
     rows = np.concatenate([np.r_[run] for run in spread_runs(events, SAMPLES, SAMPLE_PAIRS)])
     some = storage_order(pairs.take(rows))  # of fewer genes, so in other blocks
-    spec = ImageSpec(codes.path, codes.content_hash, codes.binning, codes.n_cells, len(some), some.content_hash())
+    cells, of_groups = (codes.n_cells, None) if groups is None else (int(groups.cells.sum()), GroupSpec.of(groups))
+    spec = ImageSpec(codes.path, codes.content_hash, codes.binning, cells, len(some), some.content_hash(), of_groups)
+    number = 1 if groups is None else len(groups.names)
     target = scratch / f"{codes.n_cells}.images.zarr"
-    create_images(target, spec, some, codes, {})
+    create_images(target, spec, some, codes, {}, groups=groups)
     threads = worker_threads(session.client)
-    share, _, _ = plan_count(codes, some, range(spec.n_shards), session.memory, threads, Rates())
+    share, _, _ = plan_count(codes, some, range(spec.n_shards), session.memory, threads, Rates(), number)
     tiles = tiles_of(some.gene_b, codes.binning.shard_pairs)
     shares = np.array_split(np.arange(spec.n_shards), min(threads, spec.n_shards))
     tasks = [Task(tuple(shards.tolist()), tuple(tiles[shard] for shard in shards)) for shards in shares]
@@ -184,7 +192,7 @@ def _measure(codes: Codes, pairs: Pairs, session: Session, scratch: Path) -> Sam
             spent[turn].add(cost)
     cold, warm = spent
     return Sample(
-        images=len(some),
+        images=len(some) * number,
         events=float(events[rows].sum(dtype=np.float64)),
         counting=warm.counting,
         writing=usage[1].busy_seconds - warm.counting - warm.reading,  # and whatever else a task does
@@ -206,13 +214,14 @@ def _scaled_up(
     sizes = [min(cells.size, SAMPLE_CELLS), min(cells.size, SAMPLE_CELLS) // 4]
     started = time.perf_counter()
     codes = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
+    groups = _sampled_groups(request, sizes[0])
     seconds = PASSES * (time.perf_counter() - started) * cells.size / sizes[0]
-    rates = Rates.measured(sample := _measure(codes, pairs, session, scratch))
+    rates = Rates.measured(sample := _measure(codes, pairs, groups, session, scratch))
     growth = cells.size / sizes[0]
     rates = replace(rates, chunk=rates.chunk * growth)
     if growth > 1:  # an image's bytes grow with a power of the cells, about the fourth root
         fewer = _sampled_codes(expression, scratch / "fewer.codes.zarr", binning, cells, sizes[1])
-        less = _measure(fewer, pairs, session, scratch)
+        less = _measure(fewer, pairs, _sampled_groups(request, sizes[1]), session, scratch)
         power = math.log(max(sample.n_bytes / less.n_bytes, 1)) / math.log(sizes[0] / sizes[1])
         rates = replace(rates, image_bytes=rates.image_bytes * growth**power)
     return codes, seconds, rates
@@ -220,7 +229,7 @@ def _scaled_up(
 
 def _sampled_codes(expression: Expression, path: Path, binning: Binning, cells: NDArray[np.int64], size: int) -> Codes:
     """Codes of some cells, evenly spaced, in one block."""
-    chosen = cells[np.linspace(0, cells.size - 1, size).astype(np.int64)]
+    chosen = cells[_sampled(cells.size, size)]
     rows = expression.select(chosen)
     statistics = gene_statistics(rows.data, rows.indices, rows.shape[1], rows.shape[0])
     columns = rows.tocsc()
@@ -229,6 +238,17 @@ def _sampled_codes(expression: Expression, path: Path, binning: Binning, cells: 
     add_edges(path, path.name, binning, bin_edges(binning, statistics, values), statistics, {})
     write_block(str(path), by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], True), 0)
     return open_codes(path)
+
+
+def _sampled_groups(request: Request, size: int) -> CellGroups | None:
+    """Groups of the same cells."""
+    if request.groups is None:
+        return None
+    return replace(request.groups, number=request.groups.number[_sampled(request.cells.size, size)])
+
+
+def _sampled(n_cells: int, size: int) -> NDArray[np.int64]:
+    return np.linspace(0, n_cells - 1, size).astype(np.int64)
 
 
 def _most_bins(n_cells: int, limit: int | None) -> int:

@@ -50,7 +50,7 @@ def read_images(images: Images, rows: Rows, out: Counts | None = None) -> tuple[
     bins, shard_pairs = images.spec.binning.bins, images.spec.binning.shard_pairs
     counts = out if out is not None else np.empty((rows.size, bins, bins), count_dtype(images.spec.n_cells))
     both_zero = np.empty(rows.size, np.int32)
-    read_shard = _read_direct if _is_plain(str(images.path), images.spec.plan_hash) else _read_with_zarr
+    read_shard = _read_direct if _is_plain(str(images.path), images.spec.store_hash) else _read_with_zarr
     for shard, part in _runs(rows, shard_pairs):
         within = rows[part] - shard * shard_pairs
         both_zero[part] = read_shard(images, shard, within, counts[part])[within]
@@ -71,19 +71,28 @@ def _read_direct(images: Images, shard: int, within: Rows, out: Counts) -> NDArr
     chunk, images_flat = np.empty((_chunk_pairs(images), binning.bins**2), np.uint32), out.reshape(len(out), -1)
     both_zero = np.zeros(binning.shard_pairs, np.uint32)
     wanted = list(_runs(within, len(chunk)))
-    file = shard_file(images, "counts", shard)
-    contents = read_chunks(file, binning.shard_pairs // len(chunk), [number for number, _ in wanted])
+    numbers = [number for number, _ in wanted]
     try:
-        for (number, part), content in zip(wanted, contents, strict=True):
-            if content is None:
-                raise ValueError("there is nothing where images should be")  # every image sums to the number of cells
-            CODEC.decode(content, chunk)
-            _take(chunk, within[part] - number * len(chunk), images_flat[part])
-        if (beside := shard_file(images, "both_zero", shard)).exists():  # all zeros are no file
-            CODEC.decode(beside.read_bytes(), both_zero)
+        for add, group in enumerate(images.group_numbers):
+            file = shard_file(images, "counts", shard, group)
+            contents = read_chunks(file, binning.shard_pairs // len(chunk), numbers)
+            for (number, part), content in zip(wanted, contents, strict=True):
+                if content is None:
+                    raise ValueError("there is nothing where images should be")  # every image sums to its cells
+                CODEC.decode(content, chunk)
+                (_add if add else _take)(chunk, within[part] - number * len(chunk), images_flat[part])
+            both_zero += _both_zero_of(images, shard, group)
     except ValueError as error:
         raise damaged(images, shard, error) from error
     return both_zero
+
+
+def _both_zero_of(images: Images, shard: int, group: int | None) -> NDArray[np.uint32]:
+    """Of a whole shard, one group's where there are groups."""
+    found = np.zeros(images.spec.binning.shard_pairs, np.uint32)
+    if (file := shard_file(images, "both_zero", shard, group)).exists():  # all zeros are no file
+        CODEC.decode(file.read_bytes(), found)
+    return found
 
 
 @numba.njit(nogil=True, cache=True)
@@ -93,6 +102,15 @@ def _take(chunk, rows, out):  # type: ignore[no-untyped-def]
         image, taken = chunk[rows[i]], out[i]
         for k in range(image.size):  # one axis, so that it becomes vector instructions
             taken[k] = image[k]
+
+
+@numba.njit(nogil=True, cache=True)
+def _add(chunk, rows, out):  # type: ignore[no-untyped-def]
+    """`out += chunk[rows]`, as `_take`."""
+    for i in range(rows.size):
+        image, taken = chunk[rows[i]], out[i]
+        for k in range(image.size):
+            taken[k] += image[k]
 
 
 def _read_with_zarr(images: Images, shard: int, within: Rows, out: Counts) -> NDArray[np.uint32]:
@@ -107,7 +125,7 @@ def _read_with_zarr(images: Images, shard: int, within: Rows, out: Counts) -> ND
 
 
 def _chunk_pairs(images: Images) -> int:
-    return int(stored_array(str(images.path), images.spec.plan_hash, "counts").chunks[0])
+    return int(stored_array(str(images.path), images.spec.store_hash, "counts").chunks[-3])
 
 
 @lru_cache(maxsize=32)

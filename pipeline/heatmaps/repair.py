@@ -156,7 +156,8 @@ def _counted_cells(images: Images, n_cells: int) -> NDArray[np.int64]:
 def _count_again(images: Images, codes: Codes, shards: list[int], session: Session, lock: Lock) -> None:
     clear_shards(images, shards)
     threads = worker_threads(session.client)
-    share, tasks, _ = plan_count(codes, images.pairs(), shards, session.memory, threads, Rates())
+    groups = max(len(images.groups), 1)
+    share, tasks, _ = plan_count(codes, images.pairs(), shards, session.memory, threads, Rates(), groups)
     session.progress.start("repairing", sum(len(images.spec.shard_rows(shard)) for shard in shards))
     count_shards(images, codes, share, tasks, session, lock)
 

@@ -1,9 +1,9 @@
 """Shards of an image store: their files, compressed and written, their receipts, and what is wrong with them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.options import CHUNK_PAIRS
 from pairscape.pipeline.storage.chunks import ChunkCodec, join_chunks
 from pairscape.pipeline.storage.paths import content_of, is_remote, remove_files
-from pairscape.pipeline.storage.receipts import Receipt, write_receipted
+from pairscape.pipeline.storage.receipts import Receipt, leave_receipt, write_described
 
 if TYPE_CHECKING:
     from pairscape.pipeline.heatmaps.images import Images
@@ -24,13 +24,25 @@ SHARDED = ("counts", "both_zero")  # arrays that the workers write, one file a s
 CODEC = ChunkCodec("zstd", 1, "shuffle", 2**19)  # measured: benchmarks/codecs.py
 
 
-def shard_file(images: "Images", array: str, shard: int) -> Path:
-    """The file that holds a shard of `counts` or `both_zero`."""
-    return images.path / array / _file_within(array, shard)
+def shard_file(images: "Images", array: str, shard: int, group: int | None = None) -> Path:
+    """The file that holds a shard of `counts` or `both_zero`, of a store with groups that of a group."""
+    return images.path / array / _file_within(array, shard, group)
 
 
-def _file_within(array: str, shard: int) -> str:
-    return f"c/{shard}/0/0" if array == "counts" else f"c/{shard}"
+def _file_within(array: str, shard: int, group: int | None) -> str:
+    number = f"c/{shard}" if group is None else f"c/{group}/{shard}"
+    return f"{number}/0/0" if array == "counts" else number
+
+
+def _name(array: str, group: int | None) -> str:
+    return array if group is None else f"{array}/{group}"
+
+
+def _parts(images: "Images") -> dict[str, tuple[str, int | None]]:
+    """Files of a shard as its receipt names them: array and group of each."""
+    groups = images.spec.groups
+    numbers: Iterable[int | None] = [None] if groups is None else range(len(groups.names))
+    return {_name(array, group): (array, group) for group in numbers for array in SHARDED}
 
 
 def receipt_file(images: "Images", shard: int) -> Path:
@@ -39,16 +51,16 @@ def receipt_file(images: "Images", shard: int) -> Path:
 
 
 def encode_shard(
-    images: "Images", shard: int, counts: NDArray[np.uint32], both_zero: NDArray[np.uint32]
+    images: "Images", shard: int, counts: NDArray[np.unsignedinteger], both_zero: NDArray[np.uint32], group: int = 0
 ) -> dict[str, bytes]:
-    """The files of a whole shard, by array; an empty one holds only zeros and is none.
+    """The files of a whole shard, or of a group in it, as the receipt names them; an empty one is none: only zeros.
 
     One chunk is decompressed and compared: a broken compressor shows at the first shard, where decompressing all of
     them would take half as long as counting. (That each image sums to the number of cells, `histogram.finish` sees to.)
 
     Parameters
     ----------
-    counts : (P, bins, bins) uint32, both_zero : (P,) uint32
+    counts : (P, bins, bins) unsigned, both_zero : (P,) uint32
         Contiguous, for `images.spec.shard_rows(shard)`; padding is added here.
 
     Raises
@@ -58,26 +70,41 @@ def encode_shard(
     """
     padded = np.zeros(images.spec.binning.shard_pairs, np.uint32)
     padded[: both_zero.size] = both_zero
-    return {"counts": join_chunks(_chunks(images, shard, counts)), "both_zero": CODEC.encode(padded) or b""}
+    own = None if images.spec.groups is None else group
+    counted = join_chunks(_chunks(images, shard, counts))
+    return {_name("counts", own): counted, _name("both_zero", own): CODEC.encode(padded) or b""}
 
 
-def publish_shard(images: "Images", shard: int, content: dict[str, bytes]) -> int:
-    """Write the files of a shard, read them back, leave the receipt; returns the bytes on disk.
+def publish_shard(
+    images: "Images", shard: int, content: dict[str, bytes], written: dict[str, Any] | None = None
+) -> int:
+    """Write files of a shard, read them back, leave the receipt when it has all of them; returns the bytes on disk.
+
+    Parameters
+    ----------
+    content
+        By the names of the receipt: all files, or those of a group.
+    written
+        What the receipt will say of the files written before; takes these in. Absent: there are none.
 
     Raises
     ------
     JobError
         What was read back differs from what was written.
     """
-    return write_receipted(_receipt(images, shard), content)
+    receipt, written = _receipt(images, shard), {} if written is None else written
+    written.update(write_described(receipt, content))
+    if written.keys() == receipt.files.keys():
+        leave_receipt(receipt, written)
+    return sum(map(len, content.values()))
 
 
-def _chunks(images: "Images", shard: int, counts: NDArray[np.uint32]) -> Iterator[bytes | None]:
+def _chunks(images: "Images", shard: int, counts: NDArray[np.unsignedinteger]) -> Iterator[bytes | None]:
     """Compressed chunks of a shard, one of them, in turn, compared with what was compressed; None beyond the pairs."""
     starts = range(0, images.spec.binning.shard_pairs, CHUNK_PAIRS)
     compared = shard % -(-len(counts) // CHUNK_PAIRS)
     for number, start in enumerate(starts):
-        chunk = counts[start : start + CHUNK_PAIRS]
+        chunk = counts[start : start + CHUNK_PAIRS].astype(np.uint32, copy=False)
         if 0 < len(chunk) < CHUNK_PAIRS:
             chunk = np.pad(chunk, [(0, CHUNK_PAIRS - len(chunk)), (0, 0), (0, 0)])
         content = CODEC.encode(chunk) if len(chunk) else None
@@ -104,7 +131,8 @@ def _receipt(images: "Images", shard: int) -> Receipt:
         "rows": [rows.start, rows.stop],
         "total": len(rows) * spec.n_cells,
     }
-    return Receipt(receipt_file(images, shard), facts, {name: shard_file(images, name, shard) for name in SHARDED})
+    files = {name: shard_file(images, array, shard, group) for name, (array, group) in _parts(images).items()}
+    return Receipt(receipt_file(images, shard), facts, files)
 
 
 def has_receipt(images: "Images", shard: int) -> bool:
@@ -116,7 +144,8 @@ def is_listed(images: "Images", shard: int, receipts: dict[str, bytes], sizes: d
     """The same from what was listed of a remote store: receipts, and sizes of the files of each array."""
     receipt = _receipt(images, shard)
     said = receipt.read(receipts.get(receipt.path.name, b""))
-    found = {name: sizes[name].get(_file_within(name, shard), 0) for name in SHARDED}
+    parts = _parts(images).items()
+    found = {name: sizes[array].get(_file_within(array, shard, group), 0) for name, (array, group) in parts}
     return said is not None and receipt.has_sizes(said, found)
 
 
@@ -130,8 +159,11 @@ def damage(images: "Images", shard: int) -> str | None:
     if content_of(receipt.path) != receipt.rendered(said):
         return "the receipt was edited"
     rows = images.spec.shard_rows(shard)
-    sums = images.counts(slice(rows.start, rows.stop)).sum(axis=(1, 2), dtype=np.int64)
-    return None if (sums == images.spec.n_cells).all() else "an image does not sum to the number of cells"
+    for own in images.each_group():
+        sums = own.counts(slice(rows.start, rows.stop)).sum(axis=(1, 2), dtype=np.int64)
+        if (sums != own.spec.n_cells).any():
+            return "an image does not sum to the number of cells"
+    return None
 
 
 def differing_shards(images: "Images") -> list[int]:
@@ -155,11 +187,12 @@ def clear_shards(images: "Images", shards: Sequence[int]) -> None:
     A truncated file would make even a full overwrite fail: zarr-python 3.1 reads before it writes.
     """
     if is_remote(images.path):  # one listing and a few requests for all of them
-        files = [f"{name}/{_file_within(name, shard)}" for shard in shards for name in SHARDED]
+        parts = _parts(images).values()
+        files = [f"{array}/{_file_within(array, shard, group)}" for shard in shards for array, group in parts]
         remove_files(images.path, [*(f"receipts/{shard}.json" for shard in shards), *files])
         return
     for shard in shards:
-        for path in (receipt_file(images, shard), *(shard_file(images, name, shard) for name in SHARDED)):
+        for path in (receipt_file(images, shard), *_receipt(images, shard).files.values()):
             path.unlink(missing_ok=True)
             for partial in (*path.parent.glob(f"{path.name}.*.partial"), *path.parent.glob(f".{path.name}.*")):
                 partial.unlink(missing_ok=True)  # of a writer that was killed: zarr's, and ours of the receipt

@@ -233,16 +233,18 @@ def counting_seconds(images: NDArray[np.float64], events: NDArray[np.float64]) -
     return images * IMAGE_SECONDS + events * EVENT_SECONDS
 
 
-def shard_seconds(events: NDArray[np.float32], shard_pairs: int, rates: Rates) -> NDArray[np.float64]:
+def shard_seconds(events: NDArray[np.float32], shard_pairs: int, rates: Rates, groups: int = 1) -> NDArray[np.float64]:
     """Expected seconds of each shard on one worker, without reading: (S,) float64.
 
     Parameters
     ----------
     events : (P,)
         Of every pair in the order of the store.
+    groups
+        Of cells: images of each pair.
     """
     starts = np.arange(0, events.size, shard_pairs)
-    images = np.diff(np.append(starts, events.size)).astype(np.float64)
+    images = np.diff(np.append(starts, events.size)).astype(np.float64) * groups
     together = np.add.reduceat(events, starts, dtype=np.float64)
     return counting_seconds(images, together) * rates.counting + images * rates.writing
 

@@ -17,7 +17,7 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import images as image_store
-from pairscape.pipeline.heatmaps.count import PAIR, count_pairs
+from pairscape.pipeline.heatmaps.count import PAIR, count_pairs_by_group
 from pairscape.pipeline.heatmaps.images import Images, open_images
 from pairscape.pipeline.heatmaps.shards import SHARDED, damage
 from pairscape.pipeline.storage.digests import described_shards, has_layout, layout_damage
@@ -142,7 +142,8 @@ def _groups(n_shards: int) -> Iterator[list[int]]:
 
 def _image_check(path: Path, codes: Codes | None) -> Check:
     spec = open_images(path, complete=False).spec
-    return _damaged_shards, spec.n_shards, codes and codes.path, f"{spec.n_pairs:,} images"
+    holds = f"{spec.n_pairs:,} images" + (f" in each of {len(spec.groups.names)} groups" if spec.groups else "")
+    return _damaged_shards, spec.n_shards, codes and codes.path, holds
 
 
 def _code_check(path: Path) -> Check:
@@ -177,10 +178,10 @@ def _counted_otherwise(images: Images, codes: Codes, rows: dict[int, NDArray[np.
     """Shards with an image that is another one when it is counted again."""
     chosen = np.concatenate(list(rows.values()))
     a, b = (images.array(name)[chosen].astype(np.int64) for name in PAIR)
-    counted, _ = count_pairs(codes, a, b)
-    stored = np.concatenate([images.counts(slice(row, row + 1)) for row in chosen.tolist()])
+    counted, _ = count_pairs_by_group(codes, a, b, images.cell_groups())
+    stored = [np.concatenate([own.counts(slice(r, r + 1)) for r in chosen.tolist()]) for own in images.each_group()]
     shard = np.repeat(list(rows), [some.size for some in rows.values()])
-    wrong = np.unique(shard[(counted != stored).any(axis=(1, 2))])
+    wrong = np.unique(shard[(counted != np.stack(stored)).any(axis=(0, 2, 3))])
     return dict.fromkeys(wrong.tolist(), "its images are not those of its codes")
 
 

@@ -51,6 +51,11 @@ class CellGroups:
         """Cells of each group, (M,)."""
         return np.bincount(self.number[self.number != NO_GROUP], minlength=len(self.names))
 
+    def alone(self, name: str) -> "CellGroups":
+        """One of the groups as the only one: cells of the others are left out."""
+        own = self.number == self.names.index(name)
+        return CellGroups(self.columns, (name,), np.where(own, np.uint16(0), NO_GROUP))
+
 
 def group_cells(obs: pd.DataFrame, columns: Sequence[str], least: int) -> CellGroups:
     """Groups to show apart, of `least` cells or more.
@@ -79,6 +84,14 @@ def group_cells(obs: pd.DataFrame, columns: Sequence[str], least: int) -> CellGr
     renumbered[kept] = np.arange(kept.size)
     notes = [*_missing(code, what), *_too_small(names, cells, kept, least, what)]
     return CellGroups(tuple(columns), tuple(names[k] for k in kept), renumbered[code], tuple(notes))
+
+
+def describe_groups(groups: CellGroups) -> str:
+    """How many groups there are, by what, and the largest ones with their cells; one line."""
+    order = np.argsort(-groups.cells, kind="stable")[:MOST_NAMED]
+    listed = ", ".join(f"{groups.names[k]} ({groups.cells[k]:,} cells)" for k in order)
+    more = " and others" if len(groups.names) > MOST_NAMED else ""
+    return printable(f"{len(groups.names)} groups of cells by {','.join(groups.columns)}: {listed}{more}")
 
 
 def stratify_cells(obs: pd.DataFrame, columns: Sequence[str]) -> CellGroups:

@@ -79,11 +79,20 @@ def write_receipted(receipt: Receipt, contents: Mapping[str, bytes]) -> int:
     JobError
         What was read back differs from what was written.
     """
-    for name, file in receipt.files.items():
-        write_checked(file, contents[name])
-    described = {name: _described(contents[name] or None) for name in receipt.files}
-    write_file(receipt.path, receipt.rendered(described))
+    leave_receipt(receipt, write_described(receipt, contents))
     return sum(len(contents[name]) for name in receipt.files)
+
+
+def write_described(receipt: Receipt, contents: Mapping[str, bytes]) -> dict[str, Any]:
+    """Write some of a receipt's files, read them back, and describe them for the receipt. Raises like all writing."""
+    for name, content in contents.items():
+        write_checked(receipt.files[name], content)
+    return {name: _described(content or None) for name, content in contents.items()}
+
+
+def leave_receipt(receipt: Receipt, described: Mapping[str, Any]) -> None:
+    """Leave a receipt whose files are all written and described."""
+    write_file(receipt.path, receipt.rendered(described))
 
 
 def write_checked(file: Path, content: bytes) -> None:

@@ -21,10 +21,11 @@ from typing import Any, get_args
 
 import numpy as np
 
+from pairscape.model.edges.scores import COMBINED
 from pairscape.model.reports.explorer.page import render_page
 from pairscape.model.reports.explorer.pictures import Picture, Pictures
 from pairscape.model.reports.explorer.saving import SAVED, save_pairs
-from pairscape.model.reports.explorer.table import COMBINED, MOST_ROWS, Rows, ScoreTable, Sort, Wanted
+from pairscape.model.reports.explorer.table import MOST_ROWS, Rows, ScoreTable, Sort, Wanted
 from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.genes.kinds import KINDS
 

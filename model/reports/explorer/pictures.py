@@ -14,19 +14,17 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from pairscape.model.edges.evidence import scored_codes
+from pairscape.model.edges.evidence import scored_codes, scored_groups
 from pairscape.model.edges.scores import read_facts
 from pairscape.pipeline.codes.binning import zero_bin
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images, find_pair, open_images
-from pairscape.pipeline.matrix.cell_groups import group_cells
 from pairscape.pipeline.options import CODES_CELLS
 from pairscape.pipeline.storage.paths import located
 
 GENE_CACHE_BYTES = 64 * 2**20
 MOST_POINTS = 3000  # cells from which on a picture of single cells is a blot
-FEWEST_CELLS = 1  # of a group whose pairs were scored; the score file says which groups there are
 
 Codes8 = NDArray[np.uint8]
 
@@ -240,34 +238,7 @@ def _with_groups(codes: Codes, facts: dict[str, Any]) -> tuple[Pictures, str]:
     if not facts.get("groups"):
         return CodePictures(codes, (), none), ""
     try:
-        names, group = scored_groups(facts, codes)
+        groups = scored_groups(codes, facts)
     except InputError as error:
         return CodePictures(codes, (), none), f"Pictures show all cells together: {error}"
-    return CodePictures(codes, names, group), ""
-
-
-def scored_groups(facts: dict[str, Any], codes: Codes) -> tuple[tuple[str, ...], NDArray[np.uint16]]:
-    """Names of the groups that were scored, and the number of each cell, read again from the matrix that was scored.
-
-    Raises
-    ------
-    InputError
-        The matrix is gone, or its cells are in other groups by now.
-    """
-    from pairscape.pipeline.matrix.expression import open_expression  # loads AnnData, which takes seconds
-
-    groups, place = facts["groups"], (facts.get("matrix") or {}).get("path")
-    if not place or not located(place).exists():
-        raise InputError(f"the matrix that names the groups of cells is gone ({place})")
-    obs = open_expression(place).obs().iloc[codes.array("cell")]
-    found = group_cells(obs, groups["columns"], FEWEST_CELLS)
-    names = tuple(groups["names"])
-    number = {name: names.index(name) for name in found.names if name in names}
-    renumbered = np.array([number.get(name, len(names)) for name in found.names], np.uint16)
-    group = np.full(codes.n_cells, len(names), np.uint16)
-    known = found.number < len(found.names)
-    group[known] = renumbered[found.number[known]]
-    cells = np.bincount(group, minlength=len(names))[: len(names)]
-    if cells.tolist() != list(groups["cells"]):
-        raise InputError(f"{place}: its cells are in other groups than when they were scored")
-    return names, group
+    return CodePictures(codes, groups.names, np.minimum(groups.number, np.uint16(len(groups.names)))), ""

@@ -103,7 +103,7 @@ def write_graph(table: ScoreTable, rows: Rows, _: int | None, words: str) -> byt
     edges, _notes = by_symbol(table.edges(rows))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "pairs.graphml"
-        write_graphml(path, edges, table.facts, words)
+        write_graphml(path, edges, table.facts, {"edges": words})
         return path.read_bytes()
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pairscape.model.edges.edges import Edges, GeneCodes, columns_of, kind_numbers, symbols_of
-from pairscape.model.edges.scores import GENES, ROWS_AT_ONCE, SYMBOLS, read_facts
+from pairscape.model.edges.scores import COMBINED, GENES, ROWS_AT_ONCE, SYMBOLS, read_facts
 from pairscape.pipeline.errors import InputError, JobError, first_line
 from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.storage.paths import fingerprint
@@ -32,7 +32,6 @@ HELD = (
 SMALL = {"kind": np.int8, "label": np.int8}  # −1 where unknown
 TRAVEL = ("correlation", "kind", "kind_probability", "q_value", "rank_stability")  # with an edge that is saved
 MOST_SHORT = 2**16  # genes whose numbers have two bytes
-COMBINED = "combined"  # the group that is all cells of all groups
 MOST_ROWS = 100_000  # that one answer may have
 Sort = Literal["score", "correlation", "q_value", "rank_stability"]
 Rows = NDArray[np.int64]

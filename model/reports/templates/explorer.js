@@ -287,7 +287,10 @@ function kindChoice() {
 
 async function drawPair() {
   byId('pair').hidden = state.a === null;
-  if (state.a === null) return;
+  if (state.a === null) {
+    asked.pair = ''; // what is still on its way is not drawn
+    return;
+  }
   const now = JSON.stringify([state.a, state.b, state.group]);
   if (asked.pair === now) return drawPicture();
   asked.pair = now;
@@ -392,7 +395,10 @@ const saveButton = (word, save) => make('button', { type: 'button', class: 'plai
 async function drawAround() {
   const centre = state.gene !== null ? state.gene : state.a;
   byId('around').hidden = centre === null;
-  if (centre === null) return;
+  if (centre === null) {
+    asked.network = '';
+    return;
+  }
   const around = { ...wanted(), gene: centre };
   const now = JSON.stringify([around, state.partners]);
   if (asked.network === now) return;

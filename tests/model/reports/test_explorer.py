@@ -272,21 +272,23 @@ def test_groups_are_counted_apart_and_sum_up(folder, codes):
 
 def test_cells_of_no_group_are_in_no_picture(folder, codes):
     """Groups that were too small to be scored are not among all groups combined either."""
-    groups = {"columns": ["cell_type"], "names": list(TYPES[:2]), "cells": [N_CELLS // 3] * 2}
+    groups = {"columns": ["batch"], "names": ["one", "two"], "cells": [100, 110]}
     facts = facts_of(folder, codes) | {"groups": groups}
-    tables = [pairs_of(GENES).append_column("group", pa.array([name] * 91)) for name in ("combined", *TYPES[:2])]
+    tables = [pairs_of(GENES).append_column("group", pa.array([name] * 91)) for name in ("combined", "one", "two")]
     found = open_explorer(write_pairs(folder / "two.parquet", pa.concat_tables(tables), **facts), None, None, print)
     counts = counts_of(told(found, "/picture", a=0, b=1))
-    assert counts.sum((1, 2)).tolist() == [2 * N_CELLS // 3, N_CELLS // 3, N_CELLS // 3]
+    assert counts.sum((1, 2)).tolist() == [210, 100, 110]
     assert np.array_equal(counts, found.pictures.draw_all([(found.table.genes[0], found.table.genes[1])])[0])
 
 
-def test_groups_that_changed_are_not_drawn_and_it_is_said(folder, codes):
-    facts = facts_of(folder, codes)
-    path = write_grouped(folder / "moved.parquet", GENES, **facts | {"matrix": {"path": str(folder / "gone.zarr")}})
+def test_groups_that_changed_are_not_drawn_and_it_is_said(tmp_path):
+    codes = encoded(tmp_path, GENES)
+    path = write_grouped(tmp_path / "moved.parquet", GENES, **facts_of(tmp_path, codes))
+    (tmp_path / "expression.zarr").rename(tmp_path / "elsewhere.zarr")
     said = []
     found = open_explorer(path, None, None, said.append)
-    assert "gone.zarr" in said[0]
+    assert "expression.zarr" in said[0]
+    assert "all cells together" in found.words()["missing"]
     assert told(found, "/picture", a=0, b=1)["names"] == [""]
 
 

@@ -55,7 +55,7 @@ def page(browser):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     one, wrong = context.new_page(), []
     one.set_default_timeout(8000)
-    one.on("pageerror", lambda error: wrong.append(str(error)))
+    one.on("pageerror", lambda error: wrong.append(error.stack))
     one.on(
         "console",
         lambda said: wrong.append(said.text) if said.type == "error" and "Failed to load" not in said.text else None,

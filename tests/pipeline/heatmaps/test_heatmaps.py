@@ -128,8 +128,8 @@ def test_any_tiling_of_any_pairs_gives_the_images_of_numpy(listed, cells, genes,
         reader = GeneReader(codes, Portion(cells, 1, data.draw(st.sampled_from([0, 300, 10**6])), 0))
         for tile in (tile for shard in tiles_of(pairs.gene_b, data.draw(st.integers(1, 90))) for tile in shard):
             rows = slice(tile.start, tile.stop)
-            part = reader, tile.genes_b, pairs.gene_a[rows], pairs.gene_b[rows], counts[rows]
-            both_zero[rows] = count_tile(*part, Spent())
+            part = reader, tile.genes_b, (pairs.gene_a[rows], pairs.gene_b[rows]), counts[None, rows]
+            (both_zero[rows],) = count_tile(*part, Spent())
     np.testing.assert_array_equal(counts, joint_counts(dense, codes.array("edges"), pairs.gene_a, pairs.gene_b))
     np.testing.assert_array_equal(both_zero, double_zeros(dense, pairs))
 
@@ -139,7 +139,7 @@ def short_of_memory(monkeypatch):
     """Every job in slabs of 64 cells, with so many shards that share them."""
 
     def portions(shards):
-        monkeypatch.setattr(heatmaps, "portion", lambda *_: Portion(64, shards, 0, 0))
+        monkeypatch.setattr(heatmaps, "portion", lambda *_, **__: Portion(64, shards, 0, 0))
 
     return portions
 
@@ -168,7 +168,7 @@ def test_shards_that_are_counted_together_share_the_reading(
 def test_a_gene_is_read_once_a_worker(kept, chunks, expression_path, shards_of_48, tmp_path, monkeypatch):
     """All pairs of 46 genes in two chunks, whatever the number of tiles; a chunk is unpacked again for its other genes
     where not all of them can be kept."""
-    monkeypatch.setattr(heatmaps, "portion", lambda *_: Portion(150, 1, kept, 0))
+    monkeypatch.setattr(heatmaps, "portion", lambda *_, **__: Portion(150, 1, kept, 0))
     monkeypatch.setattr(gene_reader, "KEPT_ENTRY_BYTES", 50 if kept == 30_000 else 5)
     assert run(expression_path, tmp_path / "i.zarr").spent.chunks_read == chunks
 

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps import kernel
-from pairscape.pipeline.heatmaps.kernel import BLOCK_GENES, MAX_SLAB_CELLS, GeneBlock, GeneCells, Margins, finish
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells
+from pairscape.pipeline.heatmaps.kernel import BLOCK_GENES, MAX_SLAB_CELLS, GeneBlock, Margins, finish
 from reference import joint_counts
 
 BINS = (2, 3, 32, 255)
