@@ -100,7 +100,7 @@ class Explorer:
         """What the page has to know before it asks."""
         table = self.table
         facts = table.facts
-        grouped = [name for name in table.groups if name]
+        grouped, by = [name for name in table.groups if name], (facts.get("groups") or {}).get("columns", ())
         return {
             "name": table.path.name,
             "labels": self.labels,
@@ -113,7 +113,7 @@ class Explorer:
             "n_pairs": table.n_pairs,
             "n_cells": (facts.get("matrix") or {}).get("n_cells"),
             "prior": facts.get("prior"),
-            "within": list(facts.get("within") or ()),
+            "within": [name for name in facts.get("within") or () if name not in by],
             "kindNames": list(KINDS),
             "kinds": [kind for at, kind in enumerate(KINDS) if at and "kind" in table.columns],
             "pictures": self.pictures is not None,

@@ -33,14 +33,19 @@ function margins(counts, bins) {
   return { across, up, total };
 }
 
-/* Share of cells that bins have beyond what independent genes would, in standard deviations. */
-function residuals(counts, bins) {
-  const { across, up, total } = margins(counts, bins);
-  return Array.from(counts, (count, i) => {
-    const expected = (up[Math.floor(i / bins)] * across[i % bins]) / Math.max(total, 1);
-    return (count - expected) / Math.sqrt(expected + 0.25);
-  });
+/* Cells that independent genes would have in each bin; of several groups together: independent within each of them. */
+function expectedOf(picture, at, bins) {
+  const parts = at === 0 && picture.names.length > 1 ? picture.counts.slice(1) : [picture.counts[at]];
+  const expected = new Float64Array(bins * bins);
+  for (const part of parts) {
+    const { across, up, total } = margins(pooled(part, picture.bins, bins), bins);
+    for (let i = 0; i < expected.length; i++) expected[i] += (up[Math.floor(i / bins)] * across[i % bins]) / Math.max(total, 1);
+  }
+  return expected;
 }
+
+/* Cells that bins have beyond that, in standard deviations. */
+const residuals = (counts, expected) => Array.from(counts, (count, i) => (count - expected[i]) / Math.sqrt(expected[i] + 0.25));
 
 function colourOf(view, value, total, most) {
   const { density, residual, empty, limit } = config.look;
@@ -51,14 +56,15 @@ function colourOf(view, value, total, most) {
 }
 
 /* The pixels of a heatmap as a picture of their own: small, and sharp at every size. */
-function heat(view, counts, bins, most) {
+function heat(view, picture, at, bins) {
+  const counts = pooled(picture.counts[at], picture.bins, bins);
   const canvas = document.createElement('canvas');
   canvas.width = canvas.height = bins;
   const context = canvas.getContext('2d');
   const { total } = margins(counts, bins);
-  const values = view === 'residual' ? residuals(counts, bins) : counts;
+  const values = view === 'residual' ? residuals(counts, expectedOf(picture, at, bins)) : counts;
   values.forEach((value, i) => {
-    context.fillStyle = colourOf(view, value, total, most);
+    context.fillStyle = colourOf(view, value, total, picture.most);
     context.fillRect(i % bins, bins - 1 - Math.floor(i / bins), 1, 1);
   });
   return canvas.toDataURL();
@@ -98,14 +104,13 @@ const clipped = (text, most) => (text.length > most ? text.slice(0, most - 1) + 
 /* One panel: a heatmap or dots, histograms on two sides, names and ends of the axes. */
 function panel(picture, at, view, bins, names, title, palette) {
   const counts = pooled(picture.counts[at], picture.bins, bins);
-  const most = picture.most;
   const { across, up, total } = margins(counts, bins);
   const text = (words, place, more) =>
     svg('text', { ...place, fill: palette.muted, 'font-size': 12, 'font-family': FONT, ...more }, words);
   const body = svg('g', { transform: `translate(26 ${MARGIN + 22})` },
     view === 'cells'
       ? svg('g', {}, svg('rect', { width: SIDE, height: SIDE, fill: 'none', stroke: palette.line }), dots(picture, at - 1, palette))
-      : svg('image', { href: heat(view, counts, bins, most), width: SIDE, height: SIDE, style: 'image-rendering: pixelated', preserveAspectRatio: 'none' }),
+      : svg('image', { href: heat(view, picture, at, bins), width: SIDE, height: SIDE, style: 'image-rendering: pixelated', preserveAspectRatio: 'none' }),
     bars(across, palette, false), bars(up, palette, true),
     text(shortNumber(picture.ends[0][0]), { x: 0, y: SIDE + 14 }),
     text(shortNumber(picture.ends[0][1]), { x: SIDE, y: SIDE + 14 }, { 'text-anchor': 'end' }),
@@ -130,8 +135,7 @@ function readBin(event, drawn, picture, at, bins, names) {
   const y = Math.floor((1 - ((event.clientY - box.top) * scale - MARGIN - 22) / SIDE) * bins);
   if (x < 0 || y < 0 || x >= bins || y >= bins) return '';
   const counts = pooled(picture.counts[at], picture.bins, bins);
-  const { across, up, total } = margins(counts, bins);
-  const expected = (across[x] * up[y]) / Math.max(total, 1);
+  const expected = expectedOf(picture, at, bins)[y * bins + x];
   const range = (which, bin) => `${names[which]} bin ${bin + 1} of ${bins}`;
   return `${range(0, x)}, ${range(1, y)}: ${counts[y * bins + x].toLocaleString('en')} cells; ${expected.toFixed(expected < 10 ? 1 : 0)} expected of independent genes`;
 }

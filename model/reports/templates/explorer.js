@@ -382,7 +382,7 @@ function readingWords(picture, panels) {
   const words = [`Each square counts the cells of one of ${bins} × ${bins} bins; bars beside it count them by one gene alone, logarithmic.`];
   if (panels.some(([view]) => view === 'cells')) words.push('Single cells lie at random within their bin.');
   if (config.within.length) words.push(`The score compares cells within ${config.within.join(', ')}; these pictures do not.`);
-  if (picture.names.length > 1) words.push('Above each panel: the group, its cells, and the score of the pair there.');
+  if (picture.names.length > 1) words.push('Above each panel: the group, its cells, and the score of the pair there. All groups together are compared within each, as in their score.');
   if (picture.names.length > MOST_PANELS) words.push(`The first ${MOST_PANELS} of ${picture.names.length} groups are drawn.`);
   if (config.missing) words.push(config.missing);
   return words.join(' ');

@@ -275,3 +275,15 @@ def test_nothing_is_wider_than_the_page(browser, address, width, scheme):
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 25, 31)")
     page.close()
+
+
+def test_residuals_of_groups_together_are_within_each(page, folder, codes):
+    found = open_explorer(write_grouped(folder / "r.parquet", GENES[-12:], **facts_of(folder, codes)), None, None, print)
+    with serving(found, port=0) as at:
+        page.goto(at)
+        ready(page)
+        names = page.evaluate("[config.ids[state.a], config.ids[state.b]]")
+        drawn = page.evaluate("residuals(shown.picture.counts[0], expectedOf(shown.picture, 0, 16))")
+    counts = found.pictures.draw(*names).counts.astype(float)
+    expected = sum(own.sum(1, keepdims=True) * own.sum(0, keepdims=True) / own.sum() for own in counts[1:])
+    assert drawn == pytest.approx(((counts[0] - expected) / (expected + 0.25) ** 0.5).ravel().tolist())
