@@ -278,7 +278,9 @@ def test_nothing_is_wider_than_the_page(browser, address, width, scheme):
 
 
 def test_residuals_of_groups_together_are_within_each(page, folder, codes):
-    found = open_explorer(write_grouped(folder / "r.parquet", GENES[-12:], **facts_of(folder, codes)), None, None, print)
+    found = open_explorer(
+        write_grouped(folder / "r.parquet", GENES[-12:], **facts_of(folder, codes)), None, None, print
+    )
     with serving(found, port=0) as at:
         page.goto(at)
         ready(page)
