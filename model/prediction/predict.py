@@ -216,19 +216,14 @@ def _predict(
                 session.say(column["sentence"])
         confidence = estimate_confidence(job, candidates.pairs, counted, checked.options, checked.seed, session)
         facts |= confidence.facts
-        layers = [] if groups is None else [(COMBINED, job.parts, confidence)]
+        layers = [("" if groups is None else COMBINED, job.parts, confidence)]
         for own in [] if groups is None else group_jobs(job, groups):
             outcome, layer, of_group = _score_group(own, candidates, counted, checked, found, outcome, session)
             layers.append(layer)
             facts.setdefault("by_group", {})[layer[0]] = of_group
-        if groups is not None:
-            facts["groups"] = {
-                "columns": list(groups.columns), "names": list(groups.names), "cells": groups.cells.tolist()
-            }  # fmt: skip
-        named = ["gene_a", "gene_b", *(SYMBOLS if candidates.symbols is not None else ())]
-        columns = [*named, "label", "score", *_told(trained), "dependence", "correlation", *confidence.columns]
-        columns += ["group"] if layers else []
-        tables = [_joined(parts, candidates, of, name) for name, parts, of in layers or [("", job.parts, confidence)]]
+        facts |= {} if groups is None else {"groups": groups.facts()}
+        tables = [_joined(parts, candidates, of, name) for name, parts, of in layers]
+        columns = _columns(candidates, trained, confidence, groups)
         write_scores(place.store, chain.from_iterable(tables), columns, facts)
         place.publish(checked.out)
     write_findings(checked.out, counted)
@@ -259,6 +254,15 @@ def _score_group(
     done = replace(outcome, computed=outcome.computed + before.computed, kept=outcome.kept + before.kept)
     assert job.group is not None
     return done, (job.group.name, job.parts, confidence), facts
+
+
+def _columns(
+    candidates: CandidateImages, trained: TrainedRun, confidence: Confidence, groups: CellGroups | None
+) -> list[str]:
+    """Columns of the file of scores."""
+    named = ["gene_a", "gene_b", *(SYMBOLS if candidates.symbols is not None else ())]
+    scored = ["label", "score", *_told(trained), "dependence", "correlation", *confidence.columns]
+    return [*named, *scored, *([] if groups is None else ["group"])]
 
 
 def _told(trained: TrainedRun) -> tuple[str, ...]:
@@ -363,7 +367,7 @@ def _identity(
     candidates: CandidateImages, checked: CheckedPrediction, strata: CellGroups | None, groups: CellGroups | None
 ) -> dict[str, Any]:
     """All that decides a byte of the file."""
-    numbers = {"strata": strata, "groups": groups}
+    names = {} if groups is None else {"groups": digest(groups.facts() | {"number": groups.number.tolist()})}
     return {
         "version": 2,
         "network": checked.trained.network.sha256,
@@ -377,11 +381,9 @@ def _identity(
         "seed": checked.seed,
         "part": PART_PAIRS,
         "versions": versions(),
-    } | {
-        name: digest({"names": list(of.names), "number": of.number.tolist()} if name == "groups" else
-                     {"number": of.number.tolist()})
-        for name, of in numbers.items() if of is not None
-    }  # fmt: skip
+        **({} if strata is None else {"strata": digest({"number": strata.number.tolist()})}),
+        **names,
+    }
 
 
 def _facts(candidates: CandidateImages, checked: CheckedPrediction) -> dict[str, Any]:
