@@ -137,7 +137,7 @@ def predict_matrix(
         obs = obs.drop(columns=DEPTH, errors="ignore")
     strata = check_columns(obs, columns) if (columns := checked.strata_columns) else None
     need, number = _bytes_beside(checked.options, cells.size, binning.bins), 1 if groups is None else len(groups.names)
-    portion(binning, cells.size, 1.0, limit, need, number)  # refuses before the matrix is read
+    portion(binning, cells.size, 1.0, limit, need, groups=number)  # refuses before the matrix is read
     encoded = encode_matrix(expression, path, binning, cells, session)
     if request is None:
         request = expressed_request(encoded, checked.seed)
@@ -298,7 +298,7 @@ def _job(
 def _portion(codes: Codes, pairs: Pairs, limit: int | None, beside: int, groups: int) -> Portion:
     """How much of the codes a worker holds; groups of cells are counted one after the other."""
     density = block_density(pairs, 1 - codes.array("dropout"))
-    return replace(portion(codes.binning, codes.n_cells, density, limit, beside, groups), groups=1)
+    return replace(portion(codes.binning, codes.n_cells, density, limit, beside, groups=groups), groups=1)
 
 
 def _parts_at_once(codes: Codes | None, share: Portion | None) -> int:
