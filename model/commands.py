@@ -298,7 +298,7 @@ def predict(
     from pairscape.pipeline.compute.clusters import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
-    from pairscape.pipeline.heatmaps.job import resolve_request
+    from pairscape.pipeline.heatmaps.job import is_small, resolve_request
     from pairscape.pipeline.matrix.alike import ALIKE, refuse_unlike
     from pairscape.pipeline.matrix.prepare import prepared
 
@@ -320,7 +320,8 @@ def predict(
             request = None if source is None else resolve_request(matrix, source, seed)
             if request is not None:
                 say(*notes, *request.chosen.notes, request.label_note())
-            with open_session(compute, quiet, reads=[run, str(matrix.path)], writes=checked.out) as session:
+            small, reads = request is not None and is_small(matrix, len(request.chosen.pairs)), [run, str(matrix.path)]
+            with open_session(compute, quiet, reads=reads, writes=checked.out, small=small) as session:
                 done = predict_matrix(matrix, request, codes and located(codes), checked, session)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return checked.out

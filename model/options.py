@@ -402,7 +402,8 @@ class EdgeChoice:
         The same, placed where validation pairs of the training reached this share of true ones: a target that the file
         of scores has a threshold for, such as 0.9.
     max_q
-        Only pairs of at most this q-value, of a prediction made with --q-values.
+        Only pairs of at most this q-value, of a prediction made with --q-values; where neither a threshold nor a
+        precision is given, also of a score of one half or more.
     new
         Only pairs that are not known to be edges: of label 0, or of none.
     both_directions
@@ -412,6 +413,8 @@ class EdgeChoice:
         of kinds: rising, falling, threshold, exclusive, u-shaped or opposite.
     sign
         Only pairs whose correlation has this sign, + or -.
+    any_score
+        With `max_q`: keep pairs also whose probability is below one half.
     group
         Of a prediction by groups of cells (--by), the one whose scores are taken. Absent: all groups combined.
 
@@ -430,6 +433,7 @@ class EdgeChoice:
     both_directions: bool = False
     kind: str | tuple[str, ...] | None = None
     sign: Annotated[Literal["+", "-"] | None, Parameter(allow_leading_hyphen=True)] = None
+    any_score: bool = False
     group: str | None = None
 
     def __post_init__(self) -> None:
@@ -448,6 +452,13 @@ class EdgeChoice:
                 raise InputError(f"{name} is {share}: it lies above 0 and is at most 1.")
         if self.threshold is not None and self.precision is not None:
             raise InputError("a threshold and a precision both say where edges begin; give one of them.")
+        if self.any_score and self.max_q is None:
+            raise InputError("any-score keeps pairs of every score that --max-q keeps; give --max-q, or leave it out.")
+
+    @property
+    def likelier_than_not(self) -> bool:
+        """Whether a q-value alone would choose, so that a score of one half is asked for besides."""
+        return self.max_q is not None and not self.any_score and self.threshold is None and self.precision is None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -462,5 +473,6 @@ class EdgeChoice:
             for name, value in vars(self).items()
             if value is not None and not isinstance(value, bool)
         ]
-        said += [name.replace("_", " ") for name in ("new", "both_directions") if getattr(self, name)]
+        said += ["score at least 0.5"] if self.likelier_than_not else []
+        said += [name.replace("_", " ") for name in ("any_score", "new", "both_directions") if getattr(self, name)]
         return ", ".join(said) or "every scored pair"

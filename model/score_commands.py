@@ -1,4 +1,4 @@
-"""Commands that take files of scores: export, combine; each calls its job."""
+"""Commands that take files of scores: export, combine, modules, compare; each calls its job."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,7 +51,8 @@ def export(
     quiet
         Print no summary.
     """
-    from pairscape.model.edges.export import export_scores
+    from pairscape.model.edges.export import export_scores, words_of_called
+    from pairscape.model.edges.scores import read_facts
 
     scores, file = local_target(scores), local_target(file)
     name, edges = export_scores(
@@ -59,7 +60,8 @@ def export(
         overwrite=overwrite, say=say_unless(quiet),
     )  # fmt: skip
     say_unless(quiet)(
-        f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}"
+        f"wrote {file}: {len(edges):,} edges as {name}, scores {edges.weight[0]:.3g} to {edges.weight[-1]:.3g}",
+        f"expected to be wrong: {words_of_called(edges, read_facts(scores))}",
     )
     return file
 
@@ -94,4 +96,101 @@ def combine(
     with here(quiet) as session:
         outcome = combine_scores(scores, out, wanted, seed, session, overwrite=overwrite)
     say_unless(quiet)(*outcome.lines(out))
+    return out
+
+
+@flat
+def modules(
+    scores: Any,
+    out: Any,
+    /,
+    *,
+    wanted: Annotated[EdgeChoice, Flat] = EdgeChoice(),
+    resolution: float = 1.0,
+    weighed_by: Literal["score", "correlation"] | None = None,
+    names: Literal["symbol", "id"] = "symbol",
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Find modules among the edges of a prediction, by the Leiden algorithm, with the hubs of each.
+
+    Parameters
+    ----------
+    scores
+        File that `predict` made.
+    out
+        Folder for modules.tsv, modules.gmt (gene sets), network.graphml and a picture; or one file, ending in .tsv,
+        .gmt or .graphml. Without a choice of edges they are those that the report calls.
+    resolution
+        A larger one gives more and smaller modules.
+    weighed_by
+        What edges are weighed by: the score, or the absolute value of the correlation. Absent: the score, or the
+        correlation where half of the scores are all but equal.
+    names
+        Genes of the sets by symbol, or by id.
+    seed
+        The same one gives the same modules.
+    overwrite
+        Replace what is there.
+    quiet
+        Print no summary.
+    """
+    from pairscape.model.reports.module_folder import write_modules
+
+    scores, out = local_target(scores), local_target(out)
+    write_modules(
+        scores, out, wanted, resolution=resolution, weighed_by=weighed_by, names=names, seed=seed, overwrite=overwrite,
+        say=say_unless(quiet),
+    )  # fmt: skip
+    say_unless(quiet)(f"wrote {out}")
+    return out
+
+
+@flat
+def compare(
+    *paths: Any,
+    replicates: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Rank the pairs by how much they change between two groups of cells, or two files of scores.
+
+    Parameters
+    ----------
+    paths
+        File that `predict --by` made, the names of two of its groups, and last the table to write, ending in .parquet;
+        or two files of scores and the table. A page with pictures is written beside it.
+    replicates
+        Column of the cells' annotations, such as the donor, whose cells are dealt as a whole for the q-values. Absent:
+        single cells are dealt, among those of like depth.
+    seed
+        Of what is dealt.
+    overwrite
+        Replace an existing comparison.
+    quiet
+        No progress bars, no summary.
+    """
+    from pairscape.model.prediction.compare import compare_files, compare_groups
+    from pairscape.model.reports.comparison import page_path
+
+    if len(paths) not in (3, 4):
+        raise InputError(
+            "compare takes four words, SCORES.parquet GROUP GROUP OUT.parquet, or three, A.parquet B.parquet "
+            f"OUT.parquet; {len(paths)} are given."
+        )
+    out = local_target(paths[-1])
+    if len(paths) == 3:
+        if replicates is not None:
+            raise InputError("--replicates is about groups of one file: the cells of two files are not dealt.")
+        found = compare_files(local_target(paths[0]), local_target(paths[1]), out, overwrite=overwrite)
+    else:
+        groups = str(paths[1]), str(paths[2])
+        with here(quiet) as session:
+            found = compare_groups(
+                local_target(paths[0]), groups, out, replicates=replicates, seed=seed, overwrite=overwrite,
+                session=session,
+            )  # fmt: skip
+    say_unless(quiet)(*found.lines(), f"wrote {out}", f"report: {page_path(out)}")
     return out

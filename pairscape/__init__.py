@@ -11,8 +11,8 @@ from typing import Any
 from pairscape.surroundings import hiding_file, place_caches
 
 __all__ = [
-    "__version__", "app", "combine", "demo", "doctor", "evaluate", "export", "fetch", "heatmaps", "ingest", "main",
-    "plan", "plant", "predict", "report", "run", "show", "simulate", "train", "tune", "verify",
+    "__version__", "app", "combine", "compare", "demo", "doctor", "evaluate", "export", "fetch", "heatmaps", "ingest",
+    "main", "modules", "plan", "plant", "predict", "report", "run", "show", "simulate", "train", "tune", "verify",
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "__version__",
     "app",
     "combine",
+    "compare",
     "demo",
     "doctor",
     "evaluate",
@@ -30,6 +31,7 @@ __all__ = [
     "heatmaps",
     "ingest",
     "main",
+    "modules",
     "plan",
     "plant",
     "predict",
@@ -51,6 +53,14 @@ def combine(
     mixed: bool = False,
     gene_map: Listed | None = None,
     ignore_case: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
+
+def compare(
+    *paths: Any,
+    replicates: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
@@ -96,6 +106,7 @@ def export(
     both_directions: bool = False,
     kind: str | tuple[str, ...] | None = None,
     sign: Literal["+", "-"] | None = None,
+    any_score: bool = False,
     group: str | None = None,
     signed: bool = False,
     expression: Any = None,
@@ -186,6 +197,30 @@ def ingest(
     events: Place | None = None,
     quiet: bool = False,
 ) -> Summary: ...
+
+def modules(
+    scores: Any,
+    out: Any,
+    /,
+    *,
+    top: int | None = None,
+    per_regulator: int | None = None,
+    threshold: float | None = None,
+    precision: float | None = None,
+    max_q: float | None = None,
+    new: bool = False,
+    both_directions: bool = False,
+    kind: str | tuple[str, ...] | None = None,
+    sign: Literal["+", "-"] | None = None,
+    any_score: bool = False,
+    group: str | None = None,
+    resolution: float = 1.0,
+    weighed_by: Literal["score", "correlation"] | None = None,
+    names: Literal["symbol", "id"] = "symbol",
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path: ...
 
 def plan(
     expression: Any,

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 
 from pairscape.interrupt import ended_by_interrupt
 from pairscape.model.commands import evaluate, predict, report, show, train, tune
-from pairscape.model.score_commands import combine, export
+from pairscape.model.score_commands import combine, compare, export, modules
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
 from pairscape.pipeline.errors import InputError, JobError, first_line, printable
@@ -146,8 +146,8 @@ def doctor(*, folder: Path = Path(), scheduler: str | None = None) -> list[dict[
 
 
 for command in (
-    demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, combine, simulate,
-    plant, fetch, doctor,
+    demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, combine, compare,
+    modules, simulate, plant, fetch, doctor,
 ):  # fmt: skip
     app.command(vars(command)["unread"])  # no result is shown, so none is read
 

@@ -180,7 +180,7 @@ def heatmaps(
     from pairscape.pipeline.compute.clusters import open_session, reported
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.datasets.networks import with_network
-    from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
+    from pairscape.pipeline.heatmaps.job import is_small, make_heatmaps, resolve_request
     from pairscape.pipeline.matrix.prepare import prepared
     from pairscape.pipeline.storage.paths import is_remote, writable
 
@@ -193,8 +193,9 @@ def heatmaps(
         )
         request = resolve_request(matrix, source, seed, grouping)
         say_unless(quiet)(*notes, *request.chosen.notes, request.label_note(), *request.group_notes())
+        small = performance_report is None and is_small(matrix, len(request.chosen.pairs))
         with (
-            open_session(compute, quiet, reads=[str(matrix.path)], writes=images, events=log) as session,
+            open_session(compute, quiet, reads=[str(matrix.path)], writes=images, events=log, small=small) as session,
             reported(session.client, performance_report),
         ):
             done = make_heatmaps(matrix, images, codes, request, binning, session)

@@ -65,6 +65,8 @@ class Stream(IntEnum):
     PLANTING_CHOICES = 16
     DEPTH_NULL = 17
     GOLD_PAIRS = 18
+    DEALT_GROUPS = 19
+    DEALT_PAIRS = 20
 
 
 def check_share(name: str, value: float) -> None:

@@ -43,6 +43,8 @@ except SystemExit as end:
         "train --help",
         "fetch --help",
         "export --help",
+        "modules --help",
+        "compare --help",
     ],
 )
 def test_help_loads_nothing_heavy(arguments):

@@ -48,6 +48,7 @@ def base(tmp_path_factory):
     pairscape.heatmaps(folder / "e.zarr", folder / "i.zarr", binning=Binning("rank", 16), **options)
     make_run(folder / "run", folder / "i.zarr")
     pairscape.predict(folder / "run", folder / "e.zarr", folder / "s.parquet", **options)
+    shutil.copyfile(folder / "s.parquet", folder / "s2.parquet")
     return folder
 
 
@@ -218,6 +219,11 @@ FOREIGN = {  # command, what lies at the target, name of the target, arguments o
     "export: what is copied": ("export", ours_file("cells.h5ad"), "t.h5ad", (*SCORES, "--expression", "{t}")),
     "export: a graph of somebody else": ("export", a_file(b"<graphml></graphml>"), "t.graphml", SCORES),
     "export: a parquet of somebody else": ("export", ours("run"), "r", ("{base}/s.parquet", "{t}/predictions.parquet")),
+    "modules: a table of somebody else": ("modules", a_file(b"name\tgrade\nme\t1\n"), "t.tsv", SCORES),
+    "modules: a folder of somebody else": ("modules", text(), "m", SCORES),
+    "compare: a parquet of somebody else": (
+        "compare", ours("run"), "r", ("{base}/s.parquet", "{base}/s2.parquet", "{t}/predictions.parquet"),
+    ),
     "show: a photograph": ("show", a_file(b"\x89PNG my cat"), "t.png", DRAW),
     "show: a figure of the user's": ("show", a_picture, "t.pdf", DRAW),
     "report: a page beside the scores": (
@@ -225,7 +231,7 @@ FOREIGN = {  # command, what lies at the target, name of the target, arguments o
     ),
     "demo: a demo with a folder of figures": ("demo", a_marked_demo, "d", ("{t}", "--quiet")),
 }  # fmt: skip
-OVERWRITING = ("ingest", "simulate", "plant", "train", "predict", "export")
+OVERWRITING = ("ingest", "simulate", "plant", "train", "predict", "export", "modules", "compare")
 
 
 @pytest.mark.parametrize("case", FOREIGN)
@@ -292,6 +298,12 @@ def test_what_is_ours_is_replaced(base, tmp_path, case):
 def test_a_picture_of_ours_is_drawn_again(base, tmp_path, suffix):
     for gene in ("GENE001", "GENE002"):
         assert run_command("show", base / "i.zarr", "GENE000", gene, "-o", tmp_path / f"t{suffix}") == 0
+
+
+def test_a_comparison_of_ours_is_written_again(base, tmp_path):
+    for _ in range(2):
+        paths = (base / "s.parquet", base / "s2.parquet", tmp_path / "t.parquet")
+        assert run_command("compare", *paths, "--overwrite", "--quiet") == 0
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "rankedEdges.csv", "t.sif", "t.graphml", "t.parquet", "t.h5ad"])

@@ -36,6 +36,7 @@ GROUPS = {
     "predict": [PairSource, Prediction, Compute],
     "tune": [Search, Rendering, Splitting, Training, Compute],
     "export": [EdgeChoice],
+    "modules": [EdgeChoice],
 }
 OTHER_DEFAULTS = {("verify", "scheduler"): "synchronous"}  # where a command's own is not the option class's
 QUIET = {"scheduler": "synchronous", "quiet": True}

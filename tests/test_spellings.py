@@ -69,6 +69,9 @@ COMMANDS = {
         lambda at: pairscape.export(at("s.parquet"), at("edges.h5ad"), expression=at("expression.zarr"), quiet=True),
         "edges.h5ad",
     ),
+    "compare": (
+        lambda at: pairscape.compare(at("s.parquet"), at("s2.parquet"), at("t.parquet"), quiet=True), "t.parquet",
+    ),
     "report": (lambda at: pairscape.report(at("run")), "run/report.html"),
     "plant": (
         lambda at: pairscape.plant(at("m.h5ad"), at("new.zarr"), planting=PLANTING, quiet=True),
@@ -93,6 +96,7 @@ def template(tmp_path_factory):
         folder / "run", folder / "expression.zarr", folder / "s.parquet", source=ALL, codes=folder / "codes.zarr",
         compute=HERE, quiet=True,
     )  # fmt: skip
+    shutil.copyfile(folder / "s.parquet", folder / "s2.parquet")
     return folder
 
 

@@ -1,10 +1,10 @@
-"""The edges of a network from a file of scores: chosen, pointed, best first; and sums over all its pairs.
+"""The edges of a network from a file of scores: chosen, pointed, best first.
 
 The file is read a block of rows at a time and only what passes is kept, so memory follows the edges that are wanted and
 not the pairs that were scored. Edges of equal weight stay in the order of the file.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
 
+HALF = np.float64(0.5)  # from here on a pair is more likely an edge than not
 LISTED = ("regulators", "network")  # options of the pairs under which the first gene of a pair is a regulator
 
 Columns = dict[str, NDArray[Any]]
@@ -42,6 +43,8 @@ class Edges:
         Whether the network gives the direction of an edge. Otherwise the source is the first gene of the pair.
     symbols
         Of every gene, "" where it has none; None where the matrix had none.
+    doubtful
+        Pairs that the limit of the q-value would have kept, left out as their score is below one half.
     """
 
     genes: tuple[str, ...]
@@ -51,6 +54,7 @@ class Edges:
     columns: Columns
     directed: bool
     symbols: tuple[str, ...] | None = None
+    doubtful: int = 0
 
     def __len__(self) -> int:
         return self.weight.size
@@ -146,7 +150,7 @@ def _mentions(facts: Any, key: str) -> bool:
 
 
 def threshold_for(wanted: EdgeChoice, facts: dict[str, Any], path: Path) -> float:
-    """Probability from which on a pair is wanted; 0 without a condition.
+    """Probability from which on a pair is wanted: one half where only a q-value is limited; 0 without a condition.
 
     Raises
     ------
@@ -154,7 +158,7 @@ def threshold_for(wanted: EdgeChoice, facts: dict[str, Any], path: Path) -> floa
         The file has no threshold for the precision, or no score reached it.
     """
     if wanted.precision is None:
-        return wanted.threshold or 0.0
+        return HALF if wanted.likelier_than_not else wanted.threshold or 0.0
     known, aim = facts.get("thresholds") or {}, f"precision {wanted.precision:g}"
     if aim not in known:
         there = ", ".join(name.removeprefix("precision ") for name in known if name.startswith("precision"))
@@ -185,8 +189,12 @@ def choose_edges(path: Path, wanted: EdgeChoice, also: Sequence[str] = ()) -> Ed
     taken = [name for name in also if name in there]
     read = dict.fromkeys(("gene_a", "gene_b", "score", *_deciding(wanted, there), *taken))
     held: list[Columns] = []
+    doubtful = 0
     for block in blocks(path, tuple(read), genes, wanted.group):
-        held.append(_pointed(_passing(block, wanted, threshold), taken))
+        meant = _meant(block, wanted)
+        kept = meant["score"] >= np.float64(threshold)  # never NaN; in float64, where the threshold keeps its digits
+        doubtful += int((meant["score"] < HALF).sum()) if wanted.likelier_than_not else 0
+        held.append(_pointed({name: values[kept] for name, values in meant.items()}, taken))
         held = _trimmed(held, wanted)
     directed = "forward" in there
     found = _best(_joined(held), None)
@@ -196,11 +204,21 @@ def choose_edges(path: Path, wanted: EdgeChoice, also: Sequence[str] = ()) -> Ed
         found = _once(found, len(genes.index))
     found = _cut(found, wanted)
     if not found["weight"].size:
-        raise InputError(
-            f"{path}: none of its pairs is left ({wanted.words()}), so there is nothing to write; ask for more of them."
-        )
+        raise InputError(_none_left(path, wanted, doubtful, facts.get("prior")))
     source, target, weight = (found.pop(name) for name in ("source", "target", "weight"))
-    return Edges(tuple(genes.index), source, target, weight, found, directed, symbols_of(path, tuple(genes.index)))
+    symbols = symbols_of(path, tuple(genes.index))
+    return Edges(tuple(genes.index), source, target, weight, found, directed, symbols, doubtful)
+
+
+def _none_left(path: Path, wanted: EdgeChoice, doubtful: int, prior: Any) -> str:
+    """Why no edge is left."""
+    none = f"{path}: none of its pairs is left ({wanted.words()}), so there is nothing to write"
+    if not doubtful:
+        return f"{none}; ask for more of them."
+    return (
+        f"{none}: {doubtful:,} pairs have that q-value, but all of them a score below one half, at the prior that was "
+        f"stated ({prior}); predict with another --prior, or keep them all the same with --any-score."
+    )
 
 
 def symbols_of(path: Path, genes: Sequence[str]) -> tuple[str, ...] | None:
@@ -235,9 +253,9 @@ def _deciding(wanted: EdgeChoice, there: tuple[str, ...]) -> list[str]:
     return [name for name, needed in asked.items() if needed and name in there]
 
 
-def _passing(block: Columns, wanted: EdgeChoice, threshold: float) -> Columns:
-    """Rows that meet the conditions on each pair alone."""
-    kept = block["score"] >= np.float64(threshold)  # never NaN; in float64, where the threshold keeps its digits
+def _meant(block: Columns, wanted: EdgeChoice) -> Columns:
+    """Rows that meet the conditions on each pair alone, but for that on the score."""
+    kept = np.ones(block["score"].size, bool)
     if wanted.max_q is not None:
         kept &= block["q_value"] <= np.float64(wanted.max_q)
     if wanted.new:
@@ -319,97 +337,3 @@ def rank_within(group: NDArray[np.integer]) -> NDArray[np.int64]:
     rank = np.empty(group.size, np.int64)
     rank[order] = np.arange(group.size) - starts
     return rank
-
-
-# ---------------------------------------------------------------- sums over all pairs
-
-BINS = 50  # of the score
-Q_LIMITS = (0.01, 0.05, 0.1)
-KIND_Q = 0.05
-
-
-@dataclass(eq=False)
-class Tally:
-    """Sums over a file of scores.
-
-    Attributes
-    ----------
-    thresholds, called
-        Probability by aim from which on pairs are called, and pairs from there on.
-    called_from
-        The threshold by which the edges of each gene are counted.
-    both_ends
-        Whether an edge counts for both of its genes, or for its source alone.
-    n_pairs, n_scored, n_known
-        Pairs; those that were scored; those known to be edges.
-    expected
-        Sum of the scores.
-    histogram : (BINS,)
-        Scored pairs in each bin of the score.
-    significant
-        Pairs of at most each q-value; empty without q-values.
-    of_kind : (7,)
-        Pairs of each kind, in the order of `KINDS`, with a q-value of at most `KIND_Q`, without q-values those called.
-    genes, symbols
-        Names of the genes, and their symbols if there are any.
-    scored_of, called_of, expected_of : (G,)
-        Of each gene: its scored pairs, those called, and the sum of its scores.
-    """
-
-    thresholds: Mapping[str, float]
-    called_from: float
-    both_ends: bool
-    n_pairs: int = 0
-    n_scored: int = 0
-    n_known: int = 0
-    expected: float = 0.0
-    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    called: dict[str, int] = field(default_factory=dict)
-    significant: dict[float, int] = field(default_factory=dict)
-    of_kind: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(KINDS), np.int64))
-    genes: tuple[str, ...] = ()
-    symbols: tuple[str, ...] | None = None
-    scored_of: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    called_of: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    expected_of: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-
-    def add(self, block: Columns, n_genes: int) -> None:
-        """Take some rows in; genes as numbers below `n_genes`, which may grow."""
-        scored = ~np.isnan(block["score"])
-        self.n_pairs += scored.size
-        self.n_known += int((block["label"] > 0).sum())
-        block = {name: values[scored] for name, values in block.items()}
-        score = block["score"].astype(np.float64)
-        self.n_scored += score.size
-        self.expected += float(score.sum())
-        self.histogram += np.histogram(score, BINS, (0, 1))[0]
-        for aim, threshold in self.thresholds.items():
-            self.called[aim] = self.called.get(aim, 0) + int((score >= threshold).sum())
-        for limit in Q_LIMITS if "q_value" in block else ():
-            self.significant[limit] = self.significant.get(limit, 0) + int((block["q_value"] <= limit).sum())
-        if "kind" in block:
-            meant = block["q_value"] <= KIND_Q if "q_value" in block else score >= self.called_from
-            kind = block["kind"][meant & ~np.isnan(block["kind"])]
-            self.of_kind += np.bincount(kind.astype(np.int64), minlength=len(KINDS))
-        for end in ends_of(block)[: 2 if self.both_ends else 1]:
-            self.scored_of = _added(self.scored_of, np.bincount(end, minlength=n_genes))
-            self.expected_of = _added(self.expected_of, np.bincount(end, score, n_genes))
-            self.called_of = _added(self.called_of, np.bincount(end[score >= self.called_from], minlength=n_genes))
-
-
-def _added(total: NDArray[np.float64], more: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(np.pad(total, (0, more.size - total.size)) + more)
-
-
-def tally_scores(
-    path: Path, thresholds: Mapping[str, float], called_from: float, group: str | None = None, *, both_ends: bool
-) -> Tally:
-    """Sum a file of scores up, a block of rows at a time; of groups of cells one, or all combined."""
-    found, genes = Tally(thresholds, called_from, both_ends), GeneCodes()
-    there = columns_of(path)
-    columns = [name for name in ("gene_a", "gene_b", "label", "score", "forward", "kind", "q_value") if name in there]
-    for block in blocks(path, columns, genes, group):
-        found.add(block, len(genes.index))
-    found.genes = tuple(genes.index)
-    found.symbols = symbols_of(path, found.genes)
-    return found

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import h5py
 
+from pairscape.model.edges.calls import Called
 from pairscape.model.edges.edges import Edges, choose_edges
 from pairscape.model.edges.formats import (
     BEELINE,
@@ -49,8 +50,8 @@ class Export:
     ----------
     target
         The file as the user named it.
-    facts, words
-        Of the file of scores, and which edges were chosen.
+    facts, told
+        Of the file of scores; and which edges were chosen, and what share of them is expected to be wrong, in words.
     expression
         Matrix to copy into an AnnData, if any.
     dataset_id
@@ -59,7 +60,7 @@ class Export:
 
     target: Path
     facts: dict[str, Any]
-    words: str
+    told: dict[str, str]
     expression: Any | None = None
     dataset_id: str | None = None
 
@@ -93,13 +94,13 @@ FORMATS: dict[str, Format] = {  # the first with a suffix is what the suffix alo
         KNOWN,
     ),
     "sif": Format((".sif",), lambda path, edges, _: write_text(path, edges, SIF, "\t", header=False)),
-    "graphml": Format((".graphml",), lambda path, edges, job: write_graphml(path, edges, job.facts, job.words), KNOWN),
+    "graphml": Format((".graphml",), lambda path, edges, job: write_graphml(path, edges, job.facts, job.told), KNOWN),
     "parquet": Format(
-        (".parquet",), lambda path, edges, job: write_parquet(path, edges, job.facts, job.words), KNOWN, names="id"
+        (".parquet",), lambda path, edges, job: write_parquet(path, edges, job.facts, job.told), KNOWN, names="id"
     ),
     "anndata": Format(
         (".h5ad",),
-        lambda path, edges, job: write_anndata(path, edges, job.facts, job.words, job.expression),
+        lambda path, edges, job: write_anndata(path, edges, job.facts, job.told, job.expression),
         ("correlation",),
         names="id",
     ),
@@ -148,14 +149,32 @@ def export_scores(
     _check_target(target, scores, overwrite=overwrite)
     require_other(target, [expression])
     chosen, facts = FORMATS[name], facts_of_group(scores, wanted.group)
-    edges = choose_edges(scores, wanted, chosen.also)
+    edges = choose_edges(scores, wanted, tuple(dict.fromkeys((*chosen.also, "q_value"))))
     edges, notes = by_symbol(edges) if (names or chosen.names) == "symbol" else (edges, [])
-    job = Export(target, facts, wanted.words(), expression, dataset_id)
+    told = {"edges": wanted.words(), "expected_wrong": words_of_called(edges, facts)}
+    job = Export(target, facts, told, expression, dataset_id)
     with replaced(target) as part:
         chosen.write(part, edges.signed() if signed else edges, job)
-    if notes:
-        say(*notes)
+    if said := [*notes, *doubt(edges, wanted)]:
+        say(*said)
     return name, edges
+
+
+def words_of_called(edges: Edges, facts: dict[str, Any]) -> str:
+    """What share of chosen edges is expected to be wrong, in words, by score and by q-value."""
+    called = Called()
+    called.add(edges.weight, edges.columns.get("q_value"))
+    return called.words(facts.get("prior"))
+
+
+def doubt(edges: Edges, wanted: EdgeChoice) -> list[str]:
+    """What has to be said of pairs that the q-value calls and the score does not."""
+    if not edges.doubtful:
+        return []
+    return [
+        f"left out: {edges.doubtful:,} pairs of q ≤ {wanted.max_q:g} that score below one half, where the two measures "
+        "contradict each other; --any-score keeps them"
+    ]
 
 
 def format_of(target: Path, named: str | None) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,13 @@ def write_text(path: Path, edges: Edges, columns: Mapping[str, str], delimiter: 
             csv.write_csv(part, file, options)
 
 
-def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
+def write_parquet(path: Path, edges: Edges, facts: dict[str, Any], told: Mapping[str, str]) -> None:
     """Write source, target, any symbols, score and the other columns, with the facts in the metadata."""
     ends = ("source", "target") if edges.symbols is None else ("source", "target", "source_symbol", "target_symbol")
     columns = {**{end: end for end in ends}, "score": "weight", **known_columns(edges)}
     parts = tables(edges, columns)
     first = next(parts)
-    kept = {PARQUET_KEY: json.dumps({"edges": words, "scores": facts}).encode()}
+    kept = {PARQUET_KEY: json.dumps({**told, "scores": facts}).encode()}
     with pq.ParquetWriter(path, first.schema.with_metadata(kept), compression="zstd") as writer:
         writer.write_table(first)
         for part in parts:
@@ -100,7 +100,9 @@ def tables(edges: Edges, columns: Mapping[str, str]) -> Iterator[pa.Table]:
 SCORE, CORRELATION, FACTS = "pairscape_score", "pairscape_correlation", "pairscape"
 
 
-def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, expression: Any | None) -> None:
+def write_anndata(
+    path: Path, edges: Edges, facts: dict[str, Any], told: Mapping[str, str], expression: Any | None
+) -> None:
     """Write an .h5ad with `varp` of the scores (row = source, column = target) and `uns` of what made them.
 
     `expression` is the matrix that is copied and gets the edges: an expression store, .h5ad or AnnData. None: the genes
@@ -122,7 +124,7 @@ def write_anndata(path: Path, edges: Edges, facts: dict[str, Any], words: str, e
         write_elem(file["varp"], SCORE, _matrix(edges, at, edges.weight, len(genes)))
         if "correlation" in edges.columns:
             write_elem(file["varp"], CORRELATION, _matrix(edges, at, edges.columns["correlation"], len(genes)))
-        write_elem(file["uns"], FACTS, {"edges": words, "scores": json.dumps(facts)})
+        write_elem(file["uns"], FACTS, {**told, "scores": json.dumps(facts)})
 
 
 def write_genernib(path: Path, edges: Edges, dataset_id: str) -> None:
@@ -175,8 +177,14 @@ MOST_EDGES = 2_000_000  # a graph in memory takes about a kilobyte an edge
 def graph_of(edges: Edges, *, regulators: bool) -> nx.Graph | nx.DiGraph:
     """The network as a graph: genes that have an edge, with the columns of each edge that are not NaN.
 
-    With `regulators` the nodes say which genes are sources.
+    With `regulators` the nodes say which genes are sources. InputError for more edges than a graph in memory should
+    have.
     """
+    if len(edges) > MOST_EDGES:
+        raise InputError(
+            f"{len(edges):,} edges are too many for GraphML, which is held in memory as a whole (at most "
+            f"{MOST_EDGES:,}); choose the best with --top, or write .parquet or .tsv."
+        )
     graph = nx.DiGraph() if edges.directed else nx.Graph()
     for code in np.unique(np.concatenate([edges.source, edges.target])).tolist():
         graph.add_node(edges.genes[code])
@@ -195,7 +203,7 @@ def graph_of(edges: Edges, *, regulators: bool) -> nx.Graph | nx.DiGraph:
     return graph
 
 
-def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], words: str) -> None:
+def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], told: Mapping[str, str]) -> None:
     """Write GraphML, which Cytoscape, Gephi, igraph and networkx read, with node and edge attributes.
 
     Raises
@@ -203,14 +211,19 @@ def write_graphml(path: Path, edges: Edges, facts: dict[str, Any], words: str) -
     InputError
         More edges than a graph in memory should have, or a name that XML cannot hold.
     """
-    if len(edges) > MOST_EDGES:
-        raise InputError(
-            f"{len(edges):,} edges are too many for GraphML, which is held in memory as a whole (at most "
-            f"{MOST_EDGES:,}); choose the best with --top, or write .parquet or .tsv."
-        )
-    if bad := next((name for name in edges.genes if any(ord(letter) < 32 for letter in name)), None):
-        raise InputError(f"gene {bad!r} has a control character in its name, which GraphML cannot hold; write .tsv.")
+    refuse_control_characters(edges.genes, "GraphML")
     graph = graph_of(edges, regulators=names_regulators(facts))
     run = (facts.get("model") or {}).get("run")
-    graph.graph.update({"made_by": "pairscape export", "edges": words, **({"run": str(run)} if run else {})})
+    save_graphml(graph, path, {"made_by": "pairscape export", **told, **({"run": str(run)} if run else {})})
+
+
+def refuse_control_characters(names: Iterable[str], form: str) -> None:
+    """Raise InputError if a gene's name has a character that a format cannot hold."""
+    if bad := next((name for name in names if any(ord(letter) < 32 for letter in name)), None):
+        raise InputError(f"gene {bad!r} has a control character in its name, which {form} cannot hold; write .tsv.")
+
+
+def save_graphml(graph: nx.Graph, path: Path, told: Mapping[str, str]) -> None:
+    """Write a graph with what has to be told of all of it."""
+    graph.graph.update(told)
     nx.write_graphml_xml(graph, path, named_key_ids=True)

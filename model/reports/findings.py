@@ -10,15 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pairscape.model.edges.edges import (
-    KIND_Q,
-    Edges,
-    Tally,
-    choose_edges,
-    columns_of,
-    names_regulators,
-    tally_scores,
-)
+from pairscape.model.edges.calls import CALLED_BY, Called, calling_aim, known_thresholds
+from pairscape.model.edges.edges import Edges, choose_edges, columns_of, names_regulators
 from pairscape.model.edges.evidence import (
     SHOWN,
     Evidence,
@@ -30,6 +23,7 @@ from pairscape.model.edges.evidence import (
 )
 from pairscape.model.edges.naming import by_symbol
 from pairscape.model.edges.scores import COMBINED, facts_of_group
+from pairscape.model.edges.tally import KIND_Q, Tally, tally_scores
 from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports.figures import KIND_COLOURS, data_address, score_distribution_figure
@@ -53,7 +47,6 @@ DRAWN_EDGES = 60  # as many as stay legible
 LISTED_PAIRS = 25
 HEATMAPS, OF_EACH_KIND = 12, 3
 GENES, TARGETS = 20, 5  # rows of the table of regulators, and the targets named in each
-LIKELY = {"more likely than not": 0.5}  # where training placed no threshold for a precision
 KIND_WORDS = {
     "rising": "one gene rises with the other",
     "falling": "one gene falls as the other rises",
@@ -62,7 +55,6 @@ KIND_WORDS = {
     "u-shaped": "one gene is high at both ends of the other",
     "opposite": "rising in some cells, falling in the rest",
 }
-CALLED_BY = ("precision 0.5", "precision 0.9")  # thresholds by which edges are counted, the first that is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +116,9 @@ def find(path: Path, codes: Codes | None, group: str | None = None) -> Predictio
     facts, columns = facts_of_group(path, group), columns_of(path)
     regulators = names_regulators(facts)
     pointed = regulators or "forward" in columns
-    thresholds = {aim: float(p) for aim, p in (facts.get("thresholds") or {}).items() if p is not None}
-    aim = next((known for known in CALLED_BY if known in thresholds), next(iter(LIKELY)))
-    called_from = (thresholds | LIKELY)[aim]
-    summed = tally_scores(path, thresholds | LIKELY, called_from, group, both_ends=not pointed)
+    thresholds = known_thresholds(facts)
+    aim = calling_aim(thresholds)
+    summed = tally_scores(path, thresholds, thresholds[aim], group, both_ends=not pointed)
     best = choose_edges(path, EdgeChoice(top=DRAWN_EDGES, group=group), SHOWN) if summed.n_scored else None
     evidence, missing = _evidence(path, facts, codes, [*KINDS[1:]] if "kind" in columns else [])
     groups = table_of_groups(path, facts, best)
@@ -170,8 +161,9 @@ def page_words(found: PredictionReport) -> dict[str, Any]:
         "facts": known_facts(found),
         "shift": shift_words(found.facts.get("shift")),
         "pictures": draw_pictures(found),
-        "thresholds": found.tally.thresholds,
-        "called": found.tally.called,
+        "called": called_rows(found.tally),
+        "has_q": bool(found.tally.significant),
+        "prior": found.facts.get("prior"),
         "pairs": pair_rows(found.best) if found.best else [],
         "pair_columns": pair_columns(found),
         "ends": ("Regulator", "Target") if found.pointed else ("Gene", "Gene"),
@@ -192,9 +184,9 @@ def headline(found: PredictionReport) -> str:
     """The number of pairs that are called."""
     if not found.tally.n_scored:
         return "No pair was scored"
-    called = found.tally.called[found.aim]
+    called = found.tally.called[found.aim].pairs
     if found.tells_kinds and found.tally.significant:
-        sure = found.tally.significant[KIND_Q]
+        sure = found.tally.significant[KIND_Q].pairs
         return f"{sure:,} of {found.tally.n_pairs:,} pairs depend, at a false discovery rate of {KIND_Q:.0%}"
     if found.tells_kinds:
         return f"{called:,} of {found.tally.n_pairs:,} pairs are called dependent"
@@ -328,6 +320,22 @@ def title_of(edges: Edges, row: int) -> str:
 
 # ---------------------------------------------------------------- tables
 
+
+def called_rows(tally: Tally) -> list[dict[str, str]]:
+    """Each rule by which pairs are called, how many it calls, and which share of them is expected to be wrong."""
+    placed = sorted(tally.thresholds.items(), key=lambda entry: entry[1])
+    rules = [(aim, f"score ≥ {number(threshold)}", tally.called[aim]) for aim, threshold in placed if tally.called]
+    for limit, called in tally.significant.items():
+        rules.append((f"false discovery rate {limit:g}", f"q ≤ {limit:g}", called))
+        if tally.likely[limit].pairs < called.pairs:
+            rules.append((f"both measures, {limit:g}", f"q ≤ {limit:g}, score ≥ 0.5", tally.likely[limit]))
+    return [{"aim": aim, "rule": rule, **_wrong_cells(called)} for aim, rule, called in rules]
+
+
+def _wrong_cells(called: Called) -> dict[str, str]:
+    return {"pairs": whole(called.pairs), "by_score": percent(called.by_score), "by_q": percent(called.by_q)}
+
+
 COLUMN_WORDS = {  # column of the file: heading
     "kind": "Kind",
     "correlation": "Correlation",
@@ -433,7 +441,7 @@ def fdr_words(tally: Tally, fdr: Mapping[str, Any] | None) -> str:
     """Pairs within some false discovery rates."""
     if not tally.significant:
         return ""
-    counts = ", ".join(f"{count:,} pairs at a rate of {limit:g}" for limit, count in tally.significant.items())
+    counts = ", ".join(f"{called.pairs:,} pairs at a rate of {limit:g}" for limit, called in tally.significant.items())
     return " ".join([f"By matched decoys: {counts}.", *_sentences(fdr)])
 
 

@@ -1,6 +1,6 @@
 """A picture of a small network: edges in, a figure out; each connected part laid out by itself, labels kept apart."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -13,7 +13,21 @@ from numpy.typing import NDArray
 
 from pairscape.model.edges.edges import Edges
 from pairscape.model.edges.formats import graph_of
-from pairscape.model.reports.figures import INK, KIND_COLOURS, LINE, MUTED, NEGATIVE, PAPER, POSITIVE, styled
+from pairscape.model.reports.figures import (
+    BROWN,
+    GREEN,
+    INK,
+    KIND_COLOURS,
+    LINE,
+    MUTED,
+    NEGATIVE,
+    OLIVE,
+    PAPER,
+    POSITIVE,
+    PURPLE,
+    SKY,
+    styled,
+)
 from pairscape.pipeline.errors import printable
 
 WIDTH = 10.6  # inches, as wide as the page
@@ -24,17 +38,21 @@ MOST_EXACT = 150  # genes of a part from which on a layout by all distances take
 CURVE = "arc3,rad=0.09"  # so that two edges in one line do not look like a single one
 APART = 0.09  # inches from a node's middle to its label
 
+MODULE_COLOURS = (INK, PURPLE, GREEN, BROWN, SKY, OLIVE)
+
 Places = dict[str, NDArray[np.float64]]
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
 @styled
-def network_figure(edges: Edges, *, regulators: bool, seed: int = 0) -> Figure:
+def network_figure(
+    edges: Edges, *, regulators: bool, modules: Mapping[str, int] | None = None, seed: int = 0
+) -> Figure:
     """Draw some tens of edges; more cannot be distinguished.
 
     The colour of an edge is its kind, of a network without kinds the sign of its correlation; its width is the score;
-    with `regulators` the sources are squares; edges have arrows where the network gives the direction. `seed` is of the
-    layout.
+    with `regulators` the sources are squares; with `modules`, from 1 by name of the gene, genes have the colours of
+    these; edges have arrows where the network gives the direction. `seed` is of the layout.
     """
     graph = graph_of(edges, regulators=regulators)
     places, height = lay_out(graph, seed)
@@ -43,11 +61,13 @@ def network_figure(edges: Edges, *, regulators: bool, seed: int = 0) -> Figure:
     axes.set(xlim=(0, WIDTH), ylim=(0, height), aspect="equal")
     axes.set_axis_off()
     _draw_edges(axes, graph, places)
-    _draw_nodes(axes, graph, places)
+    nodes = {gene: _module_colour(module) for gene, module in (modules or {}).items()}
+    _draw_nodes(axes, graph, places, nodes)
     for gene, (x, y), align in label_places(graph, places):
         text = axes.text(x, y, printable(gene), ha=align, va="center", fontsize=8, parse_math=False, zorder=4)
         text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4})
-    _add_key(figure, _colours(graph), regulators=regulators, directed=edges.directed)
+    marks = [_mark(_module_colour(module), "o", f"module {module}") for module in sorted(set((modules or {}).values()))]
+    _add_key(figure, _colours(graph), marks, regulators=regulators, directed=edges.directed)
     return figure
 
 
@@ -187,20 +207,30 @@ def _draw_edges(axes: Axes, graph: nx.Graph, places: Places) -> None:
         axes.add_patch(line)
 
 
-def _draw_nodes(axes: Axes, graph: nx.Graph, places: Places) -> None:
+def _module_colour(module: int) -> str:
+    return MODULE_COLOURS[(module - 1) % len(MODULE_COLOURS)]
+
+
+def _mark(colour: str, marker: str, words: str) -> Line2D:
+    """What a gene looks like, for the key."""
+    return Line2D([], [], color=colour, marker=marker, linestyle="", markersize=5.5, label=words)
+
+
+def _draw_nodes(axes: Axes, graph: nx.Graph, places: Places, colours: Mapping[str, str]) -> None:
     for marked, marker, size in ((False, "o", 26), (True, "s", 44)):
         genes = [gene for gene, known in graph.nodes(data=True) if bool(known.get("regulator")) == marked]
         if genes:
             x, y = np.array([places[gene] for gene in genes]).T
-            axes.scatter(x, y, s=size, marker=marker, color=INK if marked else MUTED, linewidths=0, zorder=3)
+            looks = [colours.get(gene, INK if marked else MUTED) for gene in genes]
+            axes.scatter(x, y, s=size, marker=marker, c=looks, linewidths=0, zorder=3)
 
 
-def _add_key(figure: Figure, colours: Mapping[str, str], *, regulators: bool, directed: bool) -> None:
+def _add_key(
+    figure: Figure, colours: Mapping[str, str], nodes: Sequence[Line2D], *, regulators: bool, directed: bool
+) -> None:
     """What the marks mean, above the picture."""
     marks = [Line2D([], [], color=colour, linewidth=2, label=words) for words, colour in colours.items()]
-    if regulators:
-        marks.append(Line2D([], [], color=INK, marker="s", linestyle="", markersize=5.5, label="regulator"))
-        marks.append(Line2D([], [], color=MUTED, marker="o", linestyle="", markersize=5.5, label="target"))
+    marks += [_mark(INK, "s", "regulator"), _mark(MUTED, "o", "target")] if regulators else nodes
     width = "arrow: direction as told by the network" if directed else "no direction told"
     marks.append(Line2D([], [], color=LINE, linewidth=1, label=f"thicker: higher score; {width}"))
     figure.legend(handles=marks, loc="upper left", ncols=len(marks), borderaxespad=0.2, handlelength=1.6, fontsize=8)

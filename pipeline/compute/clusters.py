@@ -39,11 +39,15 @@ def open_session(
     reads: Sequence[Any] = (),
     writes: str | Path | None = None,
     events: Events | None = None,
+    small: bool = False,
 ) -> Iterator[Session]:
     """A session with the client of `open_client`, and bars and lines unless it is to be quiet.
 
     Parameters
     ----------
+    small
+        Whether the job is done in this process before workers would have started: it is, unless a scheduler, workers
+        or memory are asked for, or a client is at hand.
     reads
         What the tasks read; matrices in memory among it are left out.
     events
@@ -55,6 +59,7 @@ def open_session(
         As `open_client`.
     """
     places = [path for path in reads if isinstance(path, str | Path)]
+    compute = Compute("synchronous") if small and _nothing_asked(compute) else compute
     with here(quiet, events) as session, open_client(compute, session.say, reads=places, writes=writes) as client:
         yield replace(session, client=client, memory=smallest_memory(client, compute))
 
@@ -135,6 +140,11 @@ def _client_elsewhere(compute: Compute, place: str, say: Say) -> Iterator[Client
         opened = connect(place, security_of(compute))
     with opened as client:
         yield client
+
+
+def _nothing_asked(compute: Compute) -> bool:
+    """Whether nobody, here or in Dask's configuration, said where the work is to run."""
+    return compute == Compute() and _at_hand() is None and not dask.config.get("scheduler-address", None)
 
 
 def _at_hand() -> Client | None:

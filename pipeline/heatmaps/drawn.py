@@ -26,9 +26,15 @@ def draw_images(a: FloatArray, b: FloatArray, binning: Binning) -> tuple[NDArray
     (P,) uint32
         Cells in which neither gene is expressed.
     """
-    counts = np.zeros((len(a), binning.bins, binning.bins), np.uint32)
-    _count(bins_of(a, binning), bins_of(b, binning), counts)
+    counts = joint_counts(bins_of(a, binning), bins_of(b, binning), binning.bins)
     return counts, ((a == 0) & (b == 0)).sum(axis=1, dtype=np.uint32)
+
+
+def joint_counts(bins_a: NDArray[np.uint8], bins_b: NDArray[np.uint8], bins: int) -> NDArray[np.uint32]:
+    """Images, (P, bins, bins) as above, from the bin of every cell of gene a, and of gene b, (P, N) each."""
+    counts = np.zeros((len(bins_a), bins, bins), np.uint32)
+    _count(bins_a, bins_b, counts)
+    return counts
 
 
 def bins_of(values: FloatArray, binning: Binning) -> NDArray[np.uint8]:

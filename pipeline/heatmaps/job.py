@@ -93,6 +93,14 @@ class Request:
         return f"{label.size:,} candidate pairs, {(label > 0).mean():.2%} of them positive; counted in {counted}"
 
 
+SMALL_PAIRS, SMALL_VALUES = 50_000, 200_000_000  # cells × genes that are encoded in a few seconds
+
+
+def is_small(expression: Expression, pairs: int) -> bool:
+    """Whether so many pairs of a matrix are counted, and scored, in the seconds that workers take to start."""
+    return pairs <= SMALL_PAIRS and expression.n_cells * len(expression.genes) <= SMALL_VALUES
+
+
 @dataclass(frozen=True)
 class HeatmapOutcome:
     """How a heatmap job ended.

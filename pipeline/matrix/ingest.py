@@ -115,7 +115,8 @@ def ingest(
     dry_run
         Only tell what was understood; nothing is written.
     compute
-        Where the work runs. Absent: in this process where the matrix is small, else one local worker a core.
+        Where the work runs. Absent, or nothing said in it: in this process where the matrix is small, else one local
+        worker a core.
     session
         Its bars and lines are used, and the summary is said before the store is written; its client is not. Absent:
         nothing is said.
@@ -179,7 +180,7 @@ def _session(
 ) -> Iterator[Session]:
     """The cluster that was asked for; where none was, a small matrix needs none, nor a bar."""
     need = ingest_bytes(len(job.source.var), max(job.block_entries, min(job.entries, SHARD_ENTRIES)))
-    if compute is None and job.entries <= SMALL_ENTRIES:
+    if compute in (None, Compute()) and job.entries <= SMALL_ENTRIES:
         require_memory(INGESTING, need, smallest_memory(None, Compute("synchronous")))
         yield replace(session, progress=Silent())
         return

@@ -69,7 +69,10 @@ def scores(tmp_path):
 def expected(path, wanted):
     """The same choice, row by row with pandas: the oracle."""
     frame = read_scores(path).to_pandas().astype({"gene_a": str, "gene_b": str})
-    threshold = FACTS["thresholds"][f"precision {wanted.precision:g}"] if wanted.precision else wanted.threshold or 0
+    least = 0.5 if wanted.max_q and not wanted.any_score else 0
+    threshold = (
+        FACTS["thresholds"][f"precision {wanted.precision:g}"] if wanted.precision else wanted.threshold or least
+    )
     frame = frame[frame["score"].astype(float) >= threshold]
     if wanted.max_q is not None:
         frame = frame[frame["q_value"].astype(float) <= wanted.max_q]
@@ -105,15 +108,18 @@ limits = st.none() | st.integers(1, 12)
 @given(
     seed=st.integers(0, 5), rows=st.integers(5, 60), directed=st.booleans(), both=st.booleans(), new=st.booleans(),
     top=limits, per_regulator=limits, threshold=st.none() | st.just(0.31), precise=st.booleans(),
-    max_q=st.none() | st.just(0.7), block=st.integers(1, 20),
+    max_q=st.none() | st.just(0.7), block=st.integers(1, 20), any_score=st.booleans(),
 )  # fmt: skip
 def test_chosen_edges_are_those_of_the_oracle(
-    tmp_path_factory, seed, rows, directed, both, new, top, per_regulator, threshold, precise, max_q, block
+    tmp_path_factory, seed, rows, directed, both, new, top, per_regulator, threshold, precise, max_q, block, any_score
 ):
     """Whatever is asked for, in blocks of whatever size, over several row groups."""
     path = write(tmp_path_factory.getbasetemp() / "chosen.parquet", table(rows, seed=seed, directed=directed))
     precision = 0.5 if precise and threshold is None else None
-    wanted = EdgeChoice(top, per_regulator, threshold, precision, max_q, new, both and not directed)
+    any_score &= max_q is not None
+    wanted = EdgeChoice(
+        top, per_regulator, threshold, precision, max_q, new, both and not directed, any_score=any_score
+    )
     right = expected(path, wanted)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(edges, "ROWS_AT_ONCE", block)
@@ -139,6 +145,27 @@ def test_a_threshold_keeps_its_digits(tmp_path):
     path = write(tmp_path / "s.parquet", found)
     assert choose_edges(path, EdgeChoice(threshold=0.5)).weight.tolist() == pytest.approx([0.9, 0.5])
     assert len(choose_edges(path, EdgeChoice(threshold=float(below)))) == 3
+
+
+def test_a_q_value_keeps_no_pair_that_its_score_calls_unlikely(tmp_path, capsys):
+    """Three pairs of q 0.01: one is likely, two are not, and that is said; each file says what may be wrong with it."""
+    found = table(5).set_column(3, "score", pa.array([0.9, 0.2, 0.4999, 0.99, 0.7], pa.float32()))
+    found = found.set_column(6, "q_value", pa.array([0.01, 0.01, 0.01, 0.2, 0.04], pa.float32()))
+    path = write(tmp_path / "s.parquet", found)
+    assert run_command("export", path, tmp_path / "a.graphml", "--max-q", "0.05") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "2 edges" in told
+    assert "left out: 2 pairs of q ≤ 0.05 that score below one half" in told
+    assert "expected to be wrong: 20.00% by their scores at a prior of 0.02, 4.00% by their q-values" in told
+    assert nx.read_graphml(tmp_path / "a.graphml").graph["expected_wrong"] in told
+    assert run_command("export", path, tmp_path / "b.csv", "--max-q", "0.05", "--any-score") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "4 edges" in told
+    assert "left out" not in told
+    assert len(choose_edges(path, EdgeChoice(max_q=0.05, threshold=0.3))) == 3  # asked for
+    unlikely = found.set_column(3, "score", pa.array(np.full(5, 0.3), pa.float32()))
+    assert run_command("export", write(path, unlikely), tmp_path / "c.csv", "--max-q", "0.05") == 2
+    assert "4 pairs have that q-value, but all of them a score below one half" in capsys.readouterr().err
 
 
 def test_a_large_file_is_trimmed_as_it_is_read(tmp_path, monkeypatch):
@@ -274,7 +301,7 @@ def test_pandas_reads_parquet_with_the_facts(scores, tmp_path, monkeypatch):
         (a, b, pytest.approx(s)) for a, b, s in right
     ]
     kept = json.loads(pq.read_schema(path).metadata[formats.PARQUET_KEY])
-    assert (kept["edges"], kept["scores"]["prior"]) == ("max q 0.8", 0.02)
+    assert (kept["edges"], kept["scores"]["prior"]) == ("max q 0.8, score at least 0.5", 0.02)
 
 
 def matrix(genes):
@@ -376,6 +403,7 @@ BAD = {
     "unknown kind": Bad(["a.csv", "--kind", "rising,bent"], ["kind 'bent'", "u-shaped"]),
     "the kind none": Bad(["a.csv", "--kind", "none"], ["kind 'none'"]),
     "no kind": Bad(["a.csv", "--kind", ""], ["kind ''"]),
+    "any score of what": Bad(["a.csv", "--any-score"], ["--max-q"]),
     "no q-values": Bad(["a.csv", "--max-q", "0.1"], ["no q-values", "--q-values"], "directed.parquet"),
     "both ways of a direction": Bad(["a.csv", "--both-directions"], ["which way"], "directed.parquet"),
     "nothing is left": Bad(["a.csv", "--threshold", "0.999"], ["none of its pairs", "threshold 0.999"]),

@@ -14,9 +14,10 @@ import pytest
 
 from model_fixtures import run_command, small_store
 from pairscape.model.edges import edges
-from pairscape.model.edges.edges import choose_edges, tally_scores
+from pairscape.model.edges.edges import choose_edges
 from pairscape.model.edges.evidence import SHOWN, count_edges, new_edges, scored_codes, show_scores
 from pairscape.model.edges.scores import read_facts, read_scores, write_scores
+from pairscape.model.edges.tally import tally_scores
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports import findings, network_picture
 from pairscape.model.reports.findings import title_of, write_findings
@@ -263,6 +264,13 @@ def test_parts_of_a_network_are_apart_and_within_the_page(scores):
 # ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def assert_sums(called, rows):
+    """By hand: how many, the mean of 1 − score, and the largest q-value."""
+    assert called.pairs == len(rows)
+    assert called.by_score == (pytest.approx((1 - rows.score).mean()) if len(rows) else None)
+    assert called.by_q == (pytest.approx(rows.q_value.max()) if len(rows) else None)
+
+
 def test_tally_is_what_pandas_counts(store, tmp_path, monkeypatch):
     monkeypatch.setattr(edges, "ROWS_AT_ONCE", 7)
     path = write(tmp_path / "d.parquet", scored(store, directed=True), facts_of(store))
@@ -271,10 +279,12 @@ def test_tally_is_what_pandas_counts(store, tmp_path, monkeypatch):
     for both in (True, False):
         found = tally_scores(path, {"some": 0.4}, 0.2, both_ends=both)
         assert (found.n_pairs, found.n_scored, found.n_known) == (66, len(kept), int((frame.label == 1).sum()))
-        assert found.called == {"some": int((kept.score >= 0.4).sum())}
+        assert_sums(found.called["some"], kept[kept.score >= 0.4])
         assert found.expected == pytest.approx(kept.score.sum())
         assert found.histogram.tolist() == np.histogram(kept.score, 50, (0, 1))[0].tolist()
-        assert found.significant == {q: int((kept.q_value <= q).sum()) for q in (0.01, 0.05, 0.1)}
+        for q in (0.01, 0.05, 0.1):
+            assert_sums(found.significant[q], kept[kept.q_value <= np.float32(q)])
+            assert_sums(found.likely[q], kept[(kept.q_value <= np.float32(q)) & (kept.score >= 0.5)])
         source = np.where(kept.forward < 0.5, kept.gene_b, kept.gene_a)
         target = np.where(kept.forward < 0.5, kept.gene_a, kept.gene_b)
         for at, gene in enumerate(found.genes):

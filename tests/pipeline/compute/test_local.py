@@ -17,7 +17,7 @@ from distributed import Client, Security
 from made_runs import make_run
 from model_fixtures import small_store
 from pairscape.interrupt import LINE
-from pairscape.pipeline.compute.clusters import address_of, open_client
+from pairscape.pipeline.compute.clusters import address_of, open_client, open_session
 from pairscape.pipeline.options import Compute
 
 
@@ -28,6 +28,19 @@ def base(tmp_path_factory):
     small_store(folder)
     make_run(folder / "run", folder / "small" / "images.zarr")
     return folder
+
+
+# ── small jobs ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_small_job_starts_no_process_unless_workers_are_asked_for():
+    with open_session(Compute(), small=True) as session:
+        assert session.client is None
+        assert session.memory
+    with open_session(Compute("threads", 1), small=True) as session:
+        assert session.client is not None
+        with open_session(Compute(), small=True) as within:  # a client is at hand
+            assert within.client is not None
 
 
 # ── shared machines ──────────────────────────────────────────────────────────────────────────────────────────────────
