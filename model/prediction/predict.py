@@ -6,17 +6,15 @@ Everything grows in `.OUT.parquet.wip` beside the target, part by part with rece
 it was interrupted.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairscape.model.edges.scores import COMBINED, SYMBOLS, write_scores
+from pairscape.model.edges.scores import COMBINED, write_scores
 from pairscape.model.evaluation.evaluate import versions
 from pairscape.model.evaluation.measure import codes_at_hand
 from pairscape.model.networks.classifier import describe_genes, gene_codes
@@ -31,7 +29,6 @@ from pairscape.model.prediction.confidence import Confidence, confidence_bytes, 
 from pairscape.model.prediction.explained import find_explained
 from pairscape.model.prediction.expressed import expressed_request
 from pairscape.model.prediction.parts import (
-    DIRECTED,
     PART_PAIRS,
     Cost,
     Job,
@@ -40,7 +37,7 @@ from pairscape.model.prediction.parts import (
     prepare,
     score_task,
 )
-from pairscape.model.prediction.trained import TrainedRun
+from pairscape.model.prediction.table import score_columns, score_rows
 from pairscape.model.prediction.within import check_columns, lay_strata
 from pairscape.model.reports.findings import write_findings
 from pairscape.pipeline.codes.encode import encode_matrix
@@ -50,7 +47,6 @@ from pairscape.pipeline.compute.memory import require_memory
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
-from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images, counted_codes
 from pairscape.pipeline.heatmaps.job import Request
@@ -69,7 +65,6 @@ from pairscape.pipeline.storage.workspace import workplace
 
 TASK_SECONDS = 5.0  # of a task, if there is work enough
 TASKS_PER_WORKER = 100  # a hundredth of a worker's share each: the time left is right early, and few wait at the end
-JOINED_PARTS = 512  # parts, a million pairs, in one row group of the file: what is held while they are joined
 TORCH_BYTES = 350_000_000  # an idle worker that has loaded torch and a network, beyond one that has not
 OVER_ALL_CELLS = "scores are over all cells, with what unlike depth makes of a pair; q-values have it in their decoys"
 LIVE_MAPS = 160  # floats for each pixel of a batch, at the widest place of the widest network
@@ -142,7 +137,7 @@ def predict_matrix(
         obs = obs.drop(columns=DEPTH, errors="ignore")
     strata = check_columns(obs, columns) if (columns := checked.strata_columns) else None
     need, number = _bytes_beside(checked.options, cells.size, binning.bins), 1 if groups is None else len(groups.names)
-    portion(binning, cells.size, 1.0, limit, need, number)  # refuses before the matrix is read
+    portion(binning, cells.size, 1.0, limit, need, groups=number)  # refuses before the matrix is read
     encoded = encode_matrix(expression, path, binning, cells, session)
     if request is None:
         request = expressed_request(encoded, checked.seed)
@@ -216,19 +211,14 @@ def _predict(
                 session.say(column["sentence"])
         confidence = estimate_confidence(job, candidates.pairs, counted, checked.options, checked.seed, session)
         facts |= confidence.facts
-        layers = [] if groups is None else [(COMBINED, job.parts, confidence)]
+        layers = [("" if groups is None else COMBINED, job.parts, confidence)]
         for own in [] if groups is None else group_jobs(job, groups):
             outcome, layer, of_group = _score_group(own, candidates, counted, checked, found, outcome, session)
             layers.append(layer)
             facts.setdefault("by_group", {})[layer[0]] = of_group
-        if groups is not None:
-            facts["groups"] = {
-                "columns": list(groups.columns), "names": list(groups.names), "cells": groups.cells.tolist()
-            }  # fmt: skip
-        named = ["gene_a", "gene_b", *(SYMBOLS if candidates.symbols is not None else ())]
-        columns = [*named, "label", "score", *_told(trained), "dependence", "correlation", *confidence.columns]
-        columns += ["group"] if layers else []
-        tables = [_joined(parts, candidates, of, name) for name, parts, of in layers or [("", job.parts, confidence)]]
+        facts |= {} if groups is None else {"groups": groups.facts()}
+        tables = [score_rows(parts, candidates, of, name) for name, parts, of in layers]
+        columns = score_columns(candidates, trained, confidence, groups)
         write_scores(place.store, chain.from_iterable(tables), columns, facts)
         place.publish(checked.out)
     write_findings(checked.out, counted)
@@ -259,13 +249,6 @@ def _score_group(
     done = replace(outcome, computed=outcome.computed + before.computed, kept=outcome.kept + before.kept)
     assert job.group is not None
     return done, (job.group.name, job.parts, confidence), facts
-
-
-def _told(trained: TrainedRun) -> tuple[str, ...]:
-    """Columns of what a network tells beside the score."""
-    if trained.names_kinds:
-        return ("kind", "kind_probability")
-    return ("forward",) if trained.network.facts.classes == DIRECTED else ()
 
 
 def _bytes_beside(options: Prediction, n_cells: int, bins: int) -> int:
@@ -315,7 +298,7 @@ def _job(
 def _portion(codes: Codes, pairs: Pairs, limit: int | None, beside: int, groups: int) -> Portion:
     """How much of the codes a worker holds; groups of cells are counted one after the other."""
     density = block_density(pairs, 1 - codes.array("dropout"))
-    return replace(portion(codes.binning, codes.n_cells, density, limit, beside, groups), groups=1)
+    return replace(portion(codes.binning, codes.n_cells, density, limit, beside, groups=groups), groups=1)
 
 
 def _parts_at_once(codes: Codes | None, share: Portion | None) -> int:
@@ -363,7 +346,7 @@ def _identity(
     candidates: CandidateImages, checked: CheckedPrediction, strata: CellGroups | None, groups: CellGroups | None
 ) -> dict[str, Any]:
     """All that decides a byte of the file."""
-    numbers = {"strata": strata, "groups": groups}
+    names = {} if groups is None else {"groups": digest(groups.facts() | {"number": groups.number.tolist()})}
     return {
         "version": 2,
         "network": checked.trained.network.sha256,
@@ -377,11 +360,9 @@ def _identity(
         "seed": checked.seed,
         "part": PART_PAIRS,
         "versions": versions(),
-    } | {
-        name: digest({"names": list(of.names), "number": of.number.tolist()} if name == "groups" else
-                     {"number": of.number.tolist()})
-        for name, of in numbers.items() if of is not None
-    }  # fmt: skip
+        **({} if strata is None else {"strata": digest({"number": strata.number.tolist()})}),
+        **names,
+    }
 
 
 def _facts(candidates: CandidateImages, checked: CheckedPrediction) -> dict[str, Any]:
@@ -428,40 +409,3 @@ def _tasks(
     tiles = tiles_of(candidates.pairs.gene_b, job.parts.size) if job.codes else [()] * len(job.parts)
     runs = [tuple(parts[run]) for run in even_runs(seconds, wanted)]
     return [Task(run, tuple(tiles[part] for part in run)) for run in runs]
-
-
-def _joined(parts: Parts, candidates: CandidateImages, confidence: Confidence, group: str = "") -> Iterator[pa.Table]:
-    """The rows of the file, or of a group of cells in it, some parts at a time."""
-    pairs, names = candidates.pairs, pa.array(candidates.genes.astype(object), pa.string())
-    known = candidates.symbols
-    symbols = None if known is None else pa.array([symbol or None for symbol in known], pa.string())
-    for start in range(0, len(parts), JOINED_PARTS):
-        some = range(start, min(start + JOINED_PARTS, len(parts)))
-        rows, found = slice(parts.rows(start).start, parts.rows(some[-1]).stop), parts.read(some)
-        genes = {name: getattr(pairs, name)[rows].astype(np.int32) for name in ("gene_a", "gene_b")}
-        yield pa.table(
-            {name: pa.DictionaryArray.from_arrays(pa.array(index), names) for name, index in genes.items()}
-            | ({} if symbols is None else _symbol_columns(symbols, genes))
-            | {"label": pairs.label[rows]}
-            | {name: _or_null(found[name]) for name in found.dtype.names or () if name != "kind"}
-            | {"kind": _kind_column(found["kind"])}
-            | {name: _or_null(column) for name, column in confidence.rows(rows, found["score"]).items()}
-            | {"group": pa.DictionaryArray.from_arrays(np.zeros(found.size, np.int32), pa.array([group]))}
-        )
-
-
-def _symbol_columns(symbols: pa.Array, genes: dict[str, NDArray[np.int32]]) -> dict[str, pa.Array]:
-    """`symbol_a` and `symbol_b`, null for a gene without one."""
-    named = zip(SYMBOLS, genes.values(), strict=True)
-    return {name: symbols.take(pa.array(index)).dictionary_encode() for name, index in named}
-
-
-def _kind_column(number: NDArray[np.float32]) -> pa.Array:
-    """Names of kinds by their number, null for NaN."""
-    known = ~np.isnan(number)
-    index = pa.array(np.where(known, number, 0).astype(np.int32), mask=~known)
-    return pa.DictionaryArray.from_arrays(index, pa.array(KINDS))
-
-
-def _or_null(column: NDArray[np.float32]) -> pa.Array:
-    return pa.array(column, mask=np.isnan(column))

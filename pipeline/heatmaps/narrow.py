@@ -5,6 +5,8 @@ here, lie as images do, and hold one gene a; each image is summed, completed and
 the second-level cache. The images are those of `kernel`, to the last cell.
 """
 
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,6 @@ from pairscape.pipeline.heatmaps.kernel import (
     AHEAD,
     ALONE_COST,
     LINE,
-    Counts,
     GeneBlock,
     Margins,
     contradiction,
@@ -29,7 +30,11 @@ HALVES, LOW, SHIFT, HALF = np.uint64(0x0000FFFF0000FFFF), np.uint64(0xFFFFFFFF),
 
 
 def count_complete(
-    block: GeneBlock, genes_a: GeneCells, pairs: tuple[Index, Index], images: Counts, margins: tuple[Margins, Margins]
+    block: GeneBlock,
+    genes_a: GeneCells,
+    pairs: tuple[Index, Index],
+    images: NDArray[Any],
+    margins: tuple[Margins, Margins],
 ) -> NDArray[np.uint32]:
     """Complete images of the pairs of some genes a with a block of genes b, over all cells that there are.
 
@@ -39,7 +44,7 @@ def count_complete(
         Over the same cells, fewer than `MOST_CELLS`.
     pairs : (A + 1,), (P,) int64
         First pair of each gene a, and the row of each pair's gene b in the block, as `GeneBlock.count` takes them.
-    images : (P, bins, bins) uint32
+    images : (P, bins, bins) uint16 or uint32
         Whatever it holds is replaced: row = bin of gene b, column = bin of gene a.
     margins
         Of the genes a, and of the block.

@@ -8,6 +8,7 @@ refused.
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,10 @@ class CellGroups:
     def cells(self) -> NDArray[np.int64]:
         """Cells of each group, (M,)."""
         return np.bincount(self.number[self.number != NO_GROUP], minlength=len(self.names))
+
+    def facts(self) -> dict[str, Any]:
+        """What a file of scores says of them."""
+        return {"columns": list(self.columns), "names": list(self.names), "cells": self.cells.tolist()}
 
     def alone(self, name: str) -> "CellGroups":
         """One of the groups as the only one: cells of the others are left out."""

@@ -487,7 +487,7 @@ def test_doubt_of_an_image_store_is_counted_from_its_codes(folder, doubtful, tmp
 
 def test_doubt_takes_memory_that_is_planned(folder, tmp_path, monkeypatch):
     planned, real = [], predict.portion
-    monkeypatch.setattr(predict, "portion", lambda *asked: planned.append(asked[-1]) or real(*asked))
+    monkeypatch.setattr(predict, "portion", lambda *asked, **more: planned.append(asked[-1]) or real(*asked, **more))
     score(folder, tmp_path / "s.parquet")
     score(folder, tmp_path / "t.parquet", prediction=Prediction(bootstrap=8))
     plain, doubted = planned[:2], planned[2:]

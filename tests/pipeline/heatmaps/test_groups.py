@@ -25,9 +25,12 @@ from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps import count, gene_reader, read, tiles
 from pairscape.pipeline.heatmaps import job as heatmaps
 from pairscape.pipeline.heatmaps.count import Spent, count_groups
+from pairscape.pipeline.heatmaps.gene_cells import GeneCells
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader, held_reader
 from pairscape.pipeline.heatmaps.images import ImageSpec, open_images
+from pairscape.pipeline.heatmaps.kernel import GeneBlock, Margins
 from pairscape.pipeline.heatmaps.memory import Portion, portion
+from pairscape.pipeline.heatmaps.narrow import count_complete
 from pairscape.pipeline.heatmaps.read import read_images
 from pairscape.pipeline.heatmaps.repair import repair_store
 from pairscape.pipeline.heatmaps.shards import differing_shards, shard_file
@@ -128,6 +131,20 @@ def test_any_tiling_in_any_groups_gives_the_images_of_numpy(listed, cells, toget
                 np.testing.assert_array_equal(counts, expected)
                 zeros = (own[:, pairs.gene_a] == 0) & (own[:, pairs.gene_b] == 0)
                 np.testing.assert_array_equal(both_zero, zeros.sum(axis=0))
+
+
+@pytest.mark.parametrize("genes_b", [1, 40])
+@pytest.mark.parametrize("wrong", ["a", "b"])
+def test_counts_that_cannot_be_are_told(genes_b, wrong):
+    """Walked with a block of genes, and alone with one of them: margins that are smaller than what was counted."""
+    cells = GeneCells.from_codes(np.ones((40, 100), np.uint8))
+    margins = {"a": cells.margins(8), "b": cells.margins(8)}
+    margins[wrong][0, 0] = 99
+    a, b = (Margins(counts, np.zeros(40, np.int64)) for counts in margins.values())
+    pairs = np.array([0, genes_b]), np.arange(genes_b)
+    images = np.empty((genes_b, 8, 8), np.uint16)
+    with pytest.raises(JobError, match=f"image 0 of {genes_b}: its counts and those of its genes contradict"):
+        count_complete(GeneBlock.lay_out(cells, 8), cells.take(np.array([0])), pairs, images, (a, b))
 
 
 @pytest.fixture(scope="module")
