@@ -20,10 +20,11 @@ from torch import Tensor, nn
 DEGREE = 5  # of the polynomials; with 4 to 8 validation scores are the same
 HIDDEN = 128
 SMALLEST_VARIANCE = 1e-4  # of a polynomial that what comes before it does not explain: below, it adds rounding alone
-CERTAIN = 6.0  # log-odds of a dependence from which strength decides: 0.9975 where half of the pairs depend
-BEYOND = 6.0  # log-odds that the full strength, 1, is above that
+CERTAIN = 4.0  # log-odds of a dependence from which strength decides: 0.982 where half of the pairs depend
+WHOLLY = 1.0  # log-odds beyond that from which strength alone does
+BEYOND = 8.0  # log-odds that the full strength, 1, is above that
 UPWARD = 0.15  # weight of the squared rank: the cells that express most say a little more than the others
-NOT_MONOTONE = 0.7  # of one gene's rank with the other's distance from the middle
+NOT_MONOTONE = 0.6  # of one gene's rank with the other's distance from the middle
 TURNED = (1, 1, 1, -1, 1, 1, -1, 1, 1)  # signs of the `sizes` of a transposed image
 SIZES = len(TURNED)  # numbers that say how many cells there are and how many express each gene
 
@@ -154,5 +155,5 @@ def ordered_by_strength(logits: Tensor, strength: Tensor) -> Tensor:
     """Logits (B, classes) whose log-odds of a dependence end at CERTAIN, and rise from there by `strength` (B,)."""
     odds = logits[:, 1:].logsumexp(1) - logits[:, 0]
     excess = (odds - CERTAIN).clamp_min(0)
-    raised = excess - BEYOND * strength * (excess / BEYOND).clamp_max(1)
+    raised = excess - BEYOND * strength * (excess / WHOLLY).clamp_max(1)
     return torch.cat([logits[:, :1] + raised[:, None], logits[:, 1:]], dim=1)
