@@ -90,7 +90,7 @@ def made_up_codes(folder: Path, n_genes: int, n_cells: int) -> Codes:
     ingest(cells, folder / "expression.zarr", preset="none", overwrite=True)
     matrix = open_expression(folder / "expression.zarr")
     with here(True) as session:
-        return encode_matrix(matrix, folder / "codes.zarr", Binning("rank"), np.arange(n_cells), session)
+        return encode_matrix(matrix, folder / "codes.zarr", Binning("rank"), np.arange(matrix.n_cells), session)
 
 
 def measure(folder: Path, genes: int, cells: int, clicks: int) -> dict[str, Any]:
