@@ -74,8 +74,10 @@ class Answering(RequestHandler):
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(f"{status_code}: {self._reason}\n")
 
-    def log_exception(self, *_: Any) -> None:
-        """A refusal is told to who asked, and to nobody else."""
+    def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
+        """A refusal is told to who asked, and to nobody else; a mistake of ours to the terminal too."""
+        if not isinstance(error, HTTPError):
+            super().log_exception(kind, error, trace)
 
 
 def is_loopback(host: str) -> bool:
@@ -127,7 +129,9 @@ def serving(explorer: Explorer, host: str = LOOPBACK, port: int | None = None) -
     async def serve() -> None:
         with ThreadPoolExecutor(ANSWERING_THREADS, "pairscape-answer") as threads:
             known = {"explorer": explorer, "token": token, "threads": threads}
-            server = HTTPServer(Application([(r".*", Answering, known)], compress_response=True))
+            server = HTTPServer(
+                Application([(r".*", Answering, known)], compress_response=True, log_function=lambda _: None)
+            )
             server.add_sockets([heard])
             started.set()
             await stopped.wait()

@@ -503,7 +503,7 @@ def fetch(address, host=None, **asked):
             return error.code, error.read(), dict(error.headers)
 
 
-def test_this_machine_is_served_and_no_other_name(explorer):
+def test_this_machine_is_served_and_no_other_name(explorer, capfd):
     with server.serving(explorer, port=0) as address:
         status, page, headers = fetch(address)
         assert (status, headers["X-Frame-Options"], headers["Cache-Control"]) == (200, "DENY", "no-store")
@@ -524,6 +524,7 @@ def test_this_machine_is_served_and_no_other_name(explorer):
             urllib.request.urlopen(request, timeout=20)
     with pytest.raises(URLError):
         fetch(address)
+    assert capfd.readouterr() == ("", "")  # who is refused is told; the terminal stays quiet
 
 
 def test_others_need_the_token(explorer):
