@@ -46,6 +46,7 @@ from pairscape.pipeline.storage.write import replaced
 
 FORMAT, FORMAT_VERSION = "pairscape-comparison", 1
 KEY = b"pairscape"
+LEAST_EXPRESSING = 10  # cells of either group that express a gene: the correlation of fewer jumps to 1
 LITTLE_OVERLAP = 0.5  # of the depth of two groups, below which it is said
 SURE = 1e-6  # scores are cut to here from 0 and 1 for their log-odds
 Columns = dict[str, Any]
@@ -94,7 +95,15 @@ def compare_groups(
         one, other = seen_correlations(recount, pairs, session)
         first, second = _correlated(first, one), _correlated(second, other)
     table = _columns(first, second)
-    table["q_value"], told = _discovered(recount, pairs, table, session)
+    enough = expressing.min(axis=0) >= LEAST_EXPRESSING
+    compared = np.asarray(enough[pairs.gene_a] & enough[pairs.gene_b])
+    if not compared.any():
+        raise InputError(
+            f"{scores}: no pair has two genes that {LEAST_EXPRESSING} cells or more express in {groups[0]} and in "
+            f"{groups[1]}, so no change can be told; compare larger groups, or predict other pairs."
+        )
+    table["z"] = np.where(compared, table["z"], np.float32(np.nan))
+    table["q_value"], told = _discovered(recount, pairs.take(np.flatnonzero(compared)), table["z"], session)
     shares = [expressing[number, at] / dealing.cells[number] for number in (FIRST, SECOND)]
     table |= _expressing(first, (shares[0], shares[1]))
     told |= {
@@ -202,23 +211,33 @@ def _replicate(obs: pd.DataFrame, column: str, group: Group) -> NDArray[np.int32
 
 
 def _discovered(
-    recount: Recount, pairs: Pairs, table: Columns, session: Session
+    recount: Recount, compared: Pairs, z: NDArray[np.float32], session: Session
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """q-values of the pairs, and what the table says of them."""
-    seen = np.abs(table["z"])
-    null = null_changes(recount, pairs, session)
-    found = Discovery.estimate([seen], null)
+    """q-values by z (P,), NaN of pairs that are not `compared`, and what the table says of them."""
+    seen = np.abs(z)
+    null = null_changes(recount, compared, session)
+    found = Discovery.estimate([seen[~np.isnan(seen)]], null)
     calls = {str(level): found.calls(level) for level in (0.01, 0.05, 0.1)}
     dealt = "cells of like depth were" if recount.dealing.replicate is None else "whole replicates were"
     return found(seen), {
         "dealt": null.size,
         "calls": calls,
+        "not_compared": int(np.isnan(seen).sum()),
         "overlap_of_depth": round(recount.dealing.overlap, 4),
         "sentence": (
             f"{calls['0.05']:,} pairs change at a false discovery rate of 5 %, by {null.size:,} pairs counted again "
-            f"after {dealt} dealt to two groups of the same sizes anew.{_apart(recount.dealing)}"
+            f"after {dealt} dealt to two groups of the same sizes anew.{_left_out(seen)}{_apart(recount.dealing)}"
         ),
     }
+
+
+def _left_out(seen: NDArray[np.float32]) -> str:
+    """What has to be said of pairs that are not compared."""
+    missing = int(np.isnan(seen).sum())
+    if not missing:
+        return ""
+    few = f"fewer than {LEAST_EXPRESSING} cells of a group express one of their genes"
+    return f" {missing:,} pairs are not compared, as {few}."
 
 
 def _apart(dealing: Dealing) -> str:
