@@ -29,12 +29,12 @@ def test_the_readme_shows_the_commands_that_users_come_for():
 def test_the_readmes_commands_work_as_typed(tmp_path, monkeypatch, capsys):
     """In their order; the address is that of a real scheduler, the genes are ours, and training is cut short."""
     monkeypatch.chdir(tmp_path)
-    expression, _, _ = curved_expression(120, 4, 6, seed=0)
+    expression, _, _ = curved_expression(200, 4, 6, seed=0)
     write_cells("cells.h5ad", expression)
     write_cells("other.h5ad", curved_expression(120, 4, 6, seed=1)[0])
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster:
         for line in commands():
-            words = shlex.split(line)[1:]
+            words = shlex.split(line, comments=True)[1:]
             words = [cluster.scheduler_address if word.startswith("tcp://") else word for word in words]
             words = [{"CD79A": "GENE000", "CD79B": "GENE001"}.get(word, word) for word in words]
             words += {"train": ["--epochs", "1"], "tune": ["--trial-epochs", "1"]}.get(words[0], [])
@@ -49,6 +49,9 @@ def write_cells(path, expression):
     counts = np.random.default_rng(0).poisson(3 * np.expm1(expression))  # as a user has them
     table = anndata.AnnData(counts.astype(np.float32))
     table.obs_names, table.var_names = cells, gene_names(expression.shape[1])
+    half = np.arange(len(cells)) % 2
+    table.obs["cell_type"] = np.where(half, "CD14 Mono", "CD4 T")
+    table.obs["condition"] = np.where(np.arange(len(cells)) % 4 < 2, "stim", "ctrl")
     table.write_h5ad(path)
 
 
