@@ -22,7 +22,7 @@ SHUFFLES = {"byte shuffle": Blosc.SHUFFLE, "bit shuffle": Blosc.BITSHUFFLE}
 ALLOCATOR = """
 import sys, time
 import numpy as np
-from pairscape.pipeline.heatmaps.images import CODEC
+from pairscape.pipeline.heatmaps.shards import CODEC
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()

@@ -323,7 +323,8 @@ def test_what_no_process_would_run_again_is_not_refused(way, tmp_path):
 
 
 def test_the_whole_command_says_it_in_one_line(cells, tmp_path):
-    (tmp_path / "s.py").write_text(f"import pairscape\npairscape.heatmaps({str(cells)!r}, 'i.zarr', all_pairs=True)\n")
+    call = f"pairscape.heatmaps({str(cells)!r}, 'i.zarr', all_pairs=True, scheduler='local')"
+    (tmp_path / "s.py").write_text(f"import pairscape\n{call}\n")
     done = run(sys.executable, "s.py", folder=tmp_path, DASK_SCHEDULER_ADDRESS=None)
     assert done.returncode == 1
     last = done.stdout.decode().splitlines()[-1]

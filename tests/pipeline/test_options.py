@@ -11,5 +11,5 @@ def test_numbers_of_random_streams_never_change():
         "GENE_BOOTSTRAP": 9, "SHIFT_SAMPLE": 9, "REFERENCE_GENES": 10, "CELL_GROUPS": 11, "SCREEN_SAMPLE": 11,
         "RANDOM_PAIRS": 12, "RESAMPLES": 12, "DEPTH_TIES": 13, "DECOY_CELLS": 14, "DECOY_PAIRS": 15,
         "PLANTING_CHOICES": 16,
-        "DEPTH_NULL": 17,
+        "DEPTH_NULL": 17, "GOLD_PAIRS": 18, "DEALT_GROUPS": 19, "DEALT_PAIRS": 20,
     }  # fmt: skip

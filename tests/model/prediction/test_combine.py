@@ -202,10 +202,7 @@ def grouped(tmp_path):
     parts = [table(n).append_column("group", pa.array([name] * table(n).num_rows)) for n, name in enumerate(types)]
     known = facts(2, groups={"columns": ["type"], "names": ["B", "T"], "cells": [400, 900]})
     path = tmp_path / "by.parquet"
-    found = pa.concat_tables(parts)
-    write_scores(path, [found.drop_columns("group")], found.drop_columns("group").column_names, known)
-    schema = pq.read_schema(path)
-    pq.write_table(found.cast(pa.schema([*schema, pa.field("group", pa.string())], metadata=schema.metadata)), path)
+    write_scores(path, parts, parts[0].column_names, known)
     return path
 
 
@@ -229,7 +226,8 @@ def test_one_group_of_each_file(grouped, files, tmp_path, capsys):
     other = tmp_path / "other.parquet"
     held = pq.read_table(grouped)
     kept = json.loads(held.schema.metadata[b"pairscape"]) | {"seed": 1}
-    pq.write_table(held.replace_schema_metadata({b"pairscape": json.dumps(kept)}), other)
+    again = held.replace_schema_metadata({b"pairscape": json.dumps(kept)})
+    pq.write_table(again, other, row_group_size=held.num_rows // 3)
     assert run_command("combine", grouped, other, tmp_path / "out.parquet", "--group", "B", "--quiet") == 0
     sets, found = [by_pair(files[1])] * 2, by_pair(tmp_path / "out.parquet")
     assert found.keys() == sets[0].keys()

@@ -178,7 +178,7 @@ def test_any_scheduler_writes_the_same_bytes(compute, folder, fused, tmp_path):
 
 
 def test_cells_that_do_not_fit_are_counted_slab_by_slab(folder, fused, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "portion", lambda *_: Portion(cells=64, shards=1, cache_bytes=0, task_bytes=1))
+    monkeypatch.setattr(predict, "portion", lambda *_, **__: Portion(cells=64, shards=1, cache_bytes=0, task_bytes=1))
     score(folder, tmp_path / "s.parquet")
     assert (tmp_path / "s.parquet").read_bytes() == fused.read_bytes()
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 FAULTS = """
 import resource, sys
 import numpy as np
-from pairscape.pipeline.heatmaps.images import CODEC
+from pairscape.pipeline.heatmaps.shards import CODEC
 from pairscape.pipeline.compute.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory() and keep_freed_memory()
