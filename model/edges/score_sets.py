@@ -62,12 +62,10 @@ class Source:
 
     def rows(self, index: NDArray[np.int64], genes: Sequence[str], columns: Sequence[str]) -> Iterator[Columns]:
         """Its columns in blocks, genes as positions in the union, without genes that are left out."""
-        codes, asked = GeneCodes({name: at for at, name in enumerate(genes)}), [*columns]
-        for block in blocks(self.path, asked if self.group is None else [*asked, "group"], codes):
+        codes = GeneCodes({name: at for at, name in enumerate(genes)})
+        for block in blocks(self.path, [*columns], codes, self.group):
             gene_a, gene_b = (index[block[name]] for name in GENES)
             kept = (gene_a >= 0) & (gene_b >= 0) & (gene_a != gene_b)
-            if self.group is not None:
-                kept &= block.pop("group") == self.group
             block |= {"gene_a": gene_a, "gene_b": gene_b}
             yield {name: values[kept] for name, values in block.items()}
 
