@@ -25,7 +25,7 @@ from pairscape.model.edges.formats import (
     write_text,
 )
 from pairscape.model.edges.naming import by_symbol
-from pairscape.model.edges.scores import facts_of_group
+from pairscape.model.edges.scores import facts_of_group, no_probability
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.errors import InputError
@@ -162,6 +162,8 @@ def export_scores(
 
 def words_of_called(edges: Edges, facts: dict[str, Any]) -> str:
     """What share of chosen edges is expected to be wrong, in words, by score and by q-value."""
+    if rule := no_probability(facts):
+        return f"unknown, as scores pooled by {rule} are no probabilities (combine --rule log-odds makes some)"
     called = Called()
     called.add(edges.weight, edges.columns.get("q_value"))
     return called.words(facts.get("prior"))

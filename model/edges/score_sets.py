@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pairscape.model.edges.edges import GeneCodes, blocks, columns_of, names_regulators
 from pairscape.model.edges.pooling import Columns, Sets, signed_ranks
-from pairscape.model.edges.scores import GENES, read_facts, read_genes_of, read_symbols
+from pairscape.model.edges.scores import COMBINED, GENES, read_facts, read_genes_of, read_symbols
 from pairscape.model.options import Combination
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.lists import read_gene_map
@@ -24,7 +24,6 @@ from pairscape.pipeline.genes.resolve import Vocabulary
 from pairscape.pipeline.genes.union import NamedGenes, Union, unite
 
 PART_ROWS = 2**22  # rows of all files that are pooled at a time, some 100 bytes each
-COMBINED = "combined"  # group of the rows over all cells, in a file of groups
 READ = ("gene_a", "gene_b", "label", "score", "dependence", "correlation")
 KIND = ("kind", "kind_probability")
 

@@ -325,19 +325,19 @@ def _with_described(job: Job, candidates: CandidateImages, scorer: Scorer) -> Jo
 
 
 def _with_strata(
-    job: Job, candidates: CandidateImages, checked: CheckedPrediction, groups: CellGroups | None, session: Session
+    job: Job, candidates: CandidateImages, checked: CheckedPrediction, strata: CellGroups | None, session: Session
 ) -> Job:
     """The job with the strata within which cells are compared; said."""
-    if groups is None:
+    if strata is None:
         if checked.trained.network.classifier.compares_within:
             session.say(OVER_ALL_CELLS)
         return job
     assert candidates.codes is not None
-    for note in groups.notes:
+    for note in strata.notes:
         session.say(note)
     columns, genes = checked.strata_columns, np.union1d(candidates.pairs.gene_a, candidates.pairs.gene_b)
     folder = Path(job.parts.folder)
-    within = lay_strata(candidates.codes, groups, columns, genes, folder, checked.seed, session)
+    within = lay_strata(candidates.codes, strata, columns, genes, folder, checked.seed, session)
     session.say(within.line())
     return replace(job, within=within)
 

@@ -12,7 +12,7 @@ from pairscape.model.edges.export import doubt, words_of_called
 from pairscape.model.edges.module_files import IN_FOLDER, SIGN, TABLE, WRITERS
 from pairscape.model.edges.modules import Modules, WeighedBy, find_modules
 from pairscape.model.edges.naming import by_symbol
-from pairscape.model.edges.scores import facts_of_group
+from pairscape.model.edges.scores import facts_of_group, no_probability
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports.heatmap_figures import PICTURE, save_picture
 from pairscape.model.reports.network_picture import network_figure
@@ -59,6 +59,11 @@ def write_modules(
     _check_target(target, scores, overwrite=overwrite)
     facts = facts_of_group(scores, wanted.group)
     if wanted == EdgeChoice(group=wanted.group):
+        if rule := no_probability(facts):
+            raise InputError(
+                f"{scores} is pooled by {rule}, so its scores are no probabilities by which edges could be called; say "
+                "which pairs are edges: --top N, or --threshold."
+            )
         wanted = replace(called_choice(facts, columns_of(scores)), group=wanted.group)
     edges = choose_edges(scores, wanted, KNOWN)
     found = find_modules(edges, resolution=resolution, weighed_by=weighed_by, seed=seed)

@@ -113,6 +113,7 @@ class Explorer:
             "n_pairs": table.n_pairs,
             "n_cells": (facts.get("matrix") or {}).get("n_cells"),
             "prior": facts.get("prior"),
+            "scoreIs": (facts.get("combined") or {}).get("score_is", ""),
             "within": [name for name in facts.get("within") or () if name not in by],
             "kindNames": list(KINDS),
             "kinds": [kind for at, kind in enumerate(KINDS) if at and "kind" in table.columns],

@@ -8,7 +8,7 @@ const MOST_FOUND = 12;
 const MOST_PANELS = 24;
 const LONGEST_NAME = 200; // in an address; a longer one goes by its number
 const HEADS = {
-  score: ['Score', 'probability that the two genes depend on each other, or are an edge, at the prior of the prediction'],
+  score: ['Score', config.scoreIs || 'probability that the two genes depend on each other, or are an edge, at the prior of the prediction'],
   forward: ['Direction', 'which way the network says the edge points'],
   kind: ['Kind', 'the likeliest kind of dependence'],
   correlation: ['Correlation', "Spearman's, over the binned cells"],

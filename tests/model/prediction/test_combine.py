@@ -10,6 +10,7 @@ import pytest
 
 from pairscape.model.edges import score_sets
 from pairscape.model.edges.scores import read_facts, read_scores, write_scores
+from pairscape.model.reports.explorer.opening import open_explorer
 from typed import run_command
 
 GENES = [f"G{i}" for i in range(14)]
@@ -141,6 +142,27 @@ def test_the_file_says_what_it_was_made_of(files, tmp_path, capsys):
     assert run_command("export", tmp_path / "out.parquet", tmp_path / "net.csv", "--top", "5") == 0
     assert run_command("report", tmp_path / "out.parquet") == 2
     assert "its scores are no probabilities" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rule", ["mean-z", "mean-rank", "log-odds"])
+def test_scores_that_are_no_probabilities_are_never_told_as_such(files, tmp_path, capsys, rule):
+    """By export, modules and the explorer, as by the report."""
+    pooled, edges = tmp_path / "out.parquet", ("--top", "20")
+    assert run_command("combine", *files, pooled, "--rule", rule, "--quiet") == 0
+    assert run_command("export", pooled, tmp_path / "edges.tsv", *edges) == 0
+    told = capsys.readouterr().out
+    assert run_command("modules", pooled, tmp_path / "modules.tsv", "--quiet") == (0 if rule == "log-odds" else 2)
+    refused = capsys.readouterr().err
+    words = open_explorer(pooled, None, None, lambda *_: None).words()["scoreIs"]
+    if rule == "log-odds":
+        assert "% by their scores at a prior" in told
+        assert words.startswith("probability of dependence")
+    else:
+        assert f"scores pooled by {rule} are no probabilities" in told
+        assert "% by their scores" not in told
+        assert f"pooled by {rule}" in refused
+        assert "no probability" in words
+        assert run_command("modules", pooled, tmp_path / "modules.tsv", *edges, "--quiet") == 0
 
 
 def test_genes_are_matched_by_id_symbol_case_and_map(tmp_path, capsys):
