@@ -33,7 +33,7 @@ MOST_COLUMNS = 40
 
 
 def find_explained(job: Job, candidates: CandidateImages, seed: int, session: Session) -> list[dict[str, Any]]:
-    """Columns that explain a third of the best pairs or more, those that explain most first.
+    """Columns that explain a third of the best pairs or more, those that explain most first; else two of them together.
 
     A pair is explained where it scores below 0.5 within the values of the column, or where less than half of its
     correlation is left. Each column as `column`, `pairs` that were looked at, those `explained`, and a `sentence`. What
@@ -47,19 +47,34 @@ def find_explained(job: Job, candidates: CandidateImages, seed: int, session: Se
     rows = distinct_best(candidates.pairs, score)
     if rows.size < LEAST_PAIRS:
         return []
-    pairs, found = candidates.pairs.take(rows), list[dict[str, Any]]()
+    pairs = candidates.pairs.take(rows)
     genes, images = np.stack([pairs.gene_a, pairs.gene_b], axis=1), candidates.read(rows)
     folder, silent = Path(job.parts.folder), replace(session, progress=Session().progress)
     before = score_images(replace(job, threshold=None), images, genes, Cost())["correlation"]
-    for column in _possible(obs, columns):
-        wanted = (*columns, column)
+
+    def look(*added: str) -> dict[str, Any]:
+        wanted = (*columns, *added)
         strata = lay_strata(codes, check_columns(obs, wanted), wanted, genes, folder, seed, silent)
         within = score_images(replace(job, within=strata, threshold=None), images, genes, Cost())
         lost = (within["score"] < FROM) | (np.abs(within["correlation"]) < LEFT * np.abs(before))
-        if lost.sum() >= WARNED * rows.size:
-            found.append({"column": column, "pairs": int(rows.size), "explained": int(lost.sum())})
-    found.sort(key=lambda known: -known["explained"])
-    return [known | {"sentence": _sentence(known, columns)} for known in found]
+        return {"column": ",".join(added), "pairs": int(rows.size), "explained": int(lost.sum())}
+
+    found = sorted((look(column) for column in _possible(obs, columns)), key=lambda known: -known["explained"])
+    told = [known for known in found if known["explained"] >= WARNED * rows.size]
+    if not told and len(found) > 1:  # cells may be of several types in several conditions
+        together = [known["column"] for known in found[:2]]
+        if _fits(obs, (*columns, *together)) and (both := look(*together))["explained"] >= WARNED * rows.size:
+            told = [both]
+    return [known | {"sentence": _sentence(known, columns)} for known in told]
+
+
+def _fits(obs: pd.DataFrame, columns: tuple[str, ...]) -> bool:
+    """Whether cells can be compared within columns."""
+    try:
+        check_columns(obs, columns)
+    except InputError:
+        return False
+    return True
 
 
 def distinct_best(pairs: Pairs, score: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -80,11 +95,9 @@ def _possible(obs: pd.DataFrame, taken: tuple[str, ...]) -> Iterator[str]:
         yield DEPTH
     names = [str(name) for name in obs.columns if str(name) not in taken and str(name) != DEPTH]
     for name in names[:MOST_COLUMNS]:
-        try:
-            cells = check_columns(obs, [name]).cells
-            check_columns(obs, (*taken, name))
-        except InputError:
+        if not (_fits(obs, (name,)) and _fits(obs, (*taken, name))):
             continue
+        cells = check_columns(obs, [name]).cells
         if 2 <= cells.size <= MOST_VALUES and cells[cells >= LEAST_CELLS].sum() >= IN_LARGE * len(obs):
             yield name
 

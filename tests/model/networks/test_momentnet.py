@@ -14,6 +14,7 @@ from pairscape.model.networks.momentnet import (
     SMALLEST_VARIANCE,
     TURNED,
     UPWARD,
+    WHOLLY,
     MomentNet,
     log_sizes,
     ordered_by_strength,
@@ -90,6 +91,15 @@ def test_beyond_doubt_strength_decides():
     torch.testing.assert_close(after[3:5], after[5:], atol=1e-4, rtol=0)
     torch.testing.assert_close(found[:, 1:], logits[:, 1:])
     assert len(set(torch.sigmoid(after).tolist()[2:5])) == 3
+
+
+def test_strength_alone_decides_soon_after_doubt_ends():
+    odds = torch.tensor([CERTAIN + 0.5, CERTAIN + WHOLLY, CERTAIN + 3])
+    found = ordered_by_strength(torch.stack([-odds, torch.zeros(3)], dim=1), torch.full((3,), 0.3))
+    after = found[:, 1] - found[:, 0]
+    assert CERTAIN < after[0] < after[1]
+    torch.testing.assert_close(after[1:], torch.full((2,), CERTAIN + 0.3 * BEYOND))
+    assert WHOLLY <= 1  # with a slower passage cells decided the order, and not strength (docs/universal.md)
 
 
 def test_training_sees_the_evidence_without_an_end():

@@ -93,6 +93,29 @@ def test_what_the_type_makes_goes_and_what_it_hides_comes(folder):
     assert (within["q_value"][hidden] < 0.1).mean() > 0.8  # of ten pairs, beside one decoy
 
 
+def test_two_columns_that_explain_the_best_pairs_together_are_told(tmp_path):
+    """Of 15 best pairs the type explains three and the condition three: either is too few to be told alone."""
+    rng = np.random.default_rng(5)
+    columns = {name: rng.integers(0, 2, CELLS) for name in ("type", "condition")}
+    shifts = np.stack([*[columns["type"]] * 3, *[columns["condition"]] * 3, *[np.zeros(CELLS)] * 9], axis=1) * 5.0
+    shared = np.where(np.arange(15) < 6, 0, 1) * rng.normal(size=(CELLS, 15)) * 2
+    values = np.repeat(shifts + shared, 2, axis=1) + 0.6 * rng.normal(size=(CELLS, 30)) + 4
+    cells = ad.AnnData(
+        sparse.csr_matrix(np.maximum(values, 0).astype(np.float32)),
+        obs=pd.DataFrame({name: values.astype(str) for name, values in columns.items()}, index=map(str, range(CELLS))),
+        var=pd.DataFrame(index=gene_names(30)),
+    )
+    pairscape.ingest(cells, tmp_path / "cells.zarr", preset="none", quiet=True)
+    pairs = pd.DataFrame({"gene_a": gene_names(30)[::2], "gene_b": gene_names(30)[1::2]})
+    pairscape.predict(
+        "universal", tmp_path / "cells.zarr", tmp_path / "s.parquet", pairs=pairs, within="none", q_values=False,
+        compute=HERE, quiet=True,
+    )  # fmt: skip
+    (known,) = read_facts(tmp_path / "s.parquet")["explained"]
+    assert (set(known["column"].split(",")), known["pairs"]) == ({"type", "condition"}, 15)
+    assert 5 <= known["explained"] <= 7
+
+
 def test_the_file_and_its_report_say_so(folder):
     facts = read_facts(folder / "type.parquet")
     assert (facts["within"], facts["strata"]) == (["type"], 2)
