@@ -317,6 +317,13 @@ def test_dealt_cells_keep_their_depth(seed, strata, number):
         )
 
 
+def test_a_deal_moves_cells_and_another_number_moves_others():
+    group, stratum = np.arange(300, dtype=np.uint8) % 2, np.repeat(np.arange(3, dtype=np.uint8), 100)
+    deals = np.stack([Dealing(group, stratum, seed=1).deal(number) for number in range(60)])
+    share = (deals == FIRST).mean(0)
+    assert 0.2 < share.min() < share.max() < 0.8  # no cell stays where it is
+
+
 @settings(max_examples=40)
 @given(first=st.integers(1, 5), second=st.integers(1, 5), paired=st.booleans())
 def test_replicates_are_dealt_in_every_other_way_once(first, second, paired):

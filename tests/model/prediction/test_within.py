@@ -14,7 +14,12 @@ import pairscape
 from model_fixtures import gene_names
 from pairscape.model.edges.scores import read_facts, read_scores
 from pairscape.model.prediction import predict
+from pairscape.model.prediction.decoys import save_strata
+from pairscape.model.prediction.within import check_columns, lay_strata
+from pairscape.pipeline.codes.store import open_codes
+from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Compute
 
 HERE = Compute("synchronous")
@@ -114,6 +119,17 @@ def test_two_columns_that_explain_the_best_pairs_together_are_told(tmp_path):
     (known,) = read_facts(tmp_path / "s.parquet")["explained"]
     assert (set(known["column"].split(",")), known["pairs"]) == ({"type", "condition"}, 15)
     assert 5 <= known["explained"] <= 7
+
+
+@pytest.mark.parametrize("columns", [("type",), ("type", "depth"), ("depth", "type", "chip")])
+def test_decoys_are_dealt_inside_every_stratum(folder, tmp_path, columns):
+    """And among cells of like depth there, which is in all of them."""
+    codes, obs = open_codes(folder / "codes.zarr"), open_expression(folder / "cells.zarr").obs()
+    named = [column for column in columns if column != "depth"]
+    within = lay_strata(codes, check_columns(obs, columns), columns, np.arange(4), tmp_path, 0, Session())
+    dealt = np.load(save_strata(codes, tmp_path, 0, Session(), within))
+    assert (obs[named].astype(str).groupby(dealt).nunique() == 1).all(axis=None)
+    assert np.unique(dealt).size > obs.groupby(named, observed=True).ngroups
 
 
 def test_the_file_and_its_report_say_so(folder):
