@@ -345,6 +345,7 @@ def test_undefined_metrics_are_said_to_be_undefined(run: Path) -> None:
     page = report_text(run)
     assert "cannot be judged" in page
     assert page.count("not defined") > 20
+    assert "not defined<i" not in page  # nor has it a bar
     assert not re.search(r"\b(None|nan|NaN)\b", re.sub(r'"data:[^"]*"', "", page))
 
 
