@@ -2,7 +2,7 @@
 
 Of each set k that has seen a pair: the correlation rho_k over n_k cells, z_k = √n_k · rho_k, and the evidence
 e_k = log-odds of the score less those of the prior of that prediction, so that no prior is counted twice. A network's
-evidence may end (momentnet's does near 4), so no single set outvotes the others.
+evidence may end (momentnet's does near 6), so no single set outvotes the others.
 
 | rule | score of a pair |
 |---|---|

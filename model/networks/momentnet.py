@@ -20,9 +20,9 @@ from torch import Tensor, nn
 DEGREE = 5  # of the polynomials; with 4 to 8 validation scores are the same
 HIDDEN = 128
 SMALLEST_VARIANCE = 1e-4  # of a polynomial that what comes before it does not explain: below, it adds rounding alone
-CERTAIN = 4.0  # log-odds of a dependence from which strength decides: 0.982 where half of the pairs depend
+CERTAIN = 6.0  # log-odds of a dependence from which strength decides: 0.9975 where half of the pairs depend
 WHOLLY = 1.0  # log-odds beyond that from which strength alone does
-BEYOND = 8.0  # log-odds that the full strength, 1, is above that
+BEYOND = 6.0  # log-odds that the full strength, 1, is above that
 UPWARD = 0.15  # weight of the squared rank: the cells that express most say a little more than the others
 NOT_MONOTONE = 0.6  # of one gene's rank with the other's distance from the middle
 TURNED = (1, 1, 1, -1, 1, 1, -1, 1, 1)  # signs of the `sizes` of a transposed image
