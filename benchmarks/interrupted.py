@@ -45,15 +45,20 @@ def epochs_in(run: Path) -> int:
     return len(history.read_text().splitlines()) - 1 if history.exists() else 0
 
 
-def killed(command: list[str], run: Path, said: Path, seconds: float, *, started: bool) -> int | None:
-    """Start a training and kill it after so many seconds; epochs that it left, None where it had ended before.
+def killed(command: list[str], run: Path, said: Path, wanted: int | None, seconds: float) -> int | None:
+    """Start a training and kill it; epochs that it left, None where it had ended before.
 
-    The seconds count from the first word about the training if it is to have `started`, else from the process's start.
+    Parameters
+    ----------
+    wanted
+        Epochs that are to be finished first. None: it is killed while it starts.
+    seconds
+        From then, or from the start of the process, to the kill.
     """
-    said.write_text("")
+    first = epochs_in(run) == 0
     with said.open("w") as file, subprocess.Popen(command, stdout=file) as process:
-        while started and process.poll() is None and not under_way(run, said):
-            time.sleep(0.02)
+        while wanted is not None and process.poll() is None and not under_way(run, said, wanted, first=first):
+            time.sleep(0.005)
         time.sleep(seconds)
         if process.poll() is not None:
             return None
@@ -61,9 +66,9 @@ def killed(command: list[str], run: Path, said: Path, seconds: float, *, started
     return epochs_in(run)
 
 
-def under_way(run: Path, said: Path) -> bool:
-    """Whether a training has begun, or goes on."""
-    return (run / "history.csv").exists() and (not epochs_in(run) or "it goes on" in said.read_text())
+def under_way(run: Path, said: Path, wanted: int, *, first: bool) -> bool:
+    """Whether a training that has begun, or goes on, has finished so many epochs."""
+    return (run / "history.csv").exists() and epochs_in(run) >= wanted and (first or "it goes on" in said.read_text())
 
 
 def differing(one: Path, other: Path) -> list[str]:
@@ -88,13 +93,14 @@ def measure(folder: Path, kills: int, network: str, genes: int, epochs: int, see
     metrics, run = json.loads((folder / "whole" / "metrics.json").read_text()), folder / "parts"
     length, tally, left = metrics["seconds"]["train"], {"starting": 0, "training": 0, "evaluating": 0, "lost": 0}, 0
     for number in range(kills):
-        started = bool(rng.random() < 0.8)
-        now = killed(lines[1], run, said, rng.uniform(0, 1.5 * length / kills if started else 3.0), started=started)
+        wanted = None if rng.random() < 0.2 else min(left + int(rng.integers(0, 2 * epochs // kills)), epochs)
+        seconds = rng.uniform(0, 3.0 if wanted is None or left == epochs else 1.5 * length / epochs)
+        now = killed(lines[1], run, said, wanted, seconds)
         if now is None:
             break
         after = re.search(r"it goes on after epoch (\d+)", said.read_text())
         tally["lost"] += max(left - int(after[1]), 0) if after else 0
-        tally["starting" if not started else "evaluating" if left == epochs else "training"] += 1
+        tally["starting" if wanted is None else "evaluating" if now == epochs else "training"] += 1
         print(number, f"{left} epochs before, {now} after", file=sys.stderr)
         left = now
     subprocess.run(lines[1], check=True, stdout=said.open("w"))

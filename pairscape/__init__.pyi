@@ -25,6 +25,7 @@ __all__ = [
     "combine",
     "compare",
     "demo",
+    "deploy",
     "doctor",
     "evaluate",
     "export",
@@ -90,6 +91,14 @@ def demo(
     scheduler: str = "local",
     quiet: bool = False,
 ) -> dict[str, Any]: ...
+
+def deploy(
+    kind: Literal["slurm", "kubernetes", "compose"],
+    folder: Place,
+    /,
+    *,
+    quiet: bool = False,
+) -> list[Path]: ...
 
 def doctor(
     *,
@@ -180,9 +189,9 @@ def heatmaps(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
-    seed: int = 0,
     events: Place | None = None,
     performance_report: Place | None = None,
+    seed: int = 0,
     quiet: bool = False,
 ) -> Images: ...
 
@@ -211,6 +220,7 @@ def ingest(
     dry_run: bool = False,
     overwrite: bool = False,
     events: Place | None = None,
+    performance_report: Place | None = None,
     quiet: bool = False,
 ) -> Summary: ...
 
@@ -275,6 +285,8 @@ def plan(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> Plan: ...
@@ -344,6 +356,8 @@ def predict(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
@@ -394,6 +408,8 @@ def simulate(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path: ...
@@ -488,6 +504,8 @@ def tune(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> dict[str, Any]: ...
@@ -506,5 +524,7 @@ def verify(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     quiet: bool = False,
 ) -> StoreDamage: ...

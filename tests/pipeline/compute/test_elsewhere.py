@@ -86,6 +86,7 @@ def test_certificates_all_the_way(certificates, truth, expression_path, tmp_path
 
 
 def test_a_scheduler_without_workers_is_refused(plain, refuses, monkeypatch):
+    """At once it is said what is waited for."""
     monkeypatch.setattr(clusters, "WORKER_SECONDS", 0.3)
     with refuses(plain.address, "no worker for 0.3 s", "dask worker"), open_client(Compute(plain.address)):
         pass
