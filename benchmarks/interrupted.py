@@ -96,16 +96,18 @@ def measure(folder: Path, kills: int, network: str, genes: int, epochs: int, see
         wanted = None if rng.random() < 0.2 else min(left + int(rng.integers(0, 2 * epochs // kills)), epochs)
         seconds = rng.uniform(0, 3.0 if wanted is None or left == epochs else 1.5 * length / epochs)
         now = killed(lines[1], run, said, wanted, seconds)
-        if now is None:
+        if now is None:  # it had ended before
             break
         after = re.search(r"it goes on after epoch (\d+)", said.read_text())
         tally["lost"] += max(left - int(after[1]), 0) if after else 0
         tally["starting" if wanted is None else "evaluating" if now == epochs else "training"] += 1
         print(number, f"{left} epochs before, {now} after", file=sys.stderr)
         left = now
-    subprocess.run(lines[1], check=True, stdout=said.open("w"))
-    after = re.search(r"it goes on after epoch (\d+)", said.read_text())
-    tally["lost"] += max(left - int(after[1]), 0) if after else left
+    else:
+        with said.open("w") as file:
+            subprocess.run(lines[1], check=True, stdout=file)
+        after = re.search(r"it goes on after epoch (\d+)", said.read_text())
+        tally["lost"] += max(left - int(after[1]), 0) if after else left
     return {
         "network": network,
         "kills": sum(tally.values()) - tally["lost"],

@@ -120,10 +120,10 @@ def _memory_told(compute: Compute, elsewhere: bool) -> Iterator[None]:
     try:
         yield
     except SmallWorkersError as error:
-        error.remedy = more_memory(compute, elsewhere, f"{error.enough} or more")
+        error.remedy = error.remedy or more_memory(compute, elsewhere, f"{error.enough} or more")
         raise
     except FailedTasksError as error:
-        error.remedy = more_memory(compute, elsewhere, None)
+        error.remedy = error.remedy or more_memory(compute, elsewhere, None)
         raise
 
 

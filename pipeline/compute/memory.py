@@ -24,16 +24,16 @@ class SmallWorkersError(InputError):
     enough
         Memory that a worker needs, as an option says it.
     remedy
-        How its workers get more; `open_client` knows who started them.
+        How its workers get more, which `open_client` knows. None: those of this machine have an option.
     """
 
     def __init__(self, fault: str, enough: str) -> None:
-        super().__init__(fault, enough)
-        self.fault, self.enough = fault, enough
-        self.remedy = f"give --memory-limit {enough} or more with fewer --workers"
+        super().__init__(fault)
+        self.enough = enough
+        self.remedy: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.fault}; {self.remedy}."
+        return f"{super().__str__()}; {self.remedy or f'give --memory-limit {self.enough} or more with fewer --workers'}."
 
 
 def require_memory(what: str, need: int, limit: int | None) -> int:

@@ -26,7 +26,7 @@ from distributed.scheduler import KilledWorker
 
 from pairscape.pipeline.compute.scheduler import SILENT_SECONDS, SchedulerLink, scheduler_gone, subscribed
 from pairscape.pipeline.compute.session import Session
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, in_one_line
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,20 +56,24 @@ class FailedTasksError(JobError):
     hopeless
         Whether the rest was not even started, as it would have failed too.
     remedy
-        How workers that died get more memory; `open_client` knows who started them.
+        How workers that died get more memory, which `open_client` knows. None: those of this machine have an option.
     """
 
     def __init__(self, failures: list[tuple[Any, BaseException]], hopeless: bool) -> None:
-        super().__init__(failures, hopeless)
-        self.failures, self.hopeless, self.remedy = failures, hopeless, MORE_MEMORY
+        super().__init__()
+        self.failures, self.hopeless = failures, hopeless
+        self.remedy: str | None = None
 
     def __str__(self) -> str:
         first, error = self.failures[0]
-        return (
+        return in_one_line(
             f"{len(self.failures)} tasks failed, the first, {shorten(str(first), 60)}, with "
-            f"{reason(error, self.remedy)}; {'the rest was not started; ' if self.hopeless else ''}what is finished is "
-            "kept, run the same command again for the rest."
+            f"{reason(error, self.remedy or MORE_MEMORY)}; {'the rest was not started; ' if self.hopeless else ''}what "
+            "is finished is kept, run the same command again for the rest."
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FailedTasksError, (self.failures, self.hopeless)
 
 
 def reason(error: BaseException, more_memory: str = MORE_MEMORY) -> str:
