@@ -32,7 +32,7 @@ HERE = {"scheduler": "synchronous", "quiet": True}
 
 def make_images(folder: Path, genes: int) -> Path:
     """A store of labelled images of a simulated atlas."""
-    pairscape.simulate(folder / "e.zarr", atlas=Atlas(400, genes, 0.3, 3), counts=False, **HERE)
+    pairscape.simulate(folder / "e.zarr", atlas=Atlas(1500, genes, 0.3, 3), counts=False, **HERE)
     pairscape.heatmaps(
         folder / "e.zarr", folder / "i.zarr", all_pairs=True, labels="replicate", scale="rank", bins=16, **HERE
     )
