@@ -4,8 +4,8 @@ python -m benchmarks.interrupted [--kills 10] [--network pairnet] [--genes 100] 
 
 The command `pairscape train` runs as a process of its own and is killed (SIGKILL) at a moment that is drawn from the
 whole of it: its start, an epoch, the writing of a file. The same command goes on. Prints JSON: kills, how many of them
-fell into the start of the process, the training and the evaluation, finished epochs that were made again (lost), files of the run that differ
-(clocks left out), and seconds.
+fell into the start of the process, the training and the evaluation, finished epochs that were made again (lost), files
+of the run that differ (clocks left out), and seconds.
 """
 
 import argparse
@@ -87,7 +87,8 @@ def measure(folder: Path, kills: int, network: str, genes: int, epochs: int, see
     options = ["--network", network, "--epochs", str(epochs), "--patience", str(epochs)]
     options += ["--channels", "counts"] if network == "momentnet" else []
     lines = [
-        [sys.executable, "-m", "pairscape", "train", str(images), str(folder / name), *options] for name in ("whole", "parts")
+        [sys.executable, "-m", "pairscape", "train", str(images), str(folder / name), *options]
+        for name in ("whole", "parts")
     ]
     subprocess.run(lines[0], check=True, stdout=subprocess.DEVNULL)
     metrics, run = json.loads((folder / "whole" / "metrics.json").read_text()), folder / "parts"

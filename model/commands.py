@@ -308,9 +308,7 @@ def predict(
     run = local_target(find_run(run, say))
     checked = check_prediction(run, out, prediction, seed, grouping, overwrite=overwrite)
     with logged(record.events, "predict", run=run, scores=checked.out) as log:
-        opened = partial(
-            open_session, compute, quiet, writes=checked.out, events=log, report=record.performance_report
-        )
+        opened = partial(open_session, compute, quiet, writes=checked.out, events=log, report=record.performance_report)
         if images is not None:
             store = open_images(images)
             refuse_unlike(checked.trained.values, store.values, run, str(store.path))

@@ -24,7 +24,7 @@ LINES = {  # of commands that do not just begin anew
     "train": "interrupted; run the same command again: it goes on after the last epoch that is finished",
     **dict.fromkeys(("ingest", "heatmaps", "predict", "tune", "run"), _GOES_ON),
     "fetch": "interrupted; run the same command again: files that are complete stay, the others begin anew",
-    "plant": "interrupted; run the same command again, with --overwrite if one of its stores is finished: it begins anew",
+    "plant": "interrupted; run the same command again, with --overwrite if a store is finished: it begins anew",
     "browse": "the page is closed",
 }
 

@@ -95,8 +95,7 @@ def test_the_wheel_holds_one_name_and_every_file(tmp_path):
         }
     )
     assert wanted <= set(names)
-    run("-c", f"import os; os.chdir({str(tree)!r}); from setuptools import build_meta as b; b.build_sdist({str(tmp_path)!r})",
-        folder=tmp_path)  # fmt: skip
+    run("-c", f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})", folder=tree)
     with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as packed:
         members = {name.split("/", 1)[-1]: packed.getmember(name) for name in packed.getnames()}
     assert {f"deploy/{path}" for path in shipped} | {"constraints.txt"} <= set(members)

@@ -70,7 +70,9 @@ def _goes_on(folder: Path, job: str, recipe: Recipe) -> str:
         return "it is begun anew"
     done, here, there = len(found.facts["standing"]["rows"]), machine_of(recipe), found.facts["machine"]
     differs = [f"{name} {there.get(name)} then and {here[name]} now" for name in here if here[name] != there.get(name)]
-    digits = f" ({', '.join(differs)}: weights may differ in the last digits from those of one piece)" if differs else ""
+    digits = (
+        f" ({', '.join(differs)}: weights may differ in the last digits from those of one piece)" if differs else ""
+    )
     return f"it goes on after epoch {done} of {recipe.training.epochs}{digits}"
 
 

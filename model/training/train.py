@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from pairscape.model.batches.folds import Folds
 from pairscape.model.batches.many import AnyImages, ManyStores
@@ -25,11 +24,9 @@ from pairscape.model.networks.classifier import (
     TrainedNetwork,
     describe_batch,
     require_genes_known,
-    surroundings,
     turned_labels,
 )
 from pairscape.model.networks.device import choose_device, choose_precision, seed_everything
-from pairscape.model.networks.gene_context import Loadings, Neighbourhoods
 from pairscape.model.networks.prior import PriorCorrection, class_weights
 from pairscape.model.networks.weights import NetworkFacts, class_names, save_weights, write_text
 from pairscape.model.options import Recipe, Training

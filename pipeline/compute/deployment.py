@@ -40,7 +40,10 @@ DEPLOYMENTS = {
     "slurm": Deployment(
         {"": "slurm", "certificates.sh": "tls/certificates.sh"},
         "jobqueue.yaml: partition, account, cores of a job, walltime, network interface",
-        ("WORKERS=16 MEMORY=4GB sbatch pairscape.sbatch heatmaps /shared/expression.zarr /shared/images.zarr --all-pairs",),
+        (
+            "WORKERS=16 MEMORY=4GB sbatch pairscape.sbatch heatmaps /shared/expression.zarr /shared/images.zarr "
+            "--all-pairs",
+        ),
     ),
     "kubernetes": Deployment(
         {"kubernetes": "kubernetes", "tls/certificates.sh": "tls/certificates.sh", **IMAGE},
@@ -65,7 +68,7 @@ DEPLOYMENTS = {
             "docker compose run --rm client pairscape heatmaps /work/expression.zarr /work/images.zarr --all-pairs",
         ),
     ),
-}  # fmt: skip
+}
 
 
 def write_deployment(kind: str, folder: Path) -> tuple[list[Path], Deployment]:

@@ -33,7 +33,9 @@ class SmallWorkersError(InputError):
         self.remedy: str | None = None
 
     def __str__(self) -> str:
-        return f"{super().__str__()}; {self.remedy or f'give --memory-limit {self.enough} or more with fewer --workers'}."
+        return (
+            f"{super().__str__()}; {self.remedy or f'give --memory-limit {self.enough} or more with fewer --workers'}."
+        )
 
 
 def require_memory(what: str, need: int, limit: int | None) -> int:

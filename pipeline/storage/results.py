@@ -1,9 +1,9 @@
 """Folders of results, such as a run: written under a lock, finished only when a receipt says so, replaced only whole.
 
 A new result grows under its own name, where its history can be followed. Its `receipt.json` says that it is unfinished
-until all of it is there, and then has the size and sha256 of its files; it also says of which job the result is, so that
-the same job goes on with what an interrupted call has left. A result that is replaced stays until the new one is whole,
-which is made in `.NAME.wip` beside it. Results of earlier versions have no receipt: they are told by
+until all of it is there, and then has the size and sha256 of its files; it also says of which job the result is, so
+that the same job goes on with what an interrupted call has left. A result that is replaced stays until the new one is
+whole, which is made in `.NAME.wip` beside it. Results of earlier versions have no receipt: they are told by
 their `config.toml` or journal, and count as finished with their last file.
 """
 
@@ -47,7 +47,7 @@ IN_WORDS = {
 
 @dataclass(frozen=True)
 class Found:
-    """A result that lies somewhere: what it holds, whether it is finished, its files and job as its receipt has them."""
+    """A result that lies somewhere: what it holds, whether it is finished, files and job as its receipt has them."""
 
     holds: Holds
     finished: bool

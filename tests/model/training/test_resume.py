@@ -218,6 +218,7 @@ def test_early_stopping_counts_the_epochs_before(images, tmp_path):
 
 # ── of which job ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+
 def other_recipe(root):
     return small_store(root), replace(QUICK, training=replace(QUICK.training, learning_rate=1e-4)), 0
 
@@ -278,7 +279,13 @@ def that_is_something_else(run):
     shutil.copyfile(run / "model.safetensors", run / CHECKPOINT)
 
 
-DAMAGES = (cut_short, with_a_bit_turned, with_other_facts, that_is_something_else, lambda run: (run / CHECKPOINT).unlink())
+DAMAGES = (
+    cut_short,
+    with_a_bit_turned,
+    with_other_facts,
+    that_is_something_else,
+    lambda run: (run / CHECKPOINT).unlink(),
+)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

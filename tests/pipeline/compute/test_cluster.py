@@ -146,9 +146,12 @@ def test_advice_on_memory_fits_who_started_the_workers(case):
 
 
 def test_a_job_too_large_for_anothers_workers_says_whose_they_are(refuses):
-    with open_client(Compute("threads", 1, "1GB")) as client, refuses("needs 2.6 GB", "somebody else", "with 2.6GB or"):
-        with open_client(Compute()):
-            require_memory("a task", 1_500_000_000, smallest_memory(client, Compute()))
+    with (
+        open_client(Compute("threads", 1, "1GB")) as client,
+        refuses("needs 2.6 GB", "somebody else", "with 2.6GB or"),
+        open_client(Compute()),
+    ):
+        require_memory("a task", 1_500_000_000, smallest_memory(client, Compute()))
 
 
 def test_the_client_at_hand_is_used_and_left_open():
