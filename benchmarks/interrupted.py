@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -84,19 +85,17 @@ def differing(one: Path, other: Path) -> list[str]:
 def measure(folder: Path, kills: int, network: str, genes: int, epochs: int, seed: int) -> dict[str, Any]:
     """The figures."""
     images, said, rng, begun = make_images(folder, genes), folder / "said", np.random.default_rng(seed), time.time()
-    options = ["--network", network, "--epochs", str(epochs), "--patience", str(epochs)]
-    options += ["--channels", "counts"] if network == "momentnet" else []
-    lines = [
-        [sys.executable, "-m", "pairscape", "train", str(images), str(folder / name), *options]
-        for name in ("whole", "parts")
-    ]
-    subprocess.run(lines[0], check=True, stdout=subprocess.DEVNULL)
-    metrics, run = json.loads((folder / "whole" / "metrics.json").read_text()), folder / "parts"
+    options = {"network": network, "epochs": epochs, "patience": epochs}
+    options |= {"channels": "counts"} if network == "momentnet" else {}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    run = folder / "parts"
+    command = [sys.executable, "-m", "pairscape", "train", str(images), str(run), *words]
+    metrics = pairscape.train(images, folder / "whole", quiet=True, **options)
     length, tally, left = metrics["seconds"]["train"], {"starting": 0, "training": 0, "evaluating": 0, "lost": 0}, 0
     for number in range(kills):
         wanted = None if rng.random() < 0.2 else min(left + int(rng.integers(0, 2 * epochs // kills)), epochs)
         seconds = rng.uniform(0, 3.0 if wanted is None or left == epochs else 1.5 * length / epochs)
-        now = killed(lines[1], run, said, wanted, seconds)
+        now = killed(command, run, said, wanted, seconds)
         if now is None:  # it had ended before
             break
         after = re.search(r"it goes on after epoch (\d+)", said.read_text())
@@ -105,8 +104,8 @@ def measure(folder: Path, kills: int, network: str, genes: int, epochs: int, see
         print(number, f"{left} epochs before, {now} after", file=sys.stderr)
         left = now
     else:
-        with said.open("w") as file:
-            subprocess.run(lines[1], check=True, stdout=file)
+        with said.open("w") as file, redirect_stdout(file):
+            pairscape.train(images, run, **options)
         after = re.search(r"it goes on after epoch (\d+)", said.read_text())
         tally["lost"] += max(left - int(after[1]), 0) if after else left
     return {

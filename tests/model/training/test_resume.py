@@ -1,14 +1,12 @@
-"""An interrupted training goes on: at most one epoch is made again, and the bytes are those of one piece."""
+"""An interrupted training goes on: at most one epoch is made again, and the bytes are those of one piece.
+
+For real, by SIGKILL, in tests/test_benchmarks.py: `benchmarks.interrupted`.
+"""
 
 import json
-import os
-import random
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -105,10 +103,6 @@ def same(one, other):
     assert not (one / CHECKPOINT).exists()
 
 
-def epochs_in(history):
-    return len(history.read_text().splitlines()) - 1 if history.exists() else 0
-
-
 def fitted(store, recipe, run, progress=Silent()):
     """Train without evaluation and report."""
     run.mkdir(parents=True, exist_ok=True)
@@ -170,23 +164,6 @@ def test_an_interrupted_training_ends_as_one_in_one_piece(root, tmp_path, way):
     fitted(store, recipe, tmp_path / "parts", seen)
     assert learned(tmp_path / "parts") == learned(fitted(store, recipe, tmp_path / "whole"))
     assert seen.epochs == 4 - int(second)
-
-
-def test_a_training_that_is_killed_goes_on(root, images, tmp_path):
-    """For real: SIGKILL at a random moment; ten of them are `python -m benchmarks.interrupted`."""
-    recipe, parts = replace(QUICK, training=replace(QUICK.training, epochs=60, patience=60)), tmp_path / "parts"
-    words = ("train", images.path, parts, "--epochs", 60, "--patience", 60, "--batch-size", 64, "--quiet")
-    command, draw = [sys.executable, "-m", "pairscape", *map(str, words)], random.Random()
-    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
-        while (done := epochs_in(parts / "history.csv")) < draw.randint(1, 20):
-            assert process.poll() is None
-            time.sleep(draw.uniform(0.001, 0.05))
-        os.kill(process.pid, signal.SIGKILL)
-    said = Saying()
-    train_run(images, parts, recipe, 0, Session(say=said))
-    after = int(re.search(r"it goes on after epoch (\d+) of 60", said[0])[1])
-    assert after >= done  # the file with the epochs is written last
-    assert learned(parts) == learned(fitted(images, recipe, tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("at", ["save_checkpoint", "write_history", "_write_best", "save_evaluation"])
