@@ -113,7 +113,7 @@ def _check_files(args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{name} is about an AnnData that is given first: predict(adata, {name}={options[name]!r})."
             )
-    if args and not isinstance(args[0], str | os.PathLike):
+    if args and not isinstance(args[0], str | os.PathLike) and not hasattr(args[0], "fs"):  # which a URL's object has
         kind = type(args[0]).__name__
         raise InputError(
             f"predict takes an AnnData, or RUN MATRIX OUT.parquet, and a {kind} is neither; of a MuData give one "
@@ -136,7 +136,7 @@ def _check_key(adata: "AnnData", key: Any, *, overwrite: bool) -> None:
     if not isinstance(key, str) or not key.strip() or "/" in key:
         raise InputError(f"key_added is {key!r}: it names the scores in varp and uns; give a word without '/'.")
     held = adata.uns.get(key)
-    free = held is None or _is_ours(held) or (isinstance(held, Mapping) and RECORD & set(held))
+    free = held is None or _is_ours(held) or _has_record(held)
     if overwrite or (free and (key not in adata.varp or _is_ours(held))):
         return
     where = "varp" if free else "uns"

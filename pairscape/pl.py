@@ -75,7 +75,7 @@ def pair(
         raise InputError("groupby draws a panel for each group in a figure of its own: leave ax out, or groupby.")
     binning = Binning("rank", bins)
     found = few_genes(adata, (a, b), layer)
-    if found.names[0] == found.names[1]:
+    if found.ids[0] == found.ids[1]:
         raise InputError(f"{a} and {b} are one gene: a pair is of two.")
     code = bins_of(found.values, binning)
     if groupby is None:

@@ -272,7 +272,7 @@ def test_few_genes_are_what_ingest_stores(tmp_path):
     pairscape.ingest(adata, tmp_path / "e.zarr", quiet=True)
     stored = anndata.read_zarr(tmp_path / "e.zarr")
     found = few_genes(adata, ["S2", A])
-    assert found.names == ("S2", "S0")
+    assert (found.ids, found.names) == ((C, A), ("S2", "S0"))
     np.testing.assert_allclose(found.values, stored[:, [C, A]].X.toarray().T, rtol=1e-6)
 
 

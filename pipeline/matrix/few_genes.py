@@ -36,14 +36,15 @@ class FewGenes:
 
     Attributes
     ----------
-    names : (G,)
-        Symbols, or ids where there are none.
+    ids, names : (G,)
+        Ids, and symbols, or ids where there are none.
     values : (G, N) float32
         Log expression.
     obs
         Annotations of the N cells.
     """
 
+    ids: tuple[str, ...]
     names: tuple[str, ...]
     values: NDArray[np.float32]
     obs: pd.DataFrame
@@ -76,7 +77,8 @@ def few_genes(adata: AnnData, genes: Sequence[str], layer: str | None = None) ->
     preset, _ = choose_preset("auto", source.judged, source.name)
     values, full = _read(source, at, preset)
     symbols = named.symbols or named.ids
-    return FewGenes(tuple(symbols[i] or named.ids[i] for i in at), values[:, full], source.obs[full])
+    ids, names = tuple(named.ids[i] for i in at), tuple(symbols[i] or named.ids[i] for i in at)
+    return FewGenes(ids, names, values[:, full], source.obs[full])
 
 
 def _read(source: Source, genes: list[int], preset: Preset) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
