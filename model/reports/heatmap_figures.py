@@ -192,9 +192,7 @@ def draw_pair(
     for panel, values, scale in zip(axes, (image, independence_residual(image)), scales, strict=False):
         _draw(panel, values, scale, gene_a, gene_b)
         beside = 1.05 + 0.18 * (margins and panel is axes[0])
-        figure = panel.get_figure(root=True)
-        assert figure is not None
-        bar = figure.colorbar(scale.mappable, cax=panel.inset_axes((beside, 0.15, 0.03, 0.7)), format=scale.text)
+        bar = panel.figure.colorbar(scale.mappable, cax=panel.inset_axes((beside, 0.15, 0.03, 0.7)), format=scale.text)
         bar.ax.yaxis.set_minor_locator(NullLocator())
         bar.outline.set_visible(False)
         bar.set_label(scale.label)
