@@ -2,13 +2,15 @@
 
 import os
 import re
+import shutil
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
-ROOT = Path(__file__).parents[1]
+DOCS = Path(__file__).parent
+BUILT = DOCS / "_build"
 # Pages of the site that show a file from outside of docs/; links to that file lead to the page.
 SHOWN = {
     "../CONTRIBUTING.md": "contributing.md",
@@ -18,9 +20,9 @@ SHOWN = {
     "../benchmarks/RESULTS.md": "speed.md",
 }
 
-# What a tutorial runs: the `pairscape` of this Python, one thread of linear algebra a process, no colours.
+# What a tutorial runs: the `pairscape` of this Python, one thread of linear algebra a process; docs/_ipython/bash.py.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-os.environ |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+os.environ |= {"OMP_NUM_THREADS": "1", "IPYTHONDIR": str(BUILT / "ipython")}
 
 project, author, copyright = "Pairscape", "the authors of Pairscape", "the authors of Pairscape"
 version = release = version_of("pairscape")
@@ -90,5 +92,8 @@ def link_pages(app: Sphinx, what: str, name: str, of: object, options: object, l
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    startup = BUILT / "ipython/profile_default/startup"
+    startup.mkdir(parents=True, exist_ok=True)
+    shutil.copy(DOCS / "_ipython/bash.py", startup)
     app.connect("source-read", prepare_page)
     app.connect("autodoc-process-docstring", link_pages)
