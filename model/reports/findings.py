@@ -25,10 +25,11 @@ from pairscape.model.edges.naming import by_symbol
 from pairscape.model.edges.scores import COMBINED, facts_of_group
 from pairscape.model.edges.tally import KIND_Q, Tally, tally_scores
 from pairscape.model.evaluation.shift import shift_words
-from pairscape.model.options import EdgeChoice
+from pairscape.model.options import Drawing, EdgeChoice
 from pairscape.model.reports.figures import KIND_COLOURS, data_address, score_distribution_figure
 from pairscape.model.reports.group_table import GroupTable, table_of_groups
 from pairscape.model.reports.heatmap_figures import (
+    coarsened,
     count_key_figure,
     heatmap_figure,
     pair_figure,
@@ -302,12 +303,13 @@ def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
     ]
 
 
-def draw_evidence(found: Evidence) -> Figure:
-    """The heatmaps in a grid, each with its residual beneath and its score above."""
+def draw_evidence(found: Evidence, drawing: Drawing = Drawing(), title: str = "") -> Figure:
+    """The heatmaps in a grid, each with its residual beneath and its score above. Raises as `coarsened`."""
     edges = found.edges
     titles = [title_of(edges, row) for row in range(len(edges))]
     names = edges.labels(edges.source), edges.labels(edges.target)
-    return pair_figure(found.counts, titles, *names, residual=True)
+    counts = coarsened(found.counts, drawing.bins)
+    return pair_figure(counts, titles, *names, residual=True, paper=drawing.paper, title=title)
 
 
 def title_of(edges: Edges, row: int) -> str:
