@@ -20,7 +20,7 @@ SHOWN = {
     "../benchmarks/RESULTS.md": "speed.md",
 }
 
-# What a tutorial runs: the `pairscape` of this Python, one thread of linear algebra a process; docs/_ipython/bash.py.
+# What a tutorial runs: the `pairscape` of this Python, one thread of linear algebra a process; docs/_ipython.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 os.environ |= {"OMP_NUM_THREADS": "1", "IPYTHONDIR": str(BUILT / "ipython")}
 
@@ -92,8 +92,6 @@ def link_pages(app: Sphinx, what: str, name: str, of: object, options: object, l
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    startup = BUILT / "ipython/profile_default/startup"
-    startup.mkdir(parents=True, exist_ok=True)
-    shutil.copy(DOCS / "_ipython/bash.py", startup)
+    shutil.copytree(DOCS / "_ipython", BUILT / "ipython", dirs_exist_ok=True)
     app.connect("source-read", prepare_page)
     app.connect("autodoc-process-docstring", link_pages)
