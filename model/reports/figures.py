@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from pairscape.pipeline.errors import printable
+
 INK, MUTED, LINE, PAPER = "#1c2733", "#66727f", "#d9dee4", "#fefefe"
 DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f"}
 
@@ -30,6 +32,12 @@ KIND_COLOURS = {
     "rising": POSITIVE, "falling": NEGATIVE, "threshold": GREEN, "exclusive": SKY, "u-shaped": AMBER,
     "opposite": PURPLE,
 }  # fmt: skip
+
+
+def drawn_name(name: str, letters: int = 18) -> str:
+    """A name as pictures show it: what cannot be drawn is written out, and a long one is cut."""
+    name = printable(name).expandtabs(1)
+    return name if len(name) <= letters else name[: letters - 1] + "…"
 
 
 class ScorerLook(NamedTuple):

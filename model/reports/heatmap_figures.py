@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from pairscape.model.reports.figures import INK, MUTED, styled
+from pairscape.model.reports.figures import INK, MUTED, drawn_name, styled
 from pairscape.pipeline.errors import InputError, printable
 from pairscape.pipeline.storage.ownership import require_own_file
 from pairscape.pipeline.storage.write import replaced
@@ -205,11 +205,11 @@ def group_figure(
         unused.set_axis_off()
     norm, words = LogNorm(1 / cells[shown].max(), 1), "share of the group's cells"
     scale = ColourScale(norm, _density_map(paper), words, SHARE_WORDS)
-    figure.suptitle(f"{_shortened(gene_a)} and {_shortened(gene_b)}", parse_math=False)
+    figure.suptitle(f"{drawn_name(gene_a)} and {drawn_name(gene_b)}", parse_math=False)
     for place, group in enumerate(shown.tolist()):
         row, column = place // columns * 2, place % columns
         _draw(axes[row, column], images[group] / cells[group], scale, gene_a, gene_b)
-        axes[row, column].set_title(f"{_shortened(names[group], 26)}\n{cells[group]:,} cells", parse_math=False)
+        axes[row, column].set_title(f"{drawn_name(names[group], 26)}\n{cells[group]:,} cells", parse_math=False)
         _draw(axes[row + 1, column], independence_residual(images[group]), RESIDUALS, gene_a, gene_b)
     _scale_beside(figure, axes[:1], scale)
     _scale_beside(figure, axes[1:2], RESIDUALS)
@@ -271,13 +271,8 @@ def _name_axes(axes: Axes, gene_a: str, gene_b: str, colour: str) -> None:
     axes.set_axis_on()
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(_shortened(gene_a), parse_math=False, color=colour, labelpad=3)
-    axes.set_ylabel(_shortened(gene_b), parse_math=False, color=colour, labelpad=3)
-
-
-def _shortened(gene: str, letters: int = 18) -> str:
-    gene = printable(gene)
-    return gene if len(gene) <= letters else gene[: letters - 1] + "…"
+    axes.set_xlabel(drawn_name(gene_a), parse_math=False, color=colour, labelpad=3)
+    axes.set_ylabel(drawn_name(gene_b), parse_math=False, color=colour, labelpad=3)
 
 
 def _scale_beside(figure: Figure, axes: NDArray[np.object_], scale: ColourScale) -> None:

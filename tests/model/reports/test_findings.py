@@ -24,6 +24,7 @@ from pairscape.model.reports import findings, network_picture
 from pairscape.model.reports.findings import title_of, write_findings
 from pairscape.model.reports.heatmap_figures import coarsened, pair_figure
 from pairscape.model.reports.network_picture import label_places, lay_out, network_figure
+from pairscape.model.reports.score_tables import COLUMN_WORDS, called_rows, pair_columns
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.genes.kinds import KINDS
 
@@ -178,6 +179,21 @@ def test_an_empty_bin_has_the_colour_of_the_paper():
         colours = [to_hex(drawn.cmap(drawn.norm(count))) for count in (0, 1, 9)]
         assert colours[0] == empty
         assert len(set(colours)) == 3
+
+
+def test_a_column_that_says_the_same_in_every_row_is_told_once():
+    rows = [dict.fromkeys(COLUMN_WORDS, "–") | {"q_value": "0.001", "known": "new", "kind": kind} for kind in "ab"]
+    columns, same = pair_columns(rows)
+    assert columns == {"kind": "Kind"}
+    assert same == "In every row: q-value 0.001, Label new."
+    assert pair_columns([]) == ({}, "")
+
+
+def test_how_many_called_pairs_are_wrong_is_told_as_a_number(scores):
+    row = next(
+        row for row in called_rows(tally_scores(scores, {"some": 0.4}, 0.2, both_ends=True)) if row["pairs"] != "0"
+    )
+    assert re.fullmatch(r"about [\d,]+ \([\d.]+ %\)", row["by_score"])
 
 
 def test_the_colour_scales_of_a_grid_do_not_lie_on_each_other():
