@@ -13,7 +13,7 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *TUTORIALS, *ROOT.glob("*/README.md"), *ROOT.glob("benchmarks/*.md")]
 )
 TOPS = ("pairscape", "pipeline", "model", "tests", "recipes", "benchmarks", "deploy")
-FILES = [*ROOT.glob("*"), *(path for top in TOPS for path in (ROOT / top).rglob("*"))]
+FILES = [*ROOT.glob("*"), *ROOT.glob("docs/*.py"), *(path for top in TOPS for path in (ROOT / top).rglob("*"))]
 NAMED = re.compile(r"`([\w./-]+\.(?:py|toml|j2|yaml|sh|sbatch))(?:::(\w+))?`")
 MODULE = re.compile(r"`(?:pairscape\.)?((?:pipeline|model)\.[a-z_]+(?:\.[a-z_]+)*)(?:\.\w+(?:\(.*?\))?)?`")
 USERS = {
