@@ -25,6 +25,7 @@ __all__ = [
     "combine",
     "compare",
     "demo",
+    "deploy",
     "doctor",
     "evaluate",
     "export",
@@ -90,6 +91,14 @@ def demo(
     scheduler: str = "local",
     quiet: bool = False,
 ) -> dict[str, Any]: ...
+
+def deploy(
+    kind: Literal["slurm", "kubernetes", "compose"],
+    folder: Place,
+    /,
+    *,
+    quiet: bool = False,
+) -> list[Path]: ...
 
 def doctor(
     *,
@@ -181,9 +190,9 @@ def heatmaps(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
-    seed: int = 0,
     events: Place | None = None,
     performance_report: Place | None = None,
+    seed: int = 0,
     quiet: bool = False,
 ) -> Images: ...
 
@@ -212,6 +221,7 @@ def ingest(
     dry_run: bool = False,
     overwrite: bool = False,
     events: Place | None = None,
+    performance_report: Place | None = None,
     quiet: bool = False,
 ) -> Summary: ...
 
@@ -277,6 +287,8 @@ def plan(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> Plan: ...
@@ -346,6 +358,8 @@ def predict(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
@@ -398,6 +412,8 @@ def simulate(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path: ...
@@ -492,6 +508,8 @@ def tune(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> dict[str, Any]: ...
@@ -510,5 +528,7 @@ def verify(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     quiet: bool = False,
 ) -> StoreDamage: ...
