@@ -313,7 +313,7 @@ def test_an_export_of_ours_is_written_again(base, tmp_path, name):
 
 
 def test_a_run_stays_until_the_new_one_is_whole(base, tmp_path, monkeypatch):
-    """An error in the middle, and Ctrl-C, leave the old run as it was, and beside it what the same command goes on with."""
+    """An error in the middle, and Ctrl-C, leave the old run as it was; what the command goes on with lies beside it."""
     run = Path(shutil.copytree(base / "run", tmp_path / "run"))
     before = contents(run)
     for error in (OSError("No space left on device"), KeyboardInterrupt()):
