@@ -11,9 +11,9 @@ from typing import Any
 from pairscape.surroundings import hiding_file, place_caches
 
 __all__ = [
-    "__version__", "app", "browse", "combine", "compare", "demo", "doctor", "evaluate", "export", "fetch", "heatmaps",
-    "ingest", "main", "modules", "pl", "plan", "plant", "predict", "report", "run", "show", "simulate", "train", "tune",
-    "verify",
+    "__version__", "app", "browse", "combine", "compare", "demo", "deploy", "doctor", "evaluate", "export", "fetch",
+    "heatmaps", "ingest", "main", "modules", "pl", "plan", "plant", "predict", "report", "run", "show", "simulate",
+    "train", "tune", "verify",
 ]  # fmt: skip
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "combine",
     "compare",
     "demo",
+    "deploy",
     "doctor",
     "evaluate",
     "export",
@@ -96,6 +97,14 @@ def demo(
     scheduler: str = "local",
     quiet: bool = False,
 ) -> dict[str, Any]: ...
+
+def deploy(
+    kind: Literal["slurm", "kubernetes", "compose"],
+    folder: Place,
+    /,
+    *,
+    quiet: bool = False,
+) -> list[Path]: ...
 
 def doctor(
     *,
@@ -187,10 +196,10 @@ def heatmaps(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
-    seed: int = 0,
-    random_state: int | None = None,
     events: Place | None = None,
     performance_report: Place | None = None,
+    seed: int = 0,
+    random_state: int | None = None,
     quiet: bool = False,
 ) -> Images: ...
 
@@ -219,6 +228,7 @@ def ingest(
     dry_run: bool = False,
     overwrite: bool = False,
     events: Place | None = None,
+    performance_report: Place | None = None,
     quiet: bool = False,
 ) -> Summary: ...
 
@@ -285,6 +295,8 @@ def plan(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     random_state: int | None = None,
     quiet: bool = False,
@@ -361,6 +373,8 @@ def simulate(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path: ...
@@ -456,6 +470,8 @@ def tune(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     random_state: int | None = None,
     quiet: bool = False,
@@ -475,6 +491,8 @@ def verify(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     quiet: bool = False,
 ) -> StoreDamage: ...
 
@@ -524,6 +542,8 @@ def predict(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     random_state: int | None = None,
     overwrite: bool = False,
@@ -576,6 +596,8 @@ def predict(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     random_state: int | None = None,
     overwrite: bool = False,
@@ -626,6 +648,8 @@ def predict(
     tls_ca: Place | None = None,
     tls_cert: Place | None = None,
     tls_key: Place | None = None,
+    events: Place | None = None,
+    performance_report: Place | None = None,
     seed: int = 0,
     random_state: int | None = None,
     overwrite: bool = False,

@@ -19,6 +19,7 @@ from benchmarks import (
     growth,
     heatmaps,
     ingest,
+    interrupted,
     kernel,
     networks,
     objects,
@@ -270,3 +271,10 @@ def test_pooling_figures(tmp_path, monkeypatch):
     table = pooling.figures(found, 0)
     assert [row["auroc"] for row in table] == [0.5, 1.0]
     assert [row["low"] for row in table] == [0, 0.5]
+
+
+@pytest.mark.cluster
+def test_interrupted_figures(tmp_path):
+    """A training that is killed for real ends with the bytes of one in one piece."""
+    figures = interrupted.measure(tmp_path, kills=1, network="pairnet", genes=100, epochs=5, seed=1)
+    assert (figures["kills"], figures["lost"], figures["differing"]) == (1, 0, [])

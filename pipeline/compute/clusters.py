@@ -13,10 +13,12 @@ from distributed import Client, Security, default_client, performance_report
 
 from pairscape.pipeline.compute import machine
 from pairscape.pipeline.compute.local import local_cluster, memory_per_worker
+from pairscape.pipeline.compute.memory import SmallWorkersError
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
 from pairscape.pipeline.compute.session import Events, Session, here
+from pairscape.pipeline.compute.tasks import MORE_MEMORY, FailedTasksError
 from pairscape.pipeline.compute.workers import checked_workers
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import HERE, QUEUES, Compute
@@ -39,6 +41,7 @@ def open_session(
     reads: Sequence[Any] = (),
     writes: str | Path | None = None,
     events: Events | None = None,
+    report: Path | None = None,
     small: bool = False,
 ) -> Iterator[Session]:
     """A session with the client of `open_client`, and bars and lines unless it is to be quiet.
@@ -46,21 +49,27 @@ def open_session(
     Parameters
     ----------
     small
-        Whether the job is done in this process before workers would have started: it is, unless a scheduler, workers
-        or memory are asked for, or a client is at hand.
+        Whether the job is done in this process before workers would have started: it is, unless a scheduler, workers,
+        memory or a report on them are asked for, or a client is at hand.
     reads
         What the tasks read; matrices in memory among it are left out.
     events
         Log of what happens to the tasks.
+    report
+        Page of Dask's measurements to write. Absent: none is.
 
     Raises
     ------
     InputError, JobError
-        As `open_client`.
+        As `open_client` and `reported`.
     """
     places = [path for path in reads if isinstance(path, str | Path)]
-    compute = Compute("synchronous") if small and _nothing_asked(compute) else compute
-    with here(quiet, events) as session, open_client(compute, session.say, reads=places, writes=writes) as client:
+    compute = Compute("synchronous") if small and report is None and _nothing_asked(compute) else compute
+    with (
+        here(quiet, events) as session,
+        open_client(compute, session.say, reads=places, writes=writes) as client,
+        reported(client, report),
+    ):
         yield replace(session, client=client, memory=smallest_memory(client, compute))
 
 
@@ -92,7 +101,7 @@ def open_client(
     JobError
         The scheduler is gone, now or as long as the client is used.
     """
-    with _client(compute, say) as (client, elsewhere):
+    with _client(compute, say) as (client, elsewhere), _memory_told(compute, elsewhere):
         if client is None:
             yield None
             return
@@ -103,6 +112,46 @@ def open_client(
                 _first_worker(client, compute, say)
             with checked_workers(client, reads, writes, say) if elsewhere else nullcontext():
                 yield client
+
+
+@contextmanager
+def _memory_told(compute: Compute, elsewhere: bool) -> Iterator[None]:
+    """Whoever is told that workers have too little memory is told how these get more."""
+    try:
+        yield
+    except SmallWorkersError as error:
+        error.remedy = error.remedy or more_memory(compute, elsewhere, f"{error.enough} or more")
+        raise
+    except FailedTasksError as error:
+        error.remedy = error.remedy or more_memory(compute, elsewhere, None)
+        raise
+
+
+def more_memory(compute: Compute, elsewhere: bool, enough: str | None) -> str:
+    """How the workers of a job get more memory, which depends on who starts them.
+
+    Parameters
+    ----------
+    elsewhere
+        Whether they are not processes of this machine that this job started.
+    enough
+        How much, such as "4GB or more". Absent: it is not known.
+    """
+    place, amount = compute.scheduler, f" {enough}" if enough else ""
+    if place in QUEUES:
+        return f"give --memory-limit{amount} (of each worker), or raise jobqueue.{place}.memory (of each job)"
+    if place == "kubernetes":
+        return f"give --memory-limit{amount}, on nodes that have it"
+    if place == "gateway":
+        return f"ask for{amount or ' more'} in gateway.cluster.options, as its administrator named it"
+    if elsewhere:
+        return (
+            f"this scheduler's workers were started by somebody else: start them with{amount or ' more memory'} each "
+            "(dask worker --memory-limit, LocalCluster(memory_limit=…), in Kubernetes resources.limits.memory)"
+        )
+    if place == "synchronous":
+        return f"give --memory-limit{amount}" if compute.memory_limit else "use a machine with more"
+    return f"give --memory-limit{amount} with fewer --workers" if enough else MORE_MEMORY
 
 
 @contextmanager
@@ -175,6 +224,8 @@ def _first_worker(client: Client, compute: Compute, say: Say) -> None:
     InputError
         There is none.
     """
+    if not client.nthreads():
+        say(f"waiting for a first worker at {address_of(client)}")
     trial = client.submit(int, pure=False)  # a scheduler that adapts starts workers for tasks only
     try:
         while True:
