@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 
 def _read_scores(path: Path) -> "DataFrame":
     """A file of scores as a table in memory, with its facts."""
-    from pairscape.model.edges.scores import read_every_group, read_facts
+    from pairscape.model.edges.scores import read_frame
 
-    frame = read_every_group(path).to_pandas()
-    frame.attrs = read_facts(path)
-    return frame
+    return read_frame(path)
 
 
 @flat

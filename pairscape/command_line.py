@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from cyclopts import App, CycloptsError
 
+from pairscape.annotated import predict
 from pairscape.interrupt import ended_by_interrupt
-from pairscape.model.commands import evaluate, predict, report, show, train, tune
+from pairscape.model.commands import evaluate, report, show, train, tune
 from pairscape.model.score_commands import browse, combine, compare, export, modules
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
