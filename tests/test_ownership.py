@@ -279,7 +279,10 @@ OURS = {
         "train", ours("run", earlier), "r", ("{base}/i.zarr", "{t}", "--epochs", 1, "--overwrite", "--quiet"),
     ),
     "evaluate": ("evaluate", an_evaluation, "r", ("{base}/run", "{base}/i.zarr", "--out", "{t}", "--quiet")),
-    "export": ("export", a_file(b"TF,target,importance\nA,B,1\n"), "t.csv", ("{base}/s.parquet", "{t}", "--overwrite")),
+    "export": (
+        "export", a_file(b"TF,target,importance\nA,B,1\n"), "t.csv",
+        ("{base}/s.parquet", "{t}", "--top", "9", "--overwrite"),
+    ),
 }  # fmt: skip
 
 
@@ -309,7 +312,7 @@ def test_a_comparison_of_ours_is_written_again(base, tmp_path):
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "rankedEdges.csv", "t.sif", "t.graphml", "t.parquet", "t.h5ad"])
 def test_an_export_of_ours_is_written_again(base, tmp_path, name):
     for _ in range(2):
-        assert run_command("export", base / "s.parquet", tmp_path / name, "--overwrite", "--quiet") == 0
+        assert run_command("export", base / "s.parquet", tmp_path / name, "--top", 9, "--overwrite", "--quiet") == 0
 
 
 def test_a_run_stays_until_the_new_one_is_whole(base, tmp_path, monkeypatch):

@@ -32,7 +32,9 @@ def base(tmp_path_factory):
 
 
 def test_whoever_may_have_workers_keeps_records():
-    commands = [getattr(pairscape, name) for name in pairscape.__all__ if name not in ("__version__", "app", "main")]
+    commands = [
+        getattr(pairscape, name) for name in pairscape.__all__ if name not in ("__version__", "app", "main", "pl")
+    ]
     options = {command.__name__: set(command.__signature__.parameters) for command in commands}
     with_workers = {name for name, known in options.items() if "workers" in known}
     assert with_workers == set(JOBS)

@@ -42,7 +42,7 @@ def rank_functions(margin: Tensor) -> Tensor:
     expressed = (share * above).sum(1, keepdim=True)  # (B, 1)
     indicator = above - expressed
     found = [indicator * torch.rsqrt((indicator.square() * share).sum(1, keepdim=True) + 1e-9)]
-    rank = (2 * (share * above).cumsum(1) - share) / expressed.clamp_min(1e-9) - 1
+    rank = ((2 * (share * above).cumsum(1) - share) / expressed.clamp_min(1e-9) - 1) * above
     before = [above * torch.rsqrt(expressed.clamp_min(1e-9))]
     for polynomial in _legendre(rank):
         rest = polynomial * above

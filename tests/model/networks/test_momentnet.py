@@ -62,6 +62,15 @@ def test_moments_of_independent_genes_have_mean_0_and_variance_1():
     assert (moments.std(0) - 1).abs().max() < 0.15
 
 
+def test_a_gene_that_no_cell_expresses_has_moments_of_0():
+    """It had none that are numbers, and one such pair of a batch broke a training off."""
+    counts = torch.zeros(2, 16, 16)
+    counts[:, :, 0] = torch.randint(0, 40, (2, 16))  # gene a is in no cell
+    moments = rank_moments(counts)
+    assert torch.isfinite(moments).all()
+    assert moments[:, :, 1:].abs().max() == 0
+
+
 def test_a_transposed_image_has_the_transposed_moments():
     rng = np.random.default_rng(1)
     image = torch.tensor(rng.integers(0, 5, (4, 32, 32)), dtype=torch.float32)
