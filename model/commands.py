@@ -295,7 +295,7 @@ def predict(
     from pairscape.model.networks.bundled import find_run
     from pairscape.model.prediction.checked import check_prediction
     from pairscape.model.prediction.predict import predict_matrix, predict_store
-    from pairscape.pipeline.compute.clusters import open_session
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import is_small, resolve_request
@@ -363,7 +363,7 @@ def tune(
         What `study.json` holds.
     """
     from pairscape.model.training.tune import tune as search_recipes
-    from pairscape.pipeline.compute.clusters import open_session
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.heatmaps.images import open_images
 
     study = local_target(study)

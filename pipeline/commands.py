@@ -110,7 +110,8 @@ def plan(
     """
     from tempfile import TemporaryDirectory
 
-    from pairscape.pipeline.compute.clusters import measuring, open_session, worker_threads
+    from pairscape.pipeline.compute.clusters import measuring
+    from pairscape.pipeline.compute.opening import open_session, worker_threads
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import resolve_request
     from pairscape.pipeline.heatmaps.plan import plan_heatmaps
@@ -177,7 +178,8 @@ def heatmaps(
     """
     import time
 
-    from pairscape.pipeline.compute.clusters import open_session, reported
+    from pairscape.pipeline.compute.clusters import reported
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import is_small, make_heatmaps, resolve_request
@@ -244,7 +246,7 @@ def verify(
     JobError
         The store is damaged and is not to be repaired; what was found is its `findings`.
     """
-    from pairscape.pipeline.compute.clusters import open_session
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.heatmaps.repair import repair_store
     from pairscape.pipeline.heatmaps.verify import verify_store
     from pairscape.pipeline.storage.paths import writable
@@ -302,7 +304,7 @@ def simulate(
     """
     import time
 
-    from pairscape.pipeline.compute.clusters import open_session
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.datasets.simulate import simulate_atlas
     from pairscape.pipeline.storage.ownership import check_target
 

@@ -8,15 +8,17 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INK, MUTED, LINE, PAPER = "#1c2733", "#66727f", "#d9dee4", "#fefefe"
 DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f"}
@@ -119,14 +121,14 @@ styled = matplotlib.rc_context(STYLE)  # type: ignore[arg-type]  # the stub know
 
 
 @styled
-def loss_figure(history: pd.DataFrame, best_epoch: int | None = None) -> Figure:
+def loss_figure(history: "pd.DataFrame", best_epoch: int | None = None) -> Figure:
     """Training and validation loss per epoch."""
     lines = {"train_loss": ("training", MUTED, "--"), "validation_loss": ("validation", INK, "-")}
     return _epochs_figure(history, lines, "Loss", best_epoch)
 
 
 @styled
-def validation_figure(history: pd.DataFrame, best_epoch: int | None = None) -> Figure:
+def validation_figure(history: "pd.DataFrame", best_epoch: int | None = None) -> Figure:
     """Balanced accuracy, AUROC and average precision on the validation pairs per epoch; 0.5 marks chance."""
     lines = {
         "validation_auroc": ("AUROC", NEGATIVE, "-"),
@@ -147,7 +149,7 @@ def _mark_chance(axes: Axes) -> None:
 
 
 def _epochs_figure(
-    history: pd.DataFrame, lines: Mapping[str, tuple[str, str, str]], title: str, best_epoch: int | None
+    history: "pd.DataFrame", lines: Mapping[str, tuple[str, str, str]], title: str, best_epoch: int | None
 ) -> Figure:
     if history.empty:
         return words_figure(f"{title}: no epoch was recorded.")

@@ -1,4 +1,4 @@
-"""Open a Dask client for any `--scheduler`, and a session with it; what is opened here is closed here."""
+"""Open a Dask client for any `--scheduler`; what is opened here is closed here."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,10 @@ import dask
 from distributed import Client, Security, default_client, performance_report
 
 from pairscape.pipeline.compute import machine
-from pairscape.pipeline.compute.local import local_cluster, memory_per_worker
+from pairscape.pipeline.compute.local import local_cluster
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
-from pairscape.pipeline.compute.session import Events, Session, here
 from pairscape.pipeline.compute.workers import checked_workers
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import HERE, QUEUES, Compute
@@ -29,39 +28,6 @@ CALM = {  # as Dask comes, its watching of itself takes 6 % of a core from every
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "2s",
 }
-
-
-@contextmanager
-def open_session(
-    compute: Compute,
-    quiet: bool = True,
-    *,
-    reads: Sequence[Any] = (),
-    writes: str | Path | None = None,
-    events: Events | None = None,
-    small: bool = False,
-) -> Iterator[Session]:
-    """A session with the client of `open_client`, and bars and lines unless it is to be quiet.
-
-    Parameters
-    ----------
-    small
-        Whether the job is done in this process before workers would have started: it is, unless a scheduler, workers
-        or memory are asked for, or a client is at hand.
-    reads
-        What the tasks read; matrices in memory among it are left out.
-    events
-        Log of what happens to the tasks.
-
-    Raises
-    ------
-    InputError, JobError
-        As `open_client`.
-    """
-    places = [path for path in reads if isinstance(path, str | Path)]
-    compute = Compute("synchronous") if small and _nothing_asked(compute) else compute
-    with here(quiet, events) as session, open_client(compute, session.say, reads=places, writes=writes) as client:
-        yield replace(session, client=client, memory=smallest_memory(client, compute))
 
 
 @contextmanager
@@ -109,7 +75,7 @@ def open_client(
 def _client(compute: Compute, say: Say) -> Iterator[tuple[Client | None, bool]]:
     """The client, and whether its workers may be on other machines or of another installation."""
     place = compute.scheduler
-    if place is None and (open_already := _at_hand()) is not None:
+    if place is None and (open_already := client_at_hand()) is not None:
         say(f"using the client at hand, of the scheduler at {address_of(open_already)}")
         yield open_already, True
         return
@@ -142,12 +108,7 @@ def _client_elsewhere(compute: Compute, place: str, say: Say) -> Iterator[Client
         yield client
 
 
-def _nothing_asked(compute: Compute) -> bool:
-    """Whether nobody, here or in Dask's configuration, said where the work is to run."""
-    return compute == Compute() and _at_hand() is None and not dask.config.get("scheduler-address", None)
-
-
-def _at_hand() -> Client | None:
+def client_at_hand() -> Client | None:
     """The client that a notebook or script has open."""
     try:
         client = default_client()
@@ -201,22 +162,6 @@ def measuring(compute: Compute) -> Compute:
         return Compute("local", min(compute.workers or 1, machine.cores()), compute.memory_limit)
     local = compute.scheduler in (None, "local", "threads") and compute.workers is not None
     return replace(compute, workers=min(compute.workers or 1, machine.cores())) if local else compute
-
-
-def smallest_memory(client: Client | None, compute: Compute) -> int | None:
-    """Memory that a task has on the smallest worker, whose threads share its limit, in bytes; None: no limit."""
-    if client is None:
-        return memory_per_worker(compute)
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return min((w["memory_limit"] // w["nthreads"] for w in workers if w["memory_limit"]), default=None)
-
-
-def worker_threads(client: Client | None) -> int:
-    """Threads of all workers together."""
-    if client is None:
-        return 1
-    with attached(client):
-        return max(sum(client.nthreads().values()), 1)
 
 
 # ── schedulers that run already ──────────────────────────────────────────────────────────────────────────────────────

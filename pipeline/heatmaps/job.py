@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.encode import encoding
 from pairscape.pipeline.codes.store import Codes
-from pairscape.pipeline.compute.clusters import worker_threads
+from pairscape.pipeline.compute.opening import worker_threads
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import FailedTasksError, reason, run_tasks
 from pairscape.pipeline.datasets.networks import network_facts

@@ -19,7 +19,7 @@ from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
 from pairscape.pipeline.codes.by_gene import by_gene
 from pairscape.pipeline.codes.encode import encoded_before
 from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, add_edges, create_codes, open_codes, write_block
-from pairscape.pipeline.compute.clusters import worker_threads
+from pairscape.pipeline.compute.opening import worker_threads
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError

@@ -24,7 +24,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from pairscape.pipeline.compute.clusters import open_client, smallest_memory
+from pairscape.pipeline.compute.opening import smallest_memory
 from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, require_memory
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.session import Session
@@ -139,7 +139,7 @@ def ingest(
     session = session or Session()
     with no_workplace() if dry_run else workplace(target) as place:
         job = take_in(source, chosen, place.scratch, session.progress)
-        opened = partial(open_client, say=session.say, reads=_files(source), writes=None if dry_run else target)
+        opened = partial(_client, session, _files(source), None if dry_run else target)
         with _session(job, compute, opened, session) as session:
             place.claim(_identity(job))
             plan = _plan(job, place, session)
@@ -169,6 +169,15 @@ def _identity(job: Intake) -> dict[str, Any]:
     contents = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in lists if path is not None]
     layout = [job.cells.block, CHUNK_ENTRIES, SHARD_ENTRIES]
     return {"version": 1, "stamp": job.source.stamp, "choices": choices, "lists": contents, "layout": layout}
+
+
+def _client(
+    session: Session, reads: list[str], writes: Path | None, compute: Compute
+) -> AbstractContextManager["Client | None"]:
+    """A client; only a large matrix loads Dask."""
+    from pairscape.pipeline.compute.clusters import open_client
+
+    return open_client(compute, session.say, reads=reads, writes=writes)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from distributed import Client, Security
 from made_runs import make_run
 from model_fixtures import small_store
 from pairscape.interrupt import LINE
-from pairscape.pipeline.compute.clusters import address_of, open_client, open_session
+from pairscape.pipeline.compute.clusters import address_of, open_client
+from pairscape.pipeline.compute.opening import open_session
 from pairscape.pipeline.options import Compute
 
 

@@ -1,0 +1,87 @@
+"""Open the session of a job: in this process, without loading Dask, or with a client of `pipeline.compute.clusters`."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pairscape.pipeline.compute.machine import memory_per_worker
+from pairscape.pipeline.compute.session import Events, Session, here
+from pairscape.pipeline.options import Compute
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@contextmanager
+def open_session(
+    compute: Compute,
+    quiet: bool = True,
+    *,
+    reads: Sequence[Any] = (),
+    writes: str | Path | None = None,
+    events: Events | None = None,
+    small: bool = False,
+) -> Iterator[Session]:
+    """A session with the client of `clusters.open_client`, and bars and lines unless it is to be quiet.
+
+    Parameters
+    ----------
+    small
+        Whether the job is done in this process before workers would have started: it is, unless a scheduler, workers
+        or memory are asked for, or a client is at hand.
+    reads
+        What the tasks read; matrices in memory among it are left out.
+    events
+        Log of what happens to the tasks.
+
+    Raises
+    ------
+    InputError, JobError
+        As `clusters.open_client`.
+    """
+    places = [path for path in reads if isinstance(path, str | Path)]
+    compute = Compute("synchronous") if small and nothing_asked(compute) else compute
+    with here(quiet, events) as session:
+        if compute.scheduler == "synchronous":
+            yield replace(session, memory=memory_per_worker(compute))
+            return
+        from pairscape.pipeline.compute.clusters import open_client
+
+        with open_client(compute, session.say, reads=places, writes=writes) as client:
+            yield replace(session, client=client, memory=smallest_memory(client, compute))
+
+
+def nothing_asked(compute: Compute) -> bool:
+    """Whether nobody, here or in Dask's configuration, said where the work is to run."""
+    if compute != Compute():
+        return False
+    from dask import config
+
+    return not config.get("scheduler-address", None) and not ("distributed" in sys.modules and _client_is_open())
+
+
+def _client_is_open() -> bool:
+    from pairscape.pipeline.compute.clusters import client_at_hand
+
+    return client_at_hand() is not None
+
+
+def smallest_memory(client: "Client | None", compute: Compute) -> int | None:
+    """Memory that a task has on the smallest worker, whose threads share its limit, in bytes; None: no limit."""
+    if client is None:
+        return memory_per_worker(compute)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return min((w["memory_limit"] // w["nthreads"] for w in workers if w["memory_limit"]), default=None)
+
+
+def worker_threads(client: "Client | None") -> int:
+    """Threads of all workers together."""
+    if client is None:
+        return 1
+    from pairscape.pipeline.compute.scheduler import attached
+
+    with attached(client):
+        return max(sum(client.nthreads().values()), 1)
