@@ -1,13 +1,14 @@
 """Commands from a matrix to heatmaps: ingest, plan, heatmaps, verify, simulate, plant, fetch; each calls its job."""
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from pairscape.pipeline.compute.session import here, say_unless
+from pairscape.pipeline.compute.session import Session, here, say_unless
 from pairscape.pipeline.datasets.designs import Atlas, Planting
 from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.keywords import flat
@@ -178,7 +179,6 @@ def heatmaps(
     """
     import time
 
-    from pairscape.pipeline.compute.clusters import reported
     from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.datasets.networks import with_network
@@ -198,7 +198,7 @@ def heatmaps(
         small = performance_report is None and is_small(matrix, len(request.chosen.pairs))
         with (
             open_session(compute, quiet, reads=[str(matrix.path)], writes=images, events=log, small=small) as session,
-            reported(session.client, performance_report),
+            _reported(session, performance_report),
         ):
             done = make_heatmaps(matrix, images, codes, request, binning, session)
         log.write("end", ok=True, **done.facts(time.perf_counter() - started))
@@ -206,6 +206,15 @@ def heatmaps(
     lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.n_counted:,} cells{request.in_groups}"]
     say_unless(quiet)(*lines, *done.lines(seconds))
     return done.images
+
+
+def _reported(session: Session, path: Path | None) -> AbstractContextManager[None]:
+    """Dask's own report of what runs inside the block, if it was asked for."""
+    if path is None:
+        return nullcontext()
+    from pairscape.pipeline.compute.clusters import reported
+
+    return reported(session.client, path)
 
 
 @flat
