@@ -61,6 +61,11 @@ def show(
         Of cells, whose images or scores alone are shown. Absent: every group, or of scores all groups combined.
     output
         Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
+
+    Examples
+    --------
+    pairscape show images.zarr CD79A CD79B -o pair.png
+    pairscape show scores.parquet -k 20 -o best.pdf
     """
     of_scores = str(images).endswith(".parquet")
     if grouping.columns and (gene_a is None or gene_b is None):
@@ -138,6 +143,11 @@ def train(
     -------
     dict
         What `metrics.json` holds.
+
+    Examples
+    --------
+    pairscape train images.zarr run
+    pairscape train donor1.zarr donor2.zarr run --seeds 3 --epochs 20
     """
     from pairscape.model.batches.many import join_stores
     from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
@@ -221,6 +231,11 @@ def evaluate(
     -------
     dict
         What `metrics.json` holds.
+
+    Examples
+    --------
+    pairscape evaluate run other.zarr
+    pairscape evaluate universal images.zarr --out judged
     """
     from pairscape.model.networks.bundled import NAME, find_run, is_bundled
     from pairscape.model.training.run import evaluate_run
@@ -288,11 +303,23 @@ def predict(
     pandas.DataFrame
         The file of scores, a row a pair, and with --by a row a pair and group; its `attrs` are what the file says of
         itself. On the command line nothing.
+
+    Examples
+    --------
+    pairscape predict universal cells.h5ad scores.parquet
+    pairscape predict run expression.zarr scores.parquet --regulators tfs.txt --by cell_type
     """
     import time
     from contextlib import nullcontext
 
     from pairscape.model.networks.bundled import find_run
+    from pairscape.model.prediction.target import check_target
+
+    started, say = time.perf_counter(), say_unless(quiet)
+    expression, out = _matrix_and_scores(paths, images, source)
+    check_target(local_target(out).absolute(), overwrite=overwrite)  # before torch is loaded, which takes a second
+    run = local_target(find_run(run, say))
+
     from pairscape.model.prediction.checked import check_prediction
     from pairscape.model.prediction.predict import predict_matrix, predict_store
     from pairscape.pipeline.compute.opening import open_session
@@ -302,9 +329,6 @@ def predict(
     from pairscape.pipeline.matrix.alike import ALIKE, refuse_unlike
     from pairscape.pipeline.matrix.prepare import prepared
 
-    started, say = time.perf_counter(), say_unless(quiet)
-    expression, out = _matrix_and_scores(paths, images, source)
-    run = local_target(find_run(run, say))
     checked = check_prediction(run, out, prediction, seed, grouping, overwrite=overwrite)
     if images is not None:
         store = open_images(images)
@@ -361,6 +385,11 @@ def tune(
     -------
     dict
         What `study.json` holds.
+
+    Examples
+    --------
+    pairscape tune images.zarr study --trials 20
+    pairscape tune images.zarr study --networks pairnet --losses focal
     """
     from pairscape.model.training.tune import tune as search_recipes
     from pairscape.pipeline.compute.opening import open_session
@@ -391,6 +420,11 @@ def report(run: Any, /, *, group: str | None = None) -> Path:
         Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
     group
         Of predictions by groups of cells, the one that is shown. Absent: all groups combined.
+
+    Examples
+    --------
+    pairscape report run
+    pairscape report by_type.parquet --group Monocytes
     """
     from pairscape.model.networks.bundled import find_run, is_bundled
 

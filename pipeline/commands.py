@@ -56,6 +56,11 @@ def ingest(
     -------
     Summary
         What was understood of the matrix, and what of it is kept; it has attributes, and `lines()` in words.
+
+    Examples
+    --------
+    pairscape ingest cells.h5ad expression.zarr --highly-variable 1000
+    pairscape ingest "donors/*.h5ad" expression.zarr --join outer --dry-run
     """
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.matrix.ingest import ingest as ingest_matrix
@@ -108,6 +113,11 @@ def plan(
     -------
     Plan
         The figures as attributes, such as `pairs`, `store_bytes`, `seconds`; shown, it is the table.
+
+    Examples
+    --------
+    pairscape plan expression.zarr --all-pairs
+    pairscape plan cells.h5ad --regulators tfs.txt --workers 16
     """
     from tempfile import TemporaryDirectory
 
@@ -176,6 +186,11 @@ def heatmaps(
     -------
     Images
         The store, open: `counts(rows)`, `array("gene")` and its like, `path`.
+
+    Examples
+    --------
+    pairscape heatmaps expression.zarr images.zarr --all-pairs --labels replicate --scale rank
+    pairscape heatmaps cells.h5ad images.zarr --pairs pairs.csv --scheduler tcp://10.0.0.1:8786
     """
     import time
 
@@ -254,6 +269,11 @@ def verify(
     ------
     JobError
         The store is damaged and is not to be repaired; what was found is its `findings`.
+
+    Examples
+    --------
+    pairscape verify images.zarr
+    pairscape verify images.zarr --repair
     """
     from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.heatmaps.repair import repair_store
@@ -310,6 +330,11 @@ def simulate(
     -------
     Path
         The store.
+
+    Examples
+    --------
+    pairscape simulate atlas.zarr --cells 10000 --genes 2000 --density 0.1
+    pairscape simulate atlas.zarr --cells 100000 --genes 20000 --density 0.05 --no-counts
     """
     import time
 
@@ -355,6 +380,11 @@ def plant(
     -------
     Path or list
         The store; of `stores` beyond one, all of them.
+
+    Examples
+    --------
+    pairscape plant cells.h5ad planted.zarr --kinds u-shaped,threshold --planted-pairs 3000
+    pairscape plant cells.h5ad planted.zarr --kinds rising --planted-pairs 500 --strength 0.2:0.8
     """
     from pairscape.pipeline.datasets.plant import plant_truth
 
@@ -397,6 +427,11 @@ def fetch(
     -------
     dict
         The path of each file by its name; of an archive, the unpacked folder.
+
+    Examples
+    --------
+    pairscape fetch --list
+    pairscape fetch pbmc3k --to data
     """
     from pairscape.pipeline.datasets.fetch import (
         Fetched,

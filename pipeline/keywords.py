@@ -297,13 +297,13 @@ SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
 def _documented(function: Callable[..., Any], groups: Mapping[str, type]) -> str:
     """The function's documentation with the fields of its dataclasses among its parameters."""
     text = inspect.cleandoc(function.__doc__ or "")
-    entries = "\n".join(_section(kind, "Parameters") for kind in groups.values())
-    own = _section(function, "Parameters")
+    entries = "\n".join(section(kind, "Parameters") for kind in groups.values())
+    own = section(function, "Parameters")
     return text.replace(own, f"{own}\n{entries}", 1) if own and entries else text
 
 
-def _section(documented: Any, name: str) -> str:
-    """The lines of one section of a documentation."""
+def section(documented: Any, name: str) -> str:
+    """The lines of one section of a documentation; "" where it has none."""
     text = inspect.cleandoc(documented.__doc__ or "")
     heads = list(SECTION.finditer(text))
     ends = [head.start() for head in heads[1:]] + [len(text)]

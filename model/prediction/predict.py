@@ -42,8 +42,8 @@ from pairscape.model.prediction.within import check_columns, lay_strata
 from pairscape.model.reports.findings import write_findings
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
-from pairscape.pipeline.compute.opening import worker_threads
 from pairscape.pipeline.compute.memory import require_memory
+from pairscape.pipeline.compute.opening import worker_threads
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError

@@ -24,8 +24,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from pairscape.pipeline.compute.opening import smallest_memory
 from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, require_memory
+from pairscape.pipeline.compute.opening import smallest_memory
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_on_source

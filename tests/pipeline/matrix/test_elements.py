@@ -23,7 +23,7 @@ ELEMENTS = {
     "ordered": pd.Categorical(["low", "high"], categories=["low", "high"], ordered=True),
     "frame": pd.DataFrame(
         {"n": [1, 2, 3], "x": [0.5, np.nan, 1.0], "word": ["a", "b", "c"], "yes": [True, False, True],
-         "kind": pd.Categorical(["p", "q", "p"])}, index=INDEX), 
+         "kind": pd.Categorical(["p", "q", "p"])}, index=INDEX),
     "named": pd.DataFrame({"n": [1, 2, 3]}, index=INDEX.rename("cell")),
     "no columns": pd.DataFrame(index=INDEX),
     "nullable": pd.DataFrame({"n": pd.array([1, None, 3], dtype="Int64")}, index=INDEX),
