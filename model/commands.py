@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from pairscape.model.options import Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
-from pairscape.pipeline.compute.session import here, say_unless
+from pairscape.pipeline.compute.session import first_word, here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Compute, Flat, Grouping, PairSource
@@ -149,11 +149,6 @@ def train(
     pairscape train images.zarr run
     pairscape train donor1.zarr donor2.zarr run --seeds 3 --epochs 20
     """
-    from pairscape.model.batches.many import join_stores
-    from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
-    from pairscape.model.training.run import train_run
-    from pairscape.pipeline.storage.workspace import sent_folder
-
     recipe = Recipe(rendering, splitting, training)
     if preset is not None:
         if recipe != Recipe():
@@ -162,6 +157,13 @@ def train(
     *images, run = _listed(paths)
     if not images:
         raise InputError("train takes one image store or several, and last the folder of the run: IMAGES.zarr RUN")
+    first_word(quiet, *images)
+
+    from pairscape.model.batches.many import join_stores
+    from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
+    from pairscape.model.training.run import train_run
+    from pairscape.pipeline.storage.workspace import sent_folder
+
     held_out = [_labelled(path, group, quiet) for path in _split_up(test_stores)]
     store = join_stores([_labelled(path, group, quiet) for path in images], _numbers(weights), held_out)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
@@ -318,6 +320,7 @@ def predict(
     started, say = time.perf_counter(), say_unless(quiet)
     expression, out = _matrix_and_scores(paths, images, source)
     check_target(local_target(out).absolute(), overwrite=overwrite)  # before torch is loaded, which takes a second
+    first_word(quiet, expression if images is None else images)
     run = local_target(find_run(run, say))
 
     from pairscape.model.prediction.checked import check_prediction
@@ -339,14 +342,15 @@ def predict(
         preset = ALIKE.get(checked.trained.values, "auto")
         matrix = prepared(expression, checked.out, preset=preset, compute=compute, gene_column=gene_column, say=say)
         refuse_unlike(checked.trained.values, matrix.values, run, str(matrix.path))
-        named = nullcontext((None, ())) if source is None else with_network(source, checked.out)
-        with named as (source, notes):
+        share = None if source is None else source.min_share
+        named = None if source is None or not source.names_pairs else source
+        with nullcontext((None, ())) if named is None else with_network(named, checked.out) as (source, notes):
             request = None if source is None else resolve_request(matrix, source, seed)
             if request is not None:
                 say(*notes, *request.chosen.notes, request.label_note())
             small, reads = request is not None and is_small(matrix, len(request.chosen.pairs)), [run, str(matrix.path)]
             with open_session(compute, quiet, reads=reads, writes=checked.out, small=small) as session:
-                done = predict_matrix(matrix, request, codes and located(codes), checked, session)
+                done = predict_matrix(matrix, request, codes and located(codes), checked, session, share)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return checked.out
 

@@ -17,8 +17,9 @@ from cyclopts import App, CycloptsError, Group
 from pairscape.headings import help_panel, register
 from pairscape.interrupt import ended_by_interrupt
 from pairscape.model.commands import evaluate, predict, report, show, train, tune
+from pairscape.model.plan_command import plan
 from pairscape.model.score_commands import browse, combine, compare, export, modules
-from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
+from pairscape.pipeline.commands import fetch, heatmaps, ingest, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
 from pairscape.pipeline.errors import InputError, JobError, first_line, printable
 from pairscape.pipeline.keywords import flat

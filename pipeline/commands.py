@@ -1,4 +1,4 @@
-"""Commands from a matrix to heatmaps: ingest, plan, heatmaps, verify, simulate, plant, fetch; each calls its job."""
+"""Commands from a matrix to heatmaps: ingest, heatmaps, verify, simulate, plant, fetch; each calls its job."""
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from pairscape.pipeline.compute.session import Session, here, say_unless
+from pairscape.pipeline.compute.session import Session, first_word, here, say_unless
 from pairscape.pipeline.datasets.designs import Atlas, Planting
 from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.keywords import flat
@@ -17,7 +17,6 @@ from pairscape.pipeline.storage.paths import local_target, located
 
 if TYPE_CHECKING:
     from pairscape.pipeline.heatmaps.images import Images
-    from pairscape.pipeline.heatmaps.plan import Plan
     from pairscape.pipeline.heatmaps.verify import StoreDamage
     from pairscape.pipeline.matrix.summary import Summary
 
@@ -62,10 +61,12 @@ def ingest(
     pairscape ingest cells.h5ad expression.zarr --highly-variable 1000
     pairscape ingest "donors/*.h5ad" expression.zarr --join outer --dry-run
     """
+    *sources, expression = _matrices(matrices)
+    first_word(quiet, *sources)
+
     from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.matrix.ingest import ingest as ingest_matrix
 
-    *sources, expression = _matrices(matrices)
     with Events(events) as log, here(quiet, log) as session:
         log.write("start", command="ingest", expression=str(expression), version=version("pairscape"))
         summary = ingest_matrix(
@@ -75,70 +76,6 @@ def ingest(
         log.write("end", ok=True)
     session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
     return summary
-
-
-@flat
-def plan(
-    expression: Any,
-    /,
-    *,
-    source: Annotated[PairSource | None, Flat] = None,
-    binning: Annotated[Binning, Flat] = Binning(),
-    grouping: Annotated[Grouping, Flat] = Grouping(),
-    codes: Any = None,
-    gene_column: str | None = None,
-    compute: Annotated[Compute, Flat] = Compute(),
-    seed: int = 0,
-    quiet: bool = False,
-) -> "Plan":
-    """What a heatmap job will cost, before spending: pairs, shards, tasks, bytes on disk, memory per task, time.
-
-    Time and bytes are measured on some thousands of these very images, by as many of the workers as this machine has
-    cores, or by all those of a running scheduler.
-
-    Parameters
-    ----------
-    expression
-        Expression store, or any matrix, as in `heatmaps`.
-    codes
-        Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
-    gene_column
-        As in `ingest`, by which lists name the genes.
-    seed
-        Of the split of the cells under `--labels replicate`, and of the draw of negatives.
-    quiet
-        No progress bars, no table.
-
-    Returns
-    -------
-    Plan
-        The figures as attributes, such as `pairs`, `store_bytes`, `seconds`; shown, it is the table.
-
-    Examples
-    --------
-    pairscape plan expression.zarr --all-pairs
-    pairscape plan cells.h5ad --regulators tfs.txt --workers 16
-    """
-    from tempfile import TemporaryDirectory
-
-    from pairscape.pipeline.compute.clusters import measuring
-    from pairscape.pipeline.compute.opening import open_session, worker_threads
-    from pairscape.pipeline.datasets.networks import with_network
-    from pairscape.pipeline.heatmaps.job import resolve_request
-    from pairscape.pipeline.heatmaps.plan import plan_heatmaps
-    from pairscape.pipeline.matrix.prepare import prepared
-
-    with TemporaryDirectory(prefix="pairscape-plan") as scratch:
-        beside, say = Path(scratch, "plan"), say_unless(quiet)
-        matrix = prepared(expression, beside, compute=compute, gene_column=gene_column, say=say)
-        with with_network(required_source(source), None) as (source, notes):
-            request = resolve_request(matrix, source, seed, grouping)
-        say(*notes, *request.chosen.notes, request.label_note(), *request.group_notes())
-        with open_session(measuring(compute), quiet, reads=[matrix.path], writes=scratch) as session:
-            workers = compute.workers or worker_threads(session.client)
-            cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
-    say(*cost.lines())
-    return cost
 
 
 @flat
@@ -192,6 +129,8 @@ def heatmaps(
     pairscape heatmaps expression.zarr images.zarr --all-pairs --labels replicate --scale rank
     pairscape heatmaps cells.h5ad images.zarr --pairs pairs.csv --scheduler tcp://10.0.0.1:8786
     """
+    first_word(quiet, expression)
+
     import time
 
     from pairscape.pipeline.compute.opening import open_session

@@ -10,7 +10,6 @@ from pathlib import Path
 import dask
 from distributed import Client, Security, default_client, performance_report
 
-from pairscape.pipeline.compute import machine
 from pairscape.pipeline.compute.local import local_cluster
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import gateway_client, kubernetes_client, queue_client
@@ -150,17 +149,6 @@ def _first_worker(client: Client, compute: Compute, say: Say) -> None:
                 say(f"still waiting for {compute.scheduler} to start the first worker")
     finally:
         trial.release()
-
-
-def measuring(compute: Compute) -> Compute:
-    """The same, to measure with: no more workers than cores, and those of this machine where jobs would be submitted.
-
-    Running schedulers measure themselves.
-    """
-    if compute.scheduler in (*QUEUES, "kubernetes", "gateway"):
-        return Compute("local", min(compute.workers or 1, machine.cores()), compute.memory_limit)
-    local = compute.scheduler in (None, "local", "threads") and compute.workers is not None
-    return replace(compute, workers=min(compute.workers or 1, machine.cores())) if local else compute
 
 
 # ── schedulers that run already ──────────────────────────────────────────────────────────────────────────────────────

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairscape.pipeline.compute.machine import memory_per_worker
+from pairscape.pipeline.compute.machine import cores, memory_per_worker
 from pairscape.pipeline.compute.session import Events, Session, here
-from pairscape.pipeline.options import Compute
+from pairscape.pipeline.options import QUEUES, Compute
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -50,6 +50,7 @@ def open_session(
             return
         from pairscape.pipeline.compute.clusters import open_client
 
+        session.progress.start("workers", 0)  # that start, or are reached: seconds, or as long as a queue takes
         with open_client(compute, session.say, reads=places, writes=writes) as client:
             yield replace(session, client=client, memory=smallest_memory(client, compute))
 
@@ -67,6 +68,17 @@ def _client_is_open() -> bool:
     from pairscape.pipeline.compute.clusters import client_at_hand
 
     return client_at_hand() is not None
+
+
+def measuring(compute: Compute) -> Compute:
+    """The same, to measure with: no more workers than cores, and those of this machine where jobs would be submitted.
+
+    Running schedulers measure themselves.
+    """
+    if compute.scheduler in (*QUEUES, "kubernetes", "gateway"):
+        return Compute("local", min(compute.workers or 1, cores()), compute.memory_limit)
+    local = compute.scheduler in (None, "local", "threads") and compute.workers is not None
+    return replace(compute, workers=min(compute.workers or 1, cores())) if local else compute
 
 
 def smallest_memory(client: "Client | None", compute: Compute) -> int | None:

@@ -7,6 +7,7 @@ sample of its cells, and what grows with the cells is scaled up.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from pairscape.pipeline.codes.by_gene import by_gene
 from pairscape.pipeline.codes.encode import encoded_before
 from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, add_edges, create_codes, open_codes, write_block
 from pairscape.pipeline.compute.opening import worker_threads
+from pairscape.pipeline.compute.progress import duration
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError
@@ -37,6 +39,10 @@ from pairscape.pipeline.options import CODES_CELLS, Binning
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
 SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes
 PASSES = 2  # over the matrix, to encode it
+
+Scoring = Callable[[Codes, Pairs, int, Path], tuple[str, float, float]]
+"""Tries a network: of codes, the candidates, the number of cells of the job and a folder for what it writes come its
+name, seconds for a pair that is counted, and for all decoys, of one worker."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +72,12 @@ class Plan:
         Time to encode the matrix first; 0 if that was done before.
     seconds
         Time to count and write all images.
+    network
+        The network that would score the pairs; "" where that was not tried.
+    score_seconds, decoy_seconds
+        Time to count the pairs and score them without storing an image, and for the decoys of their q-values.
+    start_seconds
+        Time until the workers had started here; part of every job.
     """
 
     pairs: int
@@ -83,9 +95,29 @@ class Plan:
     matrix_cells: int
     shard_pairs: int
     groups: int = 1
+    network: str = ""
+    score_seconds: float = 0.0
+    decoy_seconds: float = 0.0
+    start_seconds: float = 0.0
+
+    @property
+    def heatmaps_seconds(self) -> float:
+        """All of `heatmaps`."""
+        return self.start_seconds + self.encode_seconds + self.seconds
+
+    @property
+    def predict_seconds(self) -> float:
+        """All of `predict`, but its report."""
+        return self.start_seconds + self.encode_seconds + self.score_seconds + self.decoy_seconds
 
     def lines(self) -> list[str]:
         """What a user is told of it."""
+        encoding = f"{duration(self.encode_seconds)} to encode"
+        decoys = f", {duration(self.decoy_seconds)} for decoys (q-values)" if self.decoy_seconds else ""
+        scores = [
+            f"predict          about {duration(self.predict_seconds)} with {self.network}, which stores no image: "
+            f"{encoding}, {duration(self.score_seconds)} to count and score{decoys}"
+        ]
         limit = f" of {self.worker_bytes / 1e6:,.0f} MB per worker" if self.worker_bytes else ""
         return [
             f"pairs            {self.pairs:,}" + (f", in each of {self.groups} groups" if self.groups > 1 else ""),
@@ -94,7 +126,8 @@ class Plan:
             f"tasks            {self.tasks:,} for {self.workers} workers",
             f"image store      about {self.store_bytes / 1e6:,.0f} MB on disk",
             f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB{limit}",
-            f"time             about {duration(self.encode_seconds)} to encode, {duration(self.seconds)} to count",
+            f"heatmaps         about {duration(self.heatmaps_seconds)}: {encoding}, {duration(self.seconds)} to count",
+            *(scores if self.network else ()),
             f"largest job      any number of cells and pairs, images of up to {self.most_bins} × {self.most_bins} bins",
         ]
 
@@ -106,14 +139,6 @@ class Plan:
         return getattr(self, name)
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words, to two digits."""
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
 def plan_heatmaps(
     expression: Expression,
     request: Request,
@@ -121,6 +146,7 @@ def plan_heatmaps(
     codes: Path | None,
     workers: int,
     session: Session,
+    scoring: Scoring | None = None,
 ) -> Plan:
     """Plan a heatmap job and measure what its parts take here.
 
@@ -130,6 +156,8 @@ def plan_heatmaps(
         Code store, if the matrix was encoded before. Absent, or of something else: a sample of the cells is encoded.
     workers
         Threads that will do the work; those of the session measure for them.
+    scoring
+        Tries the network that would score the pairs. Absent: none is foretold.
 
     Raises
     ------
@@ -149,6 +177,8 @@ def plan_heatmaps(
         shards = range(-(-len(pairs) // binning.shard_pairs))
         share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates, request.n_groups)
         reading = rates.chunk * _chunk_reads(tasks, pairs, workers)
+        network, scored, decoys = _tried(scoring, found, request, session, scratch / "network")
+        counting = float(seconds.sum()) - rates.writing * len(pairs) * request.n_groups + reading
     return Plan(
         pairs=len(pairs),
         cells=request.n_counted,
@@ -165,7 +195,27 @@ def plan_heatmaps(
         matrix_cells=expression.n_cells,
         shard_pairs=binning.shard_pairs,
         groups=request.n_groups,
+        network=network,
+        score_seconds=(counting + scored * len(pairs) * _layers(request)) / workers if network else 0.0,
+        decoy_seconds=decoys * _layers(request) / workers,
     )
+
+
+def _tried(
+    scoring: Scoring | None, codes: Codes, request: Request, session: Session, folder: Path
+) -> tuple[str, float, float]:
+    """Name of the network, seconds for a pair, and for all decoys, of one worker."""
+    if scoring is None:
+        return "", 0.0, 0.0
+    session.progress.start("trying network", 1)
+    found = scoring(codes, request.chosen.pairs, request.cells.size, folder)
+    session.progress.advance(1)
+    return found
+
+
+def _layers(request: Request) -> int:
+    """How often a prediction scores each pair: by each group of cells, and by all together."""
+    return 1 if request.groups is None else 1 + request.n_groups
 
 
 def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Session, scratch: Path) -> Sample:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import simulated, small_shards, store_expression
-from pairscape.pipeline.compute.clusters import measuring
-from pairscape.pipeline.compute.opening import open_session
+from pairscape.pipeline.compute.opening import measuring, open_session
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps import plan as planning
 from pairscape.pipeline.heatmaps.job import make_heatmaps, plan_count, resolve_request
