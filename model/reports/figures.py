@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 INK, MUTED, LINE, PAPER = "#1c2733", "#66727f", "#d9dee4", "#fefefe"
 DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f"}
 
+FONTS = "Inter, system-ui, 'Segoe UI', Roboto, 'Helvetica Neue'"
+THEME = "<style>@media screen and (prefers-color-scheme: dark) {{ :root {{ {} }} }}</style>".format(
+    "".join(f"--c{light[1:]}: {colour};" for light, colour in DARK_THEME.items())
+)
+
 # Okabe and Ito's colours, which readers of every kind of colour vision distinguish
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
 GREEN, PURPLE, SKY, AMBER, BROWN = "#009e73", "#b8578f", "#3a9bdc", "#d99000", "#8c613c"
@@ -408,14 +413,18 @@ def svg_text(figure: Figure) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pairscape"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", "Inter, system-ui, 'Segoe UI', Roboto, 'Helvetica Neue'")
+    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", FONTS)
     for light in DARK_THEME:
-        svg = svg.replace(light, f"var(--c{light[1:]}, {light})")
-    dark = "".join(f"--c{light[1:]}: {colour};" for light, colour in DARK_THEME.items())
-    theme = f"<style>@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}</style>"
-    return re.sub(r"(<svg[^>]*>)", rf"\1{theme}", svg, count=1)
+        svg = svg.replace(light, themed(light))
+    return re.sub(r"(<svg[^>]*>)", rf"\1{THEME}", svg, count=1)
 
 
-def data_address(figure: Figure) -> str:
-    """The figure as an address that holds the picture itself."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg_text(figure).encode()).decode()
+def themed(light: str) -> str:
+    """A colour of the light theme that is another one in the dark."""
+    return f"var(--c{light[1:]}, {light})"
+
+
+def data_address(figure: Figure | str) -> str:
+    """A figure, or SVG, as an address that holds the picture itself."""
+    svg = figure if isinstance(figure, str) else svg_text(figure)
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -9,6 +9,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from pairscape.model.reports.heatmap_svgs import (
+    count_key_figure,
+    heatmap_svg,
+    pair_figure,
+    residual_key_figure,
+    residual_svg,
+)
 
 from pairscape.model.edges.calls import CALLED_BY, Called, calling_aim, known_thresholds
 from pairscape.model.edges.edges import Edges, choose_edges, columns_of, names_regulators
@@ -28,13 +35,6 @@ from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports.figures import KIND_COLOURS, data_address, score_distribution_figure
 from pairscape.model.reports.group_table import GroupTable, table_of_groups
-from pairscape.model.reports.heatmap_figures import (
-    count_key_figure,
-    heatmap_figure,
-    pair_figure,
-    residual_figure,
-    residual_key_figure,
-)
 from pairscape.model.reports.page import number, percent, probability, signed, whole, write_page
 from pairscape.model.reports.places import report_path
 from pairscape.model.reports.within import depth_words, first_lines
@@ -288,8 +288,8 @@ def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
         {
             "gene_a": a,
             "gene_b": b,
-            "counts": data_address(heatmap_figure(image, a, b)),
-            "residual": data_address(residual_figure(image, a, b)),
+            "counts": data_address(heatmap_svg(image, a, b)),
+            "residual": data_address(residual_svg(image, a, b)),
             **cells,
         }
         for (a, b), image, cells in rows
