@@ -10,14 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pairscape.model.reports.heatmap_svgs import (
+
+from pairscape.model.reports.figures import INK, MUTED, NEGATIVE, POSITIVE, data_address, styled
+from pairscape.model.reports.heatmap_figures import (
     count_key_figure,
     heatmap_svg,
     residual_key_figure,
     residual_svg,
 )
-
-from pairscape.model.reports.figures import INK, MUTED, NEGATIVE, POSITIVE, data_address, styled
 from pairscape.model.reports.page import number, percent, probability, signed, whole, write_page
 from pairscape.pipeline.errors import printable
 from pairscape.pipeline.genes.kinds import KINDS

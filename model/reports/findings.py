@@ -9,13 +9,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from pairscape.model.reports.heatmap_svgs import (
-    count_key_figure,
-    heatmap_svg,
-    pair_figure,
-    residual_key_figure,
-    residual_svg,
-)
 
 from pairscape.model.edges.calls import CALLED_BY, Called, calling_aim, known_thresholds
 from pairscape.model.edges.edges import Edges, choose_edges, columns_of, names_regulators
@@ -35,6 +28,13 @@ from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports.figures import KIND_COLOURS, data_address, score_distribution_figure
 from pairscape.model.reports.group_table import GroupTable, table_of_groups
+from pairscape.model.reports.heatmap_figures import (
+    count_key_figure,
+    heatmap_svg,
+    pair_figure,
+    residual_key_figure,
+    residual_svg,
+)
 from pairscape.model.reports.page import number, percent, probability, signed, whole, write_page
 from pairscape.model.reports.places import report_path
 from pairscape.model.reports.within import depth_words, first_lines
