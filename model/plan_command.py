@@ -14,7 +14,7 @@ from pairscape.pipeline.storage.paths import local_target, located
 if TYPE_CHECKING:
     from pairscape.pipeline.codes.store import Codes
     from pairscape.pipeline.genes.pairs import Pairs
-    from pairscape.pipeline.heatmaps.plan import Plan, Scoring
+    from pairscape.pipeline.heatmaps.plan import Plan, Scoring, Tried
 
 
 @flat
@@ -32,9 +32,9 @@ def plan(
     seed: int = 0,
     quiet: bool = False,
 ) -> "Plan":
-    """What `heatmaps` and `predict` will cost, before spending: pairs, tasks, bytes on disk, memory per task, time.
+    """What counting and scoring will cost, before spending: pairs, tasks, bytes on disk, memory per task, time.
 
-    Time and bytes are measured on some thousands of these very images, by as many of the workers as this machine has
+    That is what `heatmaps` and `predict` do. Time and bytes are measured on some thousands of these very images, by as many of the workers as this machine has
     cores, or by all those of a running scheduler; what the network takes, on some of them.
 
     Parameters
@@ -93,6 +93,7 @@ def plan(
 
 def _scoring(run: Any, binning: Binning, seed: int, say: Say) -> "Scoring | None":
     """What foretells the scoring by a network; None, and said, where it looks at another number of bins."""
+    started = time.perf_counter()
     from pairscape.model.networks.bundled import find_run
     from pairscape.model.options import Prediction
     from pairscape.model.prediction.checked import CheckedPrediction
@@ -106,8 +107,9 @@ def _scoring(run: Any, binning: Binning, seed: int, say: Say) -> "Scoring | None
         return None
     checked = CheckedPrediction(trained, Path("scores.parquet").absolute(), Prediction(), seed)
 
-    def scoring(codes: "Codes", pairs: "Pairs", n_cells: int, folder: Path) -> tuple[str, float, float]:
-        found = foretell(codes, pairs, checked, n_cells, folder)
-        return trained.name, found.pair, found.decoys
+    loading = time.perf_counter() - started
+
+    def scoring(codes: "Codes", pairs: "Pairs", n_cells: int, folder: Path) -> "Tried":
+        return replace(foretell(codes, pairs, checked, n_cells, folder), loading=loading)
 
     return scoring

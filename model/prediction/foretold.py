@@ -1,7 +1,6 @@
 """Foretell what a prediction costs: its statistics, its network and its decoys, tried on a few of the candidates."""
 
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,25 +20,10 @@ from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.pairwise import runs_of
+from pairscape.pipeline.heatmaps.plan import Tried
 
 
-@dataclass(frozen=True)
-class Foretold:
-    """Seconds of one worker.
-
-    Attributes
-    ----------
-    pair
-        For one pair that is counted: its statistics, and the network.
-    decoys
-        For all decoys together; 0 where q-values are not asked for.
-    """
-
-    pair: float
-    decoys: float
-
-
-def foretell(codes: Codes, pairs: Pairs, checked: CheckedPrediction, n_cells: int, folder: Path) -> Foretold:
+def foretell(codes: Codes, pairs: Pairs, checked: CheckedPrediction, n_cells: int, folder: Path) -> Tried:
     """Do to a few candidates, in this process, what the job would do to all.
 
     Parameters
@@ -61,12 +45,19 @@ def foretell(codes: Codes, pairs: Pairs, checked: CheckedPrediction, n_cells: in
         job.parts.save_pairs(candidates.pairs)
         columns = checked.strata_columns
         strata = check_columns(candidates.obs, columns) if columns and candidates.obs is not None else None
+        started = time.perf_counter()
         job = with_strata(job, candidates, checked, strata, Session())
+        laying = time.perf_counter() - started
         hold_scorer(job, checked.trained.network)
         pair = _pair_seconds(job, candidates)
         decoys = _decoy_seconds(job, candidates, codes, checked, folder) if checked.options.q_values else 0.0
-    runs = -(-min(len(pairs), DECOYS) // RUN_PAIRS)
-    return Foretold(pair, decoys * runs * n_cells / codes.n_cells)
+    runs, growth = -(-min(len(pairs), DECOYS) // RUN_PAIRS), n_cells / codes.n_cells
+    genes = _n_genes(pairs) / _n_genes(candidates.pairs)
+    return Tried(checked.trained.name, pair, laying * growth * genes, decoys * runs * growth)
+
+
+def _n_genes(pairs: Pairs) -> int:
+    return int(np.union1d(pairs.gene_a, pairs.gene_b).size)
 
 
 def _pair_seconds(job: Job, candidates: CandidateImages) -> float:

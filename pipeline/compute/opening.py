@@ -1,5 +1,7 @@
 """Open the session of a job: in this process, without loading Dask, or with a client of `pipeline.compute.clusters`."""
 
+import os
+import site
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,18 +52,37 @@ def open_session(
             return
         from pairscape.pipeline.compute.clusters import open_client
 
-        session.progress.start("workers", 0)  # that start, or are reached: seconds, or as long as a queue takes
+        if compute.scheduler in (None, "local"):
+            session.say("starting workers")
         with open_client(compute, session.say, reads=places, writes=writes) as client:
             yield replace(session, client=client, memory=smallest_memory(client, compute))
 
 
 def nothing_asked(compute: Compute) -> bool:
     """Whether nobody, here or in Dask's configuration, said where the work is to run."""
-    if compute != Compute():
+    if compute != Compute() or ("distributed" in sys.modules and _client_is_open()):
         return False
+    if not _may_be_configured():
+        return True
     from dask import config
 
-    return not config.get("scheduler-address", None) and not ("distributed" in sys.modules and _client_is_open())
+    return not config.get("scheduler-address", None)
+
+
+def _may_be_configured() -> bool:
+    """Whether Dask may know of a scheduler, told without loading it: by its variables and the files that it reads."""
+    if "dask" in sys.modules or any(name.startswith("DASK_") for name in os.environ):
+        return True
+    places = [Path(prefix, "etc", "dask") for prefix in (sys.prefix, *site.PREFIXES)]
+    folders = [Path("/etc/dask"), *places, Path("~/.config/dask").expanduser()]
+    return any(_names_scheduler(file) for folder in folders for file in folder.glob("*.*"))
+
+
+def _names_scheduler(file: Path) -> bool:
+    try:
+        return b"scheduler-address" in file.read_bytes().replace(b"_", b"-")
+    except OSError:
+        return True  # Dask says what is wrong with it
 
 
 def _client_is_open() -> bool:

@@ -33,16 +33,38 @@ from pairscape.pipeline.heatmaps.layout import create_images
 from pairscape.pipeline.heatmaps.memory import portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, spread_runs, storage_order, tiles_of
 from pairscape.pipeline.matrix.cell_groups import CellGroups
-from pairscape.pipeline.matrix.expression import Expression
+from pairscape.pipeline.matrix.expression import Expression, block_digest
 from pairscape.pipeline.options import CODES_CELLS, Binning
 
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
 SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes
-PASSES = 2  # over the matrix, to encode it
 
-Scoring = Callable[[Codes, Pairs, int, Path], tuple[str, float, float]]
-"""Tries a network: of codes, the candidates, the number of cells of the job and a folder for what it writes come its
-name, seconds for a pair that is counted, and for all decoys, of one worker."""
+
+@dataclass(frozen=True)
+class Tried:
+    """What a network takes, in seconds of one worker.
+
+    Attributes
+    ----------
+    network
+        Its name; "" where none was tried.
+    pair
+        For one pair that is counted: its statistics, and the network.
+    strata, decoys
+        For the strata within which cells are compared, and for all decoys together; 0 where there are none.
+    loading
+        Until it, and what runs it, are loaded; every worker does that at the same time.
+    """
+
+    network: str = ""
+    pair: float = 0.0
+    strata: float = 0.0
+    decoys: float = 0.0
+    loading: float = 0.0
+
+
+Scoring = Callable[[Codes, Pairs, int, Path], Tried]
+"""Tries a network on codes: of the candidates, the number of cells of the job, and a folder for what it writes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,7 +97,8 @@ class Plan:
     network
         The network that would score the pairs; "" where that was not tried.
     score_seconds, decoy_seconds
-        Time to count the pairs and score them without storing an image, and for the decoys of their q-values.
+        Time to load the network, count the pairs and score them without storing an image, and for the decoys of their
+        q-values.
     start_seconds
         Time until the workers had started here; part of every job.
     """
@@ -177,7 +200,7 @@ def plan_heatmaps(
         shards = range(-(-len(pairs) // binning.shard_pairs))
         share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates, request.n_groups)
         reading = rates.chunk * _chunk_reads(tasks, pairs, workers)
-        network, scored, decoys = _tried(scoring, found, request, session, scratch / "network")
+        tried = _tried(scoring, found, request, session, scratch / "network")
         counting = float(seconds.sum()) - rates.writing * len(pairs) * request.n_groups + reading
     return Plan(
         pairs=len(pairs),
@@ -190,23 +213,31 @@ def plan_heatmaps(
         worker_bytes=limit,
         cells_at_once=share.cells,
         most_bins=_most_bins(cells.size, limit),
-        encode_seconds=encode_seconds / workers,
+        encode_seconds=encode_seconds * _share_of_slowest(cells.size, workers),
         seconds=(float(seconds.sum()) + reading) / workers,
         matrix_cells=expression.n_cells,
         shard_pairs=binning.shard_pairs,
         groups=request.n_groups,
-        network=network,
-        score_seconds=(counting + scored * len(pairs) * _layers(request)) / workers if network else 0.0,
-        decoy_seconds=decoys * _layers(request) / workers,
+        network=tried.network,
+        score_seconds=_score_seconds(tried, counting, len(pairs) * _layers(request), workers),
+        decoy_seconds=tried.decoys * _layers(request) / workers,
     )
 
 
-def _tried(
-    scoring: Scoring | None, codes: Codes, request: Request, session: Session, folder: Path
-) -> tuple[str, float, float]:
-    """Name of the network, seconds for a pair, and for all decoys, of one worker."""
+def _share_of_slowest(n_cells: int, workers: int) -> float:
+    """Share of the cells that the busiest worker encodes: whole blocks of them."""
+    blocks = -(-n_cells // CODES_CELLS)
+    rounds = -(-blocks // workers)
+    return min(1.0, rounds * CODES_CELLS / n_cells)
+
+
+def _score_seconds(tried: Tried, counting: float, images: int, workers: int) -> float:
+    return tried.loading + (counting + tried.strata + tried.pair * images) / workers if tried.network else 0.0
+
+
+def _tried(scoring: Scoring | None, codes: Codes, request: Request, session: Session, folder: Path) -> Tried:
     if scoring is None:
-        return "", 0.0, 0.0
+        return Tried()
     session.progress.start("trying network", 1)
     found = scoring(codes, request.chosen.pairs, request.cells.size, folder)
     session.progress.advance(1)
@@ -262,32 +293,40 @@ def _scaled_up(
     """Codes of some of the cells; from them the seconds of one worker to encode all, and the rates for all."""
     cells, pairs = request.cells, request.chosen.pairs
     sizes = [min(cells.size, SAMPLE_CELLS), min(cells.size, SAMPLE_CELLS) // 4]
-    started = time.perf_counter()
-    codes = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
+    _sampled_codes(expression, scratch / "first.codes.zarr", binning, cells, 2)  # loads what is compiled
+    codes, seconds = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
     groups = _sampled_groups(request, sizes[0])
-    seconds = PASSES * (time.perf_counter() - started) * cells.size / sizes[0]
+    seconds *= cells.size / sizes[0]
     rates = Rates.measured(sample := _measure(codes, pairs, groups, session, scratch))
     growth = cells.size / sizes[0]
     rates = replace(rates, chunk=rates.chunk * growth)
     if growth > 1:  # an image's bytes grow with a power of the cells, about the fourth root
-        fewer = _sampled_codes(expression, scratch / "fewer.codes.zarr", binning, cells, sizes[1])
+        fewer, _ = _sampled_codes(expression, scratch / "fewer.codes.zarr", binning, cells, sizes[1])
         less = _measure(fewer, pairs, _sampled_groups(request, sizes[1]), session, scratch)
         power = math.log(max(sample.n_bytes / less.n_bytes, 1)) / math.log(sizes[0] / sizes[1])
         rates = replace(rates, image_bytes=rates.image_bytes * growth**power)
     return codes, seconds, rates
 
 
-def _sampled_codes(expression: Expression, path: Path, binning: Binning, cells: NDArray[np.int64], size: int) -> Codes:
-    """Codes of some cells, evenly spaced, in one block."""
-    chosen = cells[_sampled(cells.size, size)]
+def _sampled_codes(
+    expression: Expression, path: Path, binning: Binning, cells: NDArray[np.int64], size: int
+) -> tuple[Codes, float]:
+    """Codes of some cells, evenly spaced, in one block, and the seconds of one worker to make them as the job does.
+
+    The job reads the matrix twice, for the content hash with statistics, and for the codes; where quantiles of the
+    cells place the edges, once more.
+    """
+    chosen, started = cells[_sampled(cells.size, size)], time.perf_counter()
     rows = expression.select(chosen)
+    again = (time.perf_counter() - started) * (2 if binning.scale in ("rank", "quantile") else 1)
+    block_digest(rows)
     statistics = gene_statistics(rows.data, rows.indices, rows.shape[1], rows.shape[0])
     columns = rows.tocsc()
     values = [columns.data[a:b] for a, b in zip(columns.indptr[:-1], columns.indptr[1:], strict=True)]
     create_codes(path, expression.genes, chosen)
     add_edges(path, path.name, binning, bin_edges(binning, statistics, values), statistics, {})
     write_block(str(path), by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], True), 0)
-    return open_codes(path)
+    return open_codes(path), time.perf_counter() - started + again
 
 
 def _sampled_groups(request: Request, size: int) -> CellGroups | None:

@@ -110,7 +110,7 @@ JOBS = {  # arguments, and the word after which Ctrl-C is pressed
     "at the start": (("train", "{i}", "{t}/r"), "started"),
     "train": (("train", "{i}", "{t}/r", "--epochs", "900", "--patience", "900"), "training"),
     "predict, processes": (
-        ("predict", "{run}", "{e}", "{t}/s.parquet", "--all-pairs", "--workers", "2"), "starting workers",
+        ("predict", "{run}", "{e}", "{t}/s.parquet", "--all-pairs", "--workers", "2"), "loading network",
     ),
     "predict, here": (
         ("predict", "{run}", "{e}", "{t}/s.parquet", "--all-pairs", "--scheduler", "synchronous"), "sampling pairs",

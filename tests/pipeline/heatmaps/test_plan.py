@@ -150,14 +150,14 @@ def test_scoring_is_foretold_of_what_is_counted(large, tmp_path, stages):
 
     def scoring(codes, pairs, n_cells, folder):
         tried.append((codes.n_cells, len(pairs), n_cells, folder.parent.is_dir()))
-        return "net", 0.5, 7.0
+        return planning.Tried("net", 0.5, 1.0, 7.0, 3.0)
 
     expression = open_expression(large)
     request = resolve_request(expression, ALL, 0)
     cost = plan_heatmaps(expression, request, BINNING, None, 2, Session(progress=stages), scoring)
     assert tried == [(300, 79_800, 300, True)]
     assert stages.seen["trying network"] == [1, 1]
-    assert cost.score_seconds == pytest.approx(79_800 * 0.5 / 2, rel=0.01)
+    assert cost.score_seconds == pytest.approx(3 + (79_800 * 0.5 + 1) / 2, rel=0.01)
     assert cost.decoy_seconds == 3.5
     assert "with net" in next(line for line in cost.lines() if line.startswith("predict"))
     assert "predict" not in str(planned(large))
