@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,7 @@ from pairscape.pipeline.options import Binning, Compute, Flat, Grouping, PairSou
 from pairscape.pipeline.storage.paths import local_target, located
 
 if TYPE_CHECKING:
-    from pairscape.pipeline.codes.store import Codes
-    from pairscape.pipeline.genes.pairs import Pairs
-    from pairscape.pipeline.heatmaps.plan import Plan, Scoring, Tried
+    from pairscape.pipeline.heatmaps.plan import Plan, Scoring
 
 
 @flat
@@ -34,8 +33,8 @@ def plan(
 ) -> "Plan":
     """What counting and scoring will cost, before spending: pairs, tasks, bytes on disk, memory per task, time.
 
-    That is what `heatmaps` and `predict` do. Time and bytes are measured on some thousands of these very images, by as many of the workers as this machine has
-    cores, or by all those of a running scheduler; what the network takes, on some of them.
+    That is what `heatmaps` and `predict` do. Time and bytes are measured on some thousands of these very images, by as
+    many of the workers as this machine has cores, or by all those of a running scheduler.
 
     Parameters
     ----------
@@ -93,7 +92,6 @@ def plan(
 
 def _scoring(run: Any, binning: Binning, seed: int, say: Say) -> "Scoring | None":
     """What foretells the scoring by a network; None, and said, where it looks at another number of bins."""
-    started = time.perf_counter()
     from pairscape.model.networks.bundled import find_run
     from pairscape.model.options import Prediction
     from pairscape.model.prediction.checked import CheckedPrediction
@@ -107,9 +105,4 @@ def _scoring(run: Any, binning: Binning, seed: int, say: Say) -> "Scoring | None
         return None
     checked = CheckedPrediction(trained, Path("scores.parquet").absolute(), Prediction(), seed)
 
-    loading = time.perf_counter() - started
-
-    def scoring(codes: "Codes", pairs: "Pairs", n_cells: int, folder: Path) -> "Tried":
-        return replace(foretell(codes, pairs, checked, n_cells, folder), loading=loading)
-
-    return scoring
+    return partial(foretell, checked)

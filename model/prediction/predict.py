@@ -400,7 +400,7 @@ def _score(job: Job, candidates: CandidateImages, seconds: NDArray[np.float64], 
     """Compute the parts that are still missing."""
     parts, missing = job.parts, job.parts.missing()
     threads = worker_threads(session.client)
-    tasks = _tasks(job, candidates, missing, seconds[missing], threads)
+    tasks = tasks_of(job, candidates, missing, seconds[missing], threads)
     cost = Cost()
     if missing:
         session.say(f"scoring will take about {duration(seconds[missing].sum() / threads)} ({threads} at a time)")
@@ -419,7 +419,7 @@ def _score(job: Job, candidates: CandidateImages, seconds: NDArray[np.float64], 
     return PredictionOutcome({}, len(missing), len(parts) - len(missing), cost, session.usage)
 
 
-def _tasks(
+def tasks_of(
     job: Job, candidates: CandidateImages, parts: list[int], seconds: NDArray[np.float64], workers: int
 ) -> list[Task]:
     """Runs of parts that take about the same time."""

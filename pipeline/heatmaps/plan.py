@@ -63,8 +63,12 @@ class Tried:
     loading: float = 0.0
 
 
-Scoring = Callable[[Codes, Pairs, int, Path], Tried]
-"""Tries a network on codes: of the candidates, the number of cells of the job, and a folder for what it writes."""
+Scoring = Callable[[Codes, Pairs, int, Path, Session], Tried]
+"""Tries a network on codes: of the candidates, the number of cells of the job, a folder for what it writes, a session."""
+REPORT_SECONDS, ROW_SECONDS = (
+    2.0,
+    3e-6,
+)  # of a report, and of a row of scores in its file, where counting is as foreseen
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,6 +103,8 @@ class Plan:
     score_seconds, decoy_seconds
         Time to load the network, count the pairs and score them without storing an image, and for the decoys of their
         q-values.
+    report_seconds
+        Time to write scores and report.
     start_seconds
         Time until the workers had started here; part of every job.
     """
@@ -121,6 +127,7 @@ class Plan:
     network: str = ""
     score_seconds: float = 0.0
     decoy_seconds: float = 0.0
+    report_seconds: float = 0.0
     start_seconds: float = 0.0
 
     @property
@@ -130,8 +137,9 @@ class Plan:
 
     @property
     def predict_seconds(self) -> float:
-        """All of `predict`, but its report."""
-        return self.start_seconds + self.encode_seconds + self.score_seconds + self.decoy_seconds
+        """All of `predict`."""
+        parts = self.encode_seconds, self.score_seconds, self.decoy_seconds, self.report_seconds
+        return self.start_seconds + sum(parts)
 
     def lines(self) -> list[str]:
         """What a user is told of it."""
@@ -139,7 +147,8 @@ class Plan:
         decoys = f", {duration(self.decoy_seconds)} for decoys (q-values)" if self.decoy_seconds else ""
         scores = [
             f"predict          about {duration(self.predict_seconds)} with {self.network}, which stores no image: "
-            f"{encoding}, {duration(self.score_seconds)} to count and score{decoys}"
+            f"{encoding}, {duration(self.score_seconds)} to count and score{decoys}, {duration(self.report_seconds)} to "
+            "write scores and report"
         ]
         limit = f" of {self.worker_bytes / 1e6:,.0f} MB per worker" if self.worker_bytes else ""
         return [
@@ -221,6 +230,7 @@ def plan_heatmaps(
         network=tried.network,
         score_seconds=_score_seconds(tried, counting, len(pairs) * _layers(request), workers),
         decoy_seconds=tried.decoys * _layers(request) / workers,
+        report_seconds=rates.counting * (REPORT_SECONDS + ROW_SECONDS * len(pairs) * _layers(request)),
     )
 
 
@@ -239,7 +249,7 @@ def _tried(scoring: Scoring | None, codes: Codes, request: Request, session: Ses
     if scoring is None:
         return Tried()
     session.progress.start("trying network", 1)
-    found = scoring(codes, request.chosen.pairs, request.cells.size, folder)
+    found = scoring(codes, request.chosen.pairs, request.cells.size, folder, session)
     session.progress.advance(1)
     return found
 

@@ -148,7 +148,7 @@ def test_scoring_is_foretold_of_what_is_counted(large, tmp_path, stages):
     """Half a second a pair and seven for the decoys, of one worker, beside the counting."""
     tried = []
 
-    def scoring(codes, pairs, n_cells, folder):
+    def scoring(codes, pairs, n_cells, folder, session):
         tried.append((codes.n_cells, len(pairs), n_cells, folder.parent.is_dir()))
         return planning.Tried("net", 0.5, 1.0, 7.0, 3.0)
 
