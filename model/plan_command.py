@@ -104,5 +104,4 @@ def _scoring(run: Any, binning: Binning, seed: int, say: Say) -> "Scoring | None
         say(f"scoring is not foretold: {trained.name} looks at pictures of {bins} bins, and --bins is {binning.bins}")
         return None
     checked = CheckedPrediction(trained, Path("scores.parquet").absolute(), Prediction(), seed)
-
     return partial(foretell, checked)

@@ -64,11 +64,8 @@ class Tried:
 
 
 Scoring = Callable[[Codes, Pairs, int, Path, Session], Tried]
-"""Tries a network on codes: of the candidates, the number of cells of the job, a folder for what it writes, a session."""
-REPORT_SECONDS, ROW_SECONDS = (
-    2.0,
-    3e-6,
-)  # of a report, and of a row of scores in its file, where counting is as foreseen
+"""Tries a network: of codes, candidates, the number of cells of the job, a folder for what it writes, a session."""
+REPORT_SECONDS, ROW_SECONDS = 2.0, 3e-6  # of a report, and a row of scores in its file, where counting is as foreseen
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,8 +144,8 @@ class Plan:
         decoys = f", {duration(self.decoy_seconds)} for decoys (q-values)" if self.decoy_seconds else ""
         scores = [
             f"predict          about {duration(self.predict_seconds)} with {self.network}, which stores no image: "
-            f"{encoding}, {duration(self.score_seconds)} to count and score{decoys}, {duration(self.report_seconds)} to "
-            "write scores and report"
+            f"{encoding}, {duration(self.score_seconds)} to count and score{decoys}, "
+            f"{duration(self.report_seconds)} for file and report"
         ]
         limit = f" of {self.worker_bytes / 1e6:,.0f} MB per worker" if self.worker_bytes else ""
         return [
