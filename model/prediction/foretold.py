@@ -23,6 +23,7 @@ from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.plan import Tried
+from pairscape.pipeline.heatmaps.tiles import storage_order
 
 
 def foretell(
@@ -40,7 +41,7 @@ def foretell(
         Where parts and strata may be written.
     """
     checked = checked.settled(countable=True, strata=True)
-    some = pairs.take(sample_rows(len(pairs), checked.seed))
+    some = storage_order(pairs.take(sample_rows(len(pairs), checked.seed)))  # of fewer genes, so in other blocks
     candidates = CandidateImages.counted(codes, some, {}, obs=pd.DataFrame(index=range(codes.n_cells)))
     folder.mkdir(exist_ok=True)
     growth, genes = n_cells / codes.n_cells, _n_genes(pairs) / _n_genes(some)
