@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from pairscape.model.options import Prediction, Recipe, Rendering, Search, Splitting, Training
+from pairscape.model.options import Drawing, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
 from pairscape.pipeline.compute.session import first_word, here, say_unless
 from pairscape.pipeline.errors import InputError
@@ -42,9 +42,10 @@ def show(
     k: Annotated[int, Parameter(alias="-k")] = 12,
     grouping: Annotated[Grouping, Flat] = Grouping(),
     group: str | None = None,
+    drawing: Annotated[Drawing, Flat] = Drawing(),
     output: Annotated[Any, Parameter(alias="-o")] = None,
 ) -> Path:
-    """Draw a pair's heatmap, and beneath it where it departs from independence; of predictions, the best new pairs.
+    """Draw a pair's heatmap, and beneath it where it departs from independence; of scores also a gene's best pairs.
 
     With groups of cells, which `--by` names or the store has, a panel is drawn for each, all on the same axes.
 
@@ -53,46 +54,29 @@ def show(
     images
         Image store, or the file of scores (.parquet) that `predict` made, whose pairs are counted again from its codes.
     gene_a, gene_b
-        Names as in the store; the pair is found in either order. Absent, of a file of scores: the best pairs that are
-        not known to be edges.
+        Names as in the store; the pair is found in either order. Of a file of scores one gene alone: its best pairs;
+        none: the best pairs that are not known to be edges.
     k
         How many of those are drawn.
     group
         Of cells, whose images or scores alone are shown. Absent: every group, or of scores all groups combined.
     output
-        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, or NAME-best.png.
+        Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, GENE_A-best.png or
+        NAME-best.png.
 
     Examples
     --------
     pairscape show images.zarr CD79A CD79B -o pair.png
     pairscape show scores.parquet -k 20 -o best.pdf
     """
-    of_scores = str(images).endswith(".parquet")
-    if grouping.columns and (gene_a is None or gene_b is None):
-        raise InputError("--by draws one pair in every group of cells: name its two genes.")
-    if grouping.columns and group is not None:
-        raise InputError("--by draws every group of cells, and --group one: leave out one of the two.")
-    if of_scores and not grouping.columns:
-        return _show_scores(located(images), (gene_a, gene_b), k, group, output)
-    from pairscape.model.reports.heatmap_figures import pair_figure, require_own_picture, save_picture
-    from pairscape.pipeline.heatmaps.images import find_pair, open_images
+    from pairscape.model.reports.show import Shown, draw
 
-    if of_scores and gene_a is not None and gene_b is not None:
-        return _show_groups(located(images), gene_a, gene_b, grouping, output)
-    if gene_a is None or gene_b is None:
-        raise InputError("name the two genes of a pair: IMAGES.zarr GENE_A GENE_B; only predictions have best pairs.")
-    store = open_images(images, group=group)
-    if grouping.columns or (store.groups and group is None):
-        return _show_groups(store, gene_a, gene_b, grouping, output)
-    row, turned = find_pair(store, gene_a, gene_b)
-    image = store.counts(slice(row, row + 1))[0]
-    require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}.png")))
-    number, names = int(store.array("label")[row]), store.class_names or ("none", "positive", "positive, b → a")
-    label = "" if number < 0 else f"label: {names[number]}"
-    picture = image.T if turned else image
-    save_picture(pair_figure(picture[None], [label], [gene_a], [gene_b], residual=True), output)
-    say_unless(False)(f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {store.spec.n_cells:,} cells")
-    return output
+    if gene_a is None and gene_b is not None:
+        gene_a, gene_b = gene_b, None
+    genes = tuple(gene for gene in (gene_a, gene_b) if gene is not None)
+    path, words = draw(located(images), genes, Shown(k, grouping, group, drawing), output)
+    say_unless(False)(*words)
+    return path
 
 
 @flat
@@ -477,50 +461,6 @@ def _matrix_and_scores(paths: tuple[Any, ...], images: Any, source: PairSource |
     if images is not None and source is not None:
         raise InputError("an image store brings its own pairs: leave the source of pairs out, or give a matrix.")
     return (None if images is not None else paths[0]), paths[-1]
-
-
-def _picture(output: Any, name: str) -> Path:
-    """Where a picture goes, checked."""
-    output = Path(name) if output is None else local_target(output)
-    if output.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{output}: the suffix decides the format of the picture; give .png, .svg or .pdf.")
-    if not output.parent.is_dir():
-        raise InputError(f"{output}: there is no folder {output.parent} to draw into; make it, or give another path.")
-    return output
-
-
-def _show_groups(source: "Images | Path", gene_a: str, gene_b: str, grouping: Grouping, output: Any) -> Path:
-    """One pair of a file of scores or of an image store in each group of cells, as picture."""
-    from pairscape.model.reports.heatmap_figures import MOST_GROUPS, group_figure, require_own_picture, save_picture
-    from pairscape.model.reports.multiples import scored_pair, stored_pair
-
-    require_own_picture(output := _picture(output, file_name(f"{gene_a}-{gene_b}-by-group.png")))
-    pair = gene_a, gene_b, grouping
-    found = scored_pair(source, *pair) if isinstance(source, Path) else stored_pair(source, *pair)
-    save_picture(group_figure(found.counts, found.names, gene_a, gene_b), output)
-    groups = f"{len(found.names)} groups, {sum(found.cells):,} cells"
-    drawn = f", of which the {MOST_GROUPS} largest are drawn" if len(found.names) > MOST_GROUPS else ""
-    say_unless(False)(*found.notes, f"wrote {output}: {gene_a} to the right, {gene_b} upwards, {groups}{drawn}")
-    return output
-
-
-def _show_scores(scores: Path, genes: tuple[str | None, str | None], k: int, group: str | None, output: Any) -> Path:
-    """One pair of a file of scores, or the best new ones, as picture."""
-    from pairscape.model.edges.evidence import show_scores
-    from pairscape.model.reports.findings import draw_evidence
-    from pairscape.model.reports.heatmap_figures import require_own_picture, save_picture
-
-    gene_a, gene_b = genes
-    if gene_a is not None and gene_b is None:
-        raise InputError(f"name both genes of a pair ({gene_a} and which?), or none for the best new pairs.")
-    pair = None if gene_a is None or gene_b is None else (gene_a, gene_b)
-    output = _picture(output, f"{scores.stem}-best.png" if pair is None else file_name(f"{gene_a}-{gene_b}.png"))
-    require_own_picture(output)
-    found = show_scores(scores, pair, k, group)
-    save_picture(draw_evidence(found), output)
-    best = f"{len(found.edges):,} best new pairs" if pair is None else "the pair"
-    say_unless(False)(f"wrote {output}: {best}, the first gene to the right, {found.counts[0].sum():,} cells")
-    return output
 
 
 def _close(quiet: bool, metrics: dict[str, Any], run: Path) -> None:

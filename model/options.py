@@ -387,6 +387,32 @@ def preset(name: str) -> Recipe:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """How heatmaps are drawn.
+
+    Parameters
+    ----------
+    bins
+        Fewer bins for the eye, where cells are few: neighbouring ones are added up. A number that divides that of the
+        images. Absent: the bins that were counted.
+    paper
+        Colour of bins without a cell: dark, or light for print.
+
+    Raises
+    ------
+    InputError
+        Fewer than two bins, or another paper.
+    """
+
+    bins: int | None = None
+    paper: Literal["dark", "light"] = "dark"
+
+    def __post_init__(self) -> None:
+        _require(self.bins is None or self.bins >= 2, f"bins is {self.bins}: a heatmap has 2 bins or more each way.")
+        _require(self.paper in ("dark", "light"), f"paper {self.paper!r} is unknown; give dark or light.")
+
+
+@dataclass(frozen=True)
 class EdgeChoice:
     """A choice among scored pairs; what is left out does not narrow it. Pairs without a score are never chosen.
 
@@ -397,7 +423,7 @@ class EdgeChoice:
     per_regulator
         Of each regulator (the first gene of an edge) its best so many targets.
     threshold
-        Probability from which on a pair is an edge.
+        Probability from which on a pair is an edge; 0 takes every pair.
     precision
         The same, placed where validation pairs of the training reached this share of true ones: a target that the file
         of scores has a threshold for, such as 0.9.
@@ -408,6 +434,8 @@ class EdgeChoice:
         Only pairs that are not known to be edges: of label 0, or of none.
     both_directions
         List each pair from either gene. Not for a network that says which way an edge points.
+    gene
+        Only pairs with this gene, or with one of several, with commas between them; by symbol or id.
     kind
         Only pairs of this kind of dependence, or of several with commas between them (rising,threshold), of a network
         of kinds: rising, falling, threshold, exclusive, u-shaped or opposite.
@@ -431,6 +459,7 @@ class EdgeChoice:
     max_q: float | None = None
     new: bool = False
     both_directions: bool = False
+    gene: str | tuple[str, ...] | None = None
     kind: str | tuple[str, ...] | None = None
     sign: Annotated[Literal["+", "-"] | None, Parameter(allow_leading_hyphen=True)] = None
     any_score: bool = False
@@ -447,7 +476,11 @@ class EdgeChoice:
         for name in ("top", "per_regulator"):
             if (count := getattr(self, name)) is not None and count < 1:
                 raise InputError(f"{name} is {count}: it is how many edges are kept; give 1 or more.")
-        for name in ("threshold", "precision", "max_q"):
+        if self.gene is not None and not (self.genes and all(self.genes)):
+            raise InputError("a gene has no name, so no pair would be left; give one or several, or leave --gene out.")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise InputError(f"threshold is {self.threshold}: it is a probability; give 0 to 1.")
+        for name in ("precision", "max_q"):
             if (share := getattr(self, name)) is not None and not 0 < share <= 1:
                 raise InputError(f"{name} is {share}: it lies above 0 and is at most 1.")
         if self.threshold is not None and self.precision is not None:
@@ -461,18 +494,34 @@ class EdgeChoice:
         return self.max_q is not None and not self.any_score and self.threshold is None and self.precision is None
 
     @property
+    def has_cutoff(self) -> bool:
+        """Whether the choice says where edges end, by number or by value."""
+        limits = (self.top, self.per_regulator, self.threshold, self.precision, self.max_q)
+        return any(limit is not None for limit in limits)
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds that are wanted; empty: any."""
-        given = self.kind.split(",") if isinstance(self.kind, str) else self.kind or ()
-        return tuple(name.strip() for name in given)
+        return _listed(self.kind)
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """The genes of which one has to be in a pair; empty: any."""
+        return _listed(self.gene)
 
     def words(self) -> str:
         """The choice in words, for whoever opens the file later; "every scored pair" where nothing narrows it."""
         said = [
-            f"{name.replace('_', ' ')} {' or '.join(self.kinds) if name == 'kind' else value}"
+            f"{name.replace('_', ' ')} {' or '.join(_listed(value)) if name in ('kind', 'gene') else value}"
             for name, value in vars(self).items()
-            if value is not None and not isinstance(value, bool)
+            if value not in (None, 0) and not isinstance(value, bool)
         ]
         said += ["score at least 0.5"] if self.likelier_than_not else []
         said += [name.replace("_", " ") for name in ("any_score", "new", "both_directions") if getattr(self, name)]
         return ", ".join(said) or "every scored pair"
+
+
+def _listed(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Names that an option gives, with commas between them or one by one."""
+    given = names.split(",") if isinstance(names, str) else names or ()
+    return tuple(name.strip() for name in given)

@@ -120,6 +120,7 @@ def export(
     max_q: float | None = None,
     new: bool = False,
     both_directions: bool = False,
+    gene: str | tuple[str, ...] | None = None,
     kind: str | tuple[str, ...] | None = None,
     sign: Literal["+", "-"] | None = None,
     any_score: bool = False,
@@ -227,6 +228,7 @@ def modules(
     max_q: float | None = None,
     new: bool = False,
     both_directions: bool = False,
+    gene: str | tuple[str, ...] | None = None,
     kind: str | tuple[str, ...] | None = None,
     sign: Literal["+", "-"] | None = None,
     any_score: bool = False,
@@ -378,6 +380,8 @@ def show(
     by: str | None = None,
     min_group_cells: int = 100,
     group: str | None = None,
+    bins: int | None = None,
+    paper: Literal["dark", "light"] = "dark",
     output: Any = None,
 ) -> Path: ...
 

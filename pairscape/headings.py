@@ -12,7 +12,16 @@ from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
-from pairscape.model.options import Combination, EdgeChoice, Prediction, Rendering, Search, Splitting, Training
+from pairscape.model.options import (
+    Combination,
+    Drawing,
+    EdgeChoice,
+    Prediction,
+    Rendering,
+    Search,
+    Splitting,
+    Training,
+)
 from pairscape.pipeline.datasets.designs import Atlas, Planting
 from pairscape.pipeline.keywords import section
 from pairscape.pipeline.options import Binning, Choices, Compute, Grouping
@@ -54,7 +63,7 @@ PLACES: tuple[tuple[str, frozenset[str] | None, frozenset[str]], ...] = (  # hea
     ("Search", frozenset(["tune"]), _names(Search)),
     ("Folds", TRAINING, _names(Splitting, beside="seeds weights test_stores group")),
     ("Network", TRAINING, _names(Training, beside="preset") - {DEVICE}),
-    ("Pictures", None, _names(Binning, Grouping, Rendering, beside="k group")),
+    ("Pictures", None, _names(Binning, Drawing, Grouping, Rendering, beside="k group")),
     ("Where it runs", None, _names(Compute, beside=DEVICE)),
     ("Output", None, frozenset()),  # whatever is in none
 )

@@ -21,7 +21,7 @@ from scipy import sparse
 import pairscape
 from model_fixtures import HERE, as_anndata, gene_names, module_expression, run_command, small_store, write_pairs
 from pairscape.interrupt import LINE
-from pairscape.model.reports import heatmap_figures
+from pairscape.model.reports import show
 from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.heatmaps import count
@@ -441,7 +441,7 @@ def test_an_interrupt_is_one_line(place, capfd, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pairscape.pipeline.heatmaps.images.find_pair", interrupt)
+    monkeypatch.setattr("pairscape.model.reports.show.find_pair", interrupt)
     status, _, err = call(capfd, "show", "images.zarr", "GENE000", "GENE001")
     assert status == 130
     assert err == f"pairscape: {LINE}\n"
@@ -517,8 +517,8 @@ def test_show_draws_a_pair_in_either_order(suffix, place, capfd, tmp_path):
 
 def test_show_turns_the_picture_with_the_pair(place, capfd, monkeypatch, tmp_path):
     drawn = []
-    draw = heatmap_figures.pair_figure
-    monkeypatch.setattr(heatmap_figures, "pair_figure", lambda *args, **kw: drawn.append(args) or draw(*args, **kw))
+    draw = show.pair_figure
+    monkeypatch.setattr(show, "pair_figure", lambda *args, **kw: drawn.append(args) or draw(*args, **kw))
     genes = ("GENE001", "GENE004")
     for first, second in (genes, genes[::-1]):
         assert call(capfd, "show", "images.zarr", first, second, "-o", tmp_path / "pair.png")[0] == 0

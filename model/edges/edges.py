@@ -6,6 +6,7 @@ not the pairs that were scored. Edges of equal weight stay in the order of the f
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairscape.model.edges.scores import GENES, ROWS_AT_ONCE, facts_of_group, read_symbols, row_groups_of
+from pairscape.model.edges.calls import called_choice
+from pairscape.model.edges.scores import (
+    GENES,
+    ROWS_AT_ONCE,
+    facts_of_group,
+    no_probability,
+    read_genes_of,
+    read_symbols,
+    row_groups_of,
+)
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
+from pairscape.pipeline.genes.resolve import Vocabulary
 
 HALF = np.float64(0.5)  # from here on a pair is more likely an edge than not
 LISTED = ("regulators", "network")  # options of the pairs under which the first gene of a pair is a regulator
@@ -174,6 +185,26 @@ def threshold_for(wanted: EdgeChoice, facts: dict[str, Any], path: Path) -> floa
     return float(known[aim])
 
 
+def or_called(path: Path, wanted: EdgeChoice) -> EdgeChoice:
+    """A choice with the cut-off of the report, where it names none of its own.
+
+    Raises
+    ------
+    InputError
+        The scores are no probabilities, so the report has no cut-off for them.
+    """
+    if wanted.has_cutoff:
+        return wanted
+    facts = facts_of_group(path, wanted.group)
+    if rule := no_probability(facts):
+        raise InputError(
+            f"{path} is pooled by {rule}, so its scores are no probabilities by which edges could be called; say "
+            "which pairs are edges: --top N, or --threshold (0 for every pair)."
+        )
+    called = called_choice(facts, columns_of(path))
+    return replace(wanted, max_q=called.max_q, threshold=called.threshold)
+
+
 def choose_edges(path: Path, wanted: EdgeChoice, also: Sequence[str] = ()) -> Edges:
     """The wanted edges of a file of scores, with those of the columns `also` that the file has.
 
@@ -186,12 +217,13 @@ def choose_edges(path: Path, wanted: EdgeChoice, also: Sequence[str] = ()) -> Ed
     facts, there = facts_of_group(path, wanted.group), columns_of(path)
     _check(path, wanted, there)
     threshold, genes = threshold_for(wanted, facts, path), GeneCodes()
+    own = genes_named(path, wanted.genes) if wanted.genes else None
     taken = [name for name in also if name in there]
     read = dict.fromkeys(("gene_a", "gene_b", "score", *_deciding(wanted, there), *taken))
     held: list[Columns] = []
     doubtful = 0
     for block in blocks(path, tuple(read), genes, wanted.group):
-        meant = _meant(block, wanted)
+        meant = _meant(block, wanted, _codes_of(own, genes))
         kept = meant["score"] >= np.float64(threshold)  # never NaN; in float64, where the threshold keeps its digits
         doubtful += int((meant["score"] < HALF).sum()) if wanted.likelier_than_not else 0
         held.append(_pointed({name: values[kept] for name, values in meant.items()}, taken))
@@ -227,6 +259,31 @@ def symbols_of(path: Path, genes: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(known.get(gene, "") for gene in genes) if any(known.values()) else None
 
 
+def genes_named(path: Path, names: Sequence[str]) -> list[str]:
+    """Genes of a file of scores by id or symbol, as the file has them.
+
+    Raises
+    ------
+    InputError
+        A name is no gene of the file, or the symbol of several.
+    """
+    genes = read_genes_of(path)
+    symbols = symbols_of(path, genes)
+    found = Vocabulary(genes, symbols).resolve(names)
+    if found.ambiguous:
+        several = [gene for gene, symbol in zip(genes, symbols or (), strict=False) if symbol == found.ambiguous[0]]
+        raise InputError(
+            f"{path}: {found.ambiguous[0]} is the symbol of several genes ({', '.join(several[:3])}); name one by id."
+        )
+    if found.unmatched:
+        known = [name for name in (*(symbols or ()), *genes) if name]
+        near = get_close_matches(found.unmatched[0], known, 3) or known[:3]
+        raise InputError(
+            f"{path} holds no pair of {found.unmatched[0]}: it has no gene of this name, but such as {', '.join(near)}."
+        )
+    return [genes[at] for at in found.index.tolist()]
+
+
 def _check(path: Path, wanted: EdgeChoice, there: tuple[str, ...]) -> None:
     if wanted.max_q is not None and "q_value" not in there:
         raise InputError(f"{path} holds no q-values to limit; predict with --q-values, or leave --max-q out.")
@@ -253,9 +310,11 @@ def _deciding(wanted: EdgeChoice, there: tuple[str, ...]) -> list[str]:
     return [name for name, needed in asked.items() if needed and name in there]
 
 
-def _meant(block: Columns, wanted: EdgeChoice) -> Columns:
-    """Rows that meet the conditions on each pair alone, but for that on the score."""
+def _meant(block: Columns, wanted: EdgeChoice, own: list[int] | None) -> Columns:
+    """Rows that meet the conditions on each pair alone, but for that on the score; `own` are the wanted genes."""
     kept = np.ones(block["score"].size, bool)
+    if own is not None:
+        kept &= np.isin(block["gene_a"], own) | np.isin(block["gene_b"], own)
     if wanted.max_q is not None:
         kept &= block["q_value"] <= np.float64(wanted.max_q)
     if wanted.new:
@@ -265,6 +324,11 @@ def _meant(block: Columns, wanted: EdgeChoice) -> Columns:
     if wanted.sign is not None:
         kept &= np.sign(block["correlation"]) == (1 if wanted.sign == "+" else -1)
     return {name: values[kept] for name, values in block.items()}
+
+
+def _codes_of(wanted: Sequence[str] | None, genes: GeneCodes) -> list[int] | None:
+    """Numbers of the wanted genes that came up so far; None where any gene is wanted."""
+    return None if wanted is None else [genes.index[gene] for gene in wanted if gene in genes.index]
 
 
 def _pointed(block: Columns, taken: list[str]) -> Columns:

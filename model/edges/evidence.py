@@ -9,13 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairscape.model.edges.edges import Edges, choose_edges, symbols_of
-from pairscape.model.edges.scores import COMBINED, facts_of_group, groups_in, read_genes_of
+from pairscape.model.edges.edges import Edges, choose_edges, genes_named, symbols_of
+from pairscape.model.edges.scores import COMBINED, facts_of_group, groups_in
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
-from pairscape.pipeline.genes.resolve import Vocabulary
 from pairscape.pipeline.heatmaps.count import count_pairs_by_group
 from pairscape.pipeline.heatmaps.grouped import groups_of_codes
 from pairscape.pipeline.matrix.cell_groups import CellGroups
@@ -126,10 +125,7 @@ def scored_edge(scores: Path, gene_a: str, gene_b: str, group: str | None = None
     Genes are named by id or symbol, as in lists.
     """
     grouped = bool(groups_in(facts_of_group(scores, group)))
-    genes = read_genes_of(scores)
-    symbols = symbols_of(scores, tuple(genes))
-    at_a, at_b = _found(genes, symbols, (gene_a, gene_b), scores)
-    gene_a, gene_b = genes[at_a], genes[at_b]
+    gene_a, gene_b = genes_named(scores, (gene_a, gene_b))
     a, b = pc.field("gene_a"), pc.field("gene_b")
     either = ((a == gene_a) & (b == gene_b)) | ((a == gene_b) & (b == gene_a))
     own = pc.field("group") == (group or COMBINED)
@@ -144,39 +140,34 @@ def scored_edge(scores: Path, gene_a: str, gene_b: str, group: str | None = None
     columns = {name: np.array([row[name]], np.float32) for name in SHOWN if name in row}
     source, target = np.array([0], np.int32), np.array([1], np.int32)
     weight = np.array([row["score"]], np.float32)
-    known = None if symbols is None else (symbols[at_a], symbols[at_b])
-    return Edges((gene_a, gene_b), source, target, weight, columns, "forward" in row, known)
+    symbols = symbols_of(scores, (gene_a, gene_b))
+    return Edges((gene_a, gene_b), source, target, weight, columns, "forward" in row, symbols)
 
 
-def _found(genes: list[str], symbols: tuple[str, ...] | None, names: tuple[str, str], scores: Path) -> list[int]:
-    """Where two names are among the genes of a file of scores; InputError where one is not, or of several genes."""
-    found = Vocabulary(genes, symbols).resolve(names)
-    if found.ambiguous:
-        several = [gene for gene, symbol in zip(genes, symbols or (), strict=False) if symbol == found.ambiguous[0]]
-        raise InputError(
-            f"{scores}: {found.ambiguous[0]} is the symbol of several genes ({', '.join(several[:3])}); name one by id."
-        )
-    if found.unmatched:
-        raise InputError(
-            f"{scores} holds no pair of {' and '.join(names)}: no gene {found.unmatched[0]} is in it, but such as "
-            f"{', '.join(genes[:3])}."
-        )
-    return list(found.index.tolist())
+def best_edges(scores: Path, k: int, gene: str | None, group: str | None = None) -> Edges:
+    """The k best pairs of a gene, or without one of all that are no known edges. Raises like `choose_edges`."""
+    if gene is None:
+        return new_edges(scores, k, group)
+    return choose_edges(scores, EdgeChoice(top=k, gene=gene, group=group), SHOWN)
 
 
-def show_scores(scores: Path, pair: tuple[str, str] | None, k: int, group: str | None = None) -> Evidence:
-    """Count the heatmaps that `pairscape show` draws of a file of scores: one pair, or the best k new ones.
+def show_scores(scores: Path, genes: tuple[str, ...], k: int, group: str | None = None) -> Evidence:
+    """Count the heatmaps that `pairscape show` draws of a file of scores.
 
+    `genes`: two, a pair; one, its best k pairs; none, the best k new ones.
     `group`: of cells, by whose scores, and over whose cells; absent: all groups combined.
 
     Raises
     ------
     InputError
-        k is out of its range, the codes are gone, the pair was not scored, or no new pair was.
+        k is out of its range, the codes are gone, or no such pair was scored.
     """
     if not 1 <= k <= MOST_PICTURES:
         raise InputError(f"-k is {k}: it is how many pairs are drawn; give 1 to {MOST_PICTURES}.")
     facts = facts_of_group(scores, group)
     codes = scored_codes(facts, scores)
-    edges = new_edges(scores, k, group) if pair is None else scored_edge(scores, *pair, group)
+    if len(genes) == 2:
+        edges = scored_edge(scores, *genes, group)
+    else:
+        edges = best_edges(scores, k, genes[0] if genes else None, group)
     return count_edges(codes, edges, scored_group(codes, facts, group))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import h5py
 
 from pairscape.model.edges.calls import Called
-from pairscape.model.edges.edges import Edges, choose_edges
+from pairscape.model.edges.edges import Edges, choose_edges, or_called
 from pairscape.model.edges.formats import (
     BEELINE,
     CYTOSCAPE,
@@ -72,19 +72,25 @@ class Export:
 
 @dataclass(frozen=True)
 class Format:
-    """Suffixes and writer of a format, columns that it has room for, whether its weights may have a sign, and names."""
+    """Suffixes and writer of a format, columns that it has room for, whether its weights may have a sign, and names.
+
+    `ranking`: its readers judge the order of all pairs, so none is cut off unless that is asked for.
+    """
 
     suffixes: tuple[str, ...]
     write: Callable[[Path, Edges, Export], None]
     also: tuple[str, ...] = ()
     signable: bool = False
     names: Names = "symbol"  # what its readers expect
+    ranking: bool = False
 
 
 TEXT = (".csv", ".tsv")
 FORMATS: dict[str, Format] = {  # the first with a suffix is what the suffix alone means
     "scenic": Format(TEXT, lambda path, edges, job: write_text(path, edges, SCENIC, job.delimiter)),
-    "beeline": Format((".csv",), lambda path, edges, _: write_text(path, edges, BEELINE, "\t")),  # tabs in a .csv
+    "beeline": Format(  # tabs in a .csv
+        (".csv",), lambda path, edges, _: write_text(path, edges, BEELINE, "\t"), ranking=True
+    ),
     "decoupler": Format(
         TEXT, lambda path, edges, job: write_text(path, edges, DECOUPLER, job.delimiter), ("correlation",), True
     ),
@@ -109,6 +115,7 @@ FORMATS: dict[str, Format] = {  # the first with a suffix is what the suffix alo
         lambda path, edges, job: write_genernib(path, edges, job.dataset_id or matrix_name(job.facts)),
         ("correlation",),
         True,
+        ranking=True,
     ),
 }
 
@@ -132,6 +139,9 @@ def export_scores(
 
     Parameters
     ----------
+    wanted
+        Where it has no cut-off, the edges end where those of the report of the scores do, and it is said; a ranking is
+        written whole.
     names
         Genes by their symbols or by the matrix's ids. Absent: as the readers of the format expect.
     say
@@ -148,16 +158,27 @@ def export_scores(
     _require(names != "symbol" or expression is None, "--names symbol: the matrix of --expression keeps its own names.")
     _check_target(target, scores, overwrite=overwrite)
     require_other(target, [expression])
-    chosen, facts = FORMATS[name], facts_of_group(scores, wanted.group)
+    chosen, facts, given = FORMATS[name], facts_of_group(scores, wanted.group), wanted
+    wanted = given if chosen.ranking else or_called(scores, given)
     edges = choose_edges(scores, wanted, tuple(dict.fromkeys((*chosen.also, "q_value"))))
     edges, notes = by_symbol(edges) if (names or chosen.names) == "symbol" else (edges, [])
     told = {"edges": wanted.words(), "expected_wrong": words_of_called(edges, facts)}
     job = Export(target, facts, told, expression, dataset_id)
     with replaced(target) as part:
         chosen.write(part, edges.signed() if signed else edges, job)
-    if said := [*notes, *doubt(edges, wanted)]:
+    if said := [*_cutoff(given, wanted), *notes, *doubt(edges, wanted)]:
         say(*said)
     return name, edges
+
+
+def _cutoff(given: EdgeChoice, used: EdgeChoice) -> list[str]:
+    """What has to be said where the user named no cut-off."""
+    if given.has_cutoff:
+        return []
+    if not used.has_cutoff:
+        return ["every scored pair: whoever reads this format judges the whole ranking"]
+    where = f"q ≤ {used.max_q:g}" if used.max_q is not None else f"score ≥ {used.threshold:g}"
+    return [f"edges end where those of the report do ({where}), as no cut-off is named; --threshold 0 keeps every pair"]
 
 
 def words_of_called(edges: Edges, facts: dict[str, Any]) -> str:

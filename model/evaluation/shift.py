@@ -333,31 +333,37 @@ WORDS = {
 
 
 TRUST: dict[Level, str] = {
-    "like": "a score means what it meant there, if {prior} of the candidates are edges",
-    "shifted": "scores may rank well, but probabilities are not to be trusted",
-    "unlike": "neither ranking nor probabilities are to be trusted before pairs of known answer were scored",
+    "like": "A score means what it meant there, if {prior} of the candidates are edges.",
+    "shifted": "Use the ranking; do not read scores as probabilities.",
+    "unlike": "Trust neither the ranking nor the scores before you scored pairs whose answer you know.",
 }
 
 
 def _sentence(candidates: Verdict, random: Verdict | None, differences: Sequence[str], prior: float) -> str:
     """The verdicts, and what to trust: as much as the closer of both samples allows."""
     if candidates.level == "like":
-        return f"These candidates are like the training pairs: {TRUST['like'].format(prior=f'{prior:.2%}')}."
+        trust = TRUST["like"].format(prior=f"{prior:.2%}")
+        return f"These pairs are like the training pairs ({_scale(candidates)}). {trust}"
+    are = "are unlike" if candidates.level == "unlike" else "differ from"
     differ = ", ".join(differences[:-1]) + " and " * (len(differences) > 1) + differences[-1]
-    said = f"These candidates {'are unlike the training pairs: they ' * (candidates.level == 'unlike')}{differ}"
+    said = f"These pairs {are} the training pairs ({_scale(candidates)}): they {differ}."
     if random is None:
-        return f"{said}; {TRUST[candidates.level]}."
+        return f"{said} {TRUST[candidates.level]}"
     if random.level == "like":
         return (
-            f"{said}. It is the choice of candidates, not the matrix: random pairs of it are like those of the "
-            f"training's matrix ({random.overall:.1f}). The ranking stands as far as the training had such pairs, and "
-            f"probabilities if {prior:.2%} of the candidates are edges."
+            f"{said} Random pairs of both matrices are alike (distance {random.overall:.1f}), so the choice of pairs "
+            "differs and not the matrix. Use the ranking, if the training had such pairs; read scores as "
+            f"probabilities only if {prior:.2%} of the pairs are edges."
         )
     closer = min(candidates, random, key=lambda verdict: verdict.overall)
     return (
-        f"{said}. It is the matrix, not the choice of candidates alone: random pairs of it differ from those of the "
-        f"training's matrix too ({random.overall:.1f}). {TRUST[closer.level].capitalize()}."
+        f"{said} Random pairs of both matrices differ too (distance {random.overall:.1f}), so the matrix is another. "
+        f"{TRUST[closer.level]}"
     )
+
+
+def _scale(verdict: Verdict) -> str:
+    return f"distance {verdict.overall:.1f}; below {SHIFTED:g} is alike, from {UNLIKE:g} unlike"
 
 
 def _ratio(value: float) -> str:
@@ -379,16 +385,7 @@ def shift_lines(facts: Mapping[str, Any] | None) -> list[str]:
     """Sentences for the terminal and a report from the facts under "shift"; none where nothing was compared."""
     if not facts:
         return []
-    return [
-        facts["sentence"],
-        f"Distance from the training pairs: {facts['overall']:.1f}{_of_random(facts)}, where 1 is what another choice "
-        f"of genes of the same matrix makes; like the training below {SHIFTED:g}, unlike it from {UNLIKE:g}.",
-    ]
-
-
-def _of_random(facts: Mapping[str, Any]) -> str:
-    found = facts.get("random")
-    return f", of random pairs of either matrix {found['overall']:.1f}" if found else ""
+    return [facts["sentence"], "A distance of 1 is what another choice of genes of the same matrix makes."]
 
 
 def shift_words(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -403,10 +400,10 @@ def shift_words(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
         }
         for part in facts["parts"].values()
     ]
-    sentence, distance = shift_lines(facts)
+    sentence, unit = shift_lines(facts)
     random = facts.get("random")
     tone = TONES["shifted" if random and random["level"] == "like" else facts["level"]]
-    words = {"sentence": sentence, "overall": distance, "tone": tone}
+    words = {"sentence": sentence, "overall": unit, "tone": tone}
     return words | {"compares_random": bool(random), "rows": rows}
 
 

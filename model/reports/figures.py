@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from pairscape.pipeline.errors import printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -37,6 +39,12 @@ KIND_COLOURS = {
     "rising": POSITIVE, "falling": NEGATIVE, "threshold": GREEN, "exclusive": SKY, "u-shaped": AMBER,
     "opposite": PURPLE,
 }  # fmt: skip
+
+
+def drawn_name(name: str, letters: int = 18) -> str:
+    """A name as pictures show it: what cannot be drawn is written out, and a long one is cut."""
+    name = printable(name).expandtabs(1)
+    return name if len(name) <= letters else name[: letters - 1] + "…"
 
 
 class ScorerLook(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pairscape.model.edges.calls import CALLED_BY, Called, calling_aim, known_thresholds
+from pairscape.model.edges.calls import CALLED_BY, calling_aim, known_thresholds
 from pairscape.model.edges.edges import Edges, choose_edges, columns_of, names_regulators
 from pairscape.model.edges.evidence import (
     SHOWN,
@@ -25,27 +25,27 @@ from pairscape.model.edges.naming import by_symbol
 from pairscape.model.edges.scores import facts_of_group
 from pairscape.model.edges.tally import KIND_Q, Tally, tally_scores
 from pairscape.model.evaluation.shift import shift_words
-from pairscape.model.options import EdgeChoice
+from pairscape.model.options import Drawing, EdgeChoice
 from pairscape.model.reports.figures import KIND_COLOURS, data_address, score_distribution_figure
 from pairscape.model.reports.group_table import GroupTable, table_of_groups
 from pairscape.model.reports.heatmap_figures import (
+    coarsened,
     count_key_figure,
     heatmap_svg,
     pair_figure,
     residual_key_figure,
     residual_svg,
 )
-from pairscape.model.reports.page import number, percent, probability, signed, whole, write_page
+from pairscape.model.reports.page import number, percent, probability, whole, write_page
 from pairscape.model.reports.places import report_path
+from pairscape.model.reports.score_tables import called_rows, edge_cells, gene_rows, pair_columns, pair_rows
 from pairscape.model.reports.within import depth_words, first_lines
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
 
 DRAWN_EDGES = 60  # as many as stay legible
-LISTED_PAIRS = 25
 HEATMAPS, OF_EACH_KIND = 12, 3
-GENES, TARGETS = 20, 5  # rows of the table of regulators, and the targets named in each
 KIND_WORDS = {
     "rising": "one gene rises with the other",
     "falling": "one gene falls as the other rises",
@@ -145,6 +145,8 @@ def _evidence(
 
 def page_words(found: PredictionReport) -> dict[str, Any]:
     """What the template of the page is filled with."""
+    rows = pair_rows(found.best) if found.best else []
+    columns, same = pair_columns(rows)
     return {
         "name": found.name,
         "headline": headline(found),
@@ -156,8 +158,9 @@ def page_words(found: PredictionReport) -> dict[str, Any]:
         "called": called_rows(found.tally),
         "has_q": bool(found.tally.significant),
         "prior": found.facts.get("prior"),
-        "pairs": pair_rows(found.best) if found.best else [],
-        "pair_columns": pair_columns(found),
+        "pairs": rows,
+        "pair_columns": columns,
+        "same": same,
         "ends": ("Regulator", "Target") if found.pointed else ("Gene", "Gene"),
         "evidence": evidence_groups(found),
         "tells_kinds": found.tells_kinds,
@@ -210,9 +213,9 @@ def _lead_of_kinds(tally: Tally, prior: Any) -> str:
     """What a score means of a network that was trained on planted dependence."""
     share = percent(tally.expected / max(tally.n_scored, 1))
     return (
-        f"A score is the probability that two genes depend on each other if a share of {percent(prior)} of these pairs "
-        "do. That share was assumed, not found: another one (predict --prior) moves all scores and no rank. At it, "
-        f"{tally.expected:,.0f} of the scored pairs ({share}) depend."
+        f"A score is the probability that two genes depend on each other, if {percent(prior)} of the pairs do. That "
+        "share is an assumption (predict --prior): another one moves every score and no rank. By the scores, "
+        f"{tally.expected:,.0f} pairs ({share}) depend. The q-values need no such assumption."
     )
 
 
@@ -283,7 +286,7 @@ def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
     """Heatmap and residual of each pair, with its names and figures."""
     edges = evidence.edges
     names = zip(edges.labels(edges.source), edges.labels(edges.target), strict=True)
-    rows = zip(names, evidence.counts, _cells(edges), strict=True)
+    rows = zip(names, evidence.counts, edge_cells(edges), strict=True)
     return [
         {
             "gene_a": a,
@@ -296,12 +299,13 @@ def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
     ]
 
 
-def draw_evidence(found: Evidence) -> Figure:
-    """The heatmaps in a grid, each with its residual beneath and its score above."""
+def draw_evidence(found: Evidence, drawing: Drawing = Drawing(), title: str = "") -> Figure:
+    """The heatmaps in a grid, each with its residual beneath and its score above. Raises as `coarsened`."""
     edges = found.edges
     titles = [title_of(edges, row) for row in range(len(edges))]
     names = edges.labels(edges.source), edges.labels(edges.target)
-    return pair_figure(found.counts, titles, *names, residual=True)
+    counts = coarsened(found.counts, drawing.bins)
+    return pair_figure(counts, titles, *names, residual=True, paper=drawing.paper, title=title)
 
 
 def title_of(edges: Edges, row: int) -> str:
@@ -310,102 +314,6 @@ def title_of(edges: Edges, row: int) -> str:
     words = "not scored" if np.isnan(score) else f"score {probability(score)}"
     words = f"{kind}, {words}" if (kind := next(iter(edges.some(slice(row, row + 1)).kinds), None)) else words
     return words if np.isnan(correlation) else f"{words}, ρ {correlation:+.2f}".replace("-", "−")
-
-
-# ---------------------------------------------------------------- tables
-
-
-def called_rows(tally: Tally) -> list[dict[str, str]]:
-    """Each rule by which pairs are called, how many it calls, and which share of them is expected to be wrong."""
-    placed = sorted(tally.thresholds.items(), key=lambda entry: entry[1])
-    rules = [(aim, f"score ≥ {number(threshold)}", tally.called[aim]) for aim, threshold in placed if tally.called]
-    for limit, called in tally.significant.items():
-        rules.append((f"false discovery rate {limit:g}", f"q ≤ {limit:g}", called))
-        if tally.likely[limit].pairs < called.pairs:
-            rules.append((f"both measures, {limit:g}", f"q ≤ {limit:g}, score ≥ 0.5", tally.likely[limit]))
-    return [{"aim": aim, "rule": rule, **_wrong_cells(called)} for aim, rule, called in rules]
-
-
-def _wrong_cells(called: Called) -> dict[str, str]:
-    return {"pairs": whole(called.pairs), "by_score": percent(called.by_score), "by_q": percent(called.by_q)}
-
-
-COLUMN_WORDS = {  # column of the file: heading
-    "kind": "Kind",
-    "correlation": "Correlation",
-    "q_value": "q-value",
-    "score_mean": "Resampled score",
-    "rank_stability": "Rank stability",
-}
-
-
-def pair_columns(found: PredictionReport) -> dict[str, str]:
-    """Columns of the table of pairs beside names and score: those of the file that hold anything there."""
-    best = found.best
-    if best is None:
-        return {}
-    return {
-        name: words
-        for name, words in COLUMN_WORDS.items()
-        if name in best.columns and not np.isnan(best.columns[name][:LISTED_PAIRS]).all()
-    }
-
-
-def pair_rows(edges: Edges) -> list[dict[str, Any]]:
-    """The best pairs, a line each."""
-    some = edges.some(slice(LISTED_PAIRS))
-    names = zip(some.labels(some.source), some.labels(some.target), strict=True)
-    lines = zip(names, _cells(some), strict=True)
-    return [{"rank": at, "gene_a": a, "gene_b": b, **cells} for at, ((a, b), cells) in enumerate(lines, 1)]
-
-
-def _cells(edges: Edges) -> list[dict[str, Any]]:
-    """Values of each edge as text."""
-    columns = edges.columns
-    empty = np.full(len(edges), np.nan, np.float32)
-    known = {name: columns.get(name, empty) for name in ("label", *COLUMN_WORDS, "score_sd", "kind_probability")}
-    kinds = edges.kinds or [None] * len(edges)
-    return [
-        {
-            "score": probability(edges.weight[row]),
-            "width": 100 * float(edges.weight[row]),
-            "known": {1: "known", 2: "known", 0: "labelled none"}.get(_label(known["label"][row]), "new"),
-            "kind": f"{kinds[row]} {_or_dash(number, known['kind_probability'][row])}" if kinds[row] else "–",
-            "correlation": _or_dash(signed, known["correlation"][row]),
-            "q_value": _or_dash(number, known["q_value"][row]),
-            "score_mean": _with_spread(known["score_mean"][row], known["score_sd"][row]),
-            "rank_stability": _or_dash(number, known["rank_stability"][row]),
-        }
-        for row in range(len(edges))
-    ]
-
-
-def _label(value: float) -> int:
-    return -1 if np.isnan(value) else int(value)
-
-
-def _or_dash(words: Any, value: float) -> str:
-    return "–" if np.isnan(value) else str(words(float(value)))
-
-
-def _with_spread(mean: float, spread: float) -> str:
-    return _or_dash(number, mean) + ("" if np.isnan(spread) else f" ± {number(float(spread))}")
-
-
-def gene_rows(tally: Tally) -> list[dict[str, Any]]:
-    """The genes with most edges, those of the higher sum of scores first among equals."""
-    order = np.lexsort((-tally.expected_of, -tally.called_of))[:GENES]
-    return [
-        {
-            "gene": (tally.symbols[gene] if tally.symbols else "") or tally.genes[gene],
-            "scored": whole(int(tally.scored_of[gene])),
-            "called": whole(int(tally.called_of[gene])),
-            "expected": f"{tally.expected_of[gene]:,.1f}",
-            "width": 100 * float(tally.called_of[gene] / max(tally.called_of[order[0]], 1)),
-        }
-        for gene in order.tolist()
-        if tally.scored_of[gene] > 0
-    ]
 
 
 def trust_rows(found: PredictionReport) -> list[tuple[str, str]]:

@@ -21,8 +21,8 @@ from matplotlib.ticker import FuncFormatter, Locator, LogLocator, NullLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairscape.model.reports.figures import FONTS, INK, MUTED, THEME, styled, themed
-from pairscape.pipeline.errors import printable
+from pairscape.model.reports.figures import FONTS, INK, MUTED, THEME, drawn_name, styled, themed
+from pairscape.pipeline.errors import InputError, printable
 from pairscape.pipeline.storage.ownership import require_own_file
 from pairscape.pipeline.storage.write import replaced
 
@@ -57,14 +57,35 @@ def _signed_words(form: str) -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{value:{form}}".replace("-", "−") if value else "0")
 
 
-def _of_counts(cells: int) -> ColourScale:
-    """Viridis without its darkest part, so that a bin of one cell stands out from the dark of an empty one."""
-    return ColourScale(LogNorm(1, max(cells, 2)), _density_map(), "cells", COUNT_WORDS)
+def _of_counts(cells: int, paper: str = "dark") -> ColourScale:
+    return ColourScale(LogNorm(1, max(cells, 2)), _density_map(paper), "cells", COUNT_WORDS)
 
 
-def _density_map() -> Colormap:
-    colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.2, 1, 256)))
-    return colours.with_extremes(under="#2a1040", bad="#2a1040")
+def _density_map(paper: str = "dark") -> Colormap:
+    """Viridis without the end that is like the paper, so that a bin of one cell stands out from an empty one."""
+    start, end, empty = (0.2, 1, "#2a1040") if paper == "dark" else (0.88, 0, "#ffffff")
+    colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(start, end, 256)))
+    return colours.with_extremes(under=empty, bad=empty)
+
+
+def coarsened(images: NDArray[np.integer], bins: int | None) -> NDArray[np.integer]:
+    """Neighbouring bins of images (..., K, K) added up to (..., bins, bins); None leaves them as they are.
+
+    Raises
+    ------
+    InputError
+        K is no multiple of the bins.
+    """
+    counted = images.shape[-1]
+    if bins in (None, counted):
+        return images
+    if counted % bins:
+        fitting = ", ".join(str(fewer) for fewer in range(2, counted + 1) if counted % fewer == 0)
+        raise InputError(
+            f"bins is {bins}: the images have {counted}, of which whole ones are added up; give {fitting}."
+        )
+    parts = images.reshape(*images.shape[:-2], bins, counted // bins, bins, counted // bins)
+    return np.asarray(parts.sum(axis=(-3, -1)))
 
 
 def _around_zero(limit: float, label: str, text: FuncFormatter | None, ticks: Sequence[float] | None) -> ColourScale:
@@ -77,7 +98,6 @@ RESIDUALS = _around_zero(RESIDUAL_LIMIT, "against independence", None, None)  # 
 # ---------------------------------------------------------------- single pairs
 
 
-@styled
 def require_own_picture(path: Path) -> None:
     """Refuse to draw over a file that is no picture of ours.
 
@@ -102,6 +122,7 @@ def save_picture(figure: Figure, path: Path) -> None:
         figure.savefig(part, format=path.suffix[1:], bbox_inches="tight", metadata={MAKER[path.suffix]: PICTURE})
 
 
+@styled
 def pair_figure(
     images: NDArray[np.integer],
     titles: Sequence[str],
@@ -110,6 +131,8 @@ def pair_figure(
     *,
     residual: bool = False,
     columns: int = 4,
+    paper: str = "dark",
+    title: str = "",
 ) -> Figure:
     """Heatmaps of chosen pairs in a grid, on one colour scale.
 
@@ -125,6 +148,10 @@ def pair_figure(
         Draw beneath each heatmap its deviation from independence, (count - expected) / sqrt(expected + 0.25).
     columns
         Heatmaps beside each other, at most.
+    paper
+        Colour of bins without a cell, dark or light.
+    title
+        Line above all heatmaps.
     """
     columns = min(columns, len(images))
     stacked = 2 if residual else 1
@@ -133,7 +160,9 @@ def pair_figure(
     axes = figure.subplots(rows, columns, squeeze=False)
     for unused in axes.flat:
         unused.set_axis_off()
-    scale = _of_counts(int(images[0].sum()))
+    scale = _of_counts(int(images[0].sum()), paper)
+    if title:
+        figure.suptitle(printable(title), parse_math=False)
     for i, image in enumerate(images):
         row, column = i // columns * stacked, i % columns
         _draw(axes[row, column], image, scale, gene_a[i], gene_b[i])
@@ -151,7 +180,13 @@ GROUP_COLUMNS, MOST_GROUPS = 5, 60  # panels beside each other; groups that are 
 
 @styled
 def group_figure(
-    images: NDArray[np.integer], names: Sequence[str], gene_a: str, gene_b: str, columns: int = GROUP_COLUMNS
+    images: NDArray[np.integer],
+    names: Sequence[str],
+    gene_a: str,
+    gene_b: str,
+    *,
+    columns: int = GROUP_COLUMNS,
+    paper: str = "dark",
 ) -> Figure:
     """Heatmaps of one pair in groups of cells, and beneath each where it departs from independence.
 
@@ -172,11 +207,13 @@ def group_figure(
     axes = figure.subplots(2 * rows, columns, squeeze=False, sharex=True, sharey=True)
     for unused in axes.flat:
         unused.set_axis_off()
-    scale = ColourScale(LogNorm(1 / cells[shown].max(), 1), _density_map(), "share of the group's cells", SHARE_WORDS)
+    norm, words = LogNorm(1 / cells[shown].max(), 1), "share of the group's cells"
+    scale = ColourScale(norm, _density_map(paper), words, SHARE_WORDS)
+    figure.suptitle(f"{drawn_name(gene_a)} and {drawn_name(gene_b)}", parse_math=False)
     for place, group in enumerate(shown.tolist()):
         row, column = place // columns * 2, place % columns
         _draw(axes[row, column], images[group] / cells[group], scale, gene_a, gene_b)
-        axes[row, column].set_title(f"{_shortened(names[group], 26)}\n{cells[group]:,} cells", parse_math=False)
+        axes[row, column].set_title(f"{drawn_name(names[group], 26)}\n{cells[group]:,} cells", parse_math=False)
         _draw(axes[row + 1, column], independence_residual(images[group]), RESIDUALS, gene_a, gene_b)
     _scale_beside(figure, axes[:1], scale)
     _scale_beside(figure, axes[1:2], RESIDUALS)
@@ -212,7 +249,7 @@ def _small_svg(image: NDArray[Any], scale: ColourScale, gene_a: str, gene_b: str
     return SMALL_SVG.format(
         theme=THEME, pixels=base64.b64encode(png.getvalue()).decode(), size=len(image), scale=97.92 / len(image),
         font=f"{FONTS}, sans-serif", ink=themed(INK),
-        gene_a=escape(_shortened(gene_a)), gene_b=escape(_shortened(gene_b)),
+        gene_a=escape(drawn_name(gene_a)), gene_b=escape(drawn_name(gene_b)),
     )  # fmt: skip
 
 
@@ -254,13 +291,8 @@ def _name_axes(axes: Axes, gene_a: str, gene_b: str, colour: str) -> None:
     axes.set_axis_on()
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(_shortened(gene_a), parse_math=False, color=colour, labelpad=3)
-    axes.set_ylabel(_shortened(gene_b), parse_math=False, color=colour, labelpad=3)
-
-
-def _shortened(gene: str, letters: int = 18) -> str:
-    gene = printable(gene)
-    return gene if len(gene) <= letters else gene[: letters - 1] + "…"
+    axes.set_xlabel(drawn_name(gene_a), parse_math=False, color=colour, labelpad=3)
+    axes.set_ylabel(drawn_name(gene_b), parse_math=False, color=colour, labelpad=3)
 
 
 def _scale_beside(figure: Figure, axes: NDArray[np.object_], scale: ColourScale) -> None:

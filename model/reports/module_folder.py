@@ -1,18 +1,16 @@
 """The modules job: a file of scores in; a table, gene sets or a graph of its modules out, or a folder of all three."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from pairscape.model.edges.calls import called_choice
-from pairscape.model.edges.edges import choose_edges, columns_of
+from pairscape.model.edges.edges import choose_edges, or_called
 from pairscape.model.edges.export import doubt, words_of_called
 from pairscape.model.edges.module_files import IN_FOLDER, SIGN, TABLE, WRITERS
 from pairscape.model.edges.modules import Modules, WeighedBy, find_modules
 from pairscape.model.edges.naming import by_symbol
-from pairscape.model.edges.scores import facts_of_group, no_probability
+from pairscape.model.edges.scores import facts_of_group
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports.heatmap_figures import PICTURE, save_picture
 from pairscape.model.reports.network_picture import network_figure
@@ -46,7 +44,7 @@ def write_modules(
     target
         File ending in .tsv, .gmt or .graphml, or a folder for all three and a picture.
     wanted
-        Where it narrows nothing, the edges are what the report of the scores calls.
+        Where it has no cut-off, the edges end where those of the report of the scores do.
     names
         Of the genes in the sets: symbols, ids where a gene has none, or ids.
 
@@ -58,13 +56,7 @@ def write_modules(
     """
     _check_target(target, scores, overwrite=overwrite)
     facts = facts_of_group(scores, wanted.group)
-    if wanted == EdgeChoice(group=wanted.group):
-        if rule := no_probability(facts):
-            raise InputError(
-                f"{scores} is pooled by {rule}, so its scores are no probabilities by which edges could be called; say "
-                "which pairs are edges: --top N, or --threshold."
-            )
-        wanted = replace(called_choice(facts, columns_of(scores)), group=wanted.group)
+    wanted = or_called(scores, wanted)
     edges = choose_edges(scores, wanted, KNOWN)
     found = find_modules(edges, resolution=resolution, weighed_by=weighed_by, seed=seed)
     told = {

@@ -26,9 +26,9 @@ from pairscape.model.reports.figures import (
     POSITIVE,
     PURPLE,
     SKY,
+    drawn_name,
     styled,
 )
-from pairscape.pipeline.errors import printable
 
 WIDTH = 10.6  # inches, as wide as the page
 SPACING = 0.85  # inches between neighbours in a part
@@ -64,7 +64,7 @@ def network_figure(
     nodes = {gene: _module_colour(module) for gene, module in (modules or {}).items()}
     _draw_nodes(axes, graph, places, nodes)
     for gene, (x, y), align in label_places(graph, places):
-        text = axes.text(x, y, printable(gene), ha=align, va="center", fontsize=8, parse_math=False, zorder=4)
+        text = axes.text(x, y, drawn_name(gene), ha=align, va="center", fontsize=8, parse_math=False, zorder=4)
         text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4})
     marks = [_mark(_module_colour(module), "o", f"module {module}") for module in sorted(set((modules or {}).values()))]
     _add_key(figure, _colours(graph), marks, regulators=regulators, directed=edges.directed)
@@ -150,7 +150,7 @@ def label_places(graph: nx.Graph, places: Places) -> Iterator[tuple[str, tuple[f
 
 def _choices(gene: str, place: NDArray[np.float64]) -> Iterator[tuple[tuple[float, float], str, Box]]:
     x, y = place
-    width, height = LETTER[0] * len(gene), LETTER[1]
+    width, height = LETTER[0] * len(drawn_name(gene)), LETTER[1]
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
         at = (x + dx * APART * (1 if dy == 0 else 0.6), y + dy * (APART + height / 2) * (1 if dx == 0 else 0.8))
         left = at[0] - width * (1 - dx) / 2

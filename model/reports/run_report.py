@@ -221,12 +221,27 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
     elif balanced is None or auroc is None:
         tone, headline = "unknown", "The network cannot be judged on these pairs"
     elif balanced >= 0.75 and auroc >= 0.8:
-        tone, headline = "good", "The network works"
+        tone, headline = _beside_baseline(metrics.get("against_baseline", {}))
     elif auroc >= 0.6:
         tone, headline = "fair", "The network has learned a part of it"
     else:
         tone, headline = "poor", "The network is close to chance"
     return {"tone": tone, "headline": headline, "numbers": numbers, "reason": str(metrics.get("collapse_reason") or "")}
+
+
+def _beside_baseline(recorded: Mapping[str, Any]) -> tuple[str, str]:
+    """Tone and headline of a network that has learned: what it adds to the best classical score of expression."""
+    standings = {recorded[key]["standing"] for key in FIGURE_WORDS if recorded.get(key)}
+    if not standings:
+        return "good", "The network works"
+    rival = figures.SCORERS[recorded["baseline"]].name
+    if standings == {"ahead"}:
+        return "good", f"The network works, and is better than {rival}"
+    if standings == {"behind"}:
+        return "fair", f"Not as good as {rival}"
+    if standings == {"level"}:
+        return "fair", f"As good as {rival}, not shown to be better"
+    return "fair", f"Better than {rival} by one measure" if "ahead" in standings else f"Not better than {rival}"
 
 
 FIGURE_WORDS = {"average_precision": "average precision", "auroc": "AUROC"}

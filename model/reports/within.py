@@ -11,8 +11,8 @@ def depth_words(facts: Mapping[str, Any]) -> str:
     if DEPTH in (facts.get("within") or ()):
         return ""
     return (
-        " Scores count what unlike depth of cells makes of a pair; q-values do not, as their decoys share the depth: "
-        "believe these."
+        " Scores count what unlike depth of the cells does to a pair; q-values do not, as their decoys share it. Trust "
+        "the q-values."
     )
 
 

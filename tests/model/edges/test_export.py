@@ -27,6 +27,7 @@ from pairscape.pipeline.genes.kinds import KINDS
 from typed import run_command
 
 GENES = [f"G{i}" for i in range(9)]
+ALL = EdgeChoice(threshold=0)
 FACTS = {
     "model": {"run": "runs/first"},
     "matrix": {"path": "data/spleen.zarr"},
@@ -189,9 +190,33 @@ def test_rank_within():
 # ── formats ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def exported(scores, path, wanted=EdgeChoice(), **options):
+def exported(scores, path, wanted=ALL, **options):
     export_scores(scores, path, wanted, **options)
     return path
+
+
+def test_without_a_cutoff_edges_end_where_the_report_ends(scores, tmp_path):
+    said = []
+    path = exported(scores, tmp_path / "a.csv", EdgeChoice(), say=lambda *lines: said.extend(lines))
+    assert pd.read_csv(path)["importance"].min() == pytest.approx(0.4)  # precision 0.5, by which the report counts
+    assert ["score ≥ 0.4" in line and "--threshold 0" in line for line in said] == [True]
+    exported(scores, tmp_path / "b.csv", EdgeChoice(new=True), say=said.append)
+    assert pd.read_csv(tmp_path / "b.csv")["importance"].min() >= 0.4
+
+
+def test_a_ranking_is_whole_without_a_cutoff(scores, tmp_path):
+    said = []
+    path = exported(scores, tmp_path / "rankedEdges.csv", EdgeChoice(), say=lambda *lines: said.extend(lines))
+    assert len(pd.read_csv(path, sep="\t")) == len(expected(scores, ALL))
+    assert "every scored pair" in said[0]
+
+
+@pytest.mark.parametrize("gene", ["G1", "G1, G4", ("G1", "G4")])
+def test_pairs_of_a_gene(scores, gene):
+    wanted = {"G1"} if gene == "G1" else {"G1", "G4"}
+    found = listed(choose_edges(scores, EdgeChoice(gene=gene, threshold=0)))
+    assert found == [(a, b, pytest.approx(s)) for a, b, s in expected(scores, ALL) if {a, b} & wanted]
+    assert 0 < len(found) < len(expected(scores, ALL))
 
 
 @pytest.mark.parametrize(("name", "separator"), [("a.csv", ","), ("a.tsv", "\t")])
@@ -255,7 +280,7 @@ def test_kind_and_sign_choose_edges_and_travel_with_them(tmp_path, monkeypatch, 
     monkeypatch.setattr(edges, "ROWS_AT_ONCE", 11)
     path = write(tmp_path / "s.parquet", of_kinds(60))
     frame = read_scores(path).to_pandas().dropna(subset="score").astype({"kind": str})
-    wanted = EdgeChoice(kind=kind, sign=sign)
+    wanted = EdgeChoice(kind=kind, sign=sign, threshold=0)
     frame = frame[frame["kind"].isin(wanted.kinds or KINDS)]
     frame = frame[np.sign(frame["correlation"]).isin({"+": [1], "-": [-1], None: [1, -1]}[sign])]
     found = pd.read_csv(exported(path, tmp_path / "e.tsv", wanted, format="cytoscape"), sep="\t")
@@ -391,6 +416,11 @@ BAD = {
     "it exists": Bad(["there.csv"], ["there.csv exists", "--overwrite"]),
     "a folder": Bad(["folder.csv", "--overwrite"], ["folder.csv is a folder"]),
     "the scores themselves": Bad(["scores.parquet", "--overwrite"], ["scores.parquet", "itself"]),
+    "unknown gene": Bad(["a.csv", "--gene", "G77"], ["G77", "G7"]),
+    "no gene": Bad(["a.csv", "--gene", ""], ["--gene"]),
+    "a gene of two without a name": Bad(["a.csv", "--gene", "G1,"], ["--gene"]),
+    "gene whose pairs are cut off": Bad(["a.csv", "--gene", "G1", "--threshold", "0.999"], ["none of its pairs", "G1"]),
+    "threshold beyond 1": Bad(["a.csv", "--threshold", "1.5"], ["threshold is 1.5"]),
     "top 0": Bad(["a.csv", "--top", "0"], ["top is 0"]),
     "negative per regulator": Bad(["a.csv", "--per-regulator", "-3"], ["per_regulator is -3"]),
     "threshold 2": Bad(["a.csv", "--threshold", "2"], ["threshold is 2.0"]),
@@ -459,7 +489,7 @@ def test_what_fails_half_way_leaves_the_old_file(scores, tmp_path, monkeypatch):
 
     monkeypatch.setitem(FORMATS, "scenic", export.Format((".csv",), torn))
     with pytest.raises(OSError, match="no space"):
-        export_scores(scores, old, EdgeChoice(), overwrite=True)
+        export_scores(scores, old, ALL, overwrite=True)
     assert old.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.csv", "scores.parquet"]
 

@@ -23,6 +23,7 @@ IDS = [f"ENSG{i:011d}" for i in range(6)]
 SYMBOLS = ["GATA1", "KLF1", "SPI1", "TAL1", "MYB", "LMO2"]
 PAIRS = [(0, 1), (0, 2), (1, 2), (3, 4), (4, 5), (2, 5)]
 SCORES = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
+ALL = EdgeChoice(threshold=0)
 
 
 def write(path, symbols=SYMBOLS, genes=IDS):
@@ -39,7 +40,7 @@ def write(path, symbols=SYMBOLS, genes=IDS):
 
 def said_of(path, target, **options):
     said = []
-    export_scores(path, target, EdgeChoice(), say=lambda *lines: said.extend(lines), **options)
+    export_scores(path, target, ALL, say=lambda *lines: said.extend(lines), **options)
     return said
 
 
@@ -72,7 +73,7 @@ def test_every_format_names_genes_as_its_readers_expect(format, names, tmp_path)
 
 
 def test_a_table_of_ids_has_the_symbols_beside_them(tmp_path):
-    export_scores(write(tmp_path / "s.parquet"), tmp_path / "net.parquet", EdgeChoice())
+    export_scores(write(tmp_path / "s.parquet"), tmp_path / "net.parquet", ALL)
     row = pq.read_table(tmp_path / "net.parquet").to_pylist()[0]
     assert [row[name] for name in ("source", "target", "source_symbol", "target_symbol")] == [*IDS[:2], *SYMBOLS[:2]]
 
@@ -119,10 +120,10 @@ def test_a_pair_is_found_by_either_name(pair, tmp_path):
 @pytest.mark.parametrize(
     ("symbols", "pair", "words"),
     [
-        (SYMBOLS, ("GATA1", "FOXP3"), ["no gene FOXP3", IDS[0]]),
+        (SYMBOLS, ("GATA1", "FOXP3"), ["FOXP3", "no gene of this name", SYMBOLS[0]]),
         (SYMBOLS, ("GATA1", "LMO2"), ["holds no pair"]),
         (["X", "X", *SYMBOLS[2:]], ("X", "SPI1"), ["X is the symbol of several genes", IDS[0], IDS[1]]),
-        (None, ("GATA1", "KLF1"), ["no gene GATA1"]),
+        (None, ("GATA1", "KLF1"), ["GATA1", "no gene of this name", IDS[0]]),
     ],
 )
 def test_a_pair_that_is_not_there(symbols, pair, words, tmp_path, refuses):
@@ -139,7 +140,7 @@ def test_symbols_of_a_file_of_scores(tmp_path):
 def test_a_matrix_of_expression_keeps_its_names(tmp_path, refuses):
     path = write(tmp_path / "s.parquet")
     with refuses("--names symbol"):
-        export_scores(path, tmp_path / "net.h5ad", EdgeChoice(), names="symbol", expression=tmp_path / "e.zarr")
+        export_scores(path, tmp_path / "net.h5ad", ALL, names="symbol", expression=tmp_path / "e.zarr")
 
 
 @pytest.mark.parametrize("named_by", ["feature_name", "gene_short_name", "nickname"])

@@ -96,8 +96,8 @@ def counted_within_modules(images):
 def test_the_training_data_are_like_themselves(run, images):
     found = guard(run, images)
     assert found.sentence == (
-        "These candidates are like the training pairs: a score means what it meant there, if 12.50% of the candidates "
-        "are edges."
+        f"These pairs are like the training pairs (distance {found.candidates.overall:.1f}; below 3 is alike, from 12 "
+        "unlike). A score means what it meant there, if 12.50% of the candidates are edges."
     )
     assert found.candidates.level == "like"
     assert found.candidates.overall < 1
@@ -118,15 +118,15 @@ def test_another_matrix_is_told_and_named(run, other, changed, said):
     assert found.candidates.level != "like"
     assert found.random.level != "like"
     assert said in found.sentence
-    assert "It is the matrix, not the choice of candidates alone" in found.sentence
-    assert "to be trusted" in found.sentence
+    assert "so the matrix is another" in found.sentence
+    assert "Use the ranking" in found.sentence or "Trust neither" in found.sentence
 
 
 def test_a_choice_of_candidates_is_not_laid_on_the_matrix(run, images):
     found = guard(run, images, counted_within_modules(images))
     assert (found.candidates.level != "like", found.random.level) == (True, "like")
-    assert "It is the choice of candidates, not the matrix" in found.sentence
-    assert "probabilities if 12.50% of the candidates are edges" in found.sentence
+    assert "so the choice of pairs differs and not the matrix" in found.sentence
+    assert "probabilities only if 12.50% of the pairs are edges" in found.sentence
     assert shift_words(found.facts())["tone"] == "fair"
 
 
@@ -134,7 +134,7 @@ def test_without_random_pairs_nothing_is_blamed(run, images):
     found = guard(run, images, counted_within_modules(images), at_random=lambda: None)
     assert (found.random, found.facts()["random"]) == (None, None)
     assert "matrix" not in found.sentence
-    assert "trusted" in found.sentence
+    assert "do not read scores as probabilities" in found.sentence or "Trust neither" in found.sentence
 
 
 def test_random_pairs_are_drawn_only_where_candidates_differ(run, images):
@@ -174,7 +174,7 @@ def test_predict_tells_before_it_spends(run, images, tmp_path, capsys, monkeypat
     said = capsys.readouterr().out
     assert said.index("like the training pairs") < said.index("wrote")
     assert "if 0.10% of the candidates are edges" in said
-    assert "Distance from the training pairs: 0." in said
+    assert "(distance 0." in said
 
 
 def test_predict_attributes_what_differs(run, images, tmp_path, capsys):
@@ -188,9 +188,9 @@ def test_predict_attributes_what_differs(run, images, tmp_path, capsys):
     ).attrs["shift"]  # fmt: skip
     assert found["level"] != "like"
     assert found["random"]["level"] == "like"
-    assert f"of random pairs of either matrix {found['random']['overall']:.1f}" in capsys.readouterr().out
+    assert f"alike (distance {found['random']['overall']:.1f})" in " ".join(capsys.readouterr().out.split())
     page = (tmp_path / "s.html").read_text()
-    assert "It is the choice of candidates, not the matrix" in page
+    assert "so the choice of pairs differs and not the matrix" in page
     assert "Of random pairs" in page
 
 
@@ -200,7 +200,7 @@ def test_evaluate_tells_before_it_scores(run, images, tmp_path, capsys):
     found = pairscape.evaluate(portable, images.path, out=tmp_path / "on")
     said = capsys.readouterr().out
     assert said.count(found["shift"]["sentence"]) == 1
-    assert said.index("Distance from the training pairs") < said.index("AUROC")
+    assert said.index("A distance of 1 is") < said.index("AUROC")
     assert tuple(found["shift"]["parts"]) == PARTS
     assert found["shift"]["sentence"] in (tmp_path / "on" / "report.html").read_text()
     assert (tmp_path / "on" / "history.csv").read_text().count("\n") == 1  # no epoch was trained here
@@ -342,10 +342,10 @@ def test_random_pairs_are_compared_with_random_pairs():
 @pytest.mark.parametrize(
     ("candidates", "random", "trusted"),
     [
-        (5.0, 5.0, "Scores may rank well, but probabilities are not to be trusted."),
-        (50.0, 5.0, "Scores may rank well, but probabilities are not to be trusted."),
-        (5.0, 50.0, "Scores may rank well, but probabilities are not to be trusted."),
-        (50.0, 50.0, "Neither ranking nor probabilities are to be trusted before pairs of known answer were scored."),
+        (5.0, 5.0, "Use the ranking; do not read scores as probabilities."),
+        (50.0, 5.0, "Use the ranking; do not read scores as probabilities."),
+        (5.0, 50.0, "Use the ranking; do not read scores as probabilities."),
+        (50.0, 50.0, "Trust neither the ranking nor the scores before you scored pairs whose answer you know."),
     ],
 )
 def test_what_is_trusted_follows_the_closer_of_both(candidates, random, trusted):

@@ -11,6 +11,7 @@ from explored import HOSTILE, TYPES, encoded, facts_of, pairs_of, write_grouped,
 from pairscape.model.reports.explorer.opening import open_explorer
 from pairscape.model.reports.explorer.saved_page import saved_page
 from pairscape.model.reports.explorer.server import serving
+from pairscape.model.reports.findings import write_findings
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -274,6 +275,14 @@ def test_nothing_is_wider_than_the_page(browser, address, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 25, 31)")
+    page.close()
+
+
+def test_the_report_of_the_scores_is_not_wider_than_a_telephone(browser, folder, codes):
+    path = write_pairs(folder / "reported.parquet", pairs_of(GENES), **facts_of(folder, codes))
+    page = browser.new_page(viewport={"width": 400, "height": 900})
+    page.goto(write_findings(path, codes).absolute().as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
     page.close()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.colors import to_hex
 
 from model_fixtures import run_command, small_store
 from pairscape.model.edges import edges
@@ -21,8 +22,9 @@ from pairscape.model.edges.tally import tally_scores
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports import findings, network_picture
 from pairscape.model.reports.findings import title_of, write_findings
-from pairscape.model.reports.heatmap_figures import pair_figure
+from pairscape.model.reports.heatmap_figures import coarsened, pair_figure
 from pairscape.model.reports.network_picture import label_places, lay_out, network_figure
+from pairscape.model.reports.score_tables import COLUMN_WORDS, called_rows, pair_columns
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.genes.kinds import KINDS
 
@@ -111,7 +113,7 @@ def test_heatmaps_are_those_of_the_store(scores, store):
     pointed = write(scores.with_name("d.parquet"), scored(store, directed=True), facts_of(store))
     turned = 0
     for path in (scores, pointed):
-        found = show_scores(path, None, 12)
+        found = show_scores(path, (), 12)
         ends = zip(found.edges.names(found.edges.source), found.edges.names(found.edges.target), strict=True)
         for (a, b), counts in zip(ends, found.counts, strict=True):
             turned += (a, b) not in images
@@ -150,6 +152,50 @@ def test_show_draws_predictions(scores, tmp_path, capfd, monkeypatch):
     assert row["gene_a"] in Path("pair.svg").read_text() or "<path" in Path("pair.svg").read_text()
 
 
+def test_show_draws_the_best_pairs_of_a_gene(scores, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [r for r in read_scores(scores).to_pylist() if r["score"] is not None and "GENE001" in r.values()]
+    found = show_scores(scores, ("GENE001",), 4)
+    ends = zip(found.edges.names(found.edges.source), found.edges.names(found.edges.target), strict=True)
+    best = sorted(rows, key=lambda row: -row["score"])[:4]
+    assert list(ends) == [(row["gene_a"], row["gene_b"]) for row in best]
+    assert run_command("show", scores, "GENE001", "-k", "4", "--paper", "light", "--bins", "2") == 0
+    assert "wrote GENE001-best.png: 4 best pairs of GENE001" in " ".join(capfd.readouterr().out.split())
+
+
+def test_fewer_bins_hold_the_same_cells():
+    images = np.random.default_rng(0).integers(0, 9, (2, 8, 8))
+    fewer = coarsened(images, 4)
+    for kb, ka in np.ndindex(4, 4):
+        np.testing.assert_array_equal(fewer[:, kb, ka], images[:, 2 * kb : 2 * kb + 2, 2 * ka : 2 * ka + 2].sum((1, 2)))
+    assert coarsened(images, None) is coarsened(images, 8) is images
+
+
+def test_an_empty_bin_has_the_colour_of_the_paper():
+    images = np.zeros((1, 4, 4), int)
+    images[0, 0, 0], images[0, 3, 3] = 9, 1
+    for paper, empty in (("dark", "#2a1040"), ("light", "#ffffff")):
+        drawn = pair_figure(images, [""], ["a"], ["b"], paper=paper).axes[0].images[0]
+        colours = [to_hex(drawn.cmap(drawn.norm(count))) for count in (0, 1, 9)]
+        assert colours[0] == empty
+        assert len(set(colours)) == 3
+
+
+def test_a_column_that_says_the_same_in_every_row_is_told_once():
+    rows = [dict.fromkeys(COLUMN_WORDS, "–") | {"q_value": "0.001", "known": "new", "kind": kind} for kind in "ab"]
+    columns, same = pair_columns(rows)
+    assert columns == {"kind": "Kind"}
+    assert same == "In every row: q-value 0.001, Label new."
+    assert pair_columns([]) == ({}, "")
+
+
+def test_how_many_called_pairs_are_wrong_is_told_as_a_number(scores):
+    row = next(
+        row for row in called_rows(tally_scores(scores, {"some": 0.4}, 0.2, both_ends=True)) if row["pairs"] != "0"
+    )
+    assert re.fullmatch(r"about [\d,]+ \([\d.]+ %\)", row["by_score"])
+
+
 def test_the_colour_scales_of_a_grid_do_not_lie_on_each_other():
     """They did where a grid with residuals had several rows."""
     images = np.random.default_rng(0).integers(0, 9, (7, 8, 8))
@@ -165,7 +211,10 @@ BAD = {
     "codes are gone": (["show", "lost.parquet"], ["lost.parquet", "gone", "nowhere.zarr", "predict again"]),
     "other codes": (["show", "other.parquet"], ["other codes", "other.parquet"]),
     "codes not named": (["show", "silent.parquet"], ["silent.parquet", "which codes"]),
-    "half a pair": (["show", "net.parquet", "GENE000"], ["GENE000 and which"]),
+    "unknown gene": (["show", "net.parquet", "GENE00"], ["net.parquet holds no pair of GENE00:", "such as GENE0"]),
+    "bins that do not divide": (["show", "net.parquet", "--bins", "5"], ["bins is 5", "give 2, 4"]),
+    "one bin": (["show", "net.parquet", "--bins", "1"], ["bins is 1"]),
+    "other paper": (["show", "net.parquet", "--paper", "blue"], ["blue"]),
     "no such pair": (["show", "net.parquet", "GENE000", "KLF1"], ["net.parquet", "KLF1"]),
     "no picture": (["show", "net.parquet", "-o", "a.txt"], ["a.txt", ".png"]),
     "no folder": (["show", "net.parquet", "-o", "none/a.png"], ["there is no folder none"]),

@@ -328,8 +328,31 @@ def test_collapse_is_shouted(run: Path) -> None:
     assert "The network works" not in page
 
 
+@pytest.mark.parametrize(
+    ("standings", "tone", "headline"),
+    [
+        (("ahead", "ahead"), "good", "The network works, and is better than |Spearman|"),
+        (("level", "level"), "fair", "As good as |Spearman|, not shown to be better"),
+        (("behind", "behind"), "fair", "Not as good as |Spearman|"),
+        (("ahead", "level"), "fair", "Better than |Spearman| by one measure"),
+        (("behind", "level"), "fair", "Not better than |Spearman|"),
+        ((None, None), "good", "The network works"),
+    ],
+)
+def test_the_headline_says_what_the_network_adds(standings, tone, headline) -> None:
+    """A green mark above "not shown to be better" would contradict itself."""
+    recorded = {
+        key: None if standing is None else {"standing": standing}
+        for key, standing in zip(("average_precision", "auroc"), standings, strict=True)
+    }
+    test = {"balanced_accuracy": 0.9, "auroc": 0.95, "average_precision": 0.7}
+    found = verdict({"test": test, "prevalence": 0.1, "collapsed": False,
+                     "against_baseline": {"baseline": "spearman", **recorded}})  # fmt: skip
+    assert (found["tone"], found["headline"]) == (tone, headline)
+
+
 def test_healthy_run_has_no_alarm(page: str) -> None:
-    assert "The network works" in page
+    assert "The network" in page
     assert 'role="alert"' not in page
 
 
