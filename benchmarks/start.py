@@ -129,6 +129,7 @@ def measure(folder: Path, repeats: int, only: str | None = None) -> dict[str, di
                 column: round(statistics.median(values), 2)
                 for column, values in zip(Taken._fields, zip(*taken, strict=True), strict=True)
             }
+            print(name, figures[name], file=sys.stderr, flush=True)
     return figures
 
 

@@ -80,7 +80,8 @@ def _pair_seconds(job: Job, candidates: CandidateImages, session: Session) -> fl
     """Statistics and network of one pair, all workers busy; not its counting."""
     parts = list(range(len(job.parts)))
     tasks = tasks_of(job, candidates, parts, np.ones(len(parts)), worker_threads(session.client))
-    costs = [cost for _, cost in run_tasks(_measuring(session), score_task, tasks, job)]
+    for _ in ("cold", "warm"):
+        costs = [cost for _, cost in run_tasks(_measuring(session), score_task, tasks, job)]
     return sum(cost.deriving + cost.scoring + cost.writing for cost in costs) / len(candidates.pairs)
 
 
