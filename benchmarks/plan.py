@@ -33,18 +33,19 @@ def taken(job: Callable[[], Any], *makes: Path) -> float:
     return time.perf_counter() - started
 
 
-def compare(cells: int, genes: int, workers: int, folder: Path) -> dict[str, float]:
+def compare(cells: int, genes: int, workers: int, folder: Path, scheduler: str = "local") -> dict[str, float]:
     """Foretold and real figures of one size."""
-    store, options = folder / f"{cells}x{genes}.zarr", {"workers": workers, "quiet": True}
+    store, options = (
+        folder / f"{cells}x{genes}.zarr",
+        {"all_pairs": True, "scheduler": scheduler, "workers": workers, "quiet": True},
+    )
     if not store.exists():
         pairscape.simulate(store, cells=cells, genes=genes, density=DENSITY, scheduler="synchronous", quiet=True)
     images, scores, codes = folder / "i.zarr", folder / "s.parquet", folder / "i.codes.zarr"
-    said = pairscape.plan(store, all_pairs=True, scheduler="local", **options)
-    counted = taken(
-        lambda: pairscape.heatmaps(store, images, all_pairs=True, scheduler="local", **options), images, codes
-    )
+    said = pairscape.plan(store, **options)
+    counted = taken(lambda: pairscape.heatmaps(store, images, **options), images, codes)
     scored = taken(
-        lambda: pairscape.predict("universal", store, scores, all_pairs=True, scheduler="local", **options),
+        lambda: pairscape.predict("universal", store, scores, **options),
         scores, folder / "s.html", folder / "s.codes.zarr",
     )  # fmt: skip
     size = sum(file.stat().st_size for file in images.rglob("*") if file.is_file())

@@ -107,9 +107,10 @@ def take(case: Case, folder: Path) -> Taken:
         [*COMMAND, *case.words.split()], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert run.stdout is not None
-    said = run.stdout.read(1)
-    first, until_first = time.perf_counter() - started, sum(psutil.Process(run.pid).cpu_times()[:2])
-    said += run.stdout.read()
+    with run.stdout as output:
+        said = output.read(1)
+        first, until_first = time.perf_counter() - started, sum(psutil.Process(run.pid).cpu_times()[:2])
+        said += output.read()
     _, status, spent = os.wait4(run.pid, 0)
     run.returncode = code = os.waitstatus_to_exitcode(status)
     if code != case.status:
