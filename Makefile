@@ -1,10 +1,12 @@
 # Everything a newcomer needs: `make demo`, `make test`. The first call installs into .venv; nothing else is touched.
-# The demo waits for what it runs on only; test, lint and bench install what they need beside it.
+# The demo waits for what it runs on only; test, lint, bench and docs install what they need beside it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 DEVELOPED = $(VENV)/.developed
+DOCUMENTED = $(VENV)/.documented
+SPHINX = $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet
 
 # The newest versions that pyproject.toml allows, on the newest Python, without PyTorch: what a plain `pip install` gives.
 NEWEST_PYTHON ?= $(PYTHON)
@@ -16,7 +18,7 @@ NEWEST_TESTS = tests/pipeline/test_same_bytes.py tests/pipeline/test_options.py 
     tests/pipeline/matrix/test_makers.py tests/pipeline/storage/test_codecs.py
 NEWEST_SKIPPED = tests/pipeline/genes/test_lists_on_the_command_line.py tests/model/edges/test_naming.py # import torch
 
-.PHONY: demo test test-newest lint bench clean
+.PHONY: demo test test-newest lint bench docs linkcheck clean
 
 demo: $(INSTALLED)
 	$(BIN)/pairscape demo data/demo
@@ -38,6 +40,14 @@ lint: $(DEVELOPED)
 bench: $(DEVELOPED)
 	$(BIN)/python -m benchmarks.kernel
 
+# The site, docs/_build/html/index.html; it executes the tutorials. DOCS="-D nb_execution_mode=off" leaves that out, to read a text again.
+docs: $(DOCUMENTED)
+	$(SPHINX) --fresh-env --builder html $(DOCS) docs docs/_build/html
+
+# Links to other sites, which has to be asked for, as it needs the internet.
+linkcheck: $(DOCUMENTED)
+	$(SPHINX) --builder linkcheck -D nb_execution_mode=off docs docs/_build/linkcheck
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
@@ -46,6 +56,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(DEVELOPED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(INSTALLED) $@
+
+$(DOCUMENTED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $(INSTALLED) $@
 
 $(NEWEST)/.installed: pyproject.toml tests/newest.py
@@ -57,4 +72,4 @@ $(NEWEST)/.installed: pyproject.toml tests/newest.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(NEWEST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(NEWEST) build docs/_build docs/generated *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from pairscape.model.options import Drawing, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
-from pairscape.pipeline.compute.session import first_word, here, say_unless
+from pairscape.pipeline.compute.session import Record, first_word, here, logged, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Compute, Flat, Grouping, PairSource
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 
 def _read_scores(path: Path) -> "DataFrame":
     """A file of scores as a table in memory, with its facts."""
-    from pairscape.model.edges.scores import read_every_group, read_facts
+    from pairscape.model.edges.scores import read_frame
 
-    frame = read_every_group(path).to_pandas()
-    frame.attrs = read_facts(path)
-    return frame
+    return read_frame(path)
 
 
 @flat
@@ -254,6 +252,7 @@ def predict(
     codes: Any = None,
     gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
+    record: Annotated[Record, Flat] = Record(),
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
@@ -317,24 +316,26 @@ def predict(
     from pairscape.pipeline.matrix.prepare import prepared
 
     checked = check_prediction(run, out, prediction, seed, grouping, overwrite=overwrite)
-    if images is not None:
-        store = open_images(images)
-        refuse_unlike(checked.trained.values, store.values, run, str(store.path))
-        with open_session(compute, quiet, reads=[run, store.path], writes=checked.out) as session:
-            done = predict_store(store, checked, session)
-    else:
-        preset = ALIKE.get(checked.trained.values, "auto")
-        matrix = prepared(expression, checked.out, preset=preset, compute=compute, gene_column=gene_column, say=say)
-        refuse_unlike(checked.trained.values, matrix.values, run, str(matrix.path))
-        share = None if source is None else source.min_share
-        named = None if source is None or not source.names_pairs else source
-        with nullcontext((None, ())) if named is None else with_network(named, checked.out) as (source, notes):
-            request = None if source is None else resolve_request(matrix, source, seed)
-            if request is not None:
-                say(*notes, *request.chosen.notes, request.label_note())
-            small, reads = request is not None and is_small(matrix, len(request.chosen.pairs)), [run, str(matrix.path)]
-            with open_session(compute, quiet, reads=reads, writes=checked.out, small=small) as session:
-                done = predict_matrix(matrix, request, codes and located(codes), checked, session, share)
+    with logged(record.events, "predict", run=run, scores=checked.out) as log:
+        opened = partial(open_session, compute, quiet, writes=checked.out, events=log, report=record.performance_report)
+        if images is not None:
+            store = open_images(images)
+            refuse_unlike(checked.trained.values, store.values, run, str(store.path))
+            with opened(reads=[run, store.path]) as session:
+                done = predict_store(store, checked, session)
+        else:
+            preset = ALIKE.get(checked.trained.values, "auto")
+            matrix = prepared(expression, checked.out, preset=preset, compute=compute, gene_column=gene_column, say=say)
+            refuse_unlike(checked.trained.values, matrix.values, run, str(matrix.path))
+            share = None if source is None else source.min_share
+            named = None if source is None or not source.names_pairs else source
+            with nullcontext((None, ())) if named is None else with_network(named, checked.out) as (source, notes):
+                request = None if source is None else resolve_request(matrix, source, seed)
+                if request is not None:
+                    say(*notes, *request.chosen.notes, request.label_note())
+                small = request is not None and is_small(matrix, len(request.chosen.pairs))
+                with opened(reads=[run, str(matrix.path)], small=small) as session:
+                    done = predict_matrix(matrix, request, codes and located(codes), checked, session, share)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return checked.out
 
@@ -350,6 +351,7 @@ def tune(
     splitting: Annotated[Splitting, Flat] = Splitting(),
     training: Annotated[Training, Flat] = Training(),
     compute: Annotated[Compute, Flat] = Compute(),
+    record: Annotated[Record, Flat] = Record(),
     seed: int = 0,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -385,7 +387,12 @@ def tune(
 
     study = local_target(study)
     store, base = open_images(images), Recipe(rendering, splitting, training)
-    with open_session(compute, quiet, reads=[images], writes=study) as session:
+    with (
+        logged(record.events, "tune", images=store.path, study=study) as log,
+        open_session(
+            compute, quiet, reads=[images], writes=study, events=log, report=record.performance_report
+        ) as session,
+    ):
         found = search_recipes(store, study, base, search, seed, session)
     best, test = found["best"], found["test"]
     say_unless(quiet)(

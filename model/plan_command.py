@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pairscape.pipeline.compute.progress import Say
-from pairscape.pipeline.compute.session import first_word, say_unless
+from pairscape.pipeline.compute.session import Record, first_word, logged, say_unless
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Binning, Compute, Flat, Grouping, PairSource, required_source
 from pairscape.pipeline.storage.paths import local_target, located
@@ -28,6 +28,7 @@ def plan(
     codes: Any = None,
     gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
+    record: Annotated[Record, Flat] = Record(),
     seed: int = 0,
     quiet: bool = False,
 ) -> "Plan":
@@ -72,14 +73,18 @@ def plan(
     from pairscape.pipeline.heatmaps.plan import plan_heatmaps
     from pairscape.pipeline.matrix.prepare import prepared
 
-    with TemporaryDirectory(prefix="pairscape-plan") as scratch:
+    log_of = logged(record.events, "plan", expression=expression)
+    with TemporaryDirectory(prefix="pairscape-plan") as scratch, log_of as log:
         beside, say = Path(scratch, "plan"), say_unless(quiet)
         matrix = prepared(expression, beside, compute=compute, gene_column=gene_column, say=say)
         with with_network(source, None) as (source, notes):
             request = resolve_request(matrix, source, seed, grouping)
         say(*notes, *request.chosen.notes, request.label_note(), *request.group_notes())
         started, small = time.perf_counter(), is_small(matrix, len(request.chosen.pairs))
-        with open_session(measuring(compute), quiet, reads=[matrix.path], writes=scratch, small=small) as session:
+        with open_session(
+            measuring(compute), quiet, reads=[matrix.path], writes=scratch, events=log,
+            report=record.performance_report, small=small,
+        ) as session:  # fmt: skip
             workers = compute.workers or worker_threads(session.client)
             opening = time.perf_counter() - started
             cost = plan_heatmaps(

@@ -10,13 +10,14 @@ torch nor dask.
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App, CycloptsError, Group
 
+from pairscape.annotated import predict
 from pairscape.headings import help_panel, register
 from pairscape.interrupt import ended_by_interrupt
-from pairscape.model.commands import evaluate, predict, report, show, train, tune
+from pairscape.model.commands import evaluate, report, show, train, tune
 from pairscape.model.plan_command import plan
 from pairscape.model.score_commands import browse, combine, compare, export, modules
 from pairscape.pipeline.commands import fetch, heatmaps, ingest, plant, simulate, verify
@@ -131,6 +132,39 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[
 
 
 @flat
+def deploy(kind: Literal["slurm", "kubernetes", "compose"], folder: Path, /, *, quiet: bool = False) -> list[Path]:
+    """Write the files that bring Pairscape to a cluster, and say what to edit and what to run next.
+
+    Parameters
+    ----------
+    kind
+        `slurm`: a batch script and the settings of its jobs. `kubernetes`: manifests for the Dask operator, and an
+        image. `compose`: a cluster of containers on one machine.
+    folder
+        Where they go; what is there is not written over.
+    quiet
+        Print nothing.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Examples
+    --------
+    pairscape deploy slurm cluster
+    pairscape deploy kubernetes cluster
+    """
+    from pairscape.pipeline.compute.deployment import write_deployment
+
+    files, next_steps = write_deployment(kind, Path(folder))
+    say = say_unless(quiet)
+    say(*(f"wrote {file}" for file in files), f"to edit: {next_steps.edit}", f"then, in {folder}:")
+    say(*(f"  {step}" for step in next_steps.run))
+    return files
+
+
+@flat
 def doctor(*, folder: Path = Path(), scheduler: str | None = None) -> list[dict[str, str]]:
     """Examine this installation: what is installed, what is there, what would fail; exit status 1 if anything would.
 
@@ -166,7 +200,7 @@ def doctor(*, folder: Path = Path(), scheduler: str | None = None) -> list[dict[
 
 for command in (
     demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, combine, compare,
-    modules, browse, simulate, plant, fetch, doctor,
+    modules, browse, simulate, plant, fetch, deploy, doctor,
 ):  # fmt: skip
     register(app, vars(command)["unread"])  # no result is shown, so none is read
 

@@ -18,7 +18,15 @@ from typing import Any
 
 STATUS = 130
 ENDED_SECONDS = 1.4  # that the program has to end by itself
-LINE = "interrupted; run the same command again: it goes on from what is finished, or begins anew"
+ANEW = "interrupted; run the same command again: it begins anew"
+_GOES_ON = "interrupted; run the same command again: it goes on from what is finished"
+LINES = {  # of commands that do not just begin anew
+    "train": "interrupted; run the same command again: it goes on after the last epoch that is finished",
+    **dict.fromkeys(("ingest", "heatmaps", "predict", "tune", "run"), _GOES_ON),
+    "fetch": "interrupted; run the same command again: files that are complete stay, the others begin anew",
+    "plant": "interrupted; run the same command again, with --overwrite if a store is finished: it begins anew",
+    "browse": "the page is closed",
+}
 
 
 @contextmanager
@@ -44,6 +52,23 @@ def ended_by_interrupt() -> Iterator[None]:
         os.close(told)  # which ends the thread
 
 
+def line() -> str:
+    """What is said when the command of this process is interrupted."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return ANEW if _keeps_nothing.is_set() else LINES.get(command, ANEW)
+
+
+_keeps_nothing = Event()
+
+
+@contextmanager
+def keeping_nothing() -> Iterator[None]:
+    """Say, of an interrupted block, that the command begins anew: whatever it has finished does not stay."""
+    _keeps_nothing.set()
+    yield
+    _keeps_nothing.clear()  # not after an interrupt, of which is yet to be told
+
+
 class _End:
     """Whether the signal has come, and the line, which is said once."""
 
@@ -52,7 +77,7 @@ class _End:
 
     def say(self) -> None:
         if self._said.acquire(blocking=False):
-            print("pairscape:", LINE, file=sys.stderr, flush=True)
+            print("pairscape:", line(), file=sys.stderr, flush=True)
 
 
 def _watch(heard: int, end: _End) -> None:

@@ -228,7 +228,7 @@ def is_done(folder: Path, step: Step, of: str) -> bool:
 
 
 def resumed(folder: Path, step: Step) -> tuple[str, ...]:
-    """The words of a step that may have been interrupted: planting, and a single training, start over."""
+    """The words of a step that may have been interrupted: planting starts over, a training goes on in either case."""
     repeats = any(word.startswith(("--seeds=", "--folds=", "--split=file")) for word in step.words)
     begun = bool(_note(folder, step))
     anew = step.words[0] == "plant" or (step.words[0] == "train" and step.output.exists() and not repeats)

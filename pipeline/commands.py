@@ -1,14 +1,12 @@
 """Commands from a matrix to heatmaps: ingest, heatmaps, verify, simulate, plant, fetch; each calls its job."""
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from pairscape.pipeline.compute.session import Session, first_word, here, say_unless
+from pairscape.pipeline.compute.session import Record, first_word, here, logged, say_unless
 from pairscape.pipeline.datasets.designs import Atlas, Planting
 from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.keywords import flat
@@ -28,7 +26,7 @@ def ingest(
     compute: Annotated[Compute | None, Flat] = None,
     dry_run: bool = False,
     overwrite: bool = False,
-    events: Path | None = None,
+    record: Annotated[Record, Flat] = Record(),
     quiet: bool = False,
 ) -> "Summary":
     """Any supported matrix to an expression store: AnnData on Zarr, log-normalised, cells × genes; resumes by itself.
@@ -46,8 +44,6 @@ def ingest(
         Say what was understood, and write nothing.
     overwrite
         Replace an existing store.
-    events
-        As in `heatmaps`.
     quiet
         No progress bars, no summary.
 
@@ -64,16 +60,13 @@ def ingest(
     *sources, expression = _matrices(matrices)
     first_word(quiet, *sources)
 
-    from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.matrix.ingest import ingest as ingest_matrix
 
-    with Events(events) as log, here(quiet, log) as session:
-        log.write("start", command="ingest", expression=str(expression), version=version("pairscape"))
+    with logged(record.events, "ingest", expression=expression) as log, here(quiet, log) as session:
         summary = ingest_matrix(
             sources[0] if len(sources) == 1 else sources, expression, compute=compute, dry_run=dry_run,
-            overwrite=overwrite, session=session, **vars(choices),
+            overwrite=overwrite, session=session, report=record.performance_report, **vars(choices),
         )  # fmt: skip
-        log.write("end", ok=True)
     session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
     return summary
 
@@ -90,9 +83,8 @@ def heatmaps(
     codes: Any = None,
     gene_column: str | None = None,
     compute: Annotated[Compute, Flat] = Compute(),
+    record: Annotated[Record, Flat] = Record(),
     seed: int = 0,
-    events: Path | None = None,
-    performance_report: Path | None = None,
     quiet: bool = False,
 ) -> "Images":
     """Count the joint expression heatmap of every candidate pair into an image store; resumes by itself.
@@ -112,10 +104,6 @@ def heatmaps(
         As in `ingest`, by which lists name the genes.
     seed
         Of the split of the cells under `--labels replicate`, and of the draw of negatives.
-    events
-        File to which what happens is appended as JSON lines: plan, tasks, attempts that failed, workers lost, end.
-    performance_report
-        HTML page of Dask's own measurements to write. It needs bokeh (pip install 'pairscape[dashboard]').
     quiet
         No progress bars, no summary.
 
@@ -134,7 +122,6 @@ def heatmaps(
     import time
 
     from pairscape.pipeline.compute.opening import open_session
-    from pairscape.pipeline.compute.session import Events
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import is_small, make_heatmaps, resolve_request
     from pairscape.pipeline.matrix.prepare import prepared
@@ -143,32 +130,20 @@ def heatmaps(
     images, codes, started = writable(images), codes and located(codes), time.perf_counter()
     matrix = prepared(expression, images, compute=compute, gene_column=gene_column, say=say_unless(quiet))
     beside = None if is_remote(images) else images
-    with Events(events) as log, with_network(required_source(source), beside) as (source, notes):
-        log.write(
-            "start", command="heatmaps", expression=str(matrix.path), images=str(images), version=version("pairscape")
-        )
+    log_of = logged(record.events, "heatmaps", expression=matrix.path, images=images)
+    with log_of as log, with_network(required_source(source), beside) as (source, notes):
         request = resolve_request(matrix, source, seed, grouping)
         say_unless(quiet)(*notes, *request.chosen.notes, request.label_note(), *request.group_notes())
-        small = performance_report is None and is_small(matrix, len(request.chosen.pairs))
-        with (
-            open_session(compute, quiet, reads=[str(matrix.path)], writes=images, events=log, small=small) as session,
-            _reported(session, performance_report),
-        ):
+        with open_session(
+            compute, quiet, reads=[str(matrix.path)], writes=images, events=log, report=record.performance_report,
+            small=is_small(matrix, len(request.chosen.pairs)),
+        ) as session:  # fmt: skip
             done = make_heatmaps(matrix, images, codes, request, binning, session)
-        log.write("end", ok=True, **done.facts(time.perf_counter() - started))
+        log.outcome.update(done.facts(time.perf_counter() - started))
     seconds = time.perf_counter() - started
     lines = [f"wrote {images}: {len(request.chosen.pairs):,} images of {request.n_counted:,} cells{request.in_groups}"]
     say_unless(quiet)(*lines, *done.lines(seconds))
     return done.images
-
-
-def _reported(session: Session, path: Path | None) -> AbstractContextManager[None]:
-    """Dask's own report of what runs inside the block, if it was asked for."""
-    if path is None:
-        return nullcontext()
-    from pairscape.pipeline.compute.clusters import reported
-
-    return reported(session.client, path)
 
 
 @flat
@@ -180,6 +155,7 @@ def verify(
     codes: Any = None,
     expression: Any = None,
     compute: Annotated[Compute, Flat] = Compute("synchronous"),
+    record: Annotated[Record, Flat] = Record(),
     quiet: bool = False,
 ) -> "StoreDamage":
     """Check every byte of a store of images or codes: receipts, checksums, counts. Exit status 1 if any is damaged.
@@ -221,7 +197,11 @@ def verify(
 
     path = writable(store) if repair else located(store)
     codes, expression = codes and located(codes), expression and located(expression)
-    with open_session(compute, quiet, reads=[str(path)], writes=path if repair else None) as session:
+    target, page = path if repair else None, record.performance_report
+    with (
+        logged(record.events, "verify", store=path) as log,
+        open_session(compute, quiet, reads=[str(path)], writes=target, events=log, report=page) as session,
+    ):
         found = repair_store(path, codes, expression, session) if repair else verify_store(path, session, codes)
     bad = found.lines()
     note = "" if found.covered else "; an earlier version made it, without digests of its small files"
@@ -249,6 +229,7 @@ def simulate(
     atlas: Annotated[Atlas, Flat],
     counts: bool = True,
     compute: Annotated[Compute, Flat] = Compute(),
+    record: Annotated[Record, Flat] = Record(),
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
@@ -283,7 +264,10 @@ def simulate(
 
     expression, started = local_target(expression), time.perf_counter()
     check_target(expression, overwrite=overwrite)  # before a cluster is started
-    with open_session(compute, quiet, writes=expression) as session:
+    with (
+        logged(record.events, "simulate", expression=expression) as log,
+        open_session(compute, quiet, writes=expression, events=log, report=record.performance_report) as session,
+    ):
         made = simulate_atlas(atlas, expression, session, counts=counts, overwrite=overwrite)
     say_unless(quiet)(f"wrote {expression}: {made.line()}, {time.perf_counter() - started:.0f} s")
     return expression

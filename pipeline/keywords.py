@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass, replace
 from inspect import Parameter
 from itertools import zip_longest
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -40,13 +40,16 @@ COLUMNS: dict[str, dict[int, Row]] = {  # of tuples, by option and length; a lis
     "gene_map": {2: ("name", "symbol")},
     "fold_file": {2: ("gene", "fold"), 3: ("gene_a", "gene_b", "fold")},
 }
+RANDOM_STATE = Parameter("random_state", Parameter.KEYWORD_ONLY, default=None, annotation=int | None)
+RANDOM_STATE_WORDS = "random_state\n    scanpy's word for `seed`: give one of the two."
 BROKEN_IMPORTS = (ImportError, AttributeError, TypeError)  # what a file in the place of a library leads to
 
 
 def flat(function: Callable[P, R], read: Callable[[Any], Any] | None = None) -> Callable[P, R]:
-    """A command whose parameters marked `Flat` are given field by field.
+    """A command whose parameters marked `Flat` are given field by field, and whose `seed` may be called `random_state`.
 
-    Its `check` refuses keywords without calling it; its `unread` is the command without `read`.
+    Its `check` refuses keywords without calling it; its `unread` is the command without `read` and `random_state`, for
+    the command line.
 
     Parameters
     ----------
@@ -61,13 +64,11 @@ def flat(function: Callable[P, R], read: Callable[[Any], Any] | None = None) -> 
     InputError
         Options are given both as a dataclass and by themselves; a list is none; what the command raises.
     """
-    command = _command(function, Options(function, function), None)
-    vars(command)["unread"] = command
-    if read is None:
-        return command
-    reading = _command(function, Options(function, read), read)
-    vars(reading)["unread"] = command
-    return reading
+    typed = _command(function, Options(function, function), None)
+    called = _command(function, Options(function, read or function, RANDOM_STATE), read)
+    for command in (typed, called):
+        vars(command)["unread"] = typed
+    return called
 
 
 def _command(function: Callable[P, R], options: "Options", read: Callable[[Any], Any] | None) -> Callable[P, R]:
@@ -78,8 +79,19 @@ def _command(function: Callable[P, R], options: "Options", read: Callable[[Any],
 
     vars(command).update(check=options.gathered, __signature__=options.signature)
     command.__annotations__ = {name: parameter.annotation for name, parameter in options.known.items()}
-    command.__doc__ = _documented(function, options.groups)
+    command.__doc__ = _documented(function, options.groups, RANDOM_STATE_WORDS * (RANDOM_STATE.name in options.known))
     return typing.cast(Callable[P, R], command)
+
+
+def with_keywords(function: Callable[..., Any], command: Callable[P, R], other: Callable[..., Any]) -> Callable[P, R]:
+    """A function that calls one of two, as the command with the keywords of `other` beside its own."""
+    signature, marks = inspect.signature(command), inspect.signature(other).parameters.values()
+    more = [parameter for parameter in marks if parameter.kind is Parameter.KEYWORD_ONLY]
+    known, added = section(command, "Parameters"), section(other, "Parameters")
+    merged = functools.update_wrapper(function, command)
+    vars(merged)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), *more])
+    merged.__doc__ = inspect.cleandoc(command.__doc__ or "").replace(known, f"{known}\n{added}", 1)
+    return typing.cast(Callable[P, R], merged)
 
 
 class Options:
@@ -95,11 +107,16 @@ class Options:
         Of the flat command.
     """
 
-    def __init__(self, function: Callable[..., Any], returning: Callable[..., Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], returning: Callable[..., Any], for_seed: Parameter | None = None
+    ) -> None:
         self.function, self.own = function, inspect.signature(function).parameters
         hints = {name: parameter.annotation for name, parameter in self.own.items()}
         self.groups = {name: _options_class(hints[name]) for name in self.own if Flat in typing.get_args(hints[name])}
         flattened = [field for name in self.own for field in _expanded(self.own[name], self.groups.get(name))]
+        names = [parameter.name for parameter in flattened]
+        if for_seed is not None and "seed" in names:
+            flattened.insert(names.index("seed") + 1, for_seed)
         self.known = {parameter.name: parameter for parameter in flattened}
         returned = inspect.signature(returning).return_annotation
         self.signature = inspect.Signature(flattened, return_annotation=returned)
@@ -126,6 +143,7 @@ class Options:
         name = self.function.__name__
         for option in given.keys() - self.known.keys() - self.groups.keys():
             raise TypeError(_unknown(name, option, self.known))
+        given = _with_seed(given) if RANDOM_STATE.name in given else given
         taken = {option: _as_path(value, self.known.get(option)) for option, value in given.items()}
         for group, kind in self.groups.items():
             _gather(name, taken, group, kind, self.own[group].default)
@@ -185,6 +203,19 @@ def _gather(command: str, given: dict[str, Any], name: str, kind: type, default:
         if lacking := [f.name for f in fields(kind) if f.default is MISSING and f.name not in own]:
             raise TypeError(f"{command}() needs {', '.join(lacking)}; help(pairscape.{command}) describes all options.")
         given[name] = kind(**own)
+
+
+def _with_seed(given: dict[str, Any]) -> dict[str, Any]:
+    """The options with `random_state` taken for `seed`."""
+    given = dict(given)
+    state, seed = given.pop(RANDOM_STATE.name), given.get("seed")
+    if state is None:
+        return given
+    if not isinstance(state, Integral) or isinstance(state, bool) or state < 0:
+        raise InputError(f"random_state is {state!r}: give a whole number from 0 on, which draws the same every time.")
+    if seed is not None and seed != state:
+        raise InputError(f"seed {seed} and random_state {state} are two words for one number; give one of them.")
+    return {**given, "seed": int(state)}
 
 
 def _as_path(value: Any, parameter: Parameter | None) -> Any:
@@ -294,10 +325,10 @@ def _is_name(cell: Any) -> bool:
 SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
 
 
-def _documented(function: Callable[..., Any], groups: Mapping[str, type]) -> str:
-    """The function's documentation with the fields of its dataclasses among its parameters."""
+def _documented(function: Callable[..., Any], groups: Mapping[str, type], more: str) -> str:
+    """The function's documentation with the fields of its dataclasses, and `more`, among its parameters."""
     text = inspect.cleandoc(function.__doc__ or "")
-    entries = "\n".join(section(kind, "Parameters") for kind in groups.values())
+    entries = "\n".join([*([more] if more else []), *(section(kind, "Parameters") for kind in groups.values())])
     own = section(function, "Parameters")
     return text.replace(own, f"{own}\n{entries}", 1) if own and entries else text
 

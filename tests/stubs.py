@@ -19,10 +19,12 @@ HEAD = '''"""Written by tests/stubs.py from the option classes; not by hand."""
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
+from anndata import AnnData
 from pandas import DataFrame
 
+from pairscape import pl as pl
 from pairscape.command_line import __version__ as __version__
 from pairscape.command_line import app as app
 from pairscape.command_line import main as main
@@ -40,13 +42,35 @@ def text() -> str:
     """The file's content."""
     import pairscape
 
-    names = [name for name in pairscape.__all__ if name not in ("__version__", "app", "main")]
+    names = [name for name in pairscape.__all__ if name not in ("__version__", "app", "main", "pl")]
     listed = "".join(f'    "{name}",\n' for name in pairscape.__all__)
-    return "\n".join([HEAD, f"__all__ = [\n{listed}]\n", *(_stub(name, getattr(pairscape, name)) for name in names)])
+    stubs = [_stub(name, inspect.signature(getattr(pairscape, name))) for name in names if name != "predict"]
+    of_predict = [f"@overload\n{_stub('predict', signature)}" for signature in _ways_of_predict()]
+    return "\n".join([HEAD, f"__all__ = [\n{listed}]\n", *stubs, *of_predict])
 
 
-def _stub(name, function):
-    signature, lines = inspect.signature(function), []
+def _ways_of_predict():
+    """Of an AnnData that keeps the scores, of one that does not, and of files."""
+    from anndata import AnnData
+
+    from pairscape.annotated import predict_anndata
+    from pairscape.model import commands
+
+    of_files = inspect.signature(commands.predict)
+    options = [p for p in of_files.parameters.values() if p.kind is Parameter.KEYWORD_ONLY]
+    adata, model, key, _ = inspect.signature(predict_anndata).parameters.values()
+    adata = adata.replace(annotation=AnnData)
+    kept = [adata, key.replace(annotation=str, default=Parameter.empty), model, *options]
+    returned = [adata, key.replace(annotation=None), model, *options]
+    return [
+        inspect.Signature(kept, return_annotation=None),
+        inspect.Signature(returned, return_annotation="DataFrame"),
+        of_files,
+    ]
+
+
+def _stub(name, signature):
+    lines = []
     kinds = [parameter.kind for parameter in signature.parameters.values()]
     for i, parameter in enumerate(signature.parameters.values()):
         before = kinds[i - 1] if i else None
@@ -87,7 +111,7 @@ def _kind(hint):
         return f"Literal[{', '.join(json.dumps(value) for value in typing.get_args(hint))}]"
     if typing.get_origin(hint) is not None:
         return f"{hint.__origin__.__name__}[{', '.join(map(_kind, typing.get_args(hint)))}]"
-    named = {Path: "Place", type(None): "None", ...: "...", typing.Any: "Any"}
+    named = {Path: "Place", type(None): "None", None: "None", ...: "...", typing.Any: "Any"}
     return named.get(hint) or hint.__name__
 
 

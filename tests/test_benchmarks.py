@@ -19,6 +19,7 @@ from benchmarks import (
     growth,
     heatmaps,
     ingest,
+    interrupted,
     kernel,
     networks,
     objects,
@@ -286,3 +287,10 @@ def test_a_plan_beside_what_is_done(tmp_path):
     figures = plan.compare(200, 30, 1, tmp_path, "synchronous")
     assert figures["pairs"] == 435
     assert min(figures.values()) > 0
+
+
+@pytest.mark.cluster
+def test_interrupted_figures(tmp_path):
+    """A training that is killed for real ends with the bytes of one in one piece."""
+    figures = interrupted.measure(tmp_path, kills=1, network="pairnet", genes=100, epochs=5, seed=1)
+    assert (figures["kills"], figures["lost"], figures["differing"]) == (1, 0, [])

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+import pairscape
 from engines import ROOT
+from heatmap_jobs import contents
+from pairscape.pipeline.compute.deployment import DEPLOYMENTS
+from typed import run_command
 
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
@@ -152,8 +156,6 @@ def test_commands_have_the_options_that_they_are_given(words):
         assert {word for word in words if word.startswith("--")} <= known
         main.make_context("dask", list(words[2:]))  # click's own parse: types and required ones too
     elif words[1] != "--help":
-        import pairscape
-
         pairscape.app.parse_args(words[1:], exit_on_error=False, print_error=False)
 
 
@@ -173,6 +175,55 @@ def test_the_compose_file_keeps_to_itself():
         assert set(service.get("networks", ())) <= set(compose["networks"])
 
 
+# ── for those who have no clone ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", ["slurm", "kubernetes", "compose"])
+def test_the_files_of_a_cluster_are_written_with_what_to_do(kind, tmp_path, capsys):
+    """Every file that the steps name is there, and is that of deploy/ but for where it lies."""
+    assert run_command("deploy", kind, tmp_path / "c") == 0
+    *wrote, edit = capsys.readouterr().out.split(f"then, in {tmp_path / 'c'}:")[0].splitlines()
+    files = {str(path.relative_to(tmp_path / "c")): path.read_text() for path in (tmp_path / "c").rglob("*.*")}
+    assert len([line for line in wrote if line.startswith("wrote")]) == len(contents(tmp_path / "c")) >= 3
+    shipped = {path.name: path.read_text() for path in DEPLOY.rglob("*") if path.is_file()}
+    assert {name for name, text in files.items() if text != shipped[Path(name).name]} <= {"compose.yaml"}
+    steps = "\n".join(DEPLOYMENTS[kind].run)
+    named = set(re.findall(r"[\w./-]+\.(?:yaml|sbatch|sh)", f"{steps}\n{edit}".replace("cluster.yaml", "")))
+    assert named <= set(files)
+    assert edit.startswith("to edit: ")
+
+
+def test_the_compose_file_finds_its_image_beside_it(tmp_path):
+    files = pairscape.deploy("compose", tmp_path, quiet=True)
+    compose = yaml.safe_load((tmp_path / "compose.yaml").read_text())
+    build = compose["x-pairscape"]["build"]
+    assert tmp_path / build["context"] / build["dockerfile"] in files
+    assert "deploy/" not in (tmp_path / "compose.yaml").read_text()
+    copied = {word for name, words in stages(tmp_path / "Dockerfile")[0] if name == "COPY" for word in words.split()}
+    assert copied == {"constraints.txt", "pairscape-*.whl", "./"}
+
+
+NOT_WRITTEN = {
+    "there already": (["slurm", "{t}/there"], ["jobqueue.yaml exists", "give another folder"]),
+    "a file": (["slurm", "{t}/file"], ["{t}/file is a file"]),
+    "below a file": (["slurm", "{t}/file/c"], ["{t}/file is a file"]),
+    "another cluster": (["nomad", "{t}/c"], ["nomad", "slurm"]),
+    "no folder": (["slurm"], ["folder"]),
+}
+
+
+@pytest.mark.parametrize("case", NOT_WRITTEN)
+def test_what_cannot_be_written_is_refused(case, tmp_path, capsys):
+    pairscape.deploy("slurm", tmp_path / "there", quiet=True)
+    (tmp_path / "there" / "jobqueue.yaml").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    before, (words, said) = contents(tmp_path), NOT_WRITTEN[case]
+    assert run_command("deploy", *(word.format(t=tmp_path) for word in words)) == 2
+    error = capsys.readouterr().err.lower()
+    assert [word for word in said if word.format(t=tmp_path).lower() not in error] == []
+    assert contents(tmp_path) == before
+
+
 def test_scripts_parse():
     for script in (*DEPLOY.rglob("*.sh"), *DEPLOY.rglob("*.sbatch")):
         assert subprocess.run(["bash", "-n", script], check=False).returncode == 0, script
@@ -182,17 +233,17 @@ def test_scripts_parse():
 # ── the image ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def instructions():
-    """Instruction and arguments of every line of the Dockerfile, joined where it is continued."""
-    text = re.sub(r"\\\n", " ", (DEPLOY / "Dockerfile").read_text())
+def instructions(dockerfile=DEPLOY / "Dockerfile"):
+    """Instruction and arguments of every line of a Dockerfile, joined where it is continued."""
+    text = re.sub(r"\\\n", " ", dockerfile.read_text())
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return [tuple(line.split(None, 1)) for line in lines]
 
 
-def stages():
+def stages(dockerfile=DEPLOY / "Dockerfile"):
     """The instructions of each stage."""
     found = []
-    for instruction in instructions():
+    for instruction in instructions(dockerfile):
         if instruction[0] == "FROM":
             found.append([])
         if found:
@@ -200,14 +251,16 @@ def stages():
     return found
 
 
-def test_the_dockerfile_keeps_the_rules():
+@pytest.mark.parametrize("folder", [".", "installed"])
+def test_the_dockerfiles_keep_the_rules(folder):
     """The rules of hadolint that a Dockerfile of pip and COPY can break, and ours: pinned, not root, nothing left."""
     known = {"FROM", "ARG", "RUN", "COPY", "ENV", "USER", "WORKDIR", "CMD", "LABEL", "SHELL"}
-    lines = instructions()
+    dockerfile = DEPLOY / folder / "Dockerfile"
+    lines, (first, *_, last) = instructions(dockerfile), stages(dockerfile)
     assert {name for name, _ in lines} <= known  # DL3020: no ADD; DL4000: no MAINTAINER
     for _, image in (line for line in lines if line[0] == "FROM"):
         assert re.fullmatch(r"python:\$\{PYTHON\}-slim-bookworm( AS \w+)?", image)  # DL3006, DL3007: a tag, not latest
-    assert re.search(r"^ARG PYTHON=3\.11\.\d+$", (DEPLOY / "Dockerfile").read_text(), re.M)
+    assert re.search(r"^ARG PYTHON=3\.11\.\d+$", dockerfile.read_text(), re.M)
     for name, words in lines:
         if name == "RUN":
             assert not re.search(r"\bsudo\b|\bcd \b|apt-get (upgrade|dist-upgrade)", words)  # DL3003, DL3004, DL3005
@@ -219,11 +272,17 @@ def test_the_dockerfile_keeps_the_rules():
             assert words.startswith("/")  # DL3000
         if name in ("CMD", "SHELL"):
             assert words.startswith("[")  # DL3025
-    assert [words for name, words in stages()[0] if name == "ENV" and "PIP_NO_CACHE_DIR=1" in words]  # DL3042
-    last = stages()[-1]
+    assert [words for name, words in first if name == "ENV" and "PIP_NO_CACHE_DIR=1" in words]  # DL3042
     users = [words for name, words in last if name == "USER"]
     assert users == ["1000:1000"]  # DL3002; a number, so that Kubernetes can tell it is not root
     assert not [words for name, words in last if name == "RUN" and "pip" in words]  # the tools stay behind
+
+
+def test_both_images_are_the_same_but_for_where_pairscape_comes_from():
+    ours, installed = (stages(DEPLOY / folder / "Dockerfile") for folder in (".", "installed"))
+    assert ours[1] == installed[1]
+    assert ours[0][:-6] == installed[0][:-2]
+    assert (DEPLOY / "installed" / "constraints.txt").read_text() == (ROOT / "constraints.txt").read_text()
 
 
 def test_what_the_dockerfile_copies_is_there_and_not_ignored():

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 
+import pairscape
+
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("benchmarks/*.md")])
+TUTORIALS = sorted(ROOT.glob("docs/tutorials/*.md"))
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *TUTORIALS, *ROOT.glob("*/README.md"), *ROOT.glob("benchmarks/*.md")]
+)
 TOPS = ("pairscape", "pipeline", "model", "tests", "recipes", "benchmarks", "deploy")
-FILES = [*ROOT.glob("*"), *(path for top in TOPS for path in (ROOT / top).rglob("*"))]
+FILES = [*ROOT.glob("*"), *ROOT.glob("docs/*.py"), *(path for top in TOPS for path in (ROOT / top).rglob("*"))]
 NAMED = re.compile(r"`([\w./-]+\.(?:py|toml|j2|yaml|sh|sbatch))(?:::(\w+))?`")
 MODULE = re.compile(r"`(?:pairscape\.)?((?:pipeline|model)\.[a-z_]+(?:\.[a-z_]+)*)(?:\.\w+(?:\(.*?\))?)?`")
 USERS = {
@@ -50,3 +55,21 @@ def test_tests_that_a_page_names_by_their_beginning_exist(page):
 def test_links_between_pages_lead_somewhere(page):
     targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_tutorial_says_how_long_it_takes_and_what_it_needs_and_runs(page):
+    """What it prints is made when the site is built, so no output is written into it."""
+    text = page.read_text()
+    start = text.split("\n# ")[1].split("\n\n")[1]
+    assert start.startswith("**Takes** ")
+    assert "**Needs** " in start
+    assert "file_format: mystnb" in text.split("---")[1]
+    assert "```{code-cell}" in text
+    assert f"tutorials/{page.stem}\n" in (ROOT / "docs/index.md").read_text()
+
+
+def test_every_function_of_the_package_is_on_the_page_of_python_functions():
+    page = (ROOT / "docs/api.md").read_text()
+    commands = set(pairscape.__all__) - {"__version__", "app", "main"}
+    assert [name for name in sorted(commands) if f"~pairscape.{name}\n" not in page] == []

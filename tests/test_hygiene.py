@@ -64,6 +64,8 @@ NUMBERS = {"numba", "pandas", "scipy"}
 
 @pytest.mark.parametrize(("module", "allowed"), [
     ("pairscape", set()),
+    ("pairscape.pl", set()),
+    ("pairscape.annotated", set()),
     ("pairscape.pipeline.options", set()),
     ("pairscape.pipeline.errors", set()),
     ("pairscape.model.options", set()),

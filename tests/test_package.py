@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -71,9 +72,9 @@ def test_a_worker_started_there_finds_the_package(users_folder):
 
 def test_the_wheel_holds_one_name_and_every_file(tmp_path):
     tree = tmp_path / "tree"
-    for name in ("pairscape", "pipeline", "model"):
+    for name in ("pairscape", "pipeline", "model", "deploy"):
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "constraints.txt"):
         shutil.copy(ROOT / name, tree)
     run("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(tree),
         folder=tmp_path)  # fmt: skip
@@ -81,8 +82,10 @@ def test_the_wheel_holds_one_name_and_every_file(tmp_path):
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"pairscape"}
     bundled = {f"pairscape/universal/{path.name}" for path in (ROOT / "pairscape/universal").iterdir()}
     assert "pairscape/universal/model.safetensors" in bundled
+    shipped = [path.relative_to(ROOT / "deploy") for path in (ROOT / "deploy").rglob("*") if path.is_file()]
     wanted = (
         {"pairscape/py.typed"}
+        | {f"pairscape/deployment/{path}" for path in shipped}
         | bundled
         | {
             f"pairscape/{path.relative_to(ROOT)}"
@@ -92,3 +95,8 @@ def test_the_wheel_holds_one_name_and_every_file(tmp_path):
         }
     )
     assert wanted <= set(names)
+    run("-c", f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})", folder=tree)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as packed:
+        members = {name.split("/", 1)[-1]: packed.getmember(name) for name in packed.getnames()}
+    assert {f"deploy/{path}" for path in shipped} | {"constraints.txt"} <= set(members)
+    assert not [name for name, member in members.items() if member.issym() or member.islnk()]

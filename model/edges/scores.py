@@ -18,7 +18,7 @@ With groups of cells (`--by`) there is a row per pair and group, and the column 
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,9 @@ import pyarrow.parquet as pq
 
 from pairscape.pipeline.errors import InputError, printable
 from pairscape.pipeline.storage.write import replaced
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT, FORMAT_VERSION = "pairscape-scores", 1
 KEY = b"pairscape"
@@ -127,6 +130,13 @@ def groups_in(facts: dict[str, Any]) -> tuple[str, ...]:
     """What may be asked for in a file of scores: `combined` and the names of its groups; () where there are none."""
     groups = facts.get("groups")
     return (COMBINED, *groups["names"]) if groups else ()
+
+
+def read_frame(path: Path) -> "pd.DataFrame":
+    """The same as a DataFrame, with the facts as its `attrs`. Raises like `read_facts`."""
+    frame = read_every_group(path).to_pandas()
+    frame.attrs = read_facts(path)
+    return frame
 
 
 def facts_of_group(path: Path, group: str | None) -> dict[str, Any]:

@@ -84,13 +84,14 @@ def estimate_confidence(
     assert codes is not None
     assert job.portion is not None
     discovery, stability, facts = None, None, dict[str, Any]()
+    folder = Path(job.parts.folder)
+    rescoring = partial(Rescoring, codes, job.portion, seed=seed, kept=folder / job.parts.layer)
     if options.q_values:
-        screened = Rescoring(codes, job.portion, partial(load_score, job, screened=True), seed, job.group)
-        folder = Path(job.parts.folder)
+        screened = rescoring(load=partial(load_score, job, screened=True), group=job.group)
         found = estimate_discovery(screened, pairs, _scores(job.parts), folder, session, job.within)
         discovery, facts["fdr"] = found
     if options.bootstrap is not None:
-        all_pairs = Rescoring(codes, job.portion, partial(load_score, job, screened=False), seed)
+        all_pairs = rescoring(load=partial(load_score, job, screened=False))
         score, number = np.concatenate(list(_scores(job.parts))), options.bootstrap
         stability = resample_best(all_pairs, pairs, score, session, resamples=number, best=options.best)
         facts["stability"] = stability.facts

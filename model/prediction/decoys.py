@@ -76,7 +76,8 @@ def decoy_scores(rescoring: Rescoring, pairs: Pairs, strata: Path, session: Sess
     strata
         File of `save_strata`.
     """
-    parts = score_runs(decoy_task, (rescoring, str(strata)), pairs, RUN_PAIRS, "decoys", session)
+    common = rescoring, str(strata)
+    parts = score_runs(decoy_task, common, pairs, RUN_PAIRS, "decoys", session, rescoring.kept)
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 

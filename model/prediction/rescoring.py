@@ -1,5 +1,11 @@
-"""Pairs that are counted in another way and scored again: what the tasks of decoys and of resamples share."""
+"""Pairs that are counted in another way and scored again: what the tasks of decoys and of resamples share.
 
+Every run of pairs that is scored is kept in the folder of the job, with its receipt, until the job is finished, so that
+an interrupted job makes only the others.
+"""
+
+import hashlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +22,7 @@ from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader, held_reader
 from pairscape.pipeline.heatmaps.memory import Portion
 from pairscape.pipeline.heatmaps.pairwise import PairRun, runs_of
+from pairscape.pipeline.storage.receipts import Receipt, write_receipted
 
 Genes = NDArray[np.int64]
 Score = Callable[[NDArray[Any], NDArray[Any], Genes, Genes], NDArray[np.floating[Any]]]
@@ -39,6 +46,8 @@ class Rescoring:
         Of all draws.
     group
         Of cells, which alone are counted. Absent: all cells.
+    kept
+        Folder of the job, where runs that are finished are kept. Absent: they are not.
     """
 
     codes: Codes
@@ -46,6 +55,7 @@ class Rescoring:
     load: Callable[[], Score]
     seed: int = 0
     group: GroupLayer | None = None
+    kept: Path | None = None
 
     def reader(self) -> GeneReader:
         """Genes of the codes, held once a process."""
@@ -59,7 +69,13 @@ class Rescoring:
 
 
 def score_runs(
-    task: Callable[..., NDArray[Any]], common: tuple[Any, ...], pairs: Pairs, size: int, stage: str, session: Session
+    task: Callable[..., NDArray[Any]],
+    common: tuple[Any, ...],
+    pairs: Pairs,
+    size: int,
+    stage: str,
+    session: Session,
+    kept: Path | None = None,
 ) -> list[NDArray[Any]]:
     """Scores of pairs, run by run in their order: `task(*common, run)` for each run of so many pairs.
 
@@ -70,13 +86,35 @@ def score_runs(
     size
         Pairs of a run.
     stage
-        Name of the bar.
+        Name of the bar, and of the folder in `kept`.
+    kept
+        Folder of the job: runs that an interrupted call of it has finished are read from there. Absent: none are kept.
     """
     runs = runs_of(pairs.gene_a, pairs.gene_b, size)
+    receipts = {} if kept is None else {run.number: _receipt(kept / stage, run) for run in runs}
+    found = {number: scores for number, receipt in receipts.items() if (scores := _read(receipt)) is not None}
     session.progress.start(stage, len(pairs))
-    found: dict[int, NDArray[Any]] = {}
+    session.progress.advance(sum(scores.shape[-1] for scores in found.values()))
+    missing = [run for run in runs if run.number not in found]
     run: PairRun
-    for run, scores in run_tasks(session, task, runs, *common):
+    for run, scores in run_tasks(session, task, missing, *common):
         found[run.number] = scores
+        if kept is not None:
+            content = io.BytesIO()
+            np.save(content, scores)
+            write_receipted(receipts[run.number], {"scores": content.getvalue()})
         session.progress.advance(scores.shape[-1])
     return [found[run.number] for run in runs]
+
+
+def _receipt(folder: Path, run: PairRun) -> Receipt:
+    genes = hashlib.sha256(run.gene_a.tobytes() + run.gene_b.tobytes()).hexdigest()
+    file = folder / f"{run.number}.npy"
+    return Receipt(file.with_suffix(".json"), {"run": run.number, "genes": genes}, {"scores": file})
+
+
+def _read(receipt: Receipt) -> NDArray[Any] | None:
+    """Scores of a run that is kept, every byte as it was written; None: it is to be made."""
+    if (said := receipt.read()) is None or receipt.differing(said) is not None:
+        return None
+    return np.asarray(np.load(receipt.files["scores"]))

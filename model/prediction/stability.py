@@ -85,7 +85,8 @@ def resample_best(
         Length of the list whose stability is estimated, at least one; as many runners-up are resampled too.
     """
     rows = best_rows(score, 2 * best)
-    parts = score_runs(resample_task, (rescoring, resamples), pairs.take(rows), RUN_PAIRS, "resamples", session)
+    common = rescoring, resamples
+    parts = score_runs(resample_task, common, pairs.take(rows), RUN_PAIRS, "resamples", session, rescoring.kept)
     scores = np.concatenate([np.empty((resamples, 0)), *parts], axis=1)
     length = min(best, -(-rows.size // 2))
     stability, sd = share_in_list(scores, length), scores.std(axis=0, ddof=1)

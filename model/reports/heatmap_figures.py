@@ -175,6 +175,46 @@ def pair_figure(
     return figure
 
 
+@styled
+def draw_pair(
+    axes: Sequence[Axes], image: NDArray[np.integer], gene_a: str, gene_b: str, *, margins: bool = True
+) -> None:
+    """Draw one pair into given axes: the density, and where there are second axes the residual.
+
+    Parameters
+    ----------
+    axes
+        One or two, of one figure.
+    image : (K, K)
+        Counts of cells; row = bin of gene_b, column = bin of gene_a.
+    margins
+        Draw above and beside the density how the cells of each gene are spread over its bins.
+    """
+    scales = (_of_counts(int(image.sum())), RESIDUALS)
+    if margins:
+        _draw_margins(axes[0], image)
+    for panel, values, scale in zip(axes, (image, independence_residual(image)), scales, strict=False):
+        _draw(panel, values, scale, gene_a, gene_b)
+        beside = 1.05 + 0.18 * (margins and panel is axes[0])
+        bar = panel.figure.colorbar(scale.mappable, cax=panel.inset_axes((beside, 0.15, 0.03, 0.7)), format=scale.text)
+        bar.ax.yaxis.set_minor_locator(NullLocator())
+        bar.outline.set_visible(False)
+        bar.set_label(scale.label)
+
+
+def _draw_margins(axes: Axes, image: NDArray[np.integer]) -> None:
+    """Bars above the picture for gene a and to its right for gene b, both on one log scale of cells."""
+    above, beside = axes.inset_axes((0, 1.02, 1, 0.16)), axes.inset_axes((1.02, 0, 0.16, 1))
+    of_a, of_b, bins = image.sum(axis=0), image.sum(axis=1), np.arange(len(image))
+    above.bar(bins, of_a, width=1.0, color=MUTED)
+    beside.barh(bins, of_b, height=1.0, color=MUTED)
+    scale, edges = (0.5, 1.05 * max(of_a.max(), of_b.max(), 1)), (-0.5, len(image) - 0.5)
+    above.set(xlim=edges, yscale="log", ylim=scale)
+    beside.set(ylim=edges, xscale="log", xlim=scale)
+    for panel in (above, beside):
+        panel.set_axis_off()
+
+
 GROUP_COLUMNS, MOST_GROUPS = 5, 60  # panels beside each other; groups that are drawn, the largest
 
 
@@ -187,6 +227,7 @@ def group_figure(
     *,
     columns: int = GROUP_COLUMNS,
     paper: str = "dark",
+    figure: Figure | None = None,
 ) -> Figure:
     """Heatmaps of one pair in groups of cells, and beneath each where it departs from independence.
 
@@ -198,12 +239,15 @@ def group_figure(
         Counts of cells; row = bin of gene_b, column = bin of gene_a.
     names
         Of the groups. Beyond `MOST_GROUPS` the largest are drawn.
+    figure
+        An empty one to draw in. Absent: a new one.
     """
     cells = images.sum(axis=(1, 2), dtype=np.int64)
     shown = np.sort(np.argsort(-cells, kind="stable")[:MOST_GROUPS])
     columns = min(columns, shown.size)
     rows = ceil(shown.size / columns)
-    figure = Figure(figsize=(2.05 * columns + 1.0, 4.6 * rows + 0.1), layout="constrained", dpi=150)
+    figure = Figure(layout="constrained", dpi=150) if figure is None else figure
+    figure.set_size_inches(2.05 * columns + 1.0, 4.6 * rows + 0.1)
     axes = figure.subplots(2 * rows, columns, squeeze=False, sharex=True, sharey=True)
     for unused in axes.flat:
         unused.set_axis_off()

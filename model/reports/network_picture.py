@@ -1,7 +1,7 @@
 """A picture of a small network: edges in, a figure out; each connected part laid out by itself, labels kept apart."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -31,6 +31,8 @@ from pairscape.model.reports.figures import (
 )
 
 WIDTH = 10.6  # inches, as wide as the page
+KEY_HEIGHT = 0.4  # inches above the picture, for what its marks mean
+KEY_WIDTH, KEY_COLUMNS = 7.2, 4  # inches, and marks in a row, where the key stands above given axes
 SPACING = 0.85  # inches between neighbours in a part
 MARGIN = (0.85, 0.34)  # inches around a part, for labels to its sides and above
 LETTER = (0.068, 0.14)  # inches: a letter's mean width, a line's height
@@ -44,6 +46,15 @@ Places = dict[str, NDArray[np.float64]]
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
+class LaidOut(NamedTuple):
+    """A network with the place of each gene in inches, and the height that it takes."""
+
+    graph: nx.Graph
+    places: Places
+    height: float
+    regulators: bool
+
+
 @styled
 def network_figure(
     edges: Edges, *, regulators: bool, modules: Mapping[str, int] | None = None, seed: int = 0
@@ -55,20 +66,36 @@ def network_figure(
     these; edges have arrows where the network gives the direction. `seed` is of the layout.
     """
     graph = graph_of(edges, regulators=regulators)
-    places, height = lay_out(graph, seed)
-    figure = Figure(figsize=(WIDTH, height + 0.4))
-    axes = figure.add_axes((0, 0, 1, height / (height + 0.4)))
+    laid = LaidOut(graph, *lay_out(graph, seed), regulators)
+    figure = Figure(figsize=(WIDTH, laid.height + KEY_HEIGHT))
+    axes = figure.add_axes((0, 0, 1, laid.height / (laid.height + KEY_HEIGHT)))
+    _draw(axes, figure, laid, edges.directed, modules or {})
+    return figure
+
+
+@styled
+def draw_network(axes: Axes, edges: Edges, *, regulators: bool, seed: int = 0) -> tuple[float, float]:
+    """Draw some tens of edges into given axes, as `network_figure`; returns the width and height that suit them."""
+    graph = graph_of(edges, regulators=regulators)
+    laid = LaidOut(graph, *lay_out(graph, seed), regulators)
+    _draw(axes, axes, laid, edges.directed, {})
+    width = max(x for x, _ in laid.places.values()) + MARGIN[0]
+    axes.set_xlim(0, width)
+    return max(width, KEY_WIDTH), laid.height + 2 * KEY_HEIGHT
+
+
+def _draw(axes: Axes, key: Axes | Figure, laid: LaidOut, directed: bool, modules: Mapping[str, int]) -> None:
+    """Draw a network into axes, and what its marks mean into `key`, above the picture."""
+    graph, places, height, regulators = laid
     axes.set(xlim=(0, WIDTH), ylim=(0, height), aspect="equal")
     axes.set_axis_off()
     _draw_edges(axes, graph, places)
-    nodes = {gene: _module_colour(module) for gene, module in (modules or {}).items()}
-    _draw_nodes(axes, graph, places, nodes)
+    _draw_nodes(axes, graph, places, {gene: _module_colour(module) for gene, module in modules.items()})
     for gene, (x, y), align in label_places(graph, places):
         text = axes.text(x, y, drawn_name(gene), ha=align, va="center", fontsize=8, parse_math=False, zorder=4)
         text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4})
-    marks = [_mark(_module_colour(module), "o", f"module {module}") for module in sorted(set((modules or {}).values()))]
-    _add_key(figure, _colours(graph), marks, regulators=regulators, directed=edges.directed)
-    return figure
+    marks = [_mark(_module_colour(module), "o", f"module {module}") for module in sorted(set(modules.values()))]
+    _add_key(key, _colours(graph), marks, regulators=regulators, directed=directed)
 
 
 # ---------------------------------------------------------------- where the genes are
@@ -226,11 +253,14 @@ def _draw_nodes(axes: Axes, graph: nx.Graph, places: Places, colours: Mapping[st
 
 
 def _add_key(
-    figure: Figure, colours: Mapping[str, str], nodes: Sequence[Line2D], *, regulators: bool, directed: bool
+    key: Axes | Figure, colours: Mapping[str, str], nodes: Sequence[Line2D], *, regulators: bool, directed: bool
 ) -> None:
     """What the marks mean, above the picture."""
     marks = [Line2D([], [], color=colour, linewidth=2, label=words) for words, colour in colours.items()]
     marks += [_mark(INK, "s", "regulator"), _mark(MUTED, "o", "target")] if regulators else nodes
     width = "arrow: direction as told by the network" if directed else "no direction told"
     marks.append(Line2D([], [], color=LINE, linewidth=1, label=f"thicker: higher score; {width}"))
-    figure.legend(handles=marks, loc="upper left", ncols=len(marks), borderaxespad=0.2, handlelength=1.6, fontsize=8)
+    place: dict[str, Any] = {"loc": "upper left", "ncols": len(marks)}
+    if isinstance(key, Axes):
+        place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": KEY_COLUMNS}
+    key.legend(handles=marks, **place, borderaxespad=0.2, handlelength=1.6, fontsize=8)

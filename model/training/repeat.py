@@ -24,11 +24,13 @@ from pairscape.model.networks.weights import read_recipe, write_config, write_te
 from pairscape.model.options import Recipe, Splitting
 from pairscape.model.reports.overview import write_overview
 from pairscape.model.reports.run_report import write_report
+from pairscape.model.training.checkpoint import job_of
 from pairscape.model.training.run import train_run
 from pairscape.model.training.train import check_recipe
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.results import look, require_result, result_folder
 from pairscape.pipeline.storage.write import replaced
 
@@ -110,8 +112,8 @@ def train_repeats(
 ) -> dict[str, Any]:
     """Train each repeat in a folder of its own in `run`; returns what `metrics.json` of `run` holds.
 
-    All repeats are checked before the first is trained. Those that an earlier call finished are kept, unless
-    `overwrite`.
+    All repeats are checked before the first is trained. Those that an earlier call finished are kept; with `overwrite`
+    only those that an interrupted call of the same repeats has left. An interrupted one goes on from its last epoch.
 
     Raises
     ------
@@ -119,8 +121,9 @@ def train_repeats(
         A repeat does not fit the store; one that is there has another recipe, seed, store or split; `run` holds
         something else.
     """
-    splits = [_check(images, repeat) for repeat in repeats]
-    with result_folder(run, "repeats", overwrite=overwrite, resume=not overwrite) as (folder, _):
+    splits, jobs = zip(*(_check(images, repeat) for repeat in repeats), strict=True)
+    job = digest({"repeats": jobs})
+    with result_folder(run, "repeats", overwrite=overwrite, resume=not overwrite, job=job) as (folder, _):
         kept = [_finished(images, folder, one, split) for one, split in zip(repeats, splits, strict=True)]
         return _train_all(images, folder, recipe, repeats, kept, session)
 
@@ -143,11 +146,11 @@ def _train_all(
     return _summarise(run, recipe, repeats, found)
 
 
-def _check(images: AnyImages, repeat: Repeat) -> str:
-    """Refuse a repeat that cannot be trained; returns the content hash of its folds."""
+def _check(images: AnyImages, repeat: Repeat) -> tuple[str, str]:
+    """Refuse a repeat that cannot be trained; returns the content hash of its folds, and the digest of its job."""
     folds = any_folds(images, repeat.recipe, repeat.seed)
     check_recipe(images, folds, repeat.recipe)
-    return folds.content_hash()
+    return folds.content_hash(), job_of(images, folds, repeat.recipe, repeat.seed)
 
 
 def _finished(images: AnyImages, run: Path, repeat: Repeat, split: str) -> dict[str, Any] | None:

@@ -22,12 +22,13 @@ from pairscape.model.networks.weights import read_metrics, read_recipe, trained_
 from pairscape.model.options import Recipe
 from pairscape.model.reports.card import source_facts, write_card
 from pairscape.model.reports.run_report import write_report
-from pairscape.model.training.train import History, check_recipe, fit
+from pairscape.model.training.checkpoint import job_of, machine_of, read_checkpoint
+from pairscape.model.training.train import check_recipe, fit, write_history
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
 from pairscape.pipeline.matrix.alike import unlike
-from pairscape.pipeline.storage.results import check_result, result_folder
+from pairscape.pipeline.storage.results import CHECKPOINT, check_result, result_folder
 
 
 def train_run(
@@ -41,24 +42,38 @@ def train_run(
 ) -> dict[str, Any]:
     """Train on a store, or on several, and write the whole run folder; returns what `metrics.json` holds.
 
-    Everything about the labels, the recipe and the folder is checked before anything is written.
+    Everything about the labels, the recipe and the folder is checked before anything is written. A training of the same
+    recipe, seed and stores that was interrupted there goes on after its last finished epoch, also with `overwrite`.
 
     Raises
     ------
     InputError
-        A run is there already and may not be replaced, or something else is there; the store's labels do not suffice,
-        or the recipe does not fit.
+        A run is there already and may not be replaced, or something else is there, such as an interrupted training of
+        another recipe; the store's labels do not suffice, or the recipe does not fit.
     JobError
         Another process trains into the folder, or it cannot be written.
     """
     folds = any_folds(images, recipe, seed)
     check_recipe(images, folds, recipe)
-    with result_folder(run, "network", overwrite=overwrite) as (folder, begun):
+    job = job_of(images, folds, recipe, seed)
+    with result_folder(run, "network", overwrite=overwrite, job=job) as (folder, begun):
         if begun:
-            session.say(f"{run} holds an unfinished training, which was interrupted: it is begun anew")
+            session.say(f"{run} holds an unfinished training, which was interrupted: {_goes_on(folder, job, recipe)}")
         for note in folds.notes:
             session.say(note)
         return _train(images, folds, folder, recipe, seed, session)
+
+
+def _goes_on(folder: Path, job: str, recipe: Recipe) -> str:
+    """What becomes of an interrupted training."""
+    if (found := read_checkpoint(folder / CHECKPOINT, job)) is None:
+        return "it is begun anew"
+    done, here, there = len(found.facts["standing"]["rows"]), machine_of(recipe), found.facts["machine"]
+    differs = [f"{name} {there.get(name)} then and {here[name]} now" for name in here if here[name] != there.get(name)]
+    digits = (
+        f" ({', '.join(differs)}: weights may differ in the last digits from those of one piece)" if differs else ""
+    )
+    return f"it goes on after epoch {done} of {recipe.training.epochs}{digits}"
 
 
 def _train(images: AnyImages, folds: Folds, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:
@@ -137,7 +152,7 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
     result = evaluate(classifier, images, folds, network.facts.correction, seed, session.progress)
     with result_folder(out, "evaluation", overwrite=True) as (folder, _):
         write_config(folder / "config.toml", recipe, store_facts(images), seed)
-        History(folder / "history.csv")
+        write_history(folder / "history.csv")
         if (run / "history.csv").exists():  # a portable model comes without
             shutil.copyfile(run / "history.csv", folder / "history.csv")
         session.progress.start("drawing report", 0)

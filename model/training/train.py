@@ -1,9 +1,10 @@
 """The training of one network: folds in, the loop in the open, the weights of the best epoch out."""
 
 import csv
+import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from pairscape.model.batches.folds import Folds
 from pairscape.model.batches.many import AnyImages, ManyStores
@@ -24,18 +24,26 @@ from pairscape.model.networks.classifier import (
     TrainedNetwork,
     describe_batch,
     require_genes_known,
-    surroundings,
     turned_labels,
 )
 from pairscape.model.networks.device import choose_device, choose_precision, seed_everything
-from pairscape.model.networks.gene_context import Loadings, Neighbourhoods
 from pairscape.model.networks.prior import PriorCorrection, class_weights
-from pairscape.model.networks.weights import NetworkFacts, class_names, save_weights
+from pairscape.model.networks.weights import NetworkFacts, class_names, save_weights, write_text
 from pairscape.model.options import Recipe, Training
-from pairscape.model.training.optimize import Loss, compiled, make_loss, make_optimizer, moving_average, rate_at
+from pairscape.model.training.checkpoint import (
+    Standing,
+    job_of,
+    machine_of,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+)
+from pairscape.model.training.learner import Learner, make_learner
+from pairscape.model.training.optimize import make_loss
 from pairscape.pipeline.compute.progress import Progress
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Stream
+from pairscape.pipeline.storage.results import CHECKPOINT
 
 VALIDATION_ROWS = 20_000  # scored after every epoch; a random part of a larger fold says the same
 CHECKED = 20  # batches after which the loss is looked at
@@ -50,6 +58,7 @@ HISTORY = (
     "validation_average_precision",
     "seconds",
 )
+AVERAGE_PRECISION = HISTORY.index("validation_average_precision")
 
 
 def check_recipe(images: AnyImages, folds: Folds, recipe: Recipe) -> None:
@@ -84,41 +93,6 @@ class Fitted:
     failure: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Learner:
-    """Everything that training changes.
-
-    Attributes
-    ----------
-    classifier, forward
-        Learns from every batch; the same, compiled if that is asked for.
-    averaged
-        Moving average of its weights, which is evaluated and saved; None where averaging is off.
-    flips
-        Random choice of the images of a batch that are mirrored; None: none are.
-    around
-        Images of the genes' neighbours, or their loadings; None where the network takes the pair alone.
-    precision
-        Of the layers, under autocast; None: float32.
-    """
-
-    classifier: PairClassifier
-    forward: Callable[..., Tensor]
-    averaged: AveragedModel | None
-    loss: Loss
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    flips: torch.Generator | None
-    around: Neighbourhoods | Loadings | None
-    device: torch.device
-    precision: torch.dtype | None
-
-    @property
-    def evaluated(self) -> PairClassifier:
-        """The classifier whose predictions count."""
-        return self.averaged.module if self.averaged is not None else self.classifier  # type: ignore[return-value]
-
-
 def fit(
     images: AnyImages,
     folds: Folds,
@@ -130,34 +104,71 @@ def fit(
 ) -> Fitted:
     """Train a classifier; leaves `history.csv` and `model.safetensors` (the best epoch so far) in the run folder.
 
-    `stop` gets the number of an epoch and its average precision on the validation fold; training ends where it is true.
+    It goes on from the checkpoint that an interrupted call of the same job has left there, and leaves its own: the
+    weights are those of a training in one piece, to the byte. `stop` gets the number of an epoch and its average
+    precision on the validation fold, also of epochs of an interrupted call; training ends where it is true.
     """
     started, settings, label = time.perf_counter(), recipe.training, folds.pairs.label
     seed_everything(seed)
     stream = PairStream(images, folds.train, label, settings, seed)
-    shown = stream.share_of_positives
-    learner = _make_learner(images, folds, recipe, stream, shown, seed)
-    facts = _facts(learner.classifier, images, folds, recipe, shown)
-    watched = _some(folds.validation, seed)
-    history, best, since_best, failure = History(run / "history.csv"), (-math.inf, -math.inf), 0, None
+    learner = make_learner(images, folds, recipe, stream, stream.share_of_positives, seed)
+    facts = _facts(learner.classifier, images, folds, recipe, stream.share_of_positives)
+    job, machine, watched = job_of(images, folds, recipe, seed), machine_of(recipe), _some(folds.validation, seed)
+    found = read_checkpoint(run / CHECKPOINT, job)
+    at = Standing() if found is None else restore(found, learner)
+    stream.load_state_dict({"seed": seed, "epoch": len(at.rows), "batches": 0})
     progress.start("training", settings.epochs * stream.images_per_epoch)
-    for epoch in range(settings.epochs):
-        began = time.perf_counter()
-        rate, train_loss = float(learner.schedule.get_last_lr()[0]), _train_epoch(learner, stream, progress)
-        scores = _validate(learner, images, watched, label)
-        history.add(epoch, rate, train_loss, *scores, time.perf_counter() - began)
-        since_best += 1
-        score = _rank_of(scores)
-        if epoch == 0 or score > best:
-            best, since_best = score, 0
-            save_weights(run / "model.safetensors", learner.evaluated.state_dict(), replace(facts, epoch=epoch))
-        if not math.isfinite(train_loss):
-            failure = _failure(settings, epoch)
-        if since_best >= settings.patience or failure or (stop and stop(epoch, scores[-1])):
-            break
+    progress.advance(len(at.rows) * stream.images_per_epoch)
+    write_history(run / "history.csv", at.rows)
+    if at.rows:
+        _write_best(run, at, facts)
+    before, stopped = at.seconds, False
+    for row in at.rows:  # of an interrupted call: only the last may be one to stop at
+        stopped = stop is not None and stop(int(row[0]), row[AVERAGE_PRECISION])
+    while not (stopped or at.failure or _is_over(at, settings)):
+        at = _learn_epoch(learner, stream, images, watched, settings, at, progress)
+        at = replace(at, seconds=before + time.perf_counter() - started)
+        save_checkpoint(run / CHECKPOINT, job, machine, learner, at)
+        write_history(run / "history.csv", at.rows)
+        if at.best_epoch == len(at.rows) - 1:
+            _write_best(run, at, facts)
+        stopped = stop is not None and stop(len(at.rows) - 1, at.rows[-1][AVERAGE_PRECISION])
     network = TrainedNetwork.load(run)
     network.classifier.to(learner.device)
-    return Fitted(network, time.perf_counter() - started, failure)
+    return Fitted(network, before + time.perf_counter() - started, at.failure)
+
+
+def _is_over(at: Standing, settings: Training) -> bool:
+    """Whether all epochs are made, or the score has not risen for too long."""
+    done = len(at.rows)
+    return done >= settings.epochs or (done > 0 and done - 1 - at.best_epoch >= settings.patience)
+
+
+def _learn_epoch(
+    learner: Learner,
+    stream: PairStream,
+    images: AnyImages,
+    watched: Rows,
+    settings: Training,
+    at: Standing,
+    progress: Progress,
+) -> Standing:
+    """One epoch more: where the training stands after it."""
+    began, epoch = time.perf_counter(), len(at.rows)
+    rate, train_loss = float(learner.schedule.get_last_lr()[0]), _train_epoch(learner, stream, progress)
+    scores = _validate(learner, images, watched, stream.label)
+    row = (epoch, rate, train_loss, *scores, time.perf_counter() - began)
+    failure = None if math.isfinite(train_loss) else _failure(settings, epoch)
+    at = replace(at, rows=(*at.rows, row), failure=failure)
+    rank = _rank_of(scores)
+    if not (epoch == 0 or rank > at.best):
+        return at
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in learner.evaluated.state_dict().items()}
+    return replace(at, best=rank, best_epoch=epoch, best_weights=weights)
+
+
+def _write_best(run: Path, at: Standing, facts: NetworkFacts) -> None:
+    save_weights(run / "model.safetensors", at.best_weights, replace(facts, epoch=at.best_epoch))
 
 
 def _facts(classifier: PairClassifier, images: AnyImages, folds: Folds, recipe: Recipe, shown: float) -> NetworkFacts:
@@ -185,28 +196,6 @@ def _failure(settings: Training, epoch: int) -> str:
         f"training broke off in epoch {epoch + 1} of {settings.epochs}, as the loss is no finite number: {kept}; "
         f"lower the learning rate (now {settings.learning_rate:g}) or take another optimizer than {settings.optimizer}"
     )
-
-
-def _make_learner(
-    images: AnyImages, folds: Folds, recipe: Recipe, stream: PairStream, shown: float, seed: int
-) -> Learner:
-    settings, bins = recipe.training, images.spec.binning.bins
-    device = choose_device(settings.device)
-    # a store with label 2 says what a transposed image means; one with label 1 alone, of regulator → target, does not
-    mirror = settings.mirror if settings.mirror is not None else folds.classes == 3 or not folds.directed
-    classifier = PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror).to(device)
-    weight = class_weights(settings, shown, folds.classes)
-    loss = make_loss(settings.loss, classes=folds.classes, weight=weight, gamma=settings.gamma)
-    optimizer = make_optimizer(classifier, settings)
-    steps = settings.epochs * stream.batches_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step / steps, settings.schedule))
-    average = moving_average(settings.averaging)
-    averaged = AveragedModel(classifier, multi_avg_fn=average, use_buffers=True) if settings.averaging else None
-    flips = torch.Generator().manual_seed(seed) if mirror else None
-    around = None if isinstance(images, ManyStores) else surroundings(classifier, images)
-    forward = compiled(classifier) if settings.compile else classifier
-    precision = choose_precision(settings.precision, device)
-    return Learner(classifier, forward, averaged, loss, optimizer, schedule, flips, around, device, precision)
 
 
 def _some(rows: Rows, seed: int) -> Rows:
@@ -274,14 +263,9 @@ def _rank_of(scores: list[float]) -> tuple[float, float]:
     return (-math.inf, -math.inf) if math.isnan(average_precision) else (round(average_precision, 6), -loss)
 
 
-class History:
-    """`history.csv`, a row an epoch in the order of HISTORY, on disk as soon as the epoch ends."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.write_text(",".join(HISTORY) + "\n", encoding="utf-8")
-
-    def add(self, *values: float) -> None:
-        """One epoch more, its values in the order of HISTORY."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(values)
+def write_history(path: Path, rows: Sequence[Sequence[float]] = ()) -> None:
+    """Write `history.csv` whole: a row an epoch, in the order of HISTORY."""
+    text = io.StringIO(newline="")
+    text.write(",".join(HISTORY) + "\n")
+    csv.writer(text).writerows(rows)
+    write_text(path, text.getvalue())

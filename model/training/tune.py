@@ -8,6 +8,7 @@ are never counted again. The test fold is used once, at the end, with the best r
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,11 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images, open_images
-from pairscape.pipeline.storage.results import look, require_result, result_folder
+from pairscape.pipeline.storage.results import CHECKPOINT, look, require_result, result_folder
+from pairscape.pipeline.storage.write import clear_unfinished
 
 NAME = "tune"
+BEGUN_AS = "begun as"  # attribute of a trial: the number of the interrupted one that it goes on with
 FIRST_TRIALS = 5  # drawn at random, before there is anything to learn from
 UNPRUNED = 3  # trials that run to their end, before the median of the earlier ones means something
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -97,7 +100,7 @@ def _check(images: Images, base: Recipe, search: Search, seed: int) -> None:
 
 
 def _open(folder: Path, images: Images, base: Recipe, search: Search, seed: int) -> optuna.Study:
-    """The study, new or as an earlier call left it; trials that were under way then are proposed again."""
+    """The study, new or as an earlier call left it; trials that were under way then are proposed again, and go on."""
     job: dict[str, Any] = {"store": images.spec.plan_hash, "recipe": asdict(base), "seed": seed}
     del job["recipe"]["splitting"]["min_matched"]  # a check: it changes nothing that is tried
     job |= {"search": {name: value for name, value in asdict(search).items() if name != "trials"}}
@@ -113,7 +116,8 @@ def _open(folder: Path, images: Images, base: Recipe, search: Search, seed: int)
         )
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
+        begun = trial.number if _trial_folder(folder, trial.number).exists() else trial.user_attrs.get(BEGUN_AS)
+        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs | {BEGUN_AS: begun})
     return study
 
 
@@ -149,23 +153,33 @@ def run_trial(folder: str, store: str, search: Search, seed: int, task: Trial) -
     It takes one thread wherever it runs, so that a score does not depend on the worker.
     """
     keep_freed_memory()  # as Dask starts its workers, every batch's memory is given back and cleared anew
-    images, run = open_images(store), Path(folder, "trials", f"{task.number:04d}")
-    run.mkdir(parents=True, exist_ok=True)
+    images, run = open_images(store), _trial_folder(Path(folder), task.number)
     study = _study(Path(folder), search, seed, load_if_exists=False)
     frozen = next(t for t in study.get_trials(deepcopy=False) if t.number == task.number)
     trial, scores, stopped = optuna.trial.Trial(study, frozen._trial_id), [0.0], False
+    if (begun := frozen.user_attrs.get(BEGUN_AS)) is not None and not run.exists():
+        with suppress(FileNotFoundError):
+            _trial_folder(Path(folder), begun).rename(run)
+    run.mkdir(parents=True, exist_ok=True)
+    clear_unfinished(run)
 
     def stop(epoch: int, score: float) -> bool:
         nonlocal stopped
         scores.append(score if math.isfinite(score) else 0.0)
-        trial.report(max(scores), epoch)
+        if epoch not in frozen.intermediate_values:  # those of an attempt that a worker took with it are told
+            trial.report(max(scores), epoch)
         stopped = trial.should_prune() and not frozen.user_attrs.get(DEFAULT)  # all others are compared with it
         return stopped
 
     write_config(run / "config.toml", task.recipe, store_facts(images), seed)
     with one_thread():
         fit(images, make_folds(images, task.recipe, seed), task.recipe, run, seed, Silent(), stop)
+    (run / CHECKPOINT).unlink(missing_ok=True)
     return TrialScore(max(scores), stopped)
+
+
+def _trial_folder(study: Path, number: int) -> Path:
+    return study / "trials" / f"{number:04d}"
 
 
 def _train_best(images: Images, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import dask
 from distributed import Client, Security, default_client, performance_report
 
 from pairscape.pipeline.compute.local import local_cluster
+from pairscape.pipeline.compute.opening import memory_told
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
@@ -56,7 +57,7 @@ def open_client(
     JobError
         The scheduler is gone, now or as long as the client is used.
     """
-    with _client(compute, say) as (client, elsewhere):
+    with _client(compute, say) as (client, elsewhere), memory_told(compute, elsewhere):
         if client is None:
             yield None
             return
@@ -134,6 +135,8 @@ def _first_worker(client: Client, compute: Compute, say: Say) -> None:
     InputError
         There is none.
     """
+    if not client.nthreads():
+        say(f"waiting for a first worker at {address_of(client)}")
     trial = client.submit(int, pure=False)  # a scheduler that adapts starts workers for tasks only
     try:
         while True:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairscape.pipeline.compute.machine import cores, memory_per_worker
+from pairscape.pipeline.compute.memory import SmallWorkersError
 from pairscape.pipeline.compute.session import Events, Session, here
+from pairscape.pipeline.compute.tasks import MORE_MEMORY, FailedTasksError
 from pairscape.pipeline.options import QUEUES, Compute
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def open_session(
     reads: Sequence[Any] = (),
     writes: str | Path | None = None,
     events: Events | None = None,
+    report: Path | None = None,
     small: bool = False,
 ) -> Iterator[Session]:
     """A session with the client of `clusters.open_client`, and bars and lines unless it is to be quiet.
@@ -32,30 +35,76 @@ def open_session(
     Parameters
     ----------
     small
-        Whether the job is done in this process before workers would have started: it is, unless a scheduler, workers
-        or memory are asked for, or a client is at hand.
+        Whether the job is done in this process before workers would have started: it is, unless a scheduler, workers,
+        memory or a report on them are asked for, or a client is at hand.
     reads
         What the tasks read; matrices in memory among it are left out.
     events
         Log of what happens to the tasks.
+    report
+        Page of Dask's measurements to write. Absent: none is.
 
     Raises
     ------
     InputError, JobError
-        As `clusters.open_client`.
+        As `clusters.open_client` and `clusters.reported`.
     """
     places = [path for path in reads if isinstance(path, str | Path)]
-    compute = Compute("synchronous") if small and nothing_asked(compute) else compute
+    compute = Compute("synchronous") if small and report is None and nothing_asked(compute) else compute
     with here(quiet, events) as session:
-        if compute.scheduler == "synchronous":
-            yield replace(session, memory=memory_per_worker(compute))
+        if compute.scheduler == "synchronous" and report is None:
+            with memory_told(compute, False):
+                yield replace(session, memory=memory_per_worker(compute))
             return
-        from pairscape.pipeline.compute.clusters import open_client
+        from pairscape.pipeline.compute.clusters import open_client, reported
 
         if compute.scheduler in (None, "local"):
             session.say("starting workers")
-        with open_client(compute, session.say, reads=places, writes=writes) as client:
+        with (
+            open_client(compute, session.say, reads=places, writes=writes) as client,
+            reported(client, report),
+        ):
             yield replace(session, client=client, memory=smallest_memory(client, compute))
+
+
+@contextmanager
+def memory_told(compute: Compute, elsewhere: bool) -> Iterator[None]:
+    """Whoever is told that workers have too little memory is told how these get more."""
+    try:
+        yield
+    except SmallWorkersError as error:
+        error.remedy = error.remedy or more_memory(compute, elsewhere, f"{error.enough} or more")
+        raise
+    except FailedTasksError as error:
+        error.remedy = error.remedy or more_memory(compute, elsewhere, None)
+        raise
+
+
+def more_memory(compute: Compute, elsewhere: bool, enough: str | None) -> str:
+    """How the workers of a job get more memory, which depends on who starts them.
+
+    Parameters
+    ----------
+    elsewhere
+        Whether they are not processes of this machine that this job started.
+    enough
+        How much, such as "4GB or more". Absent: it is not known.
+    """
+    place, amount = compute.scheduler, f" {enough}" if enough else ""
+    if place in QUEUES:
+        return f"give --memory-limit{amount} (of each worker), or raise jobqueue.{place}.memory (of each job)"
+    if place == "kubernetes":
+        return f"give --memory-limit{amount}, on nodes that have it"
+    if place == "gateway":
+        return f"ask for{amount or ' more'} in gateway.cluster.options, as its administrator named it"
+    if elsewhere:
+        return (
+            f"this scheduler's workers were started by somebody else: start them with{amount or ' more memory'} each "
+            "(dask worker --memory-limit, LocalCluster(memory_limit=…), in Kubernetes resources.limits.memory)"
+        )
+    if place == "synchronous":
+        return f"give --memory-limit{amount}" if compute.memory_limit else "use a machine with more"
+    return f"give --memory-limit{amount} with fewer --workers" if enough else MORE_MEMORY
 
 
 def nothing_asked(compute: Compute) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -24,8 +25,27 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+@dataclass(frozen=True)
+class Record:
+    """What is kept of how a job ran.
+
+    Parameters
+    ----------
+    events
+        File to which what happens is appended as JSON lines: start, tasks, attempts that failed, workers that come, go
+        and are lost, end.
+    performance_report
+        HTML page of Dask's own measurements to write. It needs workers, and bokeh (pip install 'pairscape[dashboard]').
+    """
+
+    events: Path | None = None
+    performance_report: Path | None = None
+
+
 class Events:
     """Log of a job; without a file it writes nothing.
+
+    `outcome` is for what the last line says of a job that ends well.
 
     Every line has `time` (UTC), `seconds` since the log was opened, `event`, and facts of its own. Lines are appended,
     so that the runs of an interrupted job stand below each other; each begins with `start`.
@@ -43,6 +63,7 @@ class Events:
 
     def __init__(self, path: Path | None = None) -> None:
         self._started, self._lock, self._file = time.monotonic(), Lock(), _opened(path)
+        self.outcome: dict[str, Any] = {}
 
     def __enter__(self) -> "Events":
         return self
@@ -77,6 +98,26 @@ class Events:
                 self._file.close()
 
 
+@contextmanager
+def logged(path: Path | None, command: str, **places: Any) -> Iterator[Events]:
+    """The log of a command, from its start to its end.
+
+    Parameters
+    ----------
+    places
+        What it reads and writes, by name.
+
+    Raises
+    ------
+    InputError
+        As `Events`.
+    """
+    with Events(path) as log:
+        log.write("start", command=command, **{n: str(p) for n, p in places.items()}, version=version("pairscape"))
+        yield log
+        log.write("end", ok=True, **log.outcome)
+
+
 def _opened(path: Path | None) -> TextIO | None:
     if path is None:
         return None
@@ -98,7 +139,7 @@ class Usage:
     Attributes
     ----------
     peak_bytes
-        Largest resident memory of each worker process, by host and process id.
+        Largest resident memory of each worker, by its address (without a cluster, by host and process id).
     busy_seconds
         Time inside tasks, summed over the workers.
     tasks, retries, lost_workers

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from uuid import uuid4
 
 from pairscape.pipeline.compute.session import Session
-from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.errors import InputError, JobError, in_one_line
 
 if TYPE_CHECKING:  # a job in this process starts without Dask
     from distributed import Client, Future
 
 T = TypeVar("T")
 R = TypeVar("R")
+MORE_MEMORY = "give --memory-limit, or fewer --workers"
 RETRIES = 2  # for exceptions that pass, such as a full disk that is cleared; a poisoned task fails all three times
 
 
@@ -37,7 +38,7 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM) 
 
 
 class Measured(NamedTuple):
-    """What a task took: the process, host:pid, its peak memory so far in bytes, and seconds."""
+    """What a task took: its worker as the scheduler calls it, its peak memory so far in bytes, and seconds."""
 
     worker: str
     peak: int
@@ -53,28 +54,34 @@ class FailedTasksError(JobError):
         Tasks and their last errors.
     hopeless
         Whether the rest was not even started, as it would have failed too.
+    remedy
+        How workers that died get more memory, which `open_client` knows. None: those of this machine have an option.
     """
 
     def __init__(self, failures: list[tuple[Any, BaseException]], hopeless: bool) -> None:
+        super().__init__()
         self.failures, self.hopeless = failures, hopeless
-        first, error = failures[0]
-        super().__init__(
-            f"{len(failures)} tasks failed, the first, {shorten(str(first), 60)}, with {reason(error)}; "
-            f"{'the rest was not started; ' if hopeless else ''}what is finished is kept, run the same command again "
-            "for the rest."
+        self.remedy: str | None = None
+
+    def __str__(self) -> str:
+        first, error = self.failures[0]
+        return in_one_line(
+            f"{len(self.failures)} tasks failed, the first, {shorten(str(first), 60)}, with "
+            f"{reason(error, self.remedy or MORE_MEMORY)}; {'the rest was not started; ' if self.hopeless else ''}what "
+            "is finished is kept, run the same command again for the rest."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FailedTasksError, (self.failures, self.hopeless)
 
 
-def reason(error: BaseException) -> str:
+def reason(error: BaseException, more_memory: str = MORE_MEMORY) -> str:
     """The reason of a failed task, in one line."""
     if _killed_its_worker(error):
         deaths = error.allowed_failures + 1  # type: ignore[attr-defined]
         return (
-            f"KilledWorker: its worker died {deaths} times (out of memory is the usual reason: give --memory-limit, or "
-            "fewer --workers; the worker's own log may tell)"
+            f"KilledWorker: its worker died {deaths} times (out of memory is the usual reason: {more_memory}; the "
+            "worker's own log may tell)"
         )
     said = str(error).strip()
     return f"{type(error).__name__}: {said.splitlines()[0]}" if said else type(error).__name__
@@ -205,7 +212,7 @@ def _measured(function: Callable[..., R], topic: str | None, *arguments: Any) ->
     topic
         Under which the scheduler passes it on. Absent: there is no scheduler.
     """
-    started, worker = time.perf_counter(), f"{socket.gethostname()}:{os.getpid()}"
+    started, worker = time.perf_counter(), _own_name()
     try:
         result = function(*arguments)
     except Exception as error:
@@ -216,6 +223,19 @@ def _measured(function: Callable[..., R], topic: str | None, *arguments: Any) ->
             get_worker().log_event(topic, message)
         raise
     return result, Measured(worker, peak_memory(), time.perf_counter() - started)
+
+
+def _own_name() -> str:
+    """Address of this worker, as all events call it; without a cluster, host and process id."""
+    here = f"{socket.gethostname()}:{os.getpid()}"
+    if "distributed" not in sys.modules:
+        return here
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return here
 
 
 def peak_memory() -> int:

@@ -10,6 +10,7 @@ A name that the matrix has is never translated, and what fits two genes is none:
 choice is the user's.
 """
 
+import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.errors import InputError, printable
 from pairscape.pipeline.genes.describe import describe_names
 from pairscape.pipeline.genes.names import (
     ENSEMBL,
@@ -158,6 +159,38 @@ class Vocabulary:
         if not resolution.matched or resolution.matched < self.min_matched * resolution.names:
             raise InputError(self._refusal(resolution, f"{what}{of}", named=file is not None))
         return resolution
+
+    def place(self, name: str, where: str) -> int:
+        """Where one gene lies.
+
+        Parameters
+        ----------
+        where
+            What has the genes, for the message.
+
+        Raises
+        ------
+        InputError
+            No gene bears the name, or several do; those of like names are shown.
+        """
+        found = self.resolve([name])
+        if found.ambiguous:
+            several = [gene for gene, symbol in zip(self.genes, self.symbols or (), strict=False) if symbol == name]
+            raise InputError(f"{where}: {name} is the name of several genes ({examples(several)}); give an id.")
+        if not found.matched:
+            near = self._near(str(name))
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {_own_names(self.genes, self.symbols)}."
+            raise InputError(printable(f"{where} has no gene {name!r}: {hint}"))
+        return int(found.index[0])
+
+    def _near(self, name: str) -> list[str]:
+        """Names that are spelled like this one."""
+        known = {self._folded_name(own): own for own in (*self.genes, *(self.symbols or ())) if own}
+        return [known[near] for near in difflib.get_close_matches(self._folded_name(name), known, EXAMPLES)]
+
+    @staticmethod
+    def _folded_name(name: str) -> str:
+        return name.lower().replace("-", "").replace(".", "")
 
     def resolve(self, names: Sequence[str]) -> Resolution:
         """Where each name lies in the matrix, however few are found."""

@@ -272,7 +272,8 @@ def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Ses
     shares = np.array_split(np.arange(spec.n_shards), min(threads, spec.n_shards))
     tasks = [Task(tuple(shards.tolist()), tuple(tiles[shard] for shard in shards)) for shards in shares]
     session.progress.start("measuring", 2 * len(some))
-    spent, usage = (Spent(), Spent()), (Usage(), Usage())
+    spent, log = (Spent(), Spent()), session.usage.events
+    usage = Usage(events=log), Usage(events=log)
     for turn in (0, 1):
         measured = replace(session, usage=usage[turn])
         for task, cost in run_tasks(measured, count_task, tasks, str(target), codes.path, share):

@@ -274,8 +274,12 @@ def whole_depth(counts: Expression, cells: NDArray[np.integer], here: NDArray[np
 def own_record(root: Any) -> Mapping[str, Any]:
     """What `ingest` or a simulation says in an AnnData of how it was made; empty where neither has made it."""
     uns = group_of(root, "uns")
-    found = read_element(uns["pairscape"]) if "pairscape" in uns else {}
-    return found if isinstance(found, Mapping) else {}
+    return as_record(read_element(uns["pairscape"])) if "pairscape" in uns else {}
+
+
+def as_record(said: Any) -> Mapping[str, Any]:
+    """What uns["pairscape"] says of how X was made; empty where it says something else, such as scores."""
+    return said if isinstance(said, Mapping) and {"preset", "value_kind"} & set(said) else {}
 
 
 def values_of(record: Mapping[str, Any]) -> str:

@@ -96,6 +96,7 @@ def ingest(
     compute: Compute | None = None,
     session: Session | None = None,
     made_from: str | None = None,
+    report: Path | None = None,
     **choices: Any,
 ) -> Summary:
     """Write a matrix as expression store: AnnData-on-Zarr 3, CSR log expression, layers["counts"] when known.
@@ -122,6 +123,8 @@ def ingest(
         nothing is said.
     made_from
         Kept in the store's record, for whoever has to know again what it was made from.
+    report
+        Page of Dask's measurements to write, for which workers are started. Absent: none is.
     choices
         Fields of `pairscape.pipeline.options.Choices`.
 
@@ -140,7 +143,7 @@ def ingest(
     with no_workplace() if dry_run else workplace(target) as place:
         job = take_in(source, chosen, place.scratch, session.progress)
         opened = partial(_client, session, _files(source), None if dry_run else target)
-        with _session(job, compute, opened, session) as session:
+        with _session(job, compute, opened, session, report) as session:
             place.claim(_identity(job))
             plan = _plan(job, place, session)
             if made_from is not None:
@@ -186,14 +189,17 @@ def _session(
     compute: Compute | None,
     opened: Callable[[Compute], AbstractContextManager["Client | None"]],
     session: Session,
+    report: Path | None,
 ) -> Iterator[Session]:
     """The cluster that was asked for; where none was, a small matrix needs none, nor a bar."""
     need = ingest_bytes(len(job.source.var), max(job.block_entries, min(job.entries, SHARD_ENTRIES)))
-    if compute in (None, Compute()) and job.entries <= SMALL_ENTRIES:
+    if compute in (None, Compute()) and report is None and job.entries <= SMALL_ENTRIES:
         require_memory(INGESTING, need, smallest_memory(None, Compute("synchronous")))
         yield replace(session, progress=Silent())
         return
-    with opened(compute or Compute()) as client:
+    from pairscape.pipeline.compute.clusters import reported
+
+    with opened(compute or Compute()) as client, reported(client, report):
         require_memory(INGESTING, need, smallest_memory(client, compute or Compute()))
         yield replace(session, client=client)
 

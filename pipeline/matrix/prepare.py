@@ -12,7 +12,7 @@ from typing import Any
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.alike import STEPS
-from pairscape.pipeline.matrix.expression import Expression, open_expression, own_record
+from pairscape.pipeline.matrix.expression import Expression, as_record, open_expression, own_record
 from pairscape.pipeline.matrix.formats.hdf5_zarr import existing, opened
 from pairscape.pipeline.matrix.source import IN_MEMORY, is_anndata
 from pairscape.pipeline.matrix.value_kinds import Judged, judge, sampled
@@ -130,8 +130,7 @@ def trusted_record(source: Any) -> Mapping[str, Any]:
         It is a store of ours that holds no matrix.
     """
     if is_anndata(source):
-        said, expression = source.uns.get("pairscape"), source
-        record = said if isinstance(said, Mapping) else {}
+        record, expression = as_record(source.uns.get("pairscape")), source
     elif not (place := spelled(source)).endswith(ANNDATA):
         return {}
     else:

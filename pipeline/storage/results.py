@@ -1,8 +1,9 @@
 """Folders of results, such as a run: written under a lock, finished only when a receipt says so, replaced only whole.
 
 A new result grows under its own name, where its history can be followed. Its `receipt.json` says that it is unfinished
-until all of it is there, and then has the size and sha256 of its files. A result that is replaced stays until the new
-one is whole, which is made in `.NAME.wip` beside it. Results of earlier versions have no receipt: they are told by
+until all of it is there, and then has the size and sha256 of its files; it also says of which job the result is, so
+that the same job goes on with what an interrupted call has left. A result that is replaced stays until the new one is
+whole, which is made in `.NAME.wip` beside it. Results of earlier versions have no receipt: they are told by
 their `config.toml` or journal, and count as finished with their last file.
 """
 
@@ -21,14 +22,15 @@ from pairscape.pipeline.storage.digests import describe
 from pairscape.pipeline.storage.lock import locked
 from pairscape.pipeline.storage.ownership import files_below, refuse_foreign
 from pairscape.pipeline.storage.paths import content_of, file_sizes, is_remote
-from pairscape.pipeline.storage.write import put_in_place, remove_empty, write_file
+from pairscape.pipeline.storage.write import clear_unfinished, put_in_place, remove_empty, write_file
 
 Holds = Literal["network", "repeats", "evaluation", "study"]
 
 RECEIPT, FORMAT, FORMAT_VERSION = "receipt.json", "pairscape-result", 1
+CHECKPOINT = "checkpoint.safetensors"  # from which an unfinished training goes on; a finished result has none
 REMADE = ("report.html", "model-card.md")  # by `pairscape report`, at any time
 OWN = frozenset({
-    RECEIPT, *REMADE, "config.toml", "history.csv", "predictions.parquet", "metrics.json", "examples.npz",
+    RECEIPT, CHECKPOINT, *REMADE, "config.toml", "history.csv", "predictions.parquet", "metrics.json", "examples.npz",
     "model.safetensors", "reference.safetensors", "journal.log", "trials.csv", "study.json",
 })  # fmt: skip
 JOURNAL_LOCK = r"journal\.log\.lock([0-9a-f-]{36}\.rename)?"  # Optuna renames it before it removes it
@@ -45,25 +47,29 @@ IN_WORDS = {
 
 @dataclass(frozen=True)
 class Found:
-    """A result that lies somewhere: what it holds, whether it is finished, and its files as its receipt has them."""
+    """A result that lies somewhere: what it holds, whether it is finished, files and job as its receipt has them."""
 
     holds: Holds
     finished: bool
     files: dict[str, list[Any]] | None = None
+    job: str = ""
 
 
 @contextmanager
 def result_folder(
-    target: Path, holds: Holds, *, overwrite: bool = False, resume: bool = False
+    target: Path, holds: Holds, *, overwrite: bool = False, resume: bool = False, job: str = ""
 ) -> Iterator[tuple[Path, bool]]:
     """A folder to write a result to, which is at `target` and finished when the block ends without an error.
 
     Parameters
     ----------
     overwrite
-        Whether a finished result may be replaced.
+        Whether a finished result may be replaced, or an unfinished one of another job.
     resume
         Whether what an earlier call has left there is kept, to go on with.
+    job
+        Digest of all that decides the result: what an interrupted call of the same job has left is kept, also of one
+        that was replacing a result. Absent: it is not.
 
     Yields
     ------
@@ -72,7 +78,7 @@ def result_folder(
     Raises
     ------
     InputError
-        As `check_result`.
+        As `check_result`; a training of another job is unfinished there.
     JobError
         Another process writes there, or nothing can be written there.
     """
@@ -82,23 +88,34 @@ def result_folder(
         replaces = found is not None and found.finished and overwrite
         wip = target.with_name(f".{target.name}.wip")
         folder = wip / target.name if replaces else target
+        left = look(folder) if replaces else found
+        kept = left is not None and bool(job) and left.job == job
         if replaces:
-            _clear_wip(wip)
+            _require_own_wip(wip)
+        elif found is not None and not (kept or resume or overwrite):
+            _refuse_another_training(target)
+        if kept:
+            clear_unfinished(folder)
+        elif replaces:
+            shutil.rmtree(wip, ignore_errors=True)
         elif found is not None and not resume:
             _clear(target)
         before = content_of(folder / RECEIPT)
-        _begin(folder, holds)
+        _begin(folder, holds, job)
         try:
-            yield folder, found is not None and not found.finished
-            _finish(folder, holds)
+            yield folder, left is not None and (kept or not left.finished)
+            _finish(folder, holds, job)
             if replaces:
                 put_in_place(folder, target)
-        except InputError:  # nothing was made: the folder is as it was found
-            _unmark(folder, before)
-            raise
-        finally:
-            if replaces:
+        except BaseException as error:
+            if isinstance(error, InputError):  # nothing was made: the folder is as it was found
+                _unmark(folder, before)
+            if replaces and not (kept if isinstance(error, InputError) else job):
                 shutil.rmtree(wip, ignore_errors=True)
+            raise
+        if replaces:
+            shutil.rmtree(wip, ignore_errors=True)
+        (target / CHECKPOINT).unlink(missing_ok=True)
 
 
 def check_result(target: Path, holds: Holds, *, overwrite: bool = False, resume: bool = False) -> Found | None:
@@ -187,7 +204,7 @@ def look(folder: Path) -> Found | None:
     try:
         said = json.loads(content)
         form, version, holds = said["format"], said["format_version"], said["holds"]
-        finished, files = bool(said["finished"]), dict(said["files"])
+        finished, files, job = bool(said["finished"]), dict(said["files"]), str(said.get("job", ""))
     except (ValueError, KeyError, TypeError):
         return None
     if form != FORMAT:
@@ -197,7 +214,7 @@ def look(folder: Path) -> Found | None:
             f"{folder} is a {FORMAT} version {version} of {holds}, this Pairscape reads version {FORMAT_VERSION}; use "
             "the Pairscape that wrote it."
         )
-    return Found(holds, finished, files)
+    return Found(holds, finished, files, job)
 
 
 def _earlier(folder: Path) -> Found | None:
@@ -253,18 +270,24 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _clear_wip(wip: Path) -> None:
-    """Remove what a killed call was replacing a result with."""
-    if not wip.exists():
-        return
-    for part in wip.iterdir():
+def _refuse_another_training(target: Path) -> None:
+    """Refuse to begin anew where epochs of another training would be lost."""
+    if (target / CHECKPOINT).exists():
+        raise InputError(
+            f"{target} holds an unfinished training of another recipe, seed, store or version, whose epochs would be "
+            "lost; give the same options as then, another folder, or --overwrite."
+        )
+
+
+def _require_own_wip(wip: Path) -> None:
+    """Refuse what is not ours where a killed call was replacing a result."""
+    for part in wip.iterdir() if wip.exists() else ():
         if not part.is_dir() or look(part) is None:
             refuse_foreign(wip, [part.name])
         refuse_foreign(part, _foreign(part, files_below(part)))
-    shutil.rmtree(wip)
 
 
-def _begin(folder: Path, holds: Holds) -> None:
+def _begin(folder: Path, holds: Holds, job: str) -> None:
     """Mark a folder as ours, and what it will hold as unfinished.
 
     Raises
@@ -278,7 +301,7 @@ def _begin(folder: Path, holds: Holds) -> None:
         raise InputError(
             f"{folder} cannot be made ({error.strerror}): a result needs a folder; give another path."
         ) from error
-    _write_receipt(folder, holds, {}, finished=False)
+    _write_receipt(folder, Found(holds, False, {}, job))
 
 
 def _unmark(folder: Path, receipt: bytes | None) -> None:
@@ -288,24 +311,25 @@ def _unmark(folder: Path, receipt: bytes | None) -> None:
         remove_empty([folder])
 
 
-def _finish(folder: Path, holds: Holds) -> None:
+def _finish(folder: Path, holds: Holds, job: str) -> None:
     """Describe the files of a result in its receipt, which says that it is finished."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    described = {name: describe((folder / name).read_bytes()) for name in names if name in OWN - {RECEIPT, *REMADE}}
-    _write_receipt(folder, holds, described, finished=True)
+    covered = OWN - {RECEIPT, CHECKPOINT, *REMADE}
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name in covered)
+    _write_receipt(folder, Found(holds, True, {name: describe((folder / name).read_bytes()) for name in names}, job))
 
 
 def unfinished(folder: Path) -> bytes:
     """The receipt of a result as it is before the result is finished."""
     found = look(folder)
     assert found is not None
-    return _rendered(found.holds, {}, finished=False)
+    return _rendered(Found(found.holds, False, {}, found.job))
 
 
-def _write_receipt(folder: Path, holds: Holds, files: dict[str, list[Any]], *, finished: bool) -> None:
-    write_file(folder / RECEIPT, _rendered(holds, files, finished=finished))
+def _write_receipt(folder: Path, says: Found) -> None:
+    write_file(folder / RECEIPT, _rendered(says))
 
 
-def _rendered(holds: Holds, files: dict[str, list[Any]], *, finished: bool) -> bytes:
-    mark = {"format": FORMAT, "format_version": FORMAT_VERSION, "holds": holds, "finished": finished, "files": files}
-    return json.dumps(mark, indent=2).encode()
+def _rendered(says: Found) -> bytes:
+    job = {"job": says.job} if says.job else {}
+    mark = {"format": FORMAT, "format_version": FORMAT_VERSION, "holds": says.holds, "finished": says.finished}
+    return json.dumps({**mark, **job, "files": says.files}, indent=2).encode()

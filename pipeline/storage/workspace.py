@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pairscape.interrupt import keeping_nothing
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.storage.lock import locked
 from pairscape.pipeline.storage.ownership import files_below, refuse_foreign
@@ -148,8 +149,9 @@ def sent_folder(place: Any, holds: Holds, *, overwrite: bool = False) -> Iterato
     with locked(target):
         scratch = Path(tempfile.mkdtemp(prefix="pairscape-"))
         try:
-            yield scratch / target.name
-            _send(scratch / target.name, target)
+            with keeping_nothing():
+                yield scratch / target.name
+                _send(scratch / target.name, target)
         except JobError:
             raise
         except BaseException:

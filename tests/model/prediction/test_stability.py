@@ -207,6 +207,41 @@ def test_the_same_whoever_resamples_and_makes_decoys(codes, tmp_path, monkeypatc
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize("stage", ["decoys", "resamples"])
+def test_what_an_interrupted_job_has_finished_is_not_made_again(codes, tmp_path, monkeypatch, stage):
+    """Interrupted in the fourth run of pairs; of what is kept one is damaged, one has lost its receipt."""
+    module, pairs = {"decoys": decoys, "resamples": stability}[stage], some_pairs_of_a_store()
+    monkeypatch.setattr(module, "RUN_PAIRS", 16)
+    strata, score = save_strata(codes, tmp_path, 0, Session()), np.linspace(0, 1, N_PAIRS)
+
+    def scored(kept):
+        rescoring = replace(rescored(codes, partial(load, "sums"), 7), kept=kept)
+        if stage == "decoys":
+            return decoy_scores(rescoring, pairs, strata, Session()).tobytes()
+        return resample_best(rescoring, pairs, score, Session(), resamples=5, best=40).mean.tobytes()
+
+    whole, name, made = scored(None), f"{stage.removesuffix('s')}_task", []
+    task = getattr(module, name)
+
+    def counted(*given):
+        made.append(given[-1].number)
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        return task(*given)
+
+    monkeypatch.setattr(module, name, counted)
+    with pytest.raises(KeyboardInterrupt):
+        scored(tmp_path)
+    (tmp_path / stage / "0.json").unlink()
+    file = tmp_path / stage / "1.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    runs = -(-(N_PAIRS if stage == "decoys" else 80) // 16)
+    assert scored(tmp_path) == whole
+    assert made == [0, 1, 2, 3, 0, 1, *range(3, runs)]
+    assert scored(tmp_path) == whole
+    assert len(made) == 4 + runs - 1
+
+
 def test_another_seed_draws_other_cells(codes):
     pairs, score = some_pairs_of_a_store(), np.linspace(0, 1, N_PAIRS)
     one, again, other = (

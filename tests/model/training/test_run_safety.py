@@ -207,7 +207,7 @@ def test_the_same_command_begins_anew_and_says_so(base, run, monkeypatch, capfd,
 
 
 def test_a_training_that_is_killed(base, tmp_path, capfd):
-    """For real: SIGKILL in the middle; its folder does not predict, the same command begins anew."""
+    """For real: SIGKILL in the middle; its folder does not predict, and its epochs are not lost to another recipe."""
     run, images = tmp_path / "run", base / "small" / "images.zarr"
     command = "from pairscape.command_line import main; main()"
     words = [sys.executable, "-c", command, "train", images, run, "--epochs", "500", "--patience", "500", "--quiet"]
@@ -219,7 +219,11 @@ def test_a_training_that_is_killed(base, tmp_path, capfd):
         assert f"is being written by process {process.pid}" in capfd.readouterr().err
         os.kill(process.pid, signal.SIGKILL)
     refused(base, run, capfd, "unfinished", commands=("predict", "evaluate"))
-    pairscape.train(images, run, training=Training(epochs=1), quiet=True)
+    before = contents(run)
+    assert run_command("train", images, run, "--epochs", "1") == 2
+    assert "unfinished training of another recipe" in capfd.readouterr().err
+    assert contents(run) == before
+    pairscape.train(images, run, training=Training(epochs=1), overwrite=True, quiet=True)
     assert look(run).finished
     assert len((run / "history.csv").read_text().splitlines()) == 2
 

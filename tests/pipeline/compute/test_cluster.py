@@ -14,7 +14,8 @@ from distributed import Client, LocalCluster
 from heatmap_jobs import FINE, run, store_hash
 from pairscape.pipeline.compute import clusters, workers
 from pairscape.pipeline.compute.clusters import address_of, open_client, security_of
-from pairscape.pipeline.compute.opening import measuring
+from pairscape.pipeline.compute.memory import require_memory
+from pairscape.pipeline.compute.opening import measuring, more_memory, smallest_memory
 from pairscape.pipeline.compute.queues import job_options, warn_if_open
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.workers import Probe, describe_place, describe_worker, differences, versions
@@ -116,6 +117,35 @@ def test_services_are_asked_for_workers_and_closed(name, limit, asked, monkeypat
     assert Hosted.asked[0] == asked
     assert client.cluster.status.name == "closed"
     assert [line for line in said if line.startswith("dashboard: http://")]
+
+
+ADVICE = {  # who started the workers, and what of theirs gives more memory
+    "local": (Compute(), False, "give --memory-limit 2.1GB or more with fewer --workers"),
+    "in this process": (Compute("synchronous"), False, "use a machine with more"),
+    "in this process, limited": (Compute("synchronous", None, "1GB"), False, "give --memory-limit 2.1GB or more"),
+    "slurm": (Compute("slurm"), True, "--memory-limit 2.1GB or more (of each worker), or raise jobqueue.slurm.memory"),
+    "kubernetes": (Compute("kubernetes"), True, "--memory-limit 2.1GB or more, on nodes that have it"),
+    "gateway": (Compute("gateway"), True, "ask for 2.1GB or more in gateway.cluster.options"),
+    "an address": (Compute("tcp://10.0.0.1:8786"), True, "somebody else: start them with 2.1GB or more each (dask wor"),
+    "a client at hand": (Compute(), True, "somebody else: start them with 2.1GB or more each"),
+}
+
+
+@pytest.mark.parametrize("case", ADVICE)
+def test_advice_on_memory_fits_who_started_the_workers(case):
+    compute, elsewhere, words = ADVICE[case]
+    assert words in more_memory(compute, elsewhere, "2.1GB or more")
+    assert "2.1GB" not in more_memory(compute, elsewhere, None)
+    assert ("--memory-limit" in words) or case in ("in this process", "gateway", "an address", "a client at hand")
+
+
+def test_a_job_too_large_for_anothers_workers_says_whose_they_are(refuses):
+    with (
+        open_client(Compute("threads", 1, "1GB")) as client,
+        refuses("needs 2.6 GB", "somebody else", "with 2.6GB or"),
+        open_client(Compute()),
+    ):
+        require_memory("a task", 1_500_000_000, smallest_memory(client, Compute()))
 
 
 def test_the_client_at_hand_is_used_and_left_open():

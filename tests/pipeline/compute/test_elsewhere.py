@@ -86,9 +86,12 @@ def test_certificates_all_the_way(certificates, truth, expression_path, tmp_path
 
 
 def test_a_scheduler_without_workers_is_refused(plain, refuses, monkeypatch):
+    """At once it is said what is waited for."""
     monkeypatch.setattr(clusters, "WORKER_SECONDS", 0.3)
-    with refuses(plain.address, "no worker for 0.3 s", "dask worker"), open_client(Compute(plain.address)):
+    said = []
+    with refuses(plain.address, "no worker for 0.3 s", "dask worker"), open_client(Compute(plain.address), said.append):
         pass
+    assert said[-1] == f"waiting for a first worker at {plain.address}"
 
 
 def test_another_pairscape_is_refused_before_anything_is_written(plain, expression_path, tmp_path, capsys):

@@ -16,10 +16,13 @@ from distributed import Client, Security
 
 from made_runs import make_run
 from model_fixtures import small_store
-from pairscape.interrupt import LINE
+from pairscape.command_line import app
+from pairscape.interrupt import ANEW, LINES, line
 from pairscape.pipeline.compute.clusters import address_of, open_client
 from pairscape.pipeline.compute.opening import open_session
 from pairscape.pipeline.options import Compute
+from pairscape.pipeline.storage.results import result_folder
+from pairscape.pipeline.storage.workspace import sent_folder
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +141,30 @@ def test_ctrl_c_is_one_line(base, tmp_path, case):
         os.killpg(job.pid, signal.SIGINT)
         assert job.wait(30) == 130
     lines = (tmp_path / "said").read_text().splitlines()
-    assert lines[-1:] == [f"pairscape: {LINE}"]
+    assert lines[-1:] == [f"pairscape: {LINES.get(words[0], ANEW)}"]
     assert not [line for line in lines if "Traceback" in line or "Error" in line or "Warning" in line]
     assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def test_what_is_said_is_of_the_command(monkeypatch):
+    """A run that goes to a URL is made in a folder that does not stay."""
+    commands = set(app) - {"--help", "-h", "--version"}
+    assert LINES.keys() < commands
+    said = {}
+    for command in commands:
+        monkeypatch.setattr("sys.argv", ["pairscape", command, "x"])
+        said[command] = line()
+    assert [command for command in sorted(commands) if "goes on" in said[command]] == [
+        "heatmaps", "ingest", "predict", "run", "train", "tune",
+    ]  # fmt: skip
+    assert said["evaluate"] == said["compare"] == ANEW
+    monkeypatch.setattr("sys.argv", ["pairscape", "train", "images.zarr", "memory://place/run"])
+    with pytest.raises(KeyboardInterrupt), sent_folder("memory://place/run", "network"):
+        raise KeyboardInterrupt
+    assert line() == ANEW
+    with sent_folder("memory://place/run", "network") as folder, result_folder(folder, "network"):
+        pass
+    assert line() == LINES["train"]
 
 
 def _hear():

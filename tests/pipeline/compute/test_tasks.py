@@ -1,5 +1,6 @@
 """The Dask edge: few tasks in flight, failures told at the end, the same results in every kind of cluster."""
 
+import json
 import logging
 import os
 import threading
@@ -14,7 +15,7 @@ from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.local import memory_per_worker, worker_count
 from pairscape.pipeline.compute.opening import smallest_memory, worker_threads
-from pairscape.pipeline.compute.session import Session, Usage
+from pairscape.pipeline.compute.session import Events, Session, Usage
 from pairscape.pipeline.compute.tasks import RETRIES, in_order, on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import Compute
@@ -104,6 +105,17 @@ def test_workers_measure_themselves(client):
     assert 1 <= len(usage.peak_bytes) <= 2
     assert 10e6 < usage.peak < 100e9
     assert 0 < usage.busy_seconds < 60
+
+
+def test_all_events_call_a_worker_by_one_name(client, tmp_path):
+    """As the scheduler does, in whose messages workers come and go."""
+    if client is None:
+        return
+    with Events(tmp_path / "log") as log:
+        list(run_tasks(Session(client, usage=Usage(events=log)), passing, range(2)))
+    found = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {event["event"] for event in found} == {"attempt failed", "task"}
+    assert {event["worker"] for event in found} <= set(client.nthreads())
 
 
 def test_no_task_is_no_work(client):
