@@ -27,7 +27,8 @@ from anndata.io import write_elem
 from zarr.codecs import BloscCodec
 
 from pairscape.pipeline.codes.encode import encode_matrix
-from pairscape.pipeline.compute.clusters import open_client, smallest_memory
+from pairscape.pipeline.compute.clusters import open_client
+from pairscape.pipeline.compute.opening import smallest_memory
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, BinningRule, Compute

@@ -28,7 +28,7 @@ import xarray
 import pairscape
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.allocator import keep_freed_memory
-from pairscape.pipeline.compute.clusters import open_session
+from pairscape.pipeline.compute.opening import open_session
 from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.heatmaps import count, gene_reader
 from pairscape.pipeline.heatmaps.images import Images, open_images

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pairscape
-from pairscape.pipeline.compute.clusters import open_session
+from pairscape.pipeline.compute.opening import open_session
 from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.heatmaps.job import make_heatmaps, resolve_request
 from pairscape.pipeline.matrix.expression import open_expression

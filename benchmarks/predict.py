@@ -29,7 +29,7 @@ from pairscape.model.options import Prediction, Rendering
 from pairscape.model.prediction.checked import check_prediction
 from pairscape.model.prediction.predict import PredictionOutcome, predict_matrix
 from pairscape.pipeline.codes.store import open_codes
-from pairscape.pipeline.compute.clusters import open_session
+from pairscape.pipeline.compute.opening import open_session
 from pairscape.pipeline.compute.tasks import peak_memory
 from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.heatmaps.job import resolve_request

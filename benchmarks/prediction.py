@@ -22,7 +22,7 @@ import pairscape
 from benchmarks.heatmaps import folder_of, prepare
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import open_codes
-from pairscape.pipeline.compute.clusters import open_session
+from pairscape.pipeline.compute.opening import open_session
 from pairscape.pipeline.compute.session import Usage
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.heatmaps.count import Spent, count_task

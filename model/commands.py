@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from pairscape.model.options import Drawing, Prediction, Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.options import preset as recipe_preset
-from pairscape.pipeline.compute.session import Record, here, logged, say_unless
+from pairscape.pipeline.compute.session import Record, first_word, here, logged, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Compute, Flat, Grouping, PairSource
@@ -61,6 +61,11 @@ def show(
     output
         Picture to write; the suffix (png, svg, pdf) decides the format. Absent: GENE_A-GENE_B.png, GENE_A-best.png or
         NAME-best.png.
+
+    Examples
+    --------
+    pairscape show images.zarr CD79A CD79B -o pair.png
+    pairscape show scores.parquet -k 20 -o best.pdf
     """
     from pairscape.model.reports.show import Shown, draw
 
@@ -120,12 +125,12 @@ def train(
     -------
     dict
         What `metrics.json` holds.
-    """
-    from pairscape.model.batches.many import join_stores
-    from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
-    from pairscape.model.training.run import train_run
-    from pairscape.pipeline.storage.workspace import sent_folder
 
+    Examples
+    --------
+    pairscape train images.zarr run
+    pairscape train donor1.zarr donor2.zarr run --seeds 3 --epochs 20
+    """
     recipe = Recipe(rendering, splitting, training)
     if preset is not None:
         if recipe != Recipe():
@@ -134,6 +139,13 @@ def train(
     *images, run = _listed(paths)
     if not images:
         raise InputError("train takes one image store or several, and last the folder of the run: IMAGES.zarr RUN")
+    first_word(quiet, *images)
+
+    from pairscape.model.batches.many import join_stores
+    from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
+    from pairscape.model.training.run import train_run
+    from pairscape.pipeline.storage.workspace import sent_folder
+
     held_out = [_labelled(path, group, quiet) for path in _split_up(test_stores)]
     store = join_stores([_labelled(path, group, quiet) for path in images], _numbers(weights), held_out)
     repeats = plan_repeats(recipe, None if seeds is None else read_seeds(seeds, seed), seed)
@@ -203,6 +215,11 @@ def evaluate(
     -------
     dict
         What `metrics.json` holds.
+
+    Examples
+    --------
+    pairscape evaluate run other.zarr
+    pairscape evaluate universal images.zarr --out judged
     """
     from pairscape.model.networks.bundled import NAME, find_run, is_bundled
     from pairscape.model.training.run import evaluate_run
@@ -271,23 +288,33 @@ def predict(
     pandas.DataFrame
         The file of scores, a row a pair, and with --by a row a pair and group; its `attrs` are what the file says of
         itself. On the command line nothing.
+
+    Examples
+    --------
+    pairscape predict universal cells.h5ad scores.parquet
+    pairscape predict run expression.zarr scores.parquet --regulators tfs.txt --by cell_type
     """
     import time
     from contextlib import nullcontext
 
     from pairscape.model.networks.bundled import find_run
+    from pairscape.model.prediction.target import check_target
+
+    started, say = time.perf_counter(), say_unless(quiet)
+    expression, out = _matrix_and_scores(paths, images, source)
+    check_target(local_target(out).absolute(), overwrite=overwrite)  # before torch is loaded, which takes a second
+    first_word(quiet, expression if images is None else images)
+    run = local_target(find_run(run, say))
+
     from pairscape.model.prediction.checked import check_prediction
     from pairscape.model.prediction.predict import predict_matrix, predict_store
-    from pairscape.pipeline.compute.clusters import open_session
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.images import open_images
     from pairscape.pipeline.heatmaps.job import is_small, resolve_request
     from pairscape.pipeline.matrix.alike import ALIKE, refuse_unlike
     from pairscape.pipeline.matrix.prepare import prepared
 
-    started, say = time.perf_counter(), say_unless(quiet)
-    expression, out = _matrix_and_scores(paths, images, source)
-    run = local_target(find_run(run, say))
     checked = check_prediction(run, out, prediction, seed, grouping, overwrite=overwrite)
     with logged(record.events, "predict", run=run, scores=checked.out) as log:
         opened = partial(open_session, compute, quiet, writes=checked.out, events=log, report=record.performance_report)
@@ -300,14 +327,15 @@ def predict(
             preset = ALIKE.get(checked.trained.values, "auto")
             matrix = prepared(expression, checked.out, preset=preset, compute=compute, gene_column=gene_column, say=say)
             refuse_unlike(checked.trained.values, matrix.values, run, str(matrix.path))
-            named = nullcontext((None, ())) if source is None else with_network(source, checked.out)
-            with named as (source, notes):
+            share = None if source is None else source.min_share
+            named = None if source is None or not source.names_pairs else source
+            with nullcontext((None, ())) if named is None else with_network(named, checked.out) as (source, notes):
                 request = None if source is None else resolve_request(matrix, source, seed)
                 if request is not None:
                     say(*notes, *request.chosen.notes, request.label_note())
                 small = request is not None and is_small(matrix, len(request.chosen.pairs))
                 with opened(reads=[run, str(matrix.path)], small=small) as session:
-                    done = predict_matrix(matrix, request, codes and located(codes), checked, session)
+                    done = predict_matrix(matrix, request, codes and located(codes), checked, session, share)
     say(*done.lines(checked.out, time.perf_counter() - started), f"report: {checked.out.with_suffix('.html')}")
     return checked.out
 
@@ -347,9 +375,14 @@ def tune(
     -------
     dict
         What `study.json` holds.
+
+    Examples
+    --------
+    pairscape tune images.zarr study --trials 20
+    pairscape tune images.zarr study --networks pairnet --losses focal
     """
     from pairscape.model.training.tune import tune as search_recipes
-    from pairscape.pipeline.compute.clusters import open_session
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.heatmaps.images import open_images
 
     study = local_target(study)
@@ -382,6 +415,11 @@ def report(run: Any, /, *, group: str | None = None) -> Path:
         Folder that `train` or `evaluate` made, or the file of scores (.parquet) that `predict` made.
     group
         Of predictions by groups of cells, the one that is shown. Absent: all groups combined.
+
+    Examples
+    --------
+    pairscape report run
+    pairscape report by_type.parquet --group Monocytes
     """
     from pairscape.model.networks.bundled import find_run, is_bundled
 

@@ -50,6 +50,11 @@ def export(
         Replace an existing file.
     quiet
         Print no summary.
+
+    Examples
+    --------
+    pairscape export scores.parquet adjacencies.csv --top 1000
+    pairscape export scores.parquet network.graphml --max-q 0.05 --kind rising
     """
     from pairscape.model.edges.export import export_scores, words_of_called
     from pairscape.model.edges.scores import read_facts
@@ -87,6 +92,11 @@ def combine(
         Replace an existing file of scores, once the new one is complete.
     quiet
         No progress bars, no summary.
+
+    Examples
+    --------
+    pairscape combine donor1.parquet donor2.parquet pooled.parquet
+    pairscape combine a.parquet b.parquet pooled.parquet --rule log-odds --gene-map orthologues.csv
     """
     from pairscape.model.prediction.combine import combine_scores
 
@@ -135,6 +145,11 @@ def modules(
         Replace what is there.
     quiet
         Print no summary.
+
+    Examples
+    --------
+    pairscape modules scores.parquet modules
+    pairscape modules scores.parquet modules --max-q 0.01 --resolution 2
     """
     from pairscape.model.reports.module_folder import write_modules
 
@@ -171,6 +186,11 @@ def compare(
         Replace an existing comparison.
     quiet
         No progress bars, no summary.
+
+    Examples
+    --------
+    pairscape compare by_type.parquet Monocytes Lymphocytes changed.parquet
+    pairscape compare treated.parquet control.parquet changed.parquet --seed 1
     """
     from pairscape.model.prediction.compare import compare_files, compare_groups
     from pairscape.model.reports.comparison import page_path
@@ -242,6 +262,11 @@ def browse(
     -------
     Path
         The page that was written; None after serving.
+
+    Examples
+    --------
+    pairscape browse scores.parquet
+    pairscape browse scores.parquet --export page.html --best 500
     """
     from pairscape.model.reports.explorer.opening import open_explorer
     from pairscape.model.reports.explorer.saved_page import check_page, write_saved_page

@@ -12,13 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
 
 from pairscape.annotated import predict
+from pairscape.headings import help_panel, register
 from pairscape.interrupt import ended_by_interrupt
 from pairscape.model.commands import evaluate, report, show, train, tune
+from pairscape.model.plan_command import plan
 from pairscape.model.score_commands import browse, combine, compare, export, modules
-from pairscape.pipeline.commands import fetch, heatmaps, ingest, plan, plant, simulate, verify
+from pairscape.pipeline.commands import fetch, heatmaps, ingest, plant, simulate, verify
 from pairscape.pipeline.compute.session import say_unless
 from pairscape.pipeline.errors import InputError, JobError, first_line, printable
 from pairscape.pipeline.keywords import flat
@@ -34,6 +36,8 @@ app = App(
     version=__version__,
     help_on_error=False,
     suppress_keyboard_interrupt=False,
+    group_commands=Group.create_ordered("Help"),
+    help_formatter=help_panel,
 )
 
 
@@ -58,6 +62,11 @@ def demo(
     -------
     dict
         What `metrics.json` holds.
+
+    Examples
+    --------
+    pairscape demo
+    pairscape demo my-demo --seed 1 --scheduler threads
     """
     from pairscape.pipeline.datasets.demo import demo_cells, demo_folder
 
@@ -96,6 +105,11 @@ def run(config: Path, /, *, dry_run: bool = False, quiet: bool = False) -> dict[
     -------
     dict
         What each step wrote, by its name.
+
+    Examples
+    --------
+    pairscape run job.toml
+    pairscape run job.toml --dry-run
     """
     from contextlib import chdir
 
@@ -135,6 +149,11 @@ def deploy(kind: Literal["slurm", "kubernetes", "compose"], folder: Path, /, *, 
     -------
     list of Path
         The files.
+
+    Examples
+    --------
+    pairscape deploy slurm cluster
+    pairscape deploy kubernetes cluster
     """
     from pairscape.pipeline.compute.deployment import write_deployment
 
@@ -160,6 +179,11 @@ def doctor(*, folder: Path = Path(), scheduler: str | None = None) -> list[dict[
     -------
     list of dict
         `state` (ok, note or fails), `what` and `words` of every check.
+
+    Examples
+    --------
+    pairscape doctor
+    pairscape doctor --folder /scratch/me --scheduler tcp://10.0.0.1:8786
     """
     from pairscape.examination import examine
 
@@ -178,7 +202,7 @@ for command in (
     demo, run, ingest, plan, heatmaps, show, verify, train, evaluate, predict, tune, report, export, combine, compare,
     modules, browse, simulate, plant, fetch, deploy, doctor,
 ):  # fmt: skip
-    app.command(vars(command)["unread"])  # no result is shown, so none is read
+    register(app, vars(command)["unread"])  # no result is shown, so none is read
 
 
 def main() -> None:

@@ -120,6 +120,7 @@ def _hiding() -> Finding:
 
 def _kernels() -> Finding:
     from pairscape.pipeline.heatmaps.count import warm_up
+    from pairscape.pipeline.heatmaps.kernel import kept_at
 
     started = time.perf_counter()
     warm_up()
@@ -128,7 +129,7 @@ def _kernels() -> Finding:
     if os.environ.get("NUMBA_CACHE_LOCATOR_CLASSES"):
         return Finding("note", "compiled kernels", "no folder can be written, so each process compiles them anew; set "
                                                    "NUMBA_CACHE_DIR")  # fmt: skip
-    return Finding("ok", "compiled kernels", f"{said} ({seconds:.1f} s)")
+    return Finding("ok", "compiled kernels", f"{said} ({seconds:.1f} s), in {kept_at()}")
 
 
 def _machine() -> Finding:

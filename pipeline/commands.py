@@ -1,4 +1,4 @@
-"""Commands from a matrix to heatmaps: ingest, plan, heatmaps, verify, simulate, plant, fetch; each calls its job."""
+"""Commands from a matrix to heatmaps: ingest, heatmaps, verify, simulate, plant, fetch; each calls its job."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from pairscape.pipeline.compute.session import Record, here, logged, say_unless
+from pairscape.pipeline.compute.session import Record, first_word, here, logged, say_unless
 from pairscape.pipeline.datasets.designs import Atlas, Planting
 from pairscape.pipeline.errors import InputError, JobError, printable
 from pairscape.pipeline.keywords import flat
@@ -15,7 +15,6 @@ from pairscape.pipeline.storage.paths import local_target, located
 
 if TYPE_CHECKING:
     from pairscape.pipeline.heatmaps.images import Images
-    from pairscape.pipeline.heatmaps.plan import Plan
     from pairscape.pipeline.heatmaps.verify import StoreDamage
     from pairscape.pipeline.matrix.summary import Summary
 
@@ -52,10 +51,17 @@ def ingest(
     -------
     Summary
         What was understood of the matrix, and what of it is kept; it has attributes, and `lines()` in words.
+
+    Examples
+    --------
+    pairscape ingest cells.h5ad expression.zarr --highly-variable 1000
+    pairscape ingest "donors/*.h5ad" expression.zarr --join outer --dry-run
     """
+    *sources, expression = _matrices(matrices)
+    first_word(quiet, *sources)
+
     from pairscape.pipeline.matrix.ingest import ingest as ingest_matrix
 
-    *sources, expression = _matrices(matrices)
     with logged(record.events, "ingest", expression=expression) as log, here(quiet, log) as session:
         summary = ingest_matrix(
             sources[0] if len(sources) == 1 else sources, expression, compute=compute, dry_run=dry_run,
@@ -63,68 +69,6 @@ def ingest(
         )  # fmt: skip
     session.say(f"nothing was written to {expression}: a dry run" if dry_run else f"wrote {expression}")
     return summary
-
-
-@flat
-def plan(
-    expression: Any,
-    /,
-    *,
-    source: Annotated[PairSource | None, Flat] = None,
-    binning: Annotated[Binning, Flat] = Binning(),
-    grouping: Annotated[Grouping, Flat] = Grouping(),
-    codes: Any = None,
-    gene_column: str | None = None,
-    compute: Annotated[Compute, Flat] = Compute(),
-    record: Annotated[Record, Flat] = Record(),
-    seed: int = 0,
-    quiet: bool = False,
-) -> "Plan":
-    """What a heatmap job will cost, before spending: pairs, shards, tasks, bytes on disk, memory per task, time.
-
-    Time and bytes are measured on some thousands of these very images, by as many of the workers as this machine has
-    cores, or by all those of a running scheduler.
-
-    Parameters
-    ----------
-    expression
-        Expression store, or any matrix, as in `heatmaps`.
-    codes
-        Where an earlier job kept the encoded matrix. Absent: a sample of the cells is encoded, for the plan alone.
-    gene_column
-        As in `ingest`, by which lists name the genes.
-    seed
-        Of the split of the cells under `--labels replicate`, and of the draw of negatives.
-    quiet
-        No progress bars, no table.
-
-    Returns
-    -------
-    Plan
-        The figures as attributes, such as `pairs`, `store_bytes`, `seconds`; shown, it is the table.
-    """
-    from tempfile import TemporaryDirectory
-
-    from pairscape.pipeline.compute.clusters import measuring, open_session, worker_threads
-    from pairscape.pipeline.datasets.networks import with_network
-    from pairscape.pipeline.heatmaps.job import resolve_request
-    from pairscape.pipeline.heatmaps.plan import plan_heatmaps
-    from pairscape.pipeline.matrix.prepare import prepared
-
-    log_of = logged(record.events, "plan", expression=expression)
-    with TemporaryDirectory(prefix="pairscape-plan") as scratch, log_of as log:
-        beside, say = Path(scratch, "plan"), say_unless(quiet)
-        matrix = prepared(expression, beside, compute=compute, gene_column=gene_column, say=say)
-        with with_network(required_source(source), None) as (source, notes):
-            request = resolve_request(matrix, source, seed, grouping)
-        say(*notes, *request.chosen.notes, request.label_note(), *request.group_notes())
-        with open_session(
-            measuring(compute), quiet, reads=[matrix.path], writes=scratch, events=log, report=record.performance_report
-        ) as session:
-            workers = compute.workers or worker_threads(session.client)
-            cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session)
-    say(*cost.lines())
-    return cost
 
 
 @flat
@@ -167,10 +111,17 @@ def heatmaps(
     -------
     Images
         The store, open: `counts(rows)`, `array("gene")` and its like, `path`.
+
+    Examples
+    --------
+    pairscape heatmaps expression.zarr images.zarr --all-pairs --labels replicate --scale rank
+    pairscape heatmaps cells.h5ad images.zarr --pairs pairs.csv --scheduler tcp://10.0.0.1:8786
     """
+    first_word(quiet, expression)
+
     import time
 
-    from pairscape.pipeline.compute.clusters import open_session
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.datasets.networks import with_network
     from pairscape.pipeline.heatmaps.job import is_small, make_heatmaps, resolve_request
     from pairscape.pipeline.matrix.prepare import prepared
@@ -233,8 +184,13 @@ def verify(
     ------
     JobError
         The store is damaged and is not to be repaired; what was found is its `findings`.
+
+    Examples
+    --------
+    pairscape verify images.zarr
+    pairscape verify images.zarr --repair
     """
-    from pairscape.pipeline.compute.clusters import open_session
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.heatmaps.repair import repair_store
     from pairscape.pipeline.heatmaps.verify import verify_store
     from pairscape.pipeline.storage.paths import writable
@@ -294,10 +250,15 @@ def simulate(
     -------
     Path
         The store.
+
+    Examples
+    --------
+    pairscape simulate atlas.zarr --cells 10000 --genes 2000 --density 0.1
+    pairscape simulate atlas.zarr --cells 100000 --genes 20000 --density 0.05 --no-counts
     """
     import time
 
-    from pairscape.pipeline.compute.clusters import open_session
+    from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.datasets.simulate import simulate_atlas
     from pairscape.pipeline.storage.ownership import check_target
 
@@ -342,6 +303,11 @@ def plant(
     -------
     Path or list
         The store; of `stores` beyond one, all of them.
+
+    Examples
+    --------
+    pairscape plant cells.h5ad planted.zarr --kinds u-shaped,threshold --planted-pairs 3000
+    pairscape plant cells.h5ad planted.zarr --kinds rising --planted-pairs 500 --strength 0.2:0.8
     """
     from pairscape.pipeline.datasets.plant import plant_truth
 
@@ -384,6 +350,11 @@ def fetch(
     -------
     dict
         The path of each file by its name; of an archive, the unpacked folder.
+
+    Examples
+    --------
+    pairscape fetch --list
+    pairscape fetch pbmc3k --to data
     """
     from pairscape.pipeline.datasets.fetch import (
         Fetched,

@@ -87,7 +87,7 @@ def with_keywords(function: Callable[..., Any], command: Callable[P, R], other: 
     """A function that calls one of two, as the command with the keywords of `other` beside its own."""
     signature, marks = inspect.signature(command), inspect.signature(other).parameters.values()
     more = [parameter for parameter in marks if parameter.kind is Parameter.KEYWORD_ONLY]
-    known, added = _section(command, "Parameters"), _section(other, "Parameters")
+    known, added = section(command, "Parameters"), section(other, "Parameters")
     merged = functools.update_wrapper(function, command)
     vars(merged)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), *more])
     merged.__doc__ = inspect.cleandoc(command.__doc__ or "").replace(known, f"{known}\n{added}", 1)
@@ -328,13 +328,13 @@ SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
 def _documented(function: Callable[..., Any], groups: Mapping[str, type], more: str) -> str:
     """The function's documentation with the fields of its dataclasses, and `more`, among its parameters."""
     text = inspect.cleandoc(function.__doc__ or "")
-    entries = "\n".join([*([more] if more else []), *(_section(kind, "Parameters") for kind in groups.values())])
-    own = _section(function, "Parameters")
+    entries = "\n".join([*([more] if more else []), *(section(kind, "Parameters") for kind in groups.values())])
+    own = section(function, "Parameters")
     return text.replace(own, f"{own}\n{entries}", 1) if own and entries else text
 
 
-def _section(documented: Any, name: str) -> str:
-    """The lines of one section of a documentation."""
+def section(documented: Any, name: str) -> str:
+    """The lines of one section of a documentation; "" where it has none."""
     text = inspect.cleandoc(documented.__doc__ or "")
     heads = list(SECTION.finditer(text))
     ends = [head.start() for head in heads[1:]] + [len(text)]

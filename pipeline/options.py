@@ -183,6 +183,9 @@ class PairSource:
         Whose genes a label source by name should name: `human` or `mouse`. Absent: human.
     all_pairs
         Every unordered pair of genes.
+    min_share
+        Only pairs of genes that at least this share of the cells express, such as 0.1. Absent: of all genes; where
+        `predict` is given no pairs, 0.01.
     labels
         `given`: from `pairs` or `network`. `replicate`: co-expression in a held-out half of the cells (see
         `pipeline.genes.labels`); the images then come from the other half.
@@ -222,6 +225,7 @@ class PairSource:
     network_threshold: float | None = None
     organism: Organism | None = None
     all_pairs: bool = False
+    min_share: float | None = None
     labels: LabelSource = "given"
     threshold: float | None = None
     fdr: float | None = None
@@ -237,8 +241,13 @@ class PairSource:
     def __post_init__(self) -> None:
         take_paths(self)
         check_share("min matched", self.min_matched)
+        if self.min_share is not None and not 0 < self.min_share <= 1:
+            raise InputError(
+                f"min share is {self.min_share:g}: the share of the cells that express a gene lies above 0 and is 1 at "
+                "most; 0.1 is a tenth of them."
+            )
         ways = [self.pairs is not None, self.regulators is not None, self.all_pairs]
-        if sum(ways) != 1:
+        if sum(ways) != 1 and not self._says_min_share_alone():
             raise InputError(
                 f"{sum(ways)} sources of pairs given, one is needed: --pairs FILE, --regulators FILE or --all-pairs."
             )
@@ -254,6 +263,15 @@ class PairSource:
         self._check_network()
         self._check_replicate()
         self._check_negatives()
+
+    @property
+    def names_pairs(self) -> bool:
+        """Whether it says which pairs are candidates; else only, for `predict`, which genes are."""
+        return self.pairs is not None or self.regulators is not None or self.all_pairs
+
+    def _says_min_share_alone(self) -> bool:
+        others = (field for field in fields(self) if field.name != "min_share")
+        return self.min_share is not None and all(getattr(self, field.name) == field.default for field in others)
 
     def _check_classes(self) -> None:
         if self.classes not in get_args(Classes):
@@ -445,4 +463,4 @@ def required_source(source: PairSource | None) -> PairSource:
     InputError
         None was given; the message names the ways.
     """
-    return source if source is not None else PairSource()  # which says what is missing
+    return source if source is not None and source.names_pairs else PairSource()  # which says what is missing

@@ -24,12 +24,14 @@ from benchmarks import (
     networks,
     objects,
     picture,
+    plan,
     pooling,
     predict,
     prediction,
     scheduler,
     scoring,
     stability,
+    start,
     stream,
 )
 from model_fixtures import small_store
@@ -271,6 +273,20 @@ def test_pooling_figures(tmp_path, monkeypatch):
     table = pooling.figures(found, 0)
     assert [row["auroc"] for row in table] == [0.5, 1.0]
     assert [row["low"] for row in table] == [0, 0.5]
+
+
+def test_seconds_of_a_small_command(tmp_path):
+    taken = start.take(start.Case("--version"), tmp_path)
+    assert 0 < taken.first_word_cpu_s <= taken.cpu_s
+    assert 0 < taken.first_word_s <= taken.wall_s
+    with pytest.raises(RuntimeError, match="ended with 2"):
+        start.take(start.Case("heatmaps none.zarr made.zarr --all-pairs"), tmp_path)
+
+
+def test_a_plan_beside_what_is_done(tmp_path):
+    figures = plan.compare(200, 30, 1, tmp_path, "synchronous")
+    assert figures["pairs"] == 435
+    assert min(figures.values()) > 0
 
 
 @pytest.mark.cluster

@@ -476,6 +476,7 @@ def test_plan_prints_counts_and_bytes(place, capfd):
     options = ["--bins", "64", "--workers", "2", "--scheduler", "threads", "--memory-limit", "3GB"]
     status, out, err = call(capfd, "plan", "expression.zarr", "--all-pairs", *options)
     assert (status, err) == (0, "measuring\n")
+    assert "scoring is not foretold: universal looks at pictures of 32 bins, and --bins is 64" in out
     lines = {line.split("  ")[0]: line for line in out.splitlines()}
     assert lines["pairs"].split()[1] == "66"
     assert "60 of 60" in lines["cells"]
@@ -483,7 +484,7 @@ def test_plan_prints_counts_and_bytes(place, capfd):
     assert "1 for 2 workers" in lines["tasks"]
     assert "MB on disk" in lines["image store"]
     assert "of 3,000 MB per worker" in lines["memory per task"]
-    assert re.search(r"about [\d.]+ s to encode, [\d.]+ s to count", lines["time"])
+    assert re.search(r"about [\d.]+ s: [\d.]+ s to encode, [\d.]+ s to count", lines["heatmaps"])
     assert "images of up to 255 × 255 bins" in lines["largest job"]
     assert "66 candidate pairs, no labels" in out
     assert contents(place) == before

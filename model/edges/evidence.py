@@ -16,7 +16,6 @@ from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.heatmaps.count import count_pairs_by_group
-from pairscape.pipeline.heatmaps.grouped import groups_of_codes
 from pairscape.pipeline.matrix.cell_groups import CellGroups
 from pairscape.pipeline.options import Grouping
 
@@ -85,6 +84,8 @@ def scored_group(codes: Codes, facts: dict[str, Any], group: str | None) -> Cell
 
 def scored_groups(codes: Codes, facts: dict[str, Any]) -> CellGroups:
     """The groups of cells of a file of scores, read again from the matrix. Raises like `scored_group`."""
+    from pairscape.pipeline.heatmaps.grouped import groups_of_codes  # which opens the matrix
+
     known = facts["groups"]
     found = groups_of_codes(codes, Grouping(",".join(known["columns"]), max(min(known["cells"]), 2)))
     if (list(found.names), found.cells.tolist()) != (known["names"], known["cells"]):

@@ -5,16 +5,12 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
-import networkx as nx
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from anndata import AnnData
-from anndata.io import read_elem, write_elem
 from numpy.typing import NDArray
 from pyarrow import csv
 from scipy import sparse
@@ -23,7 +19,11 @@ from pairscape.model.edges.edges import Edges, names_regulators
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.matrix.formats.hdf5_zarr import opened
+from pairscape.pipeline.matrix.source import is_anndata
 from pairscape.pipeline.storage.paths import local_target
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 EDGES_AT_ONCE = 2**20
 SPECIAL = '"\r\n'  # characters that a table of text must quote, beside the delimiter
@@ -108,6 +108,10 @@ def write_anndata(
     `expression` is the matrix that is copied and gets the edges: an expression store, .h5ad or AnnData. None: the genes
     alone. InputError where it cannot be read or lacks genes of the edges.
     """
+    import h5py
+    from anndata import AnnData
+    from anndata.io import write_elem
+
     if expression is None:
         genes = edges.genes
         known = {} if edges.symbols is None else {"symbol": list(edges.symbols)}
@@ -129,6 +133,8 @@ def write_anndata(
 
 def write_genernib(path: Path, edges: Edges, dataset_id: str) -> None:
     """Write an .h5ad as geneRNIB's `file_prediction_h5ad`; the weights are text there, as its guide asks."""
+    from anndata import AnnData
+
     prediction = pd.DataFrame(
         {
             "source": np.array(edges.names(edges.source), object),
@@ -151,11 +157,13 @@ def _check_genes(edges: Edges, genes: tuple[str, ...], expression: Any) -> None:
 
 
 def _copy(expression: Any, path: Path) -> None:
-    if isinstance(expression, AnnData):
+    if is_anndata(expression):
         expression.write_h5ad(path)
     elif (place := local_target(expression)).suffix == ".h5ad":
         shutil.copyfile(place, path)
     else:
+        from anndata.io import read_elem
+
         with opened(str(place)) as root:
             read_elem(root).write_h5ad(path)
 
@@ -174,12 +182,14 @@ def _matrix(edges: Edges, at: NDArray[np.int64], values: NDArray[np.float32], n_
 MOST_EDGES = 2_000_000  # a graph in memory takes about a kilobyte an edge
 
 
-def graph_of(edges: Edges, *, regulators: bool) -> nx.Graph | nx.DiGraph:
+def graph_of(edges: Edges, *, regulators: bool) -> "nx.Graph | nx.DiGraph":
     """The network as a graph: genes that have an edge, with the columns of each edge that are not NaN.
 
     With `regulators` the nodes say which genes are sources. InputError for more edges than a graph in memory should
     have.
     """
+    import networkx as nx
+
     if len(edges) > MOST_EDGES:
         raise InputError(
             f"{len(edges):,} edges are too many for GraphML, which is held in memory as a whole (at most "
@@ -223,7 +233,9 @@ def refuse_control_characters(names: Iterable[str], form: str) -> None:
         raise InputError(f"gene {bad!r} has a control character in its name, which {form} cannot hold; write .tsv.")
 
 
-def save_graphml(graph: nx.Graph, path: Path, told: Mapping[str, str]) -> None:
+def save_graphml(graph: "nx.Graph", path: Path, told: Mapping[str, str]) -> None:
     """Write a graph with what has to be told of all of it."""
+    import networkx as nx
+
     graph.graph.update(told)
     nx.write_graphml_xml(graph, path, named_key_ids=True)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from pairscape.model.evaluation.association import distance_correlation, hsic, mutual_information, spearman
 from pairscape.pipeline.genes.pairs import Pairs
@@ -91,6 +90,8 @@ def direction_from_labels(pairs: Pairs, train: Rows, rows: Rows, n_genes: int) -
 
 def direction_from_marginals(images: Images, pairs: Pairs, train: Rows, rows: Rows, seed: int) -> Scores:
     """Probability of a→b rather than b→a from mean, variance and dropout of both genes, (R,); learned from edges."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     edges = train[pairs.label[train] > 0]
     forward = pairs.label[edges] == 1
     if not forward.any() or forward.all():
@@ -103,6 +104,8 @@ def direction_from_marginals(images: Images, pairs: Pairs, train: Rows, rows: Ro
 
 def marginals_only(images: Images, pairs: Pairs, train: Rows, rows: Rows, directed: bool, seed: int) -> Scores:
     """Score of a gradient-boosted model of mean, variance and dropout of each gene, (R,); it never sees the pair."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     genes = _gene_marginals(images)
     rng = np.random.default_rng([seed, Stream.BASELINES])
     if train.size > MARGINAL_ROWS:  # of each class so many at most

@@ -7,16 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    average_precision_score,
-    brier_score_loss,
-    confusion_matrix,
-    log_loss,
-    matthews_corrcoef,
-    precision_recall_curve,
-    recall_score,
-    roc_auc_score,
-)
 
 Labels = NDArray[np.integer]
 Scores = NDArray[np.floating]
@@ -44,6 +34,8 @@ def best_threshold(label: Labels, score: Scores) -> float:
 
 def precision_threshold(label: Labels, score: Scores, precision: float) -> float | None:
     """Lowest score from which at least this share of the pairs called positive is; None where no score reaches it."""
+    from sklearn.metrics import precision_recall_curve
+
     if not _has_both(label):
         return None
     found, _, thresholds = precision_recall_curve(label > 0, np.asarray(score, np.float64))
@@ -80,11 +72,15 @@ def balanced_accuracy(label: Labels, score: Scores, threshold: float) -> float |
 
 def auroc(label: Labels, score: Scores) -> float | None:
     """Area under the ROC curve; None where a class is absent."""
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(label > 0, score)) if _has_both(label) else None
 
 
 def average_precision(label: Labels, score: Scores) -> float | None:
     """Area under the precision-recall curve, as a step function; a random score gets the prevalence."""
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(label > 0, score)) if _has_both(label) else None
 
 
@@ -147,6 +143,8 @@ def all_scores(label: Labels, probability: Scores, threshold: float) -> dict[str
 
     The threshold is chosen on the validation fold, never on these rows.
     """
+    from sklearn.metrics import matthews_corrcoef
+
     called = np.asarray(probability, np.float64) >= threshold
     return ranking_scores(label, probability, threshold) | {
         "mcc": float(matthews_corrcoef(label > 0, called)) if _has_both(label) else None,
@@ -163,6 +161,8 @@ def calibration_scores(label: Labels, probability: Scores) -> dict[str, float | 
     `brier` is the mean squared error; `brier_skill` 1 less the Brier score over that of answering the prevalence to
     each pair, so 0 is no knowledge and 1 perfect; `log_loss` is in nats; `ece` is `expected_calibration_error`.
     """
+    from sklearn.metrics import brier_score_loss, log_loss
+
     truth, p = label > 0, np.clip(np.asarray(probability, np.float64), 0, 1)
     ece = expected_calibration_error(label, p)
     if not _has_both(label):
@@ -253,6 +253,8 @@ def direction_accuracy(label: Labels, forward: Scores) -> float | None:
 
 def direction_auroc(label: Labels, forward: Scores) -> float | None:
     """How often an edge a→b gets a larger value than an edge b→a; None where only one direction occurs."""
+    from sklearn.metrics import roc_auc_score
+
     edge = label > 0
     forward_edge = label[edge] == 1
     if not forward_edge.any() or forward_edge.all():
@@ -278,6 +280,8 @@ def direction_scores(label: Labels, probability: Scores, threshold: float) -> di
         called; `recall` of each class and `balanced_accuracy`, their mean; `confusion`, 3 × 3, rows the truth. None:
         not defined.
     """
+    from sklearn.metrics import confusion_matrix
+
     forward, found = forward_share(probability), 1 - np.asarray(probability, np.float64)[:, 0] >= threshold
     called = np.where(found, np.where(forward >= 0.5, 1, 2), 0)
     recall = [float(r) if (label == c).any() else None for c, r in zip(CLASSES, _recall(label, called), strict=True)]
@@ -294,6 +298,8 @@ def direction_scores(label: Labels, probability: Scores, threshold: float) -> di
 
 
 def _recall(label: Labels, called: NDArray[np.integer]) -> NDArray[np.float64]:
+    from sklearn.metrics import recall_score
+
     return np.asarray(recall_score(label, called, labels=CLASSES, average=None, zero_division=0))
 
 
@@ -318,6 +324,8 @@ def kind_scores(label: Labels, probability: Scores, names: Sequence[str], thresh
         theirs; `auroc`, by kind, of its pairs against those of none by the probability of any dependence; `confusion`
         of the calls, rows the truth. None: not defined.
     """
+    from sklearn.metrics import confusion_matrix
+
     p = np.asarray(probability, np.float64)
     score, kind = p[:, 1:].sum(axis=1), p[:, 1:].argmax(axis=1) + 1
     found = {name: auroc(label[some], score[some]) for name, some in _each_kind(label, names)}

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from scipy.special import ndtri
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -238,6 +236,8 @@ def gene_loadings(codes: Codes) -> Floats:
 
 def normal_scores(coded: NDArray[np.uint8], bins: int) -> Floats:
     """Codes (G, N) to normal scores of each gene's mid-ranks, of mean 0 and length 1; a constant gene is all 0."""
+    from scipy.special import ndtri
+
     scores = np.empty(coded.shape, np.float32)
     for gene, row in enumerate(coded):
         count = np.bincount(row, minlength=bins + 1)
@@ -250,6 +250,8 @@ def normal_scores(coded: NDArray[np.uint8], bins: int) -> Floats:
 
 def principal_loadings(scores: Floats, factors: int) -> Floats:
     """Loadings on the first principal components of (G, N) scores, (G, factors): zero beyond the rank."""
+    from scipy.linalg import eigh
+
     by_gene = scores.shape[0] <= scores.shape[1]
     gram = (scores @ scores.T if by_gene else scores.T @ scores).astype(np.float64)
     value, vector = eigh(gram, subset_by_index=[max(len(gram) - factors, 0), len(gram) - 1])

@@ -3,14 +3,12 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pairscape.model.edges.scores import read_facts
 from pairscape.model.networks.bundled import is_bundled
 from pairscape.model.networks.device import choose_device
 from pairscape.model.networks.published import FACTOR_NETWORK, MOMENT_NETWORK
 from pairscape.model.options import DEPTH, Prediction
+from pairscape.model.prediction.target import check_target
 from pairscape.model.prediction.trained import TrainedRun
-from pairscape.model.reports.findings import report_path
-from pairscape.model.reports.page import require_own_page
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import Grouping
 from pairscape.pipeline.storage.paths import local_target
@@ -97,7 +95,7 @@ def check_prediction(
         )
     _check_within(checked)
     _check_groups(checked)
-    _check_target(checked.out, overwrite=overwrite)
+    check_target(checked.out, overwrite=overwrite)
     return checked
 
 
@@ -124,16 +122,3 @@ def _check_groups(checked: CheckedPrediction) -> None:
             f"--by {by}: {checked.trained.folder} is a {network.facts.network}, which looks at a gene's neighbours or "
             "factors over all cells, and with them at what groups take apart; give universal or another run."
         )
-
-
-def _check_target(out: Path, *, overwrite: bool) -> None:
-    if out.suffix != ".parquet":
-        raise InputError(f"{out} does not end in .parquet: scores are one table; name it {out.stem}.parquet.")
-    if (report := report_path(out)).exists() and not (overwrite or out.exists()):
-        raise InputError(f"{report} exists, and the report goes there: give another name, or --overwrite.")
-    require_own_page(report)
-    if not out.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{out} exists: give another name, or allow to overwrite it (--overwrite).")
-    read_facts(out)  # whatever is no file of scores is not overwritten

@@ -30,7 +30,7 @@ from pairscape.model.prediction.differences import (
 from pairscape.model.prediction.fdr import Discovery
 from pairscape.model.prediction.within import check_columns
 from pairscape.model.reports.comparison import BEST, Comparison, page_path, write_comparison
-from pairscape.model.reports.page import require_own_page
+from pairscape.model.reports.places import require_own_page
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError

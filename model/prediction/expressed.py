@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.genes.pairs import Candidates, Pairs, all_pairs
+from pairscape.pipeline.genes.pairs import Candidates, all_pairs_of
 from pairscape.pipeline.heatmaps.job import Request
 from pairscape.pipeline.heatmaps.tiles import storage_order
 
@@ -15,8 +15,13 @@ LEAST_CELLS, LEAST_SHARE = 20, 0.01  # that express a gene; fewer leave a pictur
 MOST_PAIRS = 5_000_000  # minutes on a laptop
 
 
-def expressed_request(codes: Codes, seed: int) -> Request:
+def expressed_request(codes: Codes, seed: int, share: float | None = None) -> Request:
     """All pairs of the genes that enough cells express, of the most expressed where that were too many pairs.
+
+    Parameters
+    ----------
+    share
+        Of the cells, that express a gene at least. Absent: `LEAST_SHARE`, and `LEAST_CELLS` cells.
 
     Raises
     ------
@@ -25,15 +30,17 @@ def expressed_request(codes: Codes, seed: int) -> Request:
     """
     expressing = np.rint((1 - codes.array("dropout")) * codes.n_cells).astype(np.int64)
     least = max(LEAST_CELLS, math.ceil(LEAST_SHARE * codes.n_cells))
+    if share is not None:
+        least = max(math.ceil(share * codes.n_cells), 1)
     enough = int((expressing >= least).sum())
     if enough < 2:
         raise InputError(
             f"{enough} of {expressing.size:,} genes are expressed in {least:,} of {codes.n_cells:,} cells or more, so "
-            "there is no pair to score; give pairs (--pairs, --regulators or --all-pairs), or a matrix of more cells."
+            "there is no pair to score; give pairs (--pairs, --regulators or --all-pairs), a smaller --min-share, or a "
+            "matrix of more cells."
         )
     genes = most_expressed(expressing, min(enough, genes_of(MOST_PAIRS)))
-    found = all_pairs(genes.size)
-    pairs = storage_order(Pairs(genes[found.gene_a], genes[found.gene_b], found.label))
+    pairs = storage_order(all_pairs_of(genes))
     chosen = {"expressed_in_cells": least, "genes": int(genes.size), "genes_expressed_so": enough}
     note = _note(len(pairs), int(genes.size), enough, least)
     provenance = {"cells": "all", "seed": seed, "pairs": chosen}

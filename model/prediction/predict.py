@@ -6,12 +6,14 @@ Everything grows in `.OUT.parquet.wip` beside the target, part by part with rece
 it was interrupted.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pairscape.model.edges.scores import COMBINED, write_scores
@@ -42,8 +44,9 @@ from pairscape.model.prediction.within import check_columns, lay_strata
 from pairscape.model.reports.findings import write_findings
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.codes.store import Codes
-from pairscape.pipeline.compute.clusters import worker_threads
 from pairscape.pipeline.compute.memory import require_memory
+from pairscape.pipeline.compute.opening import worker_threads
+from pairscape.pipeline.compute.progress import duration
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError
@@ -51,7 +54,6 @@ from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.images import Images, counted_codes
 from pairscape.pipeline.heatmaps.job import Request
 from pairscape.pipeline.heatmaps.memory import Portion, portion
-from pairscape.pipeline.heatmaps.plan import duration
 from pairscape.pipeline.heatmaps.tiles import (
     Task,
     block_density,
@@ -105,7 +107,12 @@ class PredictionOutcome:
 
 
 def predict_matrix(
-    expression: Expression, request: Request | None, codes: Path | None, checked: CheckedPrediction, session: Session
+    expression: Expression,
+    request: Request | None,
+    codes: Path | None,
+    checked: CheckedPrediction,
+    session: Session,
+    min_share: float | None = None,
 ) -> PredictionOutcome:
     """Score pairs of a matrix, counted with the network's own rule of binning.
 
@@ -115,6 +122,8 @@ def predict_matrix(
         None: all pairs of the genes that enough cells express (`model.prediction.expressed`).
     codes
         Where the codes are kept. Absent: beside the scores, named after them.
+    min_share
+        Of the cells, which express a gene at least, where no request says which pairs.
 
     Raises
     ------
@@ -140,7 +149,7 @@ def predict_matrix(
     portion(binning, cells.size, 1.0, limit, need, groups=number)  # refuses before the matrix is read
     encoded = encode_matrix(expression, path, binning, cells, session)
     if request is None:
-        request = expressed_request(encoded, checked.seed)
+        request = expressed_request(encoded, checked.seed, min_share)
         session.say(*request.chosen.notes)
     pairs, provenance = request.chosen.pairs, request.provenance
     candidates = CandidateImages.counted(encoded, pairs, provenance, expression.symbols, obs)
@@ -193,11 +202,12 @@ def _predict(
     )
     counted = _counted(candidates, checked.options)
     with workplace(checked.out) as place:
-        job = _job(candidates, counted, checked, place.path, session.memory, 1 if groups is None else len(groups.names))
+        number = 1 if groups is None else len(groups.names)
+        job = job_of(candidates, counted, checked, place.path, session.memory, number)
         with one_thread():
             place.claim(_identity(candidates, checked, strata, groups))
             facts = _facts(candidates, checked)
-            job = _with_strata(job, candidates, checked, strata, session)
+            job = with_strata(job, candidates, checked, strata, session)
             facts |= {} if job.within is None else job.within.facts()
             job = _with_described(job, candidates, hold_scorer(job, checked.trained.network))
             found = look_at_sample(job, candidates, checked.trained, checked.options.screen, checked.seed, session)
@@ -206,6 +216,7 @@ def _predict(
         job.parts.save_pairs(candidates.pairs)
         outcome = _score(job, candidates, found.part_seconds, session)
         if checked.trained.network.classifier.compares_within:
+            session.progress.start("looking at columns", 0)
             facts["explained"] = find_explained(job, candidates, checked.seed, session)
             for column in facts["explained"]:
                 session.say(column["sentence"])
@@ -219,10 +230,19 @@ def _predict(
         facts |= {} if groups is None else {"groups": groups.facts()}
         tables = [score_rows(parts, candidates, of, name) for name, parts, of in layers]
         columns = score_columns(candidates, trained, confidence, groups)
-        write_scores(place.store, chain.from_iterable(tables), columns, facts)
+        session.progress.start("writing scores", len(layers) * len(candidates.pairs))
+        write_scores(place.store, _told(chain.from_iterable(tables), session), columns, facts)
         place.publish(checked.out)
+    session.progress.start("drawing report", 0)
     write_findings(checked.out, counted)
     return replace(outcome, facts=facts)
+
+
+def _told(tables: Iterable[pa.Table], session: Session) -> Iterator[pa.Table]:
+    """The same, counted by the bar."""
+    for table in tables:
+        yield table
+        session.progress.advance(table.num_rows)
 
 
 Layer = tuple[str, Parts, Confidence]
@@ -267,7 +287,7 @@ def _counted(candidates: CandidateImages, options: Prediction) -> Codes | None:
     )
 
 
-def _job(
+def job_of(
     candidates: CandidateImages,
     counted: Codes | None,
     checked: CheckedPrediction,
@@ -324,7 +344,7 @@ def _with_described(job: Job, candidates: CandidateImages, scorer: Scorer) -> Jo
     return replace(job, describes=True)
 
 
-def _with_strata(
+def with_strata(
     job: Job, candidates: CandidateImages, checked: CheckedPrediction, strata: CellGroups | None, session: Session
 ) -> Job:
     """The job with the strata within which cells are compared; said."""
@@ -380,11 +400,11 @@ def _score(job: Job, candidates: CandidateImages, seconds: NDArray[np.float64], 
     """Compute the parts that are still missing."""
     parts, missing = job.parts, job.parts.missing()
     threads = worker_threads(session.client)
-    tasks = _tasks(job, candidates, missing, seconds[missing], threads)
+    tasks = tasks_of(job, candidates, missing, seconds[missing], threads)
     cost = Cost()
     if missing:
         session.say(f"scoring will take about {duration(seconds[missing].sum() / threads)} ({threads} at a time)")
-        session.progress.start("starting workers", threads)
+        session.progress.start("loading network", threads)
         for spent in on_every_worker(session.client, prepare, job):
             session.progress.advance(1)
             cost.add(spent)
@@ -399,7 +419,7 @@ def _score(job: Job, candidates: CandidateImages, seconds: NDArray[np.float64], 
     return PredictionOutcome({}, len(missing), len(parts) - len(missing), cost, session.usage)
 
 
-def _tasks(
+def tasks_of(
     job: Job, candidates: CandidateImages, parts: list[int], seconds: NDArray[np.float64], workers: int
 ) -> list[Task]:
     """Runs of parts that take about the same time."""

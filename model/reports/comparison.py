@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pairscape.model.reports.figures import INK, MUTED, NEGATIVE, POSITIVE, data_address, styled
 from pairscape.model.reports.heatmap_figures import (
     count_key_figure,
-    heatmap_figure,
-    residual_figure,
+    heatmap_svg,
     residual_key_figure,
+    residual_svg,
 )
 from pairscape.model.reports.page import number, percent, probability, signed, whole, write_page
 from pairscape.pipeline.errors import printable
@@ -182,8 +182,8 @@ def picture_words(found: Comparison, row: int, images: tuple[Any, Any]) -> dict[
     sides = [
         {
             "name": name,
-            "counts": data_address(heatmap_figure(image, a, b)),
-            "residual": data_address(residual_figure(image, a, b)),
+            "counts": data_address(heatmap_svg(image, a, b)),
+            "residual": data_address(residual_svg(image, a, b)),
             "correlation": signed(float(found.columns[f"correlation_{at}"][row])),
         }
         for at, (name, image) in enumerate(zip(found.names, images, strict=True), 1)

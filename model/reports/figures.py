@@ -8,11 +8,10 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
@@ -20,8 +19,16 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import printable
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 INK, MUTED, LINE, PAPER = "#1c2733", "#66727f", "#d9dee4", "#fefefe"
 DARK_THEME = {INK: "#e6eaee", MUTED: "#9aa6b2", LINE: "#3a444f", PAPER: "#14191f"}
+
+FONTS = "Inter, system-ui, 'Segoe UI', Roboto, 'Helvetica Neue'"
+THEME = "<style>@media screen and (prefers-color-scheme: dark) {{ :root {{ {} }} }}</style>".format(
+    "".join(f"--c{light[1:]}: {colour};" for light, colour in DARK_THEME.items())
+)
 
 # Okabe and Ito's colours, which readers of every kind of colour vision distinguish
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"
@@ -127,14 +134,14 @@ styled = matplotlib.rc_context(STYLE)  # type: ignore[arg-type]  # the stub know
 
 
 @styled
-def loss_figure(history: pd.DataFrame, best_epoch: int | None = None) -> Figure:
+def loss_figure(history: "pd.DataFrame", best_epoch: int | None = None) -> Figure:
     """Training and validation loss per epoch."""
     lines = {"train_loss": ("training", MUTED, "--"), "validation_loss": ("validation", INK, "-")}
     return _epochs_figure(history, lines, "Loss", best_epoch)
 
 
 @styled
-def validation_figure(history: pd.DataFrame, best_epoch: int | None = None) -> Figure:
+def validation_figure(history: "pd.DataFrame", best_epoch: int | None = None) -> Figure:
     """Balanced accuracy, AUROC and average precision on the validation pairs per epoch; 0.5 marks chance."""
     lines = {
         "validation_auroc": ("AUROC", NEGATIVE, "-"),
@@ -155,7 +162,7 @@ def _mark_chance(axes: Axes) -> None:
 
 
 def _epochs_figure(
-    history: pd.DataFrame, lines: Mapping[str, tuple[str, str, str]], title: str, best_epoch: int | None
+    history: "pd.DataFrame", lines: Mapping[str, tuple[str, str, str]], title: str, best_epoch: int | None
 ) -> Figure:
     if history.empty:
         return words_figure(f"{title}: no epoch was recorded.")
@@ -414,14 +421,18 @@ def svg_text(figure: Figure) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pairscape"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", "Inter, system-ui, 'Segoe UI', Roboto, 'Helvetica Neue'")
+    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", FONTS)
     for light in DARK_THEME:
-        svg = svg.replace(light, f"var(--c{light[1:]}, {light})")
-    dark = "".join(f"--c{light[1:]}: {colour};" for light, colour in DARK_THEME.items())
-    theme = f"<style>@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}</style>"
-    return re.sub(r"(<svg[^>]*>)", rf"\1{theme}", svg, count=1)
+        svg = svg.replace(light, themed(light))
+    return re.sub(r"(<svg[^>]*>)", rf"\1{THEME}", svg, count=1)
 
 
-def data_address(figure: Figure) -> str:
-    """The figure as an address that holds the picture itself."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg_text(figure).encode()).decode()
+def themed(light: str) -> str:
+    """A colour of the light theme that is another one in the dark."""
+    return f"var(--c{light[1:]}, {light})"
+
+
+def data_address(figure: Figure | str) -> str:
+    """A figure, or SVG, as an address that holds the picture itself."""
+    svg = figure if isinstance(figure, str) else svg_text(figure)
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

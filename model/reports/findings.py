@@ -22,7 +22,7 @@ from pairscape.model.edges.evidence import (
     scored_group,
 )
 from pairscape.model.edges.naming import by_symbol
-from pairscape.model.edges.scores import COMBINED, facts_of_group
+from pairscape.model.edges.scores import facts_of_group
 from pairscape.model.edges.tally import KIND_Q, Tally, tally_scores
 from pairscape.model.evaluation.shift import shift_words
 from pairscape.model.options import Drawing, EdgeChoice
@@ -31,19 +31,18 @@ from pairscape.model.reports.group_table import GroupTable, table_of_groups
 from pairscape.model.reports.heatmap_figures import (
     coarsened,
     count_key_figure,
-    heatmap_figure,
+    heatmap_svg,
     pair_figure,
-    residual_figure,
     residual_key_figure,
+    residual_svg,
 )
-from pairscape.model.reports.network_picture import network_figure
 from pairscape.model.reports.page import number, percent, probability, whole, write_page
+from pairscape.model.reports.places import report_path
 from pairscape.model.reports.score_tables import called_rows, edge_cells, gene_rows, pair_columns, pair_rows
 from pairscape.model.reports.within import depth_words, first_lines
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
-from pairscape.pipeline.storage.plain_files import file_name
 
 DRAWN_EDGES = 60  # as many as stay legible
 HEATMAPS, OF_EACH_KIND = 12, 3
@@ -93,13 +92,6 @@ class PredictionReport:
     def tells_kinds(self) -> bool:
         """Whether the network tells kinds of dependence."""
         return "kind" in self.columns
-
-
-def report_path(scores: Path, group: str | None = None) -> Path:
-    """Where the report of a file of scores lies, or that of one group of cells."""
-    if group in (None, COMBINED):
-        return scores.with_suffix(".html")
-    return scores.with_name(file_name(f"{scores.stem}.{group}.html"))
 
 
 def write_findings(path: Path, codes: Codes | None, group: str | None = None) -> Path:
@@ -260,6 +252,8 @@ def draw_pictures(found: PredictionReport) -> dict[str, str]:
     """Name of each picture → its data address."""
     drawn = {"distribution": score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds))}
     if found.best is not None:
+        from pairscape.model.reports.network_picture import network_figure
+
         regulators = found.pointed and not found.best.directed
         drawn["network"] = network_figure(by_symbol(found.best)[0], regulators=regulators)
     if found.evidence:
@@ -297,8 +291,8 @@ def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
         {
             "gene_a": a,
             "gene_b": b,
-            "counts": data_address(heatmap_figure(image, a, b)),
-            "residual": data_address(residual_figure(image, a, b)),
+            "counts": data_address(heatmap_svg(image, a, b)),
+            "residual": data_address(residual_svg(image, a, b)),
             **cells,
         }
         for (a, b), image, cells in rows

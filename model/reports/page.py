@@ -8,10 +8,8 @@ from typing import Any
 import jinja2
 
 from pairscape.model.reports.figures import NEGATIVE, POSITIVE
-from pairscape.pipeline.storage.ownership import require_own_file
+from pairscape.model.reports.places import require_own_page
 from pairscape.pipeline.storage.write import write_file
-
-PAGES = (b'content="pairscape"', " · Pairscape ".encode(), b"library_name: pairscape")
 
 
 def finite(value: Any) -> float | None:
@@ -80,17 +78,6 @@ TEMPLATES = jinja2.Environment(
 )
 TEMPLATES.filters |= {f.__name__: f for f in (number, signed, times, probability, percent, rate, whole, in_table)}
 TEMPLATES.globals["colours"] = {"positive": POSITIVE, "negative": NEGATIVE}
-
-
-def require_own_page(path: Path) -> None:
-    """Refuse to write over a page, or a model card, that is not ours; those of earlier versions name us in the title.
-
-    Raises
-    ------
-    InputError
-        It is something else.
-    """
-    require_own_file(path, *PAGES)
 
 
 def write_page(path: Path, template: str, words: Mapping[str, Any]) -> Path:

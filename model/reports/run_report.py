@@ -200,9 +200,9 @@ def example_groups(examples: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]
 def example_pair(examples: Mapping[str, NDArray[Any]], i: int) -> dict[str, Any]:
     """One heatmap with its names and score."""
     gene_a, gene_b = str(examples["gene_a"][i]), str(examples["gene_b"][i])
-    figure = heatmap_figures.heatmap_figure(examples["images"][i], gene_a, gene_b)
+    svg = heatmap_figures.heatmap_svg(examples["images"][i], gene_a, gene_b)
     score = probability(examples["score"][i])
-    return {"gene_a": gene_a, "gene_b": gene_b, "score": score, "picture": figures.data_address(figure)}
+    return {"gene_a": gene_a, "gene_b": gene_b, "score": score, "picture": figures.data_address(svg)}
 
 
 # ---------------------------------------------------------------- the verdict in words

@@ -7,9 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pairscape.model.edges.evidence import show_scores
 from pairscape.model.options import Drawing
-from pairscape.model.reports.findings import draw_evidence
 from pairscape.model.reports.heatmap_figures import (
     MOST_GROUPS,
     coarsened,
@@ -18,7 +16,6 @@ from pairscape.model.reports.heatmap_figures import (
     require_own_picture,
     save_picture,
 )
-from pairscape.model.reports.multiples import scored_pair, stored_pair
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images, find_pair, open_images
 from pairscape.pipeline.options import Grouping
@@ -105,6 +102,9 @@ def _name(scores: Path, genes: tuple[str, ...]) -> str:
 
 
 def _of_scores(scores: Path, genes: tuple[str, ...], shown: Shown) -> tuple[Figure, list[str]]:
+    from pairscape.model.edges.evidence import show_scores  # which reads more than a picture of an image store needs
+    from pairscape.model.reports.findings import draw_evidence
+
     found = show_scores(scores, genes, shown.k, shown.group)
     what = {0: f"{len(found.edges):,} best new pairs", 1: f"{len(found.edges):,} best pairs of {' '.join(genes)}"}
     cells = _cells(int(found.counts[0].sum()), shown.group)
@@ -125,6 +125,8 @@ def _of_images(store: Images, genes: Sequence[str], shown: Shown) -> tuple[Figur
 
 
 def _of_groups(store: Images | Path, genes: Sequence[str], shown: Shown) -> tuple[Figure, list[str]]:
+    from pairscape.model.reports.multiples import scored_pair, stored_pair
+
     pair = genes[0], genes[1], shown.grouping
     found = scored_pair(store, *pair) if isinstance(store, Path) else stored_pair(store, *pair)
     counts = coarsened(found.counts, shown.drawing.bins)

@@ -82,6 +82,7 @@ def _train(images: AnyImages, folds: Folds, run: Path, recipe: Recipe, seed: int
     fitted = fit(images, folds, recipe, run, seed, session.progress)
     network = fitted.network
     if not isinstance(images, ManyStores):  # one reference is of one matrix: what is like several is not known
+        session.progress.start("describing pairs", 0)
         _save_reference(run, network, images, folds, seed)
     result = evaluate_any(network.classifier, images, folds, network.facts.correction, seed, session.progress)
     extra: dict[str, Any] = {
@@ -93,6 +94,7 @@ def _train(images: AnyImages, folds: Folds, run: Path, recipe: Recipe, seed: int
     }
     if folds.notes:
         extra["notes"] = list(folds.notes)
+    session.progress.start("drawing report", 0)
     metrics = _finish(run, result, extra, images, folds, seed)
     write_card(run)
     return metrics
@@ -153,6 +155,7 @@ def evaluate_run(run: Path, images: Images, out: Path, session: Session) -> dict
         write_history(folder / "history.csv")
         if (run / "history.csv").exists():  # a portable model comes without
             shutil.copyfile(run / "history.csv", folder / "history.csv")
+        session.progress.start("drawing report", 0)
         return _finish(folder, result, extra, images, folds, seed)
 
 

@@ -10,14 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pairscape.pipeline.codes.binning import GeneStatistics
-from pairscape.pipeline.codes.by_gene import ByGene
 from pairscape.pipeline.codes.cache import nearby
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.options import CODES_CELLS, Binning
@@ -27,6 +25,10 @@ from pairscape.pipeline.storage.digests import Described, describe, described_sh
 from pairscape.pipeline.storage.paths import is_remote, located, root_attributes, stamp_of
 from pairscape.pipeline.storage.receipts import write_checked
 from pairscape.pipeline.storage.write import write_file
+
+if TYPE_CHECKING:  # both load numba, which whoever reads a store does without
+    from pairscape.pipeline.codes.binning import GeneStatistics
+    from pairscape.pipeline.codes.by_gene import ByGene
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
 FREE = ("provenance",)  # where the matrix lies does not change what the codes say
@@ -177,7 +179,7 @@ def add_edges(
     content_hash: str,
     binning: Binning,
     edges: NDArray[np.float32],
-    statistics: GeneStatistics,
+    statistics: "GeneStatistics",
     provenance: dict[str, Any],
 ) -> None:
     """Complete the layout with what the survey told; the codes follow block by block.
@@ -201,7 +203,7 @@ def counted_cells(path: str, some: slice = slice(None)) -> NDArray[np.int64]:
     return np.asarray(zarr.open_array(path, path="cell", mode="r")[some])
 
 
-def write_block(path: str, entries: ByGene, number: int) -> list[Any]:
+def write_block(path: str, entries: "ByGene", number: int) -> list[Any]:
     """Encode a block of cells, write its shard and read it back; returns its size and sha256.
 
     Chunk by chunk: dense codes of 32 genes are all that is ever laid out.
@@ -231,7 +233,7 @@ def block_file(number: int) -> str:
     return f"codes/c/0/{number}"
 
 
-def _encoded_chunks(entries: ByGene, edges: NDArray[np.float32], width: int) -> Iterator[bytes | None]:
+def _encoded_chunks(entries: "ByGene", edges: NDArray[np.float32], width: int) -> Iterator[bytes | None]:
     dense = np.empty((CHUNK_GENES, width), np.uint8)
     for chunk in range(_gene_chunks(entries.n_genes)):
         entries.fill_codes(chunk * CHUNK_GENES, edges, dense)

@@ -1,4 +1,4 @@
-"""Open a Dask client for any `--scheduler`, and a session with it; what is opened here is closed here."""
+"""Open a Dask client for any `--scheduler`; what is opened here is closed here."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,19 +6,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import dask
 from distributed import Client, Security, default_client, performance_report
 
-from pairscape.pipeline.compute import machine
-from pairscape.pipeline.compute.local import local_cluster, memory_per_worker
-from pairscape.pipeline.compute.memory import SmallWorkersError
+from pairscape.pipeline.compute.local import local_cluster
+from pairscape.pipeline.compute.opening import memory_told
 from pairscape.pipeline.compute.progress import Say, silent
 from pairscape.pipeline.compute.queues import gateway_client, kubernetes_client, queue_client
 from pairscape.pipeline.compute.scheduler import attached
-from pairscape.pipeline.compute.session import Events, Session, here
-from pairscape.pipeline.compute.tasks import MORE_MEMORY, FailedTasksError
 from pairscape.pipeline.compute.workers import checked_workers
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import HERE, QUEUES, Compute
@@ -31,46 +27,6 @@ CALM = {  # as Dask comes, its watching of itself takes 6 % of a core from every
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "2s",
 }
-
-
-@contextmanager
-def open_session(
-    compute: Compute,
-    quiet: bool = True,
-    *,
-    reads: Sequence[Any] = (),
-    writes: str | Path | None = None,
-    events: Events | None = None,
-    report: Path | None = None,
-    small: bool = False,
-) -> Iterator[Session]:
-    """A session with the client of `open_client`, and bars and lines unless it is to be quiet.
-
-    Parameters
-    ----------
-    small
-        Whether the job is done in this process before workers would have started: it is, unless a scheduler, workers,
-        memory or a report on them are asked for, or a client is at hand.
-    reads
-        What the tasks read; matrices in memory among it are left out.
-    events
-        Log of what happens to the tasks.
-    report
-        Page of Dask's measurements to write. Absent: none is.
-
-    Raises
-    ------
-    InputError, JobError
-        As `open_client` and `reported`.
-    """
-    places = [path for path in reads if isinstance(path, str | Path)]
-    compute = Compute("synchronous") if small and report is None and _nothing_asked(compute) else compute
-    with (
-        here(quiet, events) as session,
-        open_client(compute, session.say, reads=places, writes=writes) as client,
-        reported(client, report),
-    ):
-        yield replace(session, client=client, memory=smallest_memory(client, compute))
 
 
 @contextmanager
@@ -101,7 +57,7 @@ def open_client(
     JobError
         The scheduler is gone, now or as long as the client is used.
     """
-    with _client(compute, say) as (client, elsewhere), _memory_told(compute, elsewhere):
+    with _client(compute, say) as (client, elsewhere), memory_told(compute, elsewhere):
         if client is None:
             yield None
             return
@@ -115,50 +71,10 @@ def open_client(
 
 
 @contextmanager
-def _memory_told(compute: Compute, elsewhere: bool) -> Iterator[None]:
-    """Whoever is told that workers have too little memory is told how these get more."""
-    try:
-        yield
-    except SmallWorkersError as error:
-        error.remedy = error.remedy or more_memory(compute, elsewhere, f"{error.enough} or more")
-        raise
-    except FailedTasksError as error:
-        error.remedy = error.remedy or more_memory(compute, elsewhere, None)
-        raise
-
-
-def more_memory(compute: Compute, elsewhere: bool, enough: str | None) -> str:
-    """How the workers of a job get more memory, which depends on who starts them.
-
-    Parameters
-    ----------
-    elsewhere
-        Whether they are not processes of this machine that this job started.
-    enough
-        How much, such as "4GB or more". Absent: it is not known.
-    """
-    place, amount = compute.scheduler, f" {enough}" if enough else ""
-    if place in QUEUES:
-        return f"give --memory-limit{amount} (of each worker), or raise jobqueue.{place}.memory (of each job)"
-    if place == "kubernetes":
-        return f"give --memory-limit{amount}, on nodes that have it"
-    if place == "gateway":
-        return f"ask for{amount or ' more'} in gateway.cluster.options, as its administrator named it"
-    if elsewhere:
-        return (
-            f"this scheduler's workers were started by somebody else: start them with{amount or ' more memory'} each "
-            "(dask worker --memory-limit, LocalCluster(memory_limit=…), in Kubernetes resources.limits.memory)"
-        )
-    if place == "synchronous":
-        return f"give --memory-limit{amount}" if compute.memory_limit else "use a machine with more"
-    return f"give --memory-limit{amount} with fewer --workers" if enough else MORE_MEMORY
-
-
-@contextmanager
 def _client(compute: Compute, say: Say) -> Iterator[tuple[Client | None, bool]]:
     """The client, and whether its workers may be on other machines or of another installation."""
     place = compute.scheduler
-    if place is None and (open_already := _at_hand()) is not None:
+    if place is None and (open_already := client_at_hand()) is not None:
         say(f"using the client at hand, of the scheduler at {address_of(open_already)}")
         yield open_already, True
         return
@@ -191,12 +107,7 @@ def _client_elsewhere(compute: Compute, place: str, say: Say) -> Iterator[Client
         yield client
 
 
-def _nothing_asked(compute: Compute) -> bool:
-    """Whether nobody, here or in Dask's configuration, said where the work is to run."""
-    return compute == Compute() and _at_hand() is None and not dask.config.get("scheduler-address", None)
-
-
-def _at_hand() -> Client | None:
+def client_at_hand() -> Client | None:
     """The client that a notebook or script has open."""
     try:
         client = default_client()
@@ -241,33 +152,6 @@ def _first_worker(client: Client, compute: Compute, say: Say) -> None:
                 say(f"still waiting for {compute.scheduler} to start the first worker")
     finally:
         trial.release()
-
-
-def measuring(compute: Compute) -> Compute:
-    """The same, to measure with: no more workers than cores, and those of this machine where jobs would be submitted.
-
-    Running schedulers measure themselves.
-    """
-    if compute.scheduler in (*QUEUES, "kubernetes", "gateway"):
-        return Compute("local", min(compute.workers or 1, machine.cores()), compute.memory_limit)
-    local = compute.scheduler in (None, "local", "threads") and compute.workers is not None
-    return replace(compute, workers=min(compute.workers or 1, machine.cores())) if local else compute
-
-
-def smallest_memory(client: Client | None, compute: Compute) -> int | None:
-    """Memory that a task has on the smallest worker, whose threads share its limit, in bytes; None: no limit."""
-    if client is None:
-        return memory_per_worker(compute)
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return min((w["memory_limit"] // w["nthreads"] for w in workers if w["memory_limit"]), default=None)
-
-
-def worker_threads(client: Client | None) -> int:
-    """Threads of all workers together."""
-    if client is None:
-        return 1
-    with attached(client):
-        return max(sum(client.nthreads().values()), 1)
 
 
 # ── schedulers that run already ──────────────────────────────────────────────────────────────────────────────────────

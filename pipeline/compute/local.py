@@ -18,9 +18,8 @@ import dask
 from distributed import LocalCluster, Nanny, Security, Worker
 from distributed.utils import LoopRunner
 
-from pairscape.pipeline.compute import machine
+from pairscape.pipeline.compute.machine import memory_per_worker, worker_count
 from pairscape.pipeline.compute.main_guard import require_main_guard
-from pairscape.pipeline.compute.queues import asked_bytes
 from pairscape.pipeline.errors import JobError, first_line
 from pairscape.pipeline.options import Compute
 
@@ -113,21 +112,3 @@ def _start_tracker() -> None:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def worker_count(compute: Compute) -> int:
-    """Workers of a local cluster: as asked, or one for each core that this process may use."""
-    return 1 if compute.scheduler == "synchronous" else compute.workers or machine.cores()
-
-
-def memory_per_worker(compute: Compute) -> int:
-    """Bytes of memory that each local worker may use; the machine's limit is the container's, if there is one.
-
-    Raises
-    ------
-    InputError
-        A limit that is no number of bytes, or not positive.
-    """
-    if compute.memory_limit is None:
-        return machine.memory() // worker_count(compute)
-    return asked_bytes(compute.memory_limit)

@@ -1,17 +1,24 @@
 """Cores and memory that this process may use, within the limits of its container or job.
 
 Dask looks at the root of the control groups, which is right inside most containers; a job of SLURM or a systemd slice
-has its limits in a group of its own, below the root. So every group from ours up to the root is asked here.
+has its limits in a group of its own, below the root. So every group from ours up to the root is asked here, without
+Dask, since small jobs start none.
 """
 
 import math
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from dask.system import cpu_count
-from distributed.system import memory_limit
+import psutil
+
+from pairscape.pipeline.options import Compute
 
 ROOT = Path("/")
+LIMITS = (  # files of a control group that limit memory; the last two are soft, and as Dask does, they are kept to
+    "memory.max", "memory.high", "memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.low",
+)  # fmt: skip
 
 
 def cores(root: Path = ROOT) -> int:
@@ -23,14 +30,36 @@ def cores(root: Path = ROOT) -> int:
         Where /proc and /sys lie.
     """
     quotas = [quota for group in _groups("cpu", root) if (quota := _quota(group)) is not None]
-    return max(min([cpu_count(), *(math.ceil(quota) for quota in quotas)]), 1)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min([usable, *(math.ceil(quota) for quota in quotas)]), 1)
 
 
 def memory(root: Path = ROOT) -> int:
     """Bytes of memory that this process and its children may hold together."""
-    files = ("memory.max", "memory.high", "memory.limit_in_bytes")
-    limits = [_number(group / name) for group in _groups("memory", root) for name in files]
-    return min([memory_limit(), *(int(limit) for limit in limits if limit)])
+    limits = [_number(group / name) for group in _groups("memory", root) for name in LIMITS]
+    resident = resource.getrlimit(resource.RLIMIT_RSS)[1]
+    limits.append(resident if resident > 0 else None)
+    return min([psutil.virtual_memory().total, *(int(limit) for limit in limits if limit)])
+
+
+def worker_count(compute: Compute) -> int:
+    """Workers of a local cluster: as asked, or one for each core that this process may use."""
+    return 1 if compute.scheduler == "synchronous" else compute.workers or cores()
+
+
+def memory_per_worker(compute: Compute) -> int:
+    """Bytes of memory that each local worker may use; the machine's limit is the container's, if there is one.
+
+    Raises
+    ------
+    InputError
+        A limit that is no number of bytes, or not positive.
+    """
+    if compute.memory_limit is None:
+        return memory() // worker_count(compute)
+    from pairscape.pipeline.compute.queues import asked_bytes
+
+    return asked_bytes(compute.memory_limit)
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:

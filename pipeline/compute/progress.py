@@ -33,6 +33,14 @@ def silent(*lines: str) -> None:
     """Print nothing."""
 
 
+def duration(seconds: float) -> str:
+    """Seconds in words, to two digits."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 class Progress(Protocol):
     """Stages and units of a job; notebooks may pass their own."""
 

@@ -212,6 +212,12 @@ def say_unless(quiet: bool) -> Say:
     return silent if quiet else _print_lines
 
 
+def first_word(quiet: bool, *read: Any) -> None:
+    """Say what is read before anything is loaded that takes a second."""
+    named = ["the matrix in memory" if not isinstance(one, str | Path) else str(one) for one in read]
+    say_unless(quiet)(f"reading {', '.join(named)}")
+
+
 def _print_lines(*lines: str) -> None:
     make_printable()
     print(*map(printable, lines), sep="\n", flush=True)

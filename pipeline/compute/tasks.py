@@ -18,15 +18,14 @@ from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from uuid import uuid4
 
-from distributed import Client, Future, as_completed, get_worker
-from distributed.scheduler import KilledWorker
-
-from pairscape.pipeline.compute.scheduler import SILENT_SECONDS, SchedulerLink, scheduler_gone, subscribed
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError, in_one_line
+
+if TYPE_CHECKING:  # a job in this process starts without Dask
+    from distributed import Client, Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -78,14 +77,22 @@ class FailedTasksError(JobError):
 
 def reason(error: BaseException, more_memory: str = MORE_MEMORY) -> str:
     """The reason of a failed task, in one line."""
-    if isinstance(error, KilledWorker):
-        deaths = error.allowed_failures + 1
+    if _killed_its_worker(error):
+        deaths = error.allowed_failures + 1  # type: ignore[attr-defined]
         return (
             f"KilledWorker: its worker died {deaths} times (out of memory is the usual reason: {more_memory}; the "
             "worker's own log may tell)"
         )
     said = str(error).strip()
     return f"{type(error).__name__}: {said.splitlines()[0]}" if said else type(error).__name__
+
+
+def _killed_its_worker(error: BaseException) -> bool:
+    if "distributed" not in sys.modules:
+        return False
+    from distributed.scheduler import KilledWorker
+
+    return isinstance(error, KilledWorker)
 
 
 def run_tasks(
@@ -129,6 +136,8 @@ def run_tasks(
         for task in tasks:
             yield noted(task, *_measured(function, None, *common, task))
         return
+    from pairscape.pipeline.compute.scheduler import subscribed
+
     run: _Run[T, R] = _Run(client, function, common, uuid4().hex)
     topics = {run.topic: usage.attempt_failed, "all": usage.workers_changed}
     with _quiet_logs(client), subscribed(client, topics):
@@ -136,7 +145,7 @@ def run_tasks(
             yield noted(task, result, measured)
         suspects, run.failures = run.failures, []
         for task, error in suspects:
-            if run.hopeless or not isinstance(error, KilledWorker):
+            if run.hopeless or not _killed_its_worker(error):
                 run.failures.append((task, error))
                 continue
             for _, (result, measured) in run.windowed(iter([task])):
@@ -166,7 +175,7 @@ def run_on_source(
         raise
 
 
-def on_every_worker(client: Client | None, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
+def on_every_worker(client: "Client | None", function: Callable[..., R], *arguments: Any) -> Iterator[R]:
     """Call a function once for every thread of the workers that are there now, each in its place if it can be.
 
     Without a cluster, once in this process. Results come as they are ready; the first failure is raised.
@@ -174,6 +183,8 @@ def on_every_worker(client: Client | None, function: Callable[..., R], *argument
     if client is None:
         yield function(*arguments)
         return
+    from distributed import as_completed
+
     futures = [
         client.submit(function, *arguments, workers=[worker], allow_other_workers=True, pure=False)
         for worker, threads in client.nthreads().items()
@@ -206,6 +217,8 @@ def _measured(function: Callable[..., R], topic: str | None, *arguments: Any) ->
         result = function(*arguments)
     except Exception as error:
         if topic is not None:
+            from distributed import get_worker
+
             message = {"worker": worker, "task": shorten(str(arguments[-1]), 60), "why": reason(error)}
             get_worker().log_event(topic, message)
         raise
@@ -214,10 +227,15 @@ def _measured(function: Callable[..., R], topic: str | None, *arguments: Any) ->
 
 def _own_name() -> str:
     """Address of this worker, as all events call it; without a cluster, host and process id."""
+    here = f"{socket.gethostname()}:{os.getpid()}"
+    if "distributed" not in sys.modules:
+        return here
+    from distributed import get_worker
+
     try:
         return str(get_worker().address)
     except ValueError:
-        return f"{socket.gethostname()}:{os.getpid()}"
+        return here
 
 
 def peak_memory() -> int:
@@ -241,7 +259,7 @@ class _Run(Generic[T, R]):
         What has ended.
     """
 
-    client: Client
+    client: "Client"
     function: Callable[..., R]
     common: tuple[Any, ...]
     name: str
@@ -265,6 +283,10 @@ class _Run(Generic[T, R]):
 
         Whatever has ended is fetched together and replaced together: one message each to the scheduler, not one a task.
         """
+        from distributed import Future, as_completed
+
+        from pairscape.pipeline.compute.scheduler import SILENT_SECONDS, SchedulerLink, scheduler_gone
+
         line, pending, again = SchedulerLink(self.client), dict[Future[Any], T](), list[T]()
 
         def submitted() -> list[Future[Any]]:
@@ -293,7 +315,7 @@ class _Run(Generic[T, R]):
             if following := submitted():
                 ready.update(following)
 
-    def _submit(self, tasks: list[T]) -> list[Future[Any]]:
+    def _submit(self, tasks: list[T]) -> "list[Future[Any]]":
         if not tasks:
             return []
         keys = [f"{self.function.__name__}-{self.name}-{next(self.numbers)}" for _ in tasks]
@@ -302,7 +324,7 @@ class _Run(Generic[T, R]):
 
 
 @contextmanager
-def _quiet_logs(client: Client) -> Iterator[None]:
+def _quiet_logs(client: "Client") -> Iterator[None]:
     """Dask's logs repeat every failed task with a traceback; the job reports failures itself, in one line.
 
     A client whose scheduler is gone complains until it is closed, so then the logs stay quiet.

@@ -22,7 +22,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
-from scipy.stats import false_discovery_control, rankdata, t
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Pairs
@@ -113,6 +112,8 @@ class Ranks:
 
 def rank_genes(expression: csr_matrix) -> Ranks:
     """Ranks of each gene over the cells of a matrix, (N, G) without negative values."""
+    from scipy.stats import rankdata  # which takes half a second to load
+
     lift = expression.tocsc()
     lift = lift.astype(np.float32, copy=lift is expression)
     n_cells, n_genes = lift.shape
@@ -180,6 +181,8 @@ def significant(pairs: Pairs, genes: Vectors, fdr: float, sign: LabelSign | None
     all candidates, whatever their sign; with a sign only those that have it are labelled. The smallest |rho| is NaN
     where no pair is.
     """
+    from scipy.stats import false_discovery_control, t
+
     freedom = genes.n_cells - 2
     signed = _signed(correlations(pairs, genes), sign)
     rho = np.abs(signed)

@@ -20,10 +20,9 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError
@@ -31,6 +30,9 @@ from pairscape.pipeline.genes.kinds import KINDS, OF_PLANTED
 from pairscape.pipeline.genes.names import counts_up, unquoted
 from pairscape.pipeline.storage.lines import LONGEST_LIST_LINE, bounded_text
 from pairscape.pipeline.storage.plain_files import check_plain_file
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Column names in use, by tool: BEELINE, CNNC, SCENIC/arboreto, decoupler, OmniPath, our own predictions.
 REGULATOR_NAMES = ("gene_a", "gene1", "genea", "tf", "source", "regulator", "source_genesymbol")
@@ -100,7 +102,7 @@ class TextTable:
         Whether it has.
     """
 
-    rows: pd.DataFrame
+    rows: "pd.DataFrame"
     header: bool
 
     def named(self, names: tuple[str, ...]) -> list[str]:
@@ -119,8 +121,10 @@ def _delimiter(line: str) -> str:
     return next((sign for sign in line if sign in ",;"), r"\s+")  # after the first name, so 0,5 and "1;2" do not count
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path) -> "pd.DataFrame":
     """A small text table without blank rows and comments, every value a string; the first row is still a row."""
+    import pandas as pd
+
     check_plain_file(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path.")
@@ -175,7 +179,7 @@ def _has_row_names(first: list[str]) -> bool:
     return below == above + 1 and unquoted(re.split(_delimiter(first[1]), first[1].strip())[0]) == "1"
 
 
-def _without_row_numbers(table: pd.DataFrame) -> pd.DataFrame:
+def _without_row_numbers(table: "pd.DataFrame") -> "pd.DataFrame":
     """The same without a first column that only counts the rows, below a field that names nothing (R, pandas)."""
     nameless = table.shape[1] > 1 and table.iloc[0, 0] in ("", "-", "V0", "Unnamed: 0")
     if not nameless or not counts_up(list(table.iloc[1:, 0])):
@@ -185,7 +189,7 @@ def _without_row_numbers(table: pd.DataFrame) -> pd.DataFrame:
     return rest if known else rest.iloc[1:].reset_index(drop=True)  # a header, as row numbers stand beside no names
 
 
-def _with_header(table: pd.DataFrame, first: list[str], path: Path) -> TextTable:
+def _with_header(table: "pd.DataFrame", first: list[str], path: Path) -> TextTable:
     """The first row made the header."""
     if twice := [name for name in first if name in KNOWN_NAMES and first.count(name) > 1]:
         raise InputError(f"{path} has {twice[0]!r} twice in its header, and which is meant cannot be told; rename one.")
@@ -344,8 +348,15 @@ def _label_column(table: TextTable) -> str | int | None:
     return 2 if table.rows.shape[1] > 2 else None
 
 
-def _labels(column: pd.Series, path: Path) -> NDArray[np.int8]:
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy()
+def _numbers(column: "pd.Series") -> NDArray[np.float64]:
+    """A column as numbers, NaN where a cell is none."""
+    import pandas as pd
+
+    return np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
+
+
+def _labels(column: "pd.Series", path: Path) -> NDArray[np.int8]:
+    numbers = _numbers(column)
     bad = ~np.isin(numbers, LABELS)
     if bad.any():
         value = column.to_numpy()[bad][0]
@@ -373,7 +384,7 @@ def read_network(path: Path) -> NamedPairs:
     _refuse_unknown_header(table, path)
     words = table.words(*ends)
     if weights := table.named(WEIGHT_NAMES):
-        edge = pd.to_numeric(table.rows[weights[0]], errors="coerce").to_numpy() != 0
+        edge = _numbers(table.rows[weights[0]]) != 0
         words += f", {np.count_nonzero(~edge):,} of weight 0 left out" if not edge.all() else ""
         table = TextTable(table.rows[edge], header=True)
     if table.rows.empty:
@@ -384,9 +395,9 @@ def read_network(path: Path) -> NamedPairs:
     return NamedPairs(gene_a, gene_b, None, words, importance, "" if importance is None else ranked)
 
 
-def _importance(column: pd.Series) -> NDArray[np.float64] | None:
+def _importance(column: "pd.Series") -> NDArray[np.float64] | None:
     """The numbers of a column, if they tell edges apart."""
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    numbers = _numbers(column)
     return numbers if np.isfinite(numbers).all() and np.unique(np.abs(numbers)).size > 1 else None
 
 
@@ -407,7 +418,7 @@ def _refuse_unknown_header(table: TextTable, path: Path) -> None:
     """A word above a column of numbers is a heading."""
     if table.header or table.rows.shape[1] < 3:
         return
-    first, *rest = pd.to_numeric(table.rows[2], errors="coerce")
+    first, *rest = _numbers(table.rows[2])
     if rest and np.isnan(first) and not np.isnan(rest).any():
         raise InputError(
             f"{path}: the first row {list(table.rows.iloc[0])} looks like a header and names no known columns; name "
@@ -431,7 +442,7 @@ def read_gene_map(path: Path) -> list[tuple[str, str]]:
     return [(one, other) for one, other in zip(table[0], table[1], strict=True) if one and other]
 
 
-def read_rows(path: Path) -> pd.DataFrame:
+def read_rows(path: Path) -> "pd.DataFrame":
     """Every row of a text table that is not blank, the first included, every value a string; columns are numbers.
 
     Raises

@@ -75,6 +75,12 @@ def all_pairs(n_genes: int) -> Pairs:
     return _unlabelled(gene_a, gene_b)
 
 
+def all_pairs_of(genes: GeneIndex) -> Pairs:
+    """Every unordered pair of some genes, ascending, once, gene_a < gene_b, unlabelled."""
+    found = all_pairs(genes.size)
+    return Pairs(genes[found.gene_a], genes[found.gene_b], found.label)
+
+
 def cross_pairs(regulators: GeneIndex, targets: GeneIndex) -> Pairs:
     """Every regulator with every target, a gene with itself left out, unlabelled."""
     gene_a, gene_b = np.repeat(regulators, targets.size), np.tile(targets, regulators.size)
@@ -102,6 +108,7 @@ def candidates(
     genes: Sequence[str],
     symbols: Sequence[str] | None = None,
     others: Sequence[str] | None = None,
+    frequent: GeneIndex | None = None,
 ) -> Candidates:
     """The candidate pairs that a user asked for, in terms of a matrix.
 
@@ -109,6 +116,8 @@ def candidates(
     ----------
     genes, symbols, others
         Ids and, if known, symbols and further ids of the matrix's genes.
+    frequent
+        Genes that enough cells express, ascending, of which alone pairs are made. Absent: of all.
 
     Raises
     ------
@@ -123,10 +132,24 @@ def candidates(
     elif source.regulators is not None:
         found = _regulated(source, source.regulators, vocabulary)
     else:
-        found = Candidates(all_pairs(len(genes)))
+        found = Candidates(all_pairs(len(genes)) if frequent is None else all_pairs_of(frequent))
+    if frequent is not None and not source.all_pairs:
+        found = _of_frequent(found, frequent)
+    if not len(found.pairs) and frequent is not None:
+        raise InputError(
+            f"no candidate pair is left: of none do {100 * (source.min_share or 0):g} % of the cells express both "
+            "genes; give a smaller --min-share."
+        )
     if not len(found.pairs):
         raise InputError("no candidate pair is left: the lists name only pairs of a gene with itself; give more genes.")
     return found
+
+
+def _of_frequent(found: Candidates, genes: GeneIndex) -> Candidates:
+    """The pairs whose genes are both among these; how many is noted."""
+    kept = np.flatnonzero(np.isin(found.pairs.gene_a, genes) & np.isin(found.pairs.gene_b, genes))
+    note = f"{kept.size:,} of {len(found.pairs):,} candidate pairs have two such genes"
+    return replace(found, pairs=found.pairs.take(kept), notes=(*found.notes, note))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.encode import encoding
 from pairscape.pipeline.codes.store import Codes
-from pairscape.pipeline.compute.clusters import worker_threads
+from pairscape.pipeline.compute.opening import worker_threads
+from pairscape.pipeline.compute.progress import duration
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import FailedTasksError, reason, run_tasks
 from pairscape.pipeline.datasets.networks import network_facts
@@ -35,6 +36,7 @@ from pairscape.pipeline.heatmaps.tiles import (
     storage_order,
     tiles_of,
 )
+from pairscape.pipeline.heatmaps.widespread import advice, frequent_genes, frequent_line, share_expressing
 from pairscape.pipeline.matrix.cell_groups import CellGroups, describe_groups, group_cells
 from pairscape.pipeline.matrix.expression import Expression, whole_depth
 from pairscape.pipeline.matrix.prepare import counts_of
@@ -93,6 +95,8 @@ class Request:
         return f"{label.size:,} candidate pairs, {(label > 0).mean():.2%} of them positive; counted in {counted}"
 
 
+WORTH_TELLING = 2.0  # seconds
+MANY_GENES = 3000  # that make some millions of pairs
 SMALL_PAIRS, SMALL_VALUES = 50_000, 200_000_000  # cells × genes that are encoded in a few seconds
 
 
@@ -161,7 +165,7 @@ def resolve_request(expression: Expression, source: PairSource, seed: int, group
     annotations = expression.obs() if grouping.columns else None
     if annotations is not None:  # refused before labels are computed
         group_cells(annotations, grouping.columns, grouping.min_group_cells)
-    found = candidates(source, expression.genes, expression.symbols, expression.others)
+    found = _candidates(expression, source)
     cells, rule = np.arange(expression.n_cells), "all"
     if source.labels == "replicate":
         found, cells, rule = _replicate(expression, found, source, seed)
@@ -180,6 +184,18 @@ def resolve_request(expression: Expression, source: PairSource, seed: int, group
         groups = group_cells(annotations.iloc[cells], grouping.columns, grouping.min_group_cells)
         provenance["groups"] = {"by": list(groups.columns), "min_group_cells": grouping.min_group_cells}
     return Request(cells, replace(found, pairs=storage_order(found.pairs)), provenance, groups)
+
+
+def _candidates(expression: Expression, source: PairSource) -> Candidates:
+    """Candidate pairs, and what has to be told of the genes that they are made of."""
+    many = source.all_pairs and len(expression.genes) > MANY_GENES
+    share = share_expressing(expression) if source.min_share is not None or many else None
+    frequent = None if share is None or source.min_share is None else frequent_genes(share, source.min_share)
+    found = candidates(source, expression.genes, expression.symbols, expression.others, frequent)
+    if share is None:
+        return found
+    note = advice(share) if source.min_share is None else frequent_line(share, source.min_share)
+    return found if note is None else replace(found, notes=(note, *found.notes))
 
 
 def _options(source: PairSource) -> dict[str, Any]:
@@ -243,10 +259,14 @@ def make_heatmaps(
             spec = replace(spec, codes_hash=wanted.content_hash)
             _refuse_another_job(target, spec)  # before the codes of another job on these images are replaced by ours
             codes = wanted.finish()
+        session.progress.start("laying out images", 0)
         images, missing = _laid_out(target, spec, request, codes, expression)
         kept = spec.n_shards - len(missing)
         threads = worker_threads(session.client)
-        share, tasks, _ = plan_count(codes, request.chosen.pairs, missing, limit, threads, Rates(), request.n_groups)
+        share, tasks, seconds = plan_count(
+            codes, request.chosen.pairs, missing, limit, threads, Rates(), request.n_groups
+        )
+        session.say(*_foretold(spec, request, len(missing), float(seconds.sum()) / threads, threads))
         session.usage.events.write(
             "plan", pairs=spec.n_pairs, cells=spec.n_cells, shards=spec.n_shards, kept=kept, tasks=len(tasks),
             threads=threads, task_bytes=share.task_bytes, plan_hash=spec.plan_hash,
@@ -254,6 +274,16 @@ def make_heatmaps(
         session.progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
         spent = count_shards(images, codes, share, tasks, session, lock)
     return HeatmapOutcome(images, len(missing), kept, spent, session.usage)
+
+
+def _foretold(spec: ImageSpec, request: Request, shards: int, seconds: float, threads: int) -> list[str]:
+    """What counting will take, by rates that no machine keeps to; nothing where it is over at once."""
+    if seconds < WORTH_TELLING:
+        return []
+    megabytes = shards * spec.binning.shard_pairs * request.n_groups * Rates().image_bytes / 1e6
+    return [
+        f"counting will take about {duration(seconds)} ({threads} at a time), and about {megabytes:,.0f} MB of disk"
+    ]
 
 
 def _laid_out(

@@ -332,3 +332,8 @@ def finish_images(images, genes_a, genes_b, n_cells, both_zero):  # type: ignore
         if overdrawn or neither < 0:
             return p
     return -1
+
+
+def kept_at() -> str:
+    """The folder where the compiled form of these functions is kept."""
+    return str(_count.stats.cache_path)

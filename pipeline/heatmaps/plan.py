@@ -7,6 +7,7 @@ sample of its cells, and what grows with the cells is scaled up.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,8 @@ from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
 from pairscape.pipeline.codes.by_gene import by_gene
 from pairscape.pipeline.codes.encode import encoded_before
 from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, add_edges, create_codes, open_codes, write_block
-from pairscape.pipeline.compute.clusters import worker_threads
+from pairscape.pipeline.compute.opening import worker_threads
+from pairscape.pipeline.compute.progress import duration
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import run_tasks
 from pairscape.pipeline.errors import InputError
@@ -31,12 +33,39 @@ from pairscape.pipeline.heatmaps.layout import create_images
 from pairscape.pipeline.heatmaps.memory import portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, spread_runs, storage_order, tiles_of
 from pairscape.pipeline.matrix.cell_groups import CellGroups
-from pairscape.pipeline.matrix.expression import Expression
+from pairscape.pipeline.matrix.expression import Expression, block_digest
 from pairscape.pipeline.options import CODES_CELLS, Binning
 
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
 SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes
-PASSES = 2  # over the matrix, to encode it
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a network takes, in seconds of one worker.
+
+    Attributes
+    ----------
+    network
+        Its name; "" where none was tried.
+    pair
+        For one pair that is counted: its statistics, and the network.
+    strata, decoys
+        For the strata within which cells are compared, and for all decoys together; 0 where there are none.
+    loading
+        Until it, and what runs it, are loaded; every worker does that at the same time.
+    """
+
+    network: str = ""
+    pair: float = 0.0
+    strata: float = 0.0
+    decoys: float = 0.0
+    loading: float = 0.0
+
+
+Scoring = Callable[[Codes, Pairs, int, Path, Session], Tried]
+"""Tries a network: of codes, candidates, the number of cells of the job, a folder for what it writes, a session."""
+REPORT_SECONDS, ROW_SECONDS = 2.0, 3e-6  # of a report, and a row of scores in its file, where counting is as foreseen
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +95,15 @@ class Plan:
         Time to encode the matrix first; 0 if that was done before.
     seconds
         Time to count and write all images.
+    network
+        The network that would score the pairs; "" where that was not tried.
+    score_seconds, decoy_seconds
+        Time to load the network, count the pairs and score them without storing an image, and for the decoys of their
+        q-values.
+    report_seconds
+        Time to write scores and report.
+    start_seconds
+        Time until the workers had started here; part of every job.
     """
 
     pairs: int
@@ -83,9 +121,32 @@ class Plan:
     matrix_cells: int
     shard_pairs: int
     groups: int = 1
+    network: str = ""
+    score_seconds: float = 0.0
+    decoy_seconds: float = 0.0
+    report_seconds: float = 0.0
+    start_seconds: float = 0.0
+
+    @property
+    def heatmaps_seconds(self) -> float:
+        """All of `heatmaps`."""
+        return self.start_seconds + self.encode_seconds + self.seconds
+
+    @property
+    def predict_seconds(self) -> float:
+        """All of `predict`."""
+        parts = self.encode_seconds, self.score_seconds, self.decoy_seconds, self.report_seconds
+        return self.start_seconds + sum(parts)
 
     def lines(self) -> list[str]:
         """What a user is told of it."""
+        encoding = f"{duration(self.encode_seconds)} to encode"
+        decoys = f", {duration(self.decoy_seconds)} for decoys (q-values)" if self.decoy_seconds else ""
+        scores = [
+            f"predict          about {duration(self.predict_seconds)} with {self.network}, which stores no image: "
+            f"{encoding}, {duration(self.score_seconds)} to count and score{decoys}, "
+            f"{duration(self.report_seconds)} for file and report"
+        ]
         limit = f" of {self.worker_bytes / 1e6:,.0f} MB per worker" if self.worker_bytes else ""
         return [
             f"pairs            {self.pairs:,}" + (f", in each of {self.groups} groups" if self.groups > 1 else ""),
@@ -94,7 +155,8 @@ class Plan:
             f"tasks            {self.tasks:,} for {self.workers} workers",
             f"image store      about {self.store_bytes / 1e6:,.0f} MB on disk",
             f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB{limit}",
-            f"time             about {duration(self.encode_seconds)} to encode, {duration(self.seconds)} to count",
+            f"heatmaps         about {duration(self.heatmaps_seconds)}: {encoding}, {duration(self.seconds)} to count",
+            *(scores if self.network else ()),
             f"largest job      any number of cells and pairs, images of up to {self.most_bins} × {self.most_bins} bins",
         ]
 
@@ -106,14 +168,6 @@ class Plan:
         return getattr(self, name)
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words, to two digits."""
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
 def plan_heatmaps(
     expression: Expression,
     request: Request,
@@ -121,6 +175,7 @@ def plan_heatmaps(
     codes: Path | None,
     workers: int,
     session: Session,
+    scoring: Scoring | None = None,
 ) -> Plan:
     """Plan a heatmap job and measure what its parts take here.
 
@@ -130,6 +185,8 @@ def plan_heatmaps(
         Code store, if the matrix was encoded before. Absent, or of something else: a sample of the cells is encoded.
     workers
         Threads that will do the work; those of the session measure for them.
+    scoring
+        Tries the network that would score the pairs. Absent: none is foretold.
 
     Raises
     ------
@@ -149,6 +206,8 @@ def plan_heatmaps(
         shards = range(-(-len(pairs) // binning.shard_pairs))
         share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates, request.n_groups)
         reading = rates.chunk * _chunk_reads(tasks, pairs, workers)
+        tried = _tried(scoring, found, request, session, scratch / "network")
+        counting = float(seconds.sum()) - rates.writing * len(pairs) * request.n_groups + reading
     return Plan(
         pairs=len(pairs),
         cells=request.n_counted,
@@ -160,12 +219,41 @@ def plan_heatmaps(
         worker_bytes=limit,
         cells_at_once=share.cells,
         most_bins=_most_bins(cells.size, limit),
-        encode_seconds=encode_seconds / workers,
+        encode_seconds=encode_seconds * _share_of_slowest(cells.size, workers),
         seconds=(float(seconds.sum()) + reading) / workers,
         matrix_cells=expression.n_cells,
         shard_pairs=binning.shard_pairs,
         groups=request.n_groups,
+        network=tried.network,
+        score_seconds=_score_seconds(tried, counting, len(pairs) * _layers(request), workers),
+        decoy_seconds=tried.decoys * _layers(request) / workers,
+        report_seconds=rates.counting * (REPORT_SECONDS + ROW_SECONDS * len(pairs) * _layers(request)),
     )
+
+
+def _share_of_slowest(n_cells: int, workers: int) -> float:
+    """Share of the cells that the busiest worker encodes: whole blocks of them."""
+    blocks = -(-n_cells // CODES_CELLS)
+    rounds = -(-blocks // workers)
+    return min(1.0, rounds * CODES_CELLS / n_cells)
+
+
+def _score_seconds(tried: Tried, counting: float, images: int, workers: int) -> float:
+    return tried.loading + (counting + tried.strata + tried.pair * images) / workers if tried.network else 0.0
+
+
+def _tried(scoring: Scoring | None, codes: Codes, request: Request, session: Session, folder: Path) -> Tried:
+    if scoring is None:
+        return Tried()
+    session.progress.start("trying network", 1)
+    found = scoring(codes, request.chosen.pairs, request.cells.size, folder, session)
+    session.progress.advance(1)
+    return found
+
+
+def _layers(request: Request) -> int:
+    """How often a prediction scores each pair: by each group of cells, and by all together."""
+    return 1 if request.groups is None else 1 + request.n_groups
 
 
 def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Session, scratch: Path) -> Sample:
@@ -213,32 +301,40 @@ def _scaled_up(
     """Codes of some of the cells; from them the seconds of one worker to encode all, and the rates for all."""
     cells, pairs = request.cells, request.chosen.pairs
     sizes = [min(cells.size, SAMPLE_CELLS), min(cells.size, SAMPLE_CELLS) // 4]
-    started = time.perf_counter()
-    codes = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
+    _sampled_codes(expression, scratch / "first.codes.zarr", binning, cells, 2)  # loads what is compiled
+    codes, seconds = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
     groups = _sampled_groups(request, sizes[0])
-    seconds = PASSES * (time.perf_counter() - started) * cells.size / sizes[0]
+    seconds *= cells.size / sizes[0]
     rates = Rates.measured(sample := _measure(codes, pairs, groups, session, scratch))
     growth = cells.size / sizes[0]
     rates = replace(rates, chunk=rates.chunk * growth)
     if growth > 1:  # an image's bytes grow with a power of the cells, about the fourth root
-        fewer = _sampled_codes(expression, scratch / "fewer.codes.zarr", binning, cells, sizes[1])
+        fewer, _ = _sampled_codes(expression, scratch / "fewer.codes.zarr", binning, cells, sizes[1])
         less = _measure(fewer, pairs, _sampled_groups(request, sizes[1]), session, scratch)
         power = math.log(max(sample.n_bytes / less.n_bytes, 1)) / math.log(sizes[0] / sizes[1])
         rates = replace(rates, image_bytes=rates.image_bytes * growth**power)
     return codes, seconds, rates
 
 
-def _sampled_codes(expression: Expression, path: Path, binning: Binning, cells: NDArray[np.int64], size: int) -> Codes:
-    """Codes of some cells, evenly spaced, in one block."""
-    chosen = cells[_sampled(cells.size, size)]
+def _sampled_codes(
+    expression: Expression, path: Path, binning: Binning, cells: NDArray[np.int64], size: int
+) -> tuple[Codes, float]:
+    """Codes of some cells, evenly spaced, in one block, and the seconds of one worker to make them as the job does.
+
+    The job reads the matrix twice, for the content hash with statistics, and for the codes; where quantiles of the
+    cells place the edges, once more.
+    """
+    chosen, started = cells[_sampled(cells.size, size)], time.perf_counter()
     rows = expression.select(chosen)
+    again = (time.perf_counter() - started) * (2 if binning.scale in ("rank", "quantile") else 1)
+    block_digest(rows)
     statistics = gene_statistics(rows.data, rows.indices, rows.shape[1], rows.shape[0])
     columns = rows.tocsc()
     values = [columns.data[a:b] for a, b in zip(columns.indptr[:-1], columns.indptr[1:], strict=True)]
     create_codes(path, expression.genes, chosen)
     add_edges(path, path.name, binning, bin_edges(binning, statistics, values), statistics, {})
     write_block(str(path), by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], True), 0)
-    return open_codes(path)
+    return open_codes(path), time.perf_counter() - started + again
 
 
 def _sampled_groups(request: Request, size: int) -> CellGroups | None:

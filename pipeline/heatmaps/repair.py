@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pairscape.pipeline.codes import store as code_store
 from pairscape.pipeline.codes.encode import encode_blocks, encoding
 from pairscape.pipeline.codes.store import Codes, block_file, open_codes
-from pairscape.pipeline.compute.clusters import worker_threads
+from pairscape.pipeline.compute.opening import worker_threads
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError, JobError
 from pairscape.pipeline.genes.labels import split_cells

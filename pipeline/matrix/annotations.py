@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from anndata.utils import make_index_unique
 
 from pairscape.pipeline.errors import printable
 
@@ -63,6 +62,8 @@ def _some(names: list[str]) -> str:
 
 def _names(columns: pd.Index) -> list[str]:
     """Names that are text, without slashes, each once."""
+    from anndata.utils import make_index_unique  # half a second, and only stores that are written need it
+
     plain = [str(name).replace("/", "_") or "unnamed" for name in columns]
     plain = [f"{name}_" if name in ("_index", ".", "..") else name for name in plain]
     return [str(name) for name in make_index_unique(pd.Index(plain, dtype=object))]

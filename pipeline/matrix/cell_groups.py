@@ -8,13 +8,15 @@ refused.
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from pairscape.pipeline.errors import InputError, printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_GROUP = np.uint16(2**16 - 1)  # of a cell that is in none
 MOST_GROUPS = 1000
@@ -62,7 +64,7 @@ class CellGroups:
         return CellGroups(self.columns, (name,), np.where(own, np.uint16(0), NO_GROUP))
 
 
-def group_cells(obs: pd.DataFrame, columns: Sequence[str], least: int) -> CellGroups:
+def group_cells(obs: "pd.DataFrame", columns: Sequence[str], least: int) -> CellGroups:
     """Groups to show apart, of `least` cells or more.
 
     Parameters
@@ -99,7 +101,7 @@ def describe_groups(groups: CellGroups) -> str:
     return printable(f"{len(groups.names)} groups of cells by {','.join(groups.columns)}: {listed}{more}")
 
 
-def stratify_cells(obs: pd.DataFrame, columns: Sequence[str]) -> CellGroups:
+def stratify_cells(obs: "pd.DataFrame", columns: Sequence[str]) -> CellGroups:
     """Strata within which cells are compared, of all cells.
 
     Raises
@@ -124,7 +126,7 @@ def stratify_cells(obs: pd.DataFrame, columns: Sequence[str]) -> CellGroups:
     return CellGroups(tuple(columns), names, code.astype(np.uint16), tuple(_thin(names, cells, what)))
 
 
-def column_of(obs: pd.DataFrame, name: str) -> pd.Series:
+def column_of(obs: "pd.DataFrame", name: str) -> "pd.Series":
     """A column of obs. InputError where there is none of that name; close names are shown."""
     if name in obs.columns:
         return obs[name]
@@ -134,7 +136,7 @@ def column_of(obs: pd.DataFrame, name: str) -> pd.Series:
     raise InputError(printable(f"{name!r} is no column of the cells' annotations (obs): {there}; give one of them"))
 
 
-def _crossed(obs: pd.DataFrame, columns: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _crossed(obs: "pd.DataFrame", columns: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Groups (N,), −1 where a value is missing, and their names; only combinations that come up."""
     if not columns or len(set(columns)) < len(columns):
         raise InputError(f"columns {','.join(columns)!r}: give one column of obs, or several different ones")
@@ -156,8 +158,10 @@ def _crossed(obs: pd.DataFrame, columns: Sequence[str]) -> tuple[NDArray[np.int6
     return number, tuple(CROSSED.join(values) for values in zip(*parts, strict=True))
 
 
-def _levels(column: pd.Series, name: str) -> tuple[NDArray[np.int64], list[str]]:
+def _levels(column: "pd.Series", name: str) -> tuple[NDArray[np.int64], list[str]]:
     """Level of each cell, −1 without a value, and the levels in words, ascending (of a categorical: in its order)."""
+    import pandas as pd
+
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > MOST_NUMBERS:
         raise InputError(printable(
             f"{name!r} is a measurement: {column.nunique():,} different numbers in {len(column):,} cells, hardly two "

@@ -8,12 +8,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
-from anndata.io import read_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -21,6 +19,7 @@ from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.columns import name_genes
 from pairscape.pipeline.matrix.formats.anndata import check_shape, stored_matrix
 from pairscape.pipeline.matrix.formats.dense import Dense, DenseLines
+from pairscape.pipeline.matrix.formats.elements import read_element
 from pairscape.pipeline.matrix.formats.hdf5_zarr import (
     canonical_csr,
     existing,
@@ -41,9 +40,13 @@ from pairscape.pipeline.matrix.source import (
     check_not_transposed,
     check_values,
     in_memory,
+    is_anndata,
 )
 from pairscape.pipeline.options import HASH_CELLS
 from pairscape.pipeline.storage.paths import stamp_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 LAYERS = "layers/"
 SELECT_BLOCK = 4096  # cells that are read together to pick some of them
@@ -76,7 +79,7 @@ class Expression:
     genes: tuple[str, ...]
     symbols: tuple[str, ...] | None
     n_cells: int
-    memory: AnnData | None = field(default=None, repr=False, compare=False)
+    memory: "AnnData | None" = field(default=None, repr=False, compare=False)
     others: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     values: str = ""
@@ -271,7 +274,7 @@ def whole_depth(counts: Expression, cells: NDArray[np.integer], here: NDArray[np
 def own_record(root: Any) -> Mapping[str, Any]:
     """What `ingest` or a simulation says in an AnnData of how it was made; empty where neither has made it."""
     uns = group_of(root, "uns")
-    return as_record(read_elem(uns["pairscape"])) if "pairscape" in uns else {}
+    return as_record(read_element(uns["pairscape"])) if "pairscape" in uns else {}
 
 
 def as_record(said: Any) -> Mapping[str, Any]:
@@ -307,7 +310,7 @@ def open_expression(source: Any, gene_column: str | None = None) -> Expression:
         the file is missing, of another kind, damaged or no AnnData; it has no X, fewer than two cells or genes, genes
         without a name or with the same name, or genes where cells belong
     """
-    if isinstance(source, AnnData):
+    if is_anndata(source):
         return _open_memory(source, gene_column)
     path = existing(source, (".h5ad", ".zarr"))
     with opened(path) as root:
@@ -323,10 +326,12 @@ def open_expression(source: Any, gene_column: str | None = None) -> Expression:
     )
 
 
-def _open_memory(adata: AnnData, gene_column: str | None) -> Expression:
+def _open_memory(adata: "AnnData", gene_column: str | None) -> Expression:
     named = name_genes(with_text_names(pd.DataFrame(adata.var)), gene_column)
     check_names(adata.obs_names, named.ids, IN_MEMORY)
     check_not_transposed(tuple(map(str, adata.obs_names)), named.ids, IN_MEMORY)
     if adata.X is None or getattr(adata.X, "format", "csr") != "csr":  # a block of rows of CSC costs a pass over all
+        from anndata import AnnData
+
         adata = AnnData(canonical_csr(in_memory(adata.X)), obs=adata.obs, var=adata.var)
     return Expression(None, named.ids, named.symbols, adata.n_obs, adata, named.others, named.notes)

@@ -24,8 +24,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from pairscape.pipeline.compute.clusters import open_client, reported, smallest_memory
 from pairscape.pipeline.compute.memory import CSR_BYTES, SHARD_BYTES, require_memory
+from pairscape.pipeline.compute.opening import smallest_memory
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_on_source
@@ -142,7 +142,7 @@ def ingest(
     session = session or Session()
     with no_workplace() if dry_run else workplace(target) as place:
         job = take_in(source, chosen, place.scratch, session.progress)
-        opened = partial(open_client, say=session.say, reads=_files(source), writes=None if dry_run else target)
+        opened = partial(_client, session, _files(source), None if dry_run else target)
         with _session(job, compute, opened, session, report) as session:
             place.claim(_identity(job))
             plan = _plan(job, place, session)
@@ -174,6 +174,15 @@ def _identity(job: Intake) -> dict[str, Any]:
     return {"version": 1, "stamp": job.source.stamp, "choices": choices, "lists": contents, "layout": layout}
 
 
+def _client(
+    session: Session, reads: list[str], writes: Path | None, compute: Compute
+) -> AbstractContextManager["Client | None"]:
+    """A client; only a large matrix loads Dask."""
+    from pairscape.pipeline.compute.clusters import open_client
+
+    return open_client(compute, session.say, reads=reads, writes=writes)
+
+
 @contextmanager
 def _session(
     job: Intake,
@@ -188,6 +197,8 @@ def _session(
         require_memory(INGESTING, need, smallest_memory(None, Compute("synchronous")))
         yield replace(session, progress=Silent())
         return
+    from pairscape.pipeline.compute.clusters import reported
+
     with opened(compute or Compute()) as client, reported(client, report):
         require_memory(INGESTING, need, smallest_memory(client, compute or Compute()))
         yield replace(session, client=client)

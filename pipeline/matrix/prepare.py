@@ -9,16 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anndata import AnnData
-
 from pairscape.pipeline.compute.progress import Silent
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.alike import STEPS
-from pairscape.pipeline.matrix.annotations import SAID
 from pairscape.pipeline.matrix.expression import Expression, as_record, open_expression, own_record
 from pairscape.pipeline.matrix.formats.hdf5_zarr import existing, opened
-from pairscape.pipeline.matrix.open import open_source, source_stamp
-from pairscape.pipeline.matrix.source import IN_MEMORY
+from pairscape.pipeline.matrix.source import IN_MEMORY, is_anndata
 from pairscape.pipeline.matrix.value_kinds import Judged, judge, sampled
 from pairscape.pipeline.options import Compute, Preset
 from pairscape.pipeline.storage.digests import digest
@@ -57,8 +53,10 @@ def prepared(
         It cannot be opened; what its values are cannot be told; it has to be ingested, and the result is a URL.
     """
     record = trusted_record(source)
-    if record and not isinstance(source, AnnData):
+    if record and not is_anndata(source):
         return open_expression(located(source), gene_column)
+    from pairscape.pipeline.matrix.open import source_stamp  # which knows every format
+
     how = {"preset": "none" if record else preset, "gene_column": gene_column}
     path, made_from = beside.with_name(f"{beside.stem}.expression.zarr"), digest({"stamp": source_stamp(source), **how})
     there = trusted_record(path) if not is_remote(path) and path.exists() else {}
@@ -96,13 +94,16 @@ def counts_of(expression: Expression) -> Expression:
 
 
 def _name(source: Any) -> str:
-    return IN_MEMORY if isinstance(source, AnnData) else spelled(source)
+    return IN_MEMORY if is_anndata(source) else spelled(source)
 
 
 def _logarithms(source: Any, gene_column: str | None, say: Callable[..., None]) -> Expression | None:
     """An AnnData of others on a disk that holds logarithms, of which nothing but annotations is left out; else None."""
-    if isinstance(source, AnnData) or not spelled(source).endswith(ANNDATA) or not _lies_in_root(spelled(source)):
+    if is_anndata(source) or not spelled(source).endswith(ANNDATA) or not _lies_in_root(spelled(source)):
         return None
+    from pairscape.pipeline.matrix.annotations import SAID
+    from pairscape.pipeline.matrix.open import open_source
+
     with tempfile.TemporaryDirectory() as scratch:
         found = open_source(source, gene_column=gene_column, scratch=Path(scratch), progress=Silent())
     if found.judged.kind != "log":
@@ -128,7 +129,7 @@ def trusted_record(source: Any) -> Mapping[str, Any]:
     InputError
         It is a store of ours that holds no matrix.
     """
-    if isinstance(source, AnnData):
+    if is_anndata(source):
         record, expression = as_record(source.uns.get("pairscape")), source
     elif not (place := spelled(source)).endswith(ANNDATA):
         return {}

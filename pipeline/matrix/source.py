@@ -4,6 +4,7 @@ A reader reads lines: rows where the disk keeps rows together, columns where it 
 read by cells gives all its entries once, in parts, to be turned (`pipeline.matrix.formats.by_cells`).
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -363,6 +364,11 @@ def check_not_transposed(cells: Any, genes: Any, source: str) -> None:
 def gene_symbols(var: pd.DataFrame) -> tuple[str, ...] | None:
     """(gene,) symbols from the first column known to hold them, "" where missing; None when no column does."""
     return name_genes(var).symbols
+
+
+def is_anndata(x: Any) -> bool:
+    """Whether this is an AnnData: only where anndata was imported is there one."""
+    return "anndata" in sys.modules and isinstance(x, sys.modules["anndata"].AnnData)
 
 
 def in_memory(x: Any) -> Any:

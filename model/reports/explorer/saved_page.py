@@ -10,7 +10,7 @@ import numpy as np
 from pairscape.model.reports.explorer.answers import Explorer, numbers
 from pairscape.model.reports.explorer.page import render_page
 from pairscape.model.reports.explorer.table import Rows, Wanted
-from pairscape.model.reports.page import require_own_page
+from pairscape.model.reports.places import require_own_page
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.storage.write import write_file
 

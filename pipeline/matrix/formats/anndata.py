@@ -2,10 +2,9 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from anndata import AnnData
 
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.matrix.annotations import unread
@@ -24,6 +23,9 @@ from pairscape.pipeline.matrix.formats.hdf5_zarr import (
 from pairscape.pipeline.matrix.formats.sparse import Compressed, compressed
 from pairscape.pipeline.matrix.source import IN_MEMORY, Held, Stored, in_memory
 from pairscape.pipeline.storage.paths import fingerprint
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 def open_annotated(place: str, layer: str | None, within: str = "") -> Stored:
@@ -62,7 +64,7 @@ def open_annotated(place: str, layer: str | None, within: str = "") -> Stored:
     )
 
 
-def open_memory(adata: AnnData, layer: str | None) -> Stored:
+def open_memory(adata: "AnnData", layer: str | None) -> Stored:
     """Open an AnnData in memory, which is left untouched; `layer` chooses as in `open_annotated`."""
     home, element = _chosen([name for name in adata.layers if name], adata.raw is not None, layer, IN_MEMORY)
     source: Any = adata.raw if home == "raw" else adata

@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import zarr
-from anndata.io import read_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
 from pairscape.pipeline.errors import InputError, JobError
+from pairscape.pipeline.matrix.formats.elements import read_element
 from pairscape.pipeline.matrix.formats.unreadable import is_mistake_of_ours, unreadable
 from pairscape.pipeline.storage.chunks import read_range
 from pairscape.pipeline.storage.codecs import open_to_read
@@ -106,7 +106,7 @@ def read_annotations(element: Any) -> tuple[pd.DataFrame, list[str]]:
     if records:
         return with_text_names(pd.DataFrame.from_records(element[:], index=element.dtype.names[0])), []
     try:
-        return with_text_names(read_elem(element)), []
+        return with_text_names(read_element(element)), []
     except (InputError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 — whatever a column of others makes anndata, pandas or a codec raise
@@ -123,12 +123,12 @@ def _readable_columns(element: Any, error: Exception) -> tuple[pd.DataFrame, lis
     named = element.attrs.get("_index", "index")
     if not hasattr(element, "keys") or named not in element:
         raise error
-    index = np.asarray(read_elem(element[named]))
+    index = np.asarray(read_element(element[named]))
     kept: dict[str, Any] = {}
     lost: list[str] = []
     for name in [str(name) for name in element.attrs.get("column-order", [])]:
         try:
-            values = read_elem(element[name])
+            values = read_element(element[name])
             kept |= {name: values} if len(values) == len(index) and np.ndim(values) == 1 else {}
         except (InputError, MemoryError):
             raise

@@ -149,6 +149,14 @@ def test_too_many_pairs_are_those_of_the_most_expressed_genes(folder, monkeypatc
     assert "those of most cells among 24 such genes" in request.chosen.notes[0]
 
 
+def test_min_share_says_which_genes_make_all_pairs(folder, tmp_path):
+    frame = again(folder, tmp_path / "s.parquet", min_share=0.9)
+    dropout, gene = (open_codes(folder / "scores.codes.zarr").array(name) for name in ("dropout", "gene"))
+    frequent = set(gene[1 - dropout >= 0.9].tolist())
+    assert set(frame["gene_a"]) | set(frame["gene_b"]) == frequent
+    assert len(frame) == len(frequent) * (len(frequent) - 1) // 2 < N_PAIRS
+
+
 @pytest.mark.parametrize(("pairs", "genes"), [(1, 2), (2, 2), (3, 3), (45, 10), (54, 10), (5_000_000, 3162)])
 def test_as_many_genes_as_make_no_more_pairs(pairs, genes):
     assert genes_of(pairs) == genes

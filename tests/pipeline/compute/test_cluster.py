@@ -13,15 +13,9 @@ from distributed import Client, LocalCluster
 
 from heatmap_jobs import FINE, run, store_hash
 from pairscape.pipeline.compute import clusters, workers
-from pairscape.pipeline.compute.clusters import (
-    address_of,
-    measuring,
-    more_memory,
-    open_client,
-    security_of,
-    smallest_memory,
-)
+from pairscape.pipeline.compute.clusters import address_of, open_client, security_of
 from pairscape.pipeline.compute.memory import require_memory
+from pairscape.pipeline.compute.opening import measuring, more_memory, smallest_memory
 from pairscape.pipeline.compute.queues import job_options, warn_if_open
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.workers import Probe, describe_place, describe_worker, differences, versions

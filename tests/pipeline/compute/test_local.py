@@ -18,7 +18,8 @@ from made_runs import make_run
 from model_fixtures import small_store
 from pairscape.command_line import app
 from pairscape.interrupt import ANEW, LINES, line
-from pairscape.pipeline.compute.clusters import address_of, open_client, open_session
+from pairscape.pipeline.compute.clusters import address_of, open_client
+from pairscape.pipeline.compute.opening import open_session
 from pairscape.pipeline.options import Compute
 from pairscape.pipeline.storage.results import result_folder
 from pairscape.pipeline.storage.workspace import sent_folder
@@ -112,7 +113,7 @@ JOBS = {  # arguments, and the word after which Ctrl-C is pressed
     "at the start": (("train", "{i}", "{t}/r"), "started"),
     "train": (("train", "{i}", "{t}/r", "--epochs", "900", "--patience", "900"), "training"),
     "predict, processes": (
-        ("predict", "{run}", "{e}", "{t}/s.parquet", "--all-pairs", "--workers", "2"), "starting workers",
+        ("predict", "{run}", "{e}", "{t}/s.parquet", "--all-pairs", "--workers", "2"), "loading network",
     ),
     "predict, here": (
         ("predict", "{run}", "{e}", "{t}/s.parquet", "--all-pairs", "--scheduler", "synchronous"), "sampling pairs",

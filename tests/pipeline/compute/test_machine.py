@@ -1,5 +1,8 @@
 """What a process may use: the limits of its container or job, wherever in the tree of control groups they stand."""
 
+import os
+
+import psutil
 import pytest
 from dask.system import cpu_count
 from distributed.system import memory_limit
@@ -41,13 +44,18 @@ MEMORY = [
 
 @pytest.mark.parametrize(("groups", "files", "expected"), CPU)
 def test_cores_within_the_quota(groups, files, expected, tmp_path):
-    assert machine.cores(tree(tmp_path, groups, files)) == (expected or cpu_count())
+    assert machine.cores(tree(tmp_path, groups, files)) == (expected or len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.parametrize(("groups", "files", "expected"), MEMORY)
 def test_memory_within_the_limit(groups, files, expected, tmp_path):
-    assert machine.memory(tree(tmp_path, groups, files)) == (expected or memory_limit())
+    assert machine.memory(tree(tmp_path, groups, files)) == (expected or psutil.virtual_memory().total)
 
 
 def test_without_control_groups_it_is_the_machine(tmp_path):
-    assert (machine.cores(tmp_path), machine.memory(tmp_path)) == (cpu_count(), memory_limit())
+    here = len(os.sched_getaffinity(0)), psutil.virtual_memory().total
+    assert (machine.cores(tmp_path), machine.memory(tmp_path)) == here
+
+
+def test_never_more_than_dask_would_take():
+    assert (machine.cores() <= cpu_count(), machine.memory() <= memory_limit()) == (True, True)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairscape.pipeline.compute import clusters
-from pairscape.pipeline.compute.clusters import open_client, smallest_memory, worker_threads
+from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.local import memory_per_worker, worker_count
+from pairscape.pipeline.compute.opening import smallest_memory, worker_threads
 from pairscape.pipeline.compute.session import Events, Session, Usage
 from pairscape.pipeline.compute.tasks import RETRIES, in_order, on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError, JobError

@@ -299,7 +299,7 @@ def test_a_finished_job_is_not_done_again(small_truth, expression_path, shards_o
     monkeypatch.setattr(counting, "count_task", None)  # would fail if it were called
     done = run(expression_path, tmp_path / "i.zarr", session=Session(progress=stages))
     assert (done.computed, done.kept, done.spent) == (0, 22, Spent())
-    assert stages.seen == {"checking codes": [1, 1], "heatmaps": [0, 0]}
+    assert stages.seen == {"checking codes": [1, 1], "laying out images": [0, 0], "heatmaps": [0, 0]}
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
@@ -349,7 +349,7 @@ def test_codes_are_shared_between_stores(small_truth, expression_path, shards_of
     (tmp_path / "tf.txt").write_text("G3\nG40\n")
     source = PairSource(regulators=tmp_path / "tf.txt")
     run(expression_path, tmp_path / "j.zarr", source=source, codes=codes, session=Session(progress=stages))
-    assert set(stages.seen) == {"checking codes", "heatmaps"}
+    assert set(stages.seen) == {"checking codes", "laying out images", "heatmaps"}
     assert {p.name for p in tmp_path.iterdir()} == {"c.zarr", "tf.txt", "j.zarr"}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import simulated, small_shards, store_expression
-from pairscape.pipeline.compute.clusters import measuring, open_session
+from pairscape.pipeline.compute.opening import measuring, open_session
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps import plan as planning
 from pairscape.pipeline.heatmaps.job import make_heatmaps, plan_count, resolve_request
@@ -142,3 +142,22 @@ def test_the_sample_is_spread_over_rare_and_frequent_genes(large, monkeypatch):
     events = taken[0]
     rows = np.concatenate([np.r_[run] for run in planning.spread_runs(events, 16, 1024)])
     assert events[rows].mean() == pytest.approx(events.mean(), rel=0.1)
+
+
+def test_scoring_is_foretold_of_what_is_counted(large, tmp_path, stages):
+    """Half a second a pair and seven for the decoys, of one worker, beside the counting."""
+    tried = []
+
+    def scoring(codes, pairs, n_cells, folder, session):
+        tried.append((codes.n_cells, len(pairs), n_cells, folder.parent.is_dir()))
+        return planning.Tried("net", 0.5, 1.0, 7.0, 3.0)
+
+    expression = open_expression(large)
+    request = resolve_request(expression, ALL, 0)
+    cost = plan_heatmaps(expression, request, BINNING, None, 2, Session(progress=stages), scoring)
+    assert tried == [(300, 79_800, 300, True)]
+    assert stages.seen["trying network"] == [1, 1]
+    assert cost.score_seconds == pytest.approx(3 + (79_800 * 0.5 + 1) / 2, rel=0.01)
+    assert cost.decoy_seconds == 3.5
+    assert "with net" in next(line for line in cost.lines() if line.startswith("predict"))
+    assert "predict" not in str(planned(large))
