@@ -15,6 +15,8 @@ BUILT = DOCS / "_build"
 SHOWN = {
     "../CONTRIBUTING.md": "contributing.md",
     "../CHANGELOG.md": "changelog.md",
+    "../CODE_OF_CONDUCT.md": "conduct.md",
+    "../SECURITY.md": "security.md",
     "../README.md": "index.md",
     "../deploy/README.md": "deploy.md",
     "../benchmarks/RESULTS.md": "speed.md",
@@ -71,11 +73,27 @@ linkcheck_ignore = [r"http://127\.0\.0\.1.*", r"http://localhost.*"]
 
 
 def prepare_page(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Let links to files lead to the pages that show them, under these pages' titles; write the command line's page."""
+    """Let links lead to pages, under these pages' titles; add the commands to the page of the command line."""
     if docname == "command_line":
         source[0] += commands_in_markdown()
-    text = re.sub(r"\]\((\.\./[^)#]+)", lambda found: f"]({SHOWN.get(found[1], found[1])}", source[0])
-    source[0] = re.sub(r"\[(\w+\.md)\]\(\1\)", r"[](\1)", text)
+    if "/" not in docname:
+        source[0] = lead_to_pages(source[0], Path())
+    source[0] = re.sub(r"\[(\w+\.md)\]\(\1\)", r"[](\1)", source[0])
+
+
+def prepare_shown(app: Sphinx, path: Path, docname: str, content: list[str]) -> None:
+    """Let the links of a file that a page shows lead to pages; they are seen from where the file lies."""
+    content[0] = lead_to_pages(content[0], path.parent)
+
+
+def lead_to_pages(text: str, folder: Path) -> str:
+    """Make the links to pages and pictures, as seen from a folder beside docs/, links as seen from docs/."""
+
+    def seen(link: re.Match[str]) -> str:
+        path = os.path.normpath(folder / link[1]).removeprefix("../docs/")
+        return f"]({SHOWN.get(path, path)}"
+
+    return re.sub(r"\]\((?!\w+:)([^)#\s]+\.(?:md|png))", seen, text)
 
 
 def commands_in_markdown() -> str:
@@ -95,4 +113,5 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     shutil.copytree(DOCS / "_ipython", BUILT / "ipython", dirs_exist_ok=True)
     app.connect("source-read", prepare_page)
+    app.connect("include-read", prepare_shown)
     app.connect("autodoc-process-docstring", link_pages)

@@ -20,7 +20,7 @@ from scipy import sparse
 
 import pairscape
 from model_fixtures import HERE, as_anndata, gene_names, module_expression, run_command, small_store, write_pairs
-from pairscape.interrupt import LINE
+from pairscape.interrupt import ANEW
 from pairscape.model.reports import show
 from pairscape.pipeline.compute import clusters
 from pairscape.pipeline.errors import InputError, JobError
@@ -444,7 +444,7 @@ def test_an_interrupt_is_one_line(place, capfd, monkeypatch):
     monkeypatch.setattr("pairscape.model.reports.show.find_pair", interrupt)
     status, _, err = call(capfd, "show", "images.zarr", "GENE000", "GENE001")
     assert status == 130
-    assert err == f"pairscape: {LINE}\n"
+    assert err == f"pairscape: {ANEW}\n"
 
 
 # ---------------------------------------------------------------- what works

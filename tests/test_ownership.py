@@ -313,9 +313,9 @@ def test_an_export_of_ours_is_written_again(base, tmp_path, name):
 
 
 def test_a_run_stays_until_the_new_one_is_whole(base, tmp_path, monkeypatch):
-    """An error in the middle, and Ctrl-C, leave the old run as it was."""
+    """An error in the middle, and Ctrl-C, leave the old run as it was; what the command goes on with lies beside it."""
     run = Path(shutil.copytree(base / "run", tmp_path / "run"))
-    before = contents(tmp_path)
+    before = contents(run)
     for error in (OSError("No space left on device"), KeyboardInterrupt()):
 
         def broken(*_, error=error):
@@ -325,4 +325,5 @@ def test_a_run_stays_until_the_new_one_is_whole(base, tmp_path, monkeypatch):
             patch.setattr("pairscape.model.training.run.write_card", broken)
             with pytest.raises(type(error)):
                 pairscape.train(base / "i.zarr", run, training=Training(epochs=1), overwrite=True, quiet=True)
-        assert contents(tmp_path) == before
+        assert contents(run) == before
+        assert {path.name for path in tmp_path.iterdir()} == {"run", ".run.wip"}

@@ -47,10 +47,10 @@ DEPLOYMENTS = {
     ),
     "kubernetes": Deployment(
         {"kubernetes": "kubernetes", "tls/certificates.sh": "tls/certificates.sh", **IMAGE},
-        "kubernetes/job.yaml and cluster.yaml: the image (for pairscape:cpu, once it is built and pushed), the command "
+        "kubernetes/job.yaml and cluster.yaml: the image (registry.example.org/… for pairscape:cpu), the command "
         f"and its paths; kubernetes/storage.yaml: the size of the disk; {WHEEL}",
         (
-            "docker build -t pairscape:cpu .",
+            "docker build -t registry.example.org/pairscape:cpu . && docker push registry.example.org/pairscape:cpu",
             "kubectl apply -f kubernetes/namespace.yaml -f kubernetes/rbac.yaml -f kubernetes/storage.yaml "
             "-f kubernetes/network.yaml",
             "bash tls/certificates.sh tls-files",
@@ -65,7 +65,8 @@ DEPLOYMENTS = {
         (
             "export S3_PASSWORD=choose-one",
             "docker compose up --build --detach",
-            "docker compose run --rm client pairscape heatmaps /work/expression.zarr /work/images.zarr --all-pairs",
+            "docker compose run --rm client pairscape simulate /work/atlas.zarr --cells 2000 --genes 300 --density 0.1",
+            "docker compose run --rm client pairscape heatmaps /work/atlas.zarr /work/images.zarr --all-pairs",
         ),
     ),
 }
