@@ -72,4 +72,5 @@ def test_a_tutorial_says_how_long_it_takes_and_what_it_needs_and_runs(page):
 def test_every_function_of_the_package_is_on_the_page_of_python_functions():
     page = (ROOT / "docs/api.md").read_text()
     commands = set(pairscape.__all__) - {"__version__", "app", "main", "pl"}
-    assert [name for name in sorted(commands) if f"~pairscape.{name}\n" not in page] == []
+    drawn = {f"pl.{name}" for name in pairscape.pl.__all__}
+    assert [name for name in sorted(commands | drawn) if f"~pairscape.{name}\n" not in page] == []
