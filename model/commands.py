@@ -51,9 +51,11 @@ def show(
     ----------
     images
         Image store, or the file of scores (.parquet) that `predict` made, whose pairs are counted again from its codes.
-    gene_a, gene_b
-        Names as in the store; the pair is found in either order. Of a file of scores one gene alone: its best pairs;
-        none: the best pairs that are not known to be edges.
+    gene_a
+        Name as in the store. Of a file of scores one gene alone: its best pairs; none: the best pairs that are not
+        known to be edges.
+    gene_b
+        The other gene; the pair is found in either order.
     k
         How many of those are drawn.
     group

@@ -61,8 +61,10 @@ class Splitting:
         `both`: both genes of a test pair are unseen in training (the headline; nothing of the labels leaks).
         `regulator`, `target`: gene_a, gene_b unseen. `pair`: only the pair unseen. `file`: as a file says.
         `dataset`: whole stores, those of --test-stores; validation is a share of the training stores' pairs of genes.
-    test_share, validation_share
-        Share of the genes (of the pairs, for `pair`) set aside. Under cross-validation the test's is 1 in `folds`.
+    test_share
+        Share of the genes (of the pairs, for `pair`) set aside for the test. Under cross-validation it is 1 in `folds`.
+    validation_share
+        Share of them set aside to choose the best epoch and the thresholds.
     negatives
         `all`, or `matched`: in each fold, partners of the positives swapped, so that each gene is as often positive as
         negative there and labels alone tell nothing; the prevalence is then a half.
@@ -154,8 +156,10 @@ class Training:
         `adamw`, `adam` or `sgd` (Nesterov momentum 0.9).
     schedule
         `cosine`: linear warm-up over the first tenth, then a cosine to zero. `constant`.
-    learning_rate, weight_decay
-        Of the optimizer; the rate is the schedule's highest.
+    learning_rate
+        The highest of the schedule.
+    weight_decay
+        Of the optimizer.
     averaging
         Decay of the moving average of the weights that is evaluated and saved; 0 for none.
     mirror

@@ -395,8 +395,10 @@ class Choices:
         `cnnc`: log10(x + 0.01), as CNNC does with RPKM, stored shifted by 2 so that 0 stays "not expressed".
         `deep-cell`: the original project's steps (no constant genes, genes in more than 10 % of the cells, 100 per
         cell, log2(x + 1)). `auto`: `scanpy` for raw counts, else as the values tell, and said.
-    min_cells, min_genes
-        Keep genes expressed in at least so many cells, and cells that express at least so many genes.
+    min_cells
+        Only genes that at least so many cells express.
+    min_genes
+        Only cells that express at least so many genes.
     cells
         Only cells that meet a condition on columns of obs: "cell_type == 'dendritic'".
     genes

@@ -39,6 +39,12 @@ def test_a_page_has_headings_examples_and_nothing_idle(name, capsys):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name):
+    silent = [argument.name for argument in app[name].assemble_argument_collection(parse_docstring=True) if not argument.parameter.help]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_example_is_a_command(name):
     for example in section(getattr(pairscape, name), "Examples").splitlines():
         program, *words = shlex.split(example)

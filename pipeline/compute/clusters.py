@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, Security, default_client, performance_report
@@ -122,8 +123,10 @@ def address_of(client: Client) -> str:
 
 
 def _dashboard(link: str, elsewhere: bool) -> str:
-    """The address to look at; without bokeh, a scheduler of this process serves no pages there."""
+    """The address to look at, of a scheduler of this process on loopback; without bokeh it serves no pages there."""
     empty = not elsewhere and find_spec("bokeh") is None
+    if not elsewhere and urlsplit(link).port:  # not that of a proxy in Dask's configuration
+        link = urlsplit(link)._replace(netloc=f"127.0.0.1:{urlsplit(link).port}").geturl()
     return f"dashboard: {link}" + (" (once bokeh is there: pip install 'pairscape[dashboard]')" if empty else "")
 
 

@@ -81,6 +81,8 @@ class Bars:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         make_printable()
         self._console = Console(stderr=True)
+        # a kernel sets FORCE_COLOR for what it starts, which makes rich take a pipe for a terminal
+        self._drawn = self._console.is_terminal and (sys.stderr.isatty() or self._console.is_jupyter)
         columns = (
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description:<16}"),
@@ -92,7 +94,7 @@ class Bars:
             TimeRemainingColumn(),
         )
         self._bars = RichProgress(
-            *columns, console=self._console, disable=not self._console.is_terminal,
+            *columns, console=self._console, disable=not self._drawn,
             speed_estimate_period=SPEED_SECONDS, get_time=clock,
         )  # fmt: skip
         self._clock = clock
@@ -115,7 +117,7 @@ class Bars:
         self._complete()
         self._began = self._clock()
         self._task = self._bars.add_task(stage, total=max(total, 1), completed=0 if total else 1)
-        if not self._console.is_terminal:
+        if not self._drawn:
             print(stage, file=sys.stderr)
 
     def advance(self, units: int) -> None:

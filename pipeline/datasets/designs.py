@@ -21,8 +21,10 @@ class Atlas:
 
     Parameters
     ----------
-    cells, genes
-        Its shape.
+    cells
+        How many cells it has.
+    genes
+        How many genes.
     density
         Share of its values that are above zero, as obtained on average: above 1/genes, as every cell expresses a gene,
         and at most 0.95. Single-cell RNA sequencing has 0.02 to 0.2.

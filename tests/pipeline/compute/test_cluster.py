@@ -119,6 +119,15 @@ def test_services_are_asked_for_workers_and_closed(name, limit, asked, monkeypat
     assert [line for line in said if line.startswith("dashboard: http://")]
 
 
+def test_the_dashboard_of_threads_is_told_where_it_listens():
+    """On loopback alone; the scheduler of this process has the machine's address in its name."""
+    said = []
+    with open_client(Compute("threads", 1), said.append) as client:
+        assert client is not None
+    (line,) = said
+    assert line.startswith("dashboard: http://127.0.0.1:")
+
+
 ADVICE = {  # who started the workers, and what of theirs gives more memory
     "local": (Compute(), False, "give --memory-limit 2.1GB or more with fewer --workers"),
     "in this process": (Compute("synchronous"), False, "use a machine with more"),

@@ -1,5 +1,9 @@
 """The bars of a job: the time left is right early, and stays right while workers come and go."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from pairscape.pipeline.compute.progress import SPEED_SECONDS, Bars
@@ -52,3 +56,13 @@ def test_a_stage_that_is_over_has_no_time_left(bars):
     bars.clock.now = 5.0
     bars.advance(20)
     assert bars.seconds_left == 0
+
+
+@pytest.mark.parametrize("colours", [None, "1"])
+def test_a_pipe_gets_names_of_stages_and_no_bars(colours):
+    """A kernel of a notebook sets FORCE_COLOR for the commands that its cells start."""
+    told = "from pairscape.pipeline.compute.progress import Bars\nwith Bars() as bars:\n    bars.start('counting', 9)\n"
+    kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
+    env = kept if colours is None else kept | {"FORCE_COLOR": colours}
+    ran = subprocess.run([sys.executable, "-c", told], env=env, capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("", "counting\n")
