@@ -40,8 +40,8 @@ def test_a_page_has_headings_examples_and_nothing_idle(name, capsys):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_explained(name):
-    silent = [argument.name for argument in app[name].assemble_argument_collection(parse_docstring=True) if not argument.parameter.help]
-    assert silent == []
+    known = app[name].assemble_argument_collection(parse_docstring=True)
+    assert [argument.name for argument in known if not argument.parameter.help] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)
