@@ -26,6 +26,7 @@ def test_the_readme_shows_the_commands_that_users_come_for():
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(900)  # some twenty jobs, one after the other
 def test_the_readmes_commands_work_as_typed(tmp_path, monkeypatch, capsys):
     """In their order; the address is that of a real scheduler, the genes are ours, and training is cut short."""
     monkeypatch.chdir(tmp_path)
