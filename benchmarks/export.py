@@ -33,7 +33,8 @@ def peak():  # of this process: rusage would begin with what the parent had when
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1e3
 before, started = peak(), time.perf_counter()
-_, edges = export_scores(Path(sys.argv[1]), Path(sys.argv[2]), EdgeChoice(top=int(sys.argv[3]) or None), overwrite=True)
+wanted = EdgeChoice(top=int(sys.argv[3]) or None, threshold=0)
+_, edges = export_scores(Path(sys.argv[1]), Path(sys.argv[2]), wanted, overwrite=True)
 seconds = time.perf_counter() - started
 print(json.dumps({"edges": len(edges), "seconds": seconds, "peak_mb": peak(), "idle_mb": before}))
 """

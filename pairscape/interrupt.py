@@ -65,8 +65,14 @@ _keeps_nothing = Event()
 def keeping_nothing() -> Iterator[None]:
     """Say, of an interrupted block, that the command begins anew: whatever it has finished does not stay."""
     _keeps_nothing.set()
-    yield
-    _keeps_nothing.clear()  # not after an interrupt, of which is yet to be told
+    try:
+        yield
+    except KeyboardInterrupt:  # of which is yet to be told
+        raise
+    except BaseException:
+        _keeps_nothing.clear()
+        raise
+    _keeps_nothing.clear()
 
 
 class _End:

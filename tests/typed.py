@@ -19,3 +19,8 @@ def run_command(*arguments):
     finally:
         sys.argv = before
     return 0
+
+
+def after_first_word(out):
+    """Standard output but for the line that tells at once what is read."""
+    return "".join(line for line in out.splitlines(keepends=True) if not line.startswith("reading "))

@@ -125,7 +125,7 @@ def test_said_before_it_starts_and_run_from_a_file(folder, tmp_path, monkeypatch
     shutil.copy(folder / "cells.h5ad", tmp_path)
     (tmp_path / "job.toml").write_text(
         'folder = "out"\nscheduler = "synchronous"\n[predict]\nrun = "universal"\nexpression = "cells.h5ad"\n'
-        '[export]\nfile = "net.tsv"\nsign = "-"\nformat = "cytoscape"\n'
+        '[export]\nfile = "net.tsv"\nsign = "-"\nthreshold = 0\nformat = "cytoscape"\n'
     )
     assert run_command("run", "job.toml") == 0
     said = capsys.readouterr().out

@@ -17,8 +17,7 @@ import pytest
 import pairscape
 from benchmarks.scheduler import wait
 from conftest import small_shards, store_expression
-from pairscape.pipeline.compute import clusters
-from pairscape.pipeline.compute import clusters as performance
+from pairscape.pipeline.compute import clusters, opening
 from pairscape.pipeline.compute import scheduler as lifeline
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.session import Events, Session, Usage
@@ -293,24 +292,24 @@ def test_a_scheduler_that_is_gone_ends_the_job(blow, remote, monkeypatch, refuse
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("asked", ["_first_worker", "worker_threads"])
-def test_a_scheduler_that_goes_before_the_first_task_is_a_line_too(asked, remote, tmp_path, monkeypatch, refuses):
+@pytest.mark.parametrize(("where", "asked"), [(clusters, "_first_worker"), (opening, "worker_threads")])
+def test_a_scheduler_that_goes_before_the_first_task_is_a_line(where, asked, remote, tmp_path, monkeypatch, refuses):
     """While the workers are asked whether they can do the job, and while the job is planned."""
     scheduler, address = remote
-    real = getattr(clusters, asked)
+    real = getattr(where, asked)
 
     def too_late(client, *arguments):
         scheduler.kill()
         scheduler.wait()
         return real(client, *arguments)
 
-    monkeypatch.setattr(clusters, asked, too_late)
+    monkeypatch.setattr(where, asked, too_late)
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         refuses(f"scheduler at {address} is gone", "run the same command again", kind=JobError),
         open_client(Compute(address), writes=tmp_path / "i.zarr") as client,
     ):
-        clusters.worker_threads(client)
+        opening.worker_threads(client)
 
 
 def test_a_result_that_is_lost_on_the_way_is_made_again(threads, monkeypatch):
@@ -368,6 +367,6 @@ def test_reports_that_cannot_be_written_are_refused(
 
 
 def test_without_bokeh_the_report_is_refused(monkeypatch, threads, tmp_path, refuses):
-    monkeypatch.setattr(performance, "find_spec", lambda _: None)
-    with refuses("bokeh", "pairscape[dashboard]"), performance.reported(threads, tmp_path / "r.html"):
+    monkeypatch.setattr(clusters, "find_spec", lambda _: None)
+    with refuses("bokeh", "pairscape[dashboard]"), clusters.reported(threads, tmp_path / "r.html"):
         pass

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from threading import Event
 
 import psutil
 import pytest
@@ -148,6 +149,7 @@ def test_ctrl_c_is_one_line(base, tmp_path, case):
 
 def test_what_is_said_is_of_the_command(monkeypatch):
     """A run that goes to a URL is made in a folder that does not stay."""
+    monkeypatch.setattr("pairscape.interrupt._keeps_nothing", Event())  # an interrupt of another test may have set it
     commands = set(app) - {"--help", "-h", "--version"}
     assert LINES.keys() < commands
     said = {}

@@ -446,7 +446,7 @@ def test_a_job_killed_ten_times_ends_with_the_same_bytes(command, tmp_path):
     for early in rng.permutation([True, False] * (KILLS // 2)):
         done, job = receipts(tmp_path), command(tmp_path)
         if early:
-            time.sleep(rng.uniform(0, 4))
+            time.sleep(rng.uniform(0, 1.5))
         else:  # after one or two shards, so that some are left for the last run
             wanted = done + rng.integers(1, 3)
             while job.poll() is None and receipts(tmp_path) < wanted:
