@@ -55,7 +55,7 @@ def ingest(
     Examples
     --------
     pairscape ingest cells.h5ad expression.zarr --highly-variable 1000
-    pairscape ingest "donors/*.h5ad" expression.zarr --join outer --dry-run
+    pairscape ingest donor1.h5ad donor2.h5ad expression.zarr --join outer --dry-run
     """
     *sources, expression = _matrices(matrices)
     first_word(quiet, *sources)
