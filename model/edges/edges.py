@@ -246,7 +246,7 @@ def _none_left(path: Path, wanted: EdgeChoice, doubtful: int, prior: Any) -> str
     """Why no edge is left."""
     none = f"{path}: none of its pairs is left ({wanted.words()}), so there is nothing to write"
     if not doubtful:
-        return f"{none}; ask for more of them."
+        return f"{none}; ask for more (--max-q, --threshold), or for the best, whatever they are worth: --top N."
     return (
         f"{none}: {doubtful:,} pairs have that q-value, but all of them a score below one half, at the prior that was "
         f"stated ({prior}); predict with another --prior, or keep them all the same with --any-score."

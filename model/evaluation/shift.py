@@ -26,8 +26,8 @@ SHIFTED, UNLIKE = 3.0, 12.0  # times the distance of two halves; measured: docs/
 FEWER_CELLS = 2.0  # times as many or as few cells, from which the number is named as a difference
 OTHER_DENSITY = 1.25  # times as many or as few expressed genes, likewise
 UNCOMPARED = (
-    "This run has no reference.safetensors (the file was left behind, or several stores were trained on), so it is not "
-    "known whether the new data are like those of its training."
+    "How far these data are from those of the training is not known: the run has no reference.safetensors (several "
+    "stores were trained on, or the file did not come along)."
 )
 
 
