@@ -71,8 +71,6 @@ def show(
     """
     from pairscape.model.reports.show import Shown, draw
 
-    if gene_a is None and gene_b is not None:
-        gene_a, gene_b = gene_b, None
     genes = tuple(gene for gene in (gene_a, gene_b) if gene is not None)
     path, words = draw(located(images), genes, Shown(k, grouping, group, drawing), output)
     say_unless(False)(*words)

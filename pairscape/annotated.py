@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 KEY = "pairscape"
 SCORES, FACTS = "scores", "facts"
-RECORD = {"preset", "value_kind"}  # what `ingest` keeps in uns["pairscape"], beside which scores may lie
 
 
 def predict_anndata(
@@ -161,7 +160,10 @@ def _keep(adata: "AnnData", key: str, table: "DataFrame", gene_column: str | Non
 
 
 def _has_record(held: Any) -> bool:
-    return isinstance(held, Mapping) and bool(RECORD & set(held))
+    """Whether `ingest` says there how the matrix was made, beside which scores may lie."""
+    from pairscape.pipeline.matrix.expression import as_record
+
+    return bool(as_record(held))
 
 
 def matrix_of(adata: "AnnData", table: "DataFrame", gene_column: str | None) -> Any:
@@ -170,11 +172,12 @@ def matrix_of(adata: "AnnData", table: "DataFrame", gene_column: str | None) -> 
     import pandas as pd
     from scipy import sparse
 
+    from pairscape.model.edges.scores import COMBINED
     from pairscape.pipeline.genes.columns import name_genes
 
     ids = name_genes(pd.DataFrame(adata.var).set_axis(adata.var_names.astype(str), axis=0), gene_column).ids
     rows = table[table["score"].notna()]
-    rows = rows[rows["group"] == "combined"] if "group" in rows else rows
+    rows = rows[rows["group"] == COMBINED] if "group" in rows else rows
     rows = rows.sort_values("score", kind="stable")
     place = {name: at for at, name in enumerate(ids)}
     ends = np.sort([rows[end].astype(object).map(place).to_numpy(np.int64) for end in ("gene_a", "gene_b")], axis=0)

@@ -266,7 +266,7 @@ def make_heatmaps(
         share, tasks, seconds = plan_count(
             codes, request.chosen.pairs, missing, limit, threads, Rates(), request.n_groups
         )
-        session.say(*_foretold(spec, request, len(missing), float(seconds.sum()) / threads, threads))
+        session.say(*_foretold(float(seconds.sum()) / threads, threads))
         session.usage.events.write(
             "plan", pairs=spec.n_pairs, cells=spec.n_cells, shards=spec.n_shards, kept=kept, tasks=len(tasks),
             threads=threads, task_bytes=share.task_bytes, plan_hash=spec.plan_hash,
@@ -276,13 +276,13 @@ def make_heatmaps(
     return HeatmapOutcome(images, len(missing), kept, spent, session.usage)
 
 
-def _foretold(spec: ImageSpec, request: Request, shards: int, seconds: float, threads: int) -> list[str]:
-    """What counting will take, by rates that no machine keeps to; nothing where it is over at once."""
+def _foretold(seconds: float, threads: int) -> list[str]:
+    """How long counting will take, by rates that were not measured here; nothing where it is over at once."""
     if seconds < WORTH_TELLING:
         return []
-    megabytes = shards * spec.binning.shard_pairs * request.n_groups * Rates().image_bytes / 1e6
     return [
-        f"counting will take about {duration(seconds)} ({threads} at a time), and about {megabytes:,.0f} MB of disk"
+        f"counting takes some {duration(seconds)} ({threads} at a time), by rates of another machine; pairscape plan "
+        "measures time and disk on this one"
     ]
 
 
