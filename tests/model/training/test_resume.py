@@ -20,7 +20,7 @@ from pairscape.model.batches.many_folds import any_folds
 from pairscape.model.networks.weights import load_tensors, save_tensors
 from pairscape.model.options import Recipe, Rendering, Search, Splitting, Training
 from pairscape.model.training import train as train_module
-from pairscape.model.training.checkpoint import KIND
+from pairscape.model.training.checkpoint import KIND, read_checkpoint
 from pairscape.model.training.repeat import plan_repeats, train_repeats
 from pairscape.model.training.run import train_run
 from pairscape.model.training.train import fit
@@ -214,6 +214,13 @@ def test_another_job_is_refused(root, begun, refuses, case):
     with refuses("unfinished training of another", "--overwrite"):
         train_run(store, begun, recipe, seed, Session())
     assert contents(begun) == before
+
+
+def test_a_checkpoint_is_of_its_own_job_alone(begun):
+    """Whatever a receipt says: the trials of a search have none."""
+    job = load_tensors(begun / CHECKPOINT, KIND).facts["job"]
+    assert read_checkpoint(begun / CHECKPOINT, job) is not None
+    assert read_checkpoint(begun / CHECKPOINT, job[::-1]) is None
 
 
 def test_another_version_is_another_job(images, begun, monkeypatch, refuses):
