@@ -164,6 +164,9 @@ def test_what_is_said_is_of_the_command(monkeypatch):
     with pytest.raises(KeyboardInterrupt), sent_folder("memory://place/run", "network"):
         raise KeyboardInterrupt
     assert line() == ANEW
+    with pytest.raises(ValueError, match="odd"), sent_folder("memory://place/run", "network"):
+        raise ValueError("odd")
+    assert line() == LINES["train"]
     with sent_folder("memory://place/run", "network") as folder, result_folder(folder, "network"):
         pass
     assert line() == LINES["train"]
