@@ -11,63 +11,29 @@ done again. The .h5ad is removed when it is ingested.
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from benchmarks import watched
 from benchmarks.ingest import make
 from benchmarks.start import environment
 from pairscape.pipeline.datasets.designs import Atlas
 
-EVERY = 0.5  # seconds between looks at the memory
-
-
-class Watch(threading.Thread):
-    """Looks at the memory of a process and of all that it starts."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._process, self.one, self.together = psutil.Process(pid), 0, 0
-
-    def run(self) -> None:
-        """Until the process has ended."""
-        while self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
-            held = [_resident(process) for process in (self._process, *self._process.children(recursive=True))]
-            self.one, self.together = max(self.one, *held), max(self.together, sum(held))
-            time.sleep(EVERY)
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
-
 
 def run(name: str, words: Sequence[str], folder: Path, *makes: str) -> dict[str, Any]:
     """Run a command of Pairscape, and take its figures."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    with (folder / f"{name}.log").open("w") as log:
-        command = [sys.executable, "-m", "pairscape", *words]
-        process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=subprocess.STDOUT)
-        watch = Watch(process.pid)
-        watch.start()
-        if process.wait():
-            raise SystemExit(f"pairscape {' '.join(words)} failed: see {log.name}")
-    watch.join()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    log = folder / f"{name}.log"
+    taken = watched.run([sys.executable, "-m", "pairscape", *words], folder, log, environment())
+    if taken.status:
+        raise SystemExit(f"pairscape {' '.join(words)} failed: see {log}")
     return {
-        "seconds": round(time.perf_counter() - started, 1),
-        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
-        "most_bytes_of_a_process": watch.one,
-        "most_bytes_together": watch.together,
+        "seconds": round(taken.seconds, 1),
+        "cpu_seconds": round(taken.cpu_seconds, 1),
+        "most_bytes_of_a_process": taken.most_bytes_of_a_process,
+        "most_bytes_together": taken.most_bytes_together,
+        "cores_of_others": taken.cores_of_others,
         "bytes": {made: size(folder / made) for made in makes},
     }
 

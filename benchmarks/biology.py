@@ -42,7 +42,7 @@ from benchmarks import gold
 from benchmarks.cells import Cells, WholeSet, read_set
 from benchmarks.coexpression import Statistic, statistics
 from benchmarks.independence import listed
-from benchmarks.peers import PEERS, peer, reason_against
+from benchmarks.packages import PEERS, peer, reason_against
 
 SETS = ("pbmc4k", "pbmc3k", "kang_pbmc_ifnb_2800", "pbmc_facs_zheng", "pbmc_sorted_reference", "celltypist_sample",
         "pdac_moncada", "cell_lines_hashing")  # fmt: skip

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from benchmarks.peer_recipes import cnnc_image
 from pairscape.pipeline.codes.binning import bin_edges, encode, gene_statistics
 from pairscape.pipeline.heatmaps.gene_cells import GeneCells
 from pairscape.pipeline.heatmaps.kernel import GeneBlock, Margins, finish
@@ -63,12 +64,6 @@ def medians(works: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: float(np.median(spent)) for name, spent in times.items()}
 
 
-def cnnc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """CNNC's image of a pair."""
-    counts = np.histogram2d(np.log10(x + 1e-2), np.log10(y + 1e-2), bins=BINS)[0].T
-    return (np.log10(counts / x.size + 1e-4) + 4) / 4
-
-
 def floor(genes_a: GeneCells, block: GeneBlock, folder: Path) -> Callable[[], object]:
     """The compiled floor on this block, ready to run."""
     library = folder / "floor.so"
@@ -106,7 +101,7 @@ def measure(cells: int, scale: float = 1.0) -> dict[str, float]:
         GeneCells.from_codes(codes[:GENES_A])
 
     works: dict[str, Callable[[], object]] = {"kernel": kernel, "layout": layout}
-    works["cnnc"] = lambda: [cnnc(columns[a], columns[b]) for a in (0, 1) for b in (2, 3)]
+    works["cnnc"] = lambda: [cnnc_image(columns[a], columns[b]) for a in (0, 1) for b in (2, 3)]
     works["histogram2d"] = lambda: [np.histogram2d(columns[a], columns[b], bins=BINS) for a in (0, 1) for b in (2, 3)]
     kernel()
     with tempfile.TemporaryDirectory() as folder:

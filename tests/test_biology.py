@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import biology, coexpression, gold
 from benchmarks.cells import Cells, read_set
-from benchmarks.peers import reason_against
+from benchmarks.packages import reason_against
 
 # ── readers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
