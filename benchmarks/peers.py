@@ -40,7 +40,7 @@ from benchmarks.start import environment
 from pairscape.pipeline.datasets.designs import Atlas
 
 LEAST_REGULATORS, SHARE = 20, 0.05
-EVERY = 0.1  # seconds between looks at the memory
+EVERY = 0.25  # seconds between looks at the memory
 TINY, FIRST = (60, 300, 0.3), 600  # genes, cells, density, and seconds that the first, unmeasured run may take
 DONE = ("ended", "sampled")
 CANDIDATES = {"regulators": "regulators × genes", "pairs": "all pairs", "directed": "all genes × all genes"}

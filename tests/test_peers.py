@@ -69,26 +69,35 @@ def test_what_fails_in_a_sample_is_told(cells):
         peer_recipes.in_turns(lambda item: sys.exit(1), 4, cells)
 
 
+SMALL = ["--genes", "40", "--cells", "200", "--density", "0.4", "--sample", "0.2"]
+
+
 def test_the_command(tmp_path, capsys):
-    """Ours, a recipe, and a package that cannot be installed, as a file lies in its place; what is there stays."""
+    """Ours, a recipe, and a package that cannot be installed, as a file lies in its place."""
     (tmp_path / "hotspot").touch()
     kept, drawn = tmp_path / "found.json", tmp_path / "peers.png"
-    given = ["--folder", str(tmp_path), "--genes", "40", "--cells", "200", "--json", str(kept)]
-    given += ["--only", "heatmaps,cnnc,hotspot", "--sample", "0.2", "--density", "0.4"]
-    peers.main([*given, "--plot", str(drawn)])
+    given = [*SMALL, "--folder", str(tmp_path), "--json", str(kept), "--plot", str(drawn)]
+    peers.main([*given, "--only", "heatmaps,cnnc,hotspot"])
     printed = capsys.readouterr().out
     found = json.loads(kept.read_text())["peers"]
     assert 500 < found["heatmaps"]["cases"][0]["pairs"] <= 20 * 39 == found["cnnc"]["cases"][0]["pairs"]
     assert "| 40 × 200 |" in printed
     assert "cannot be installed: " in printed
     assert drawn.stat().st_size > 10_000
-    before = found["cnnc"]["cases"]
-    found["heatmaps"]["cases"][0] |= {"state": "time", "limit": 1}  # with more time it is done again
-    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"peers": found}))
-    peers.main(given)
-    found = json.loads(kept.read_text())["peers"]
-    assert (found["heatmaps"]["cases"][0]["state"], found["cnnc"]["cases"]) == ("ended", before)
     assert not list(tmp_path.glob("tmp*"))
+
+
+def test_what_is_there_is_not_done_again_and_what_was_stopped_is_with_more_time(tmp_path):
+    kept = tmp_path / "found.json"
+    given = [*SMALL, "--folder", str(tmp_path), "--json", str(kept)]
+    peers.main([*given, "--only", "cnnc,cscore"])
+    before = json.loads(kept.read_text())
+    before["peers"]["cnnc"]["cases"][0] |= {"state": "time", "limit": 1}
+    kept.write_text(json.dumps(before))
+    peers.main([*given, "--only", "cnnc,cscore"])
+    after = json.loads(kept.read_text())["peers"]
+    assert after["cscore"] == before["peers"]["cscore"]
+    assert after["cnnc"]["cases"][0]["state"] == "ended"
 
 
 def test_a_peer_that_is_none_is_told(capsys):
