@@ -109,8 +109,11 @@ def test_a_peer_that_is_none_is_told(capsys):
 # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+CPU = {"cpu_seconds": 1.5}
+
+
 def case(genes, cells, seconds=1.0, state="ended", **more):
-    return {"genes": genes, "cells": cells, "limit": 60, "state": state, "seconds": seconds, "bytes": 2e9, **more}
+    return {"genes": genes, "cells": cells, "limit": 60, "state": state, "seconds": seconds, "bytes": 2e9} | CPU | more
 
 
 @pytest.mark.parametrize(
@@ -142,8 +145,9 @@ def test_growth_is_found_again():
 
 def test_a_sample_is_multiplied():
     said = {"share": 0.25, "work_seconds": 12.0, "pairs": 10}
-    told = peers.whole({"seconds": 15.0}, said)
-    assert (told["seconds"], told["work_seconds"], told["state"]) == (51.0, 48.0, "sampled")
+    told = peers.whole({"seconds": 15.0, "cpu_seconds": 30.0}, said)
+    assert (told["seconds"], told["cpu_seconds"], told["work_seconds"]) == (51.0, 102.0, 48.0)
+    assert (told["state"], peers.whole(told, said | {"share": 1.0})["state"]) == ("sampled", "ended")
 
 
 def test_tables_tell_every_state_and_where_ours_is_behind():
