@@ -42,7 +42,8 @@ def make(path: Path, atlas: Atlas) -> Path:
     if path.exists():
         return path
     bursts, indptr = bursts_per_cell(atlas), [np.zeros(1, np.int64)]
-    with h5py.File(path, "w") as file:
+    part = path.with_suffix(".part")  # so that what an interrupted call leaves is not taken for the whole
+    with h5py.File(part, "w") as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         x = file.create_group("X")
         shape = [atlas.cells, atlas.genes]
@@ -60,7 +61,7 @@ def make(path: Path, atlas: Atlas) -> Path:
         x["indptr"] = np.concatenate(indptr)
         for axis, kind, n in (("obs", "cell", atlas.cells), ("var", "GENE", atlas.genes)):
             write_elem(file, axis, pd.DataFrame(index=pd.Index([f"{kind}{i}" for i in range(n)], dtype=object)))
-    return path
+    return part.replace(path)
 
 
 PEER = """

@@ -220,6 +220,7 @@ def ready(key: str, peers: dict[str, Any], folder: Path, limits: Limits) -> Path
         kept |= {"cases": [], "reason": str(reason)}
         say(f"{key} {reason}")
         return None
+    kept.pop("reason", None)
     return python
 
 
