@@ -193,8 +193,10 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     pythons = {key: python for key in asked.only if (python := ready(key, peers, folder, limits))}
     for genes, cells in sorted(product(asked.genes, asked.cells), key=lambda size: (size[0] * size[1], size)):
         for key, python in pythons.items():
-            if case_of(peers[key], genes, cells):
+            old = case_of(peers[key], genes, cells)
+            if old and (old["state"] in DONE or old["limit"] >= asked.limit):
                 continue
+            peers[key]["cases"] = [case for case in peers[key]["cases"] if case is not old]
             case = {"genes": genes, "cells": cells, "limit": asked.limit, "state": "not tried"}
             if not beyond(peers[key], genes, cells):
                 case |= run_case(key, python, matrix(folder, genes, cells, asked.density), genes, limits)
@@ -210,7 +212,6 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def ready(key: str, peers: dict[str, Any], folder: Path, limits: Limits) -> Path | None:
     """The Python of a peer that ran once, unmeasured, so that its files and compiled code are at hand; or nothing."""
     kept = peers.setdefault(key, {"cases": []})
-    kept["cases"] = [case for case in kept["cases"] if case["state"] in DONE or case["limit"] >= limits.seconds]
     try:
         python, kept["version"] = install(PEERS[key], folder / key)
         tried = run_case(key, python, matrix(folder, *TINY), TINY[0], replace(limits, seconds=FIRST, sample=1))
@@ -343,30 +344,31 @@ def power_shown(fit: Sequence[float] | None) -> str:
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "slower than": lambda case: case["seconds"],
     "above the CPU seconds of": lambda case: case["cpu_seconds"],
-    "slower a pair (µs) than": lambda case: 1e6 * case["seconds"] / case["pairs"],
     "above the memory (GB) of": lambda case: case["bytes"] / 1e9,
 }
 
 
 def behind(found: dict[str, Any]) -> Iterator[str]:
-    """Where ours takes longer, or more memory, than a peer."""
+    """Where ours takes longer, or more memory, than a peer: ours / theirs, by genes × cells."""
     for own, others in OURS.items():
         for what, value in FIGURES.items():
             told = list[str]()
-            for key, case, ours in both_done(found["peers"], own, others):
-                if value(ours) > value(case):
-                    size = f"{case['genes']:,} × {case['cells']:,}"
-                    told.append(f"{PEERS[key].name} at {size} ({value(ours):.3g} against {value(case):.3g})")
-            yield f"`{own}` is {what}: {'; '.join(told) or 'none'}."
+            for key in others:
+                sizes = [
+                    f"{case['genes']:,} × {case['cells']:,} ({figure(value(ours))} / {figure(value(case))})"
+                    for case, ours in both_done(found["peers"], own, key)
+                    if value(ours) > value(case)
+                ]
+                told += [f"{PEERS[key].name} at {', '.join(sizes)}"] if sizes else []
+            yield f"- `{own}` is {what}: {'; '.join(told) or 'none'}."
 
 
-def both_done(peers: dict[str, Any], own: str, others: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+def both_done(peers: dict[str, Any], own: str, key: str) -> Iterator[tuple[Any, Any]]:
     """Cases that a peer and ours ended."""
-    for key in others:
-        for case in peers.get(key, {"cases": []})["cases"]:
-            ours = case_of(peers.get(own, {"cases": []}), case["genes"], case["cells"])
-            if ours and case["state"] in DONE and ours["state"] in DONE:
-                yield key, case, ours
+    for case in peers.get(key, {"cases": []})["cases"]:
+        ours = case_of(peers.get(own, {"cases": []}), case["genes"], case["cells"])
+        if ours and case["state"] in DONE and ours["state"] in DONE:
+            yield case, ours
 
 
 # ── the plot ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -377,8 +379,8 @@ def plot(found: dict[str, Any], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    every = [case for peer in found["peers"].values() for case in peer["cases"]]
-    genes = sorted({case["genes"] for case in every})
+    peers = {key: peer["cases"] for key, peer in found["peers"].items() if peer["cases"]}
+    genes = sorted({case["genes"] for cases in peers.values() for case in cases})
     figure_, axes = plt.subplots(
         2, len(genes), figsize=(3.4 * len(genes) + 1.6, 6.4), sharex=True, sharey="row", squeeze=False,
         layout="constrained",
@@ -386,8 +388,8 @@ def plot(found: dict[str, Any], file: Path) -> None:
     for column, number in enumerate(genes):
         for row, (name, unit, label) in enumerate((("seconds", 1, "seconds"), ("bytes", 1e9, "peak memory, GB"))):
             axis = axes[row, column]
-            for place, (key, peer) in enumerate(found["peers"].items()):
-                draw(axis, [c for c in peer["cases"] if c["genes"] == number], name, unit, key, f"C{place}")
+            for place, (key, cases) in enumerate(peers.items()):
+                draw(axis, [c for c in cases if c["genes"] == number], name, unit, key, f"C{place}")
             axis.set(xscale="log", yscale="log")
             axis.set(**({"title": f"{number:,} genes"} if row == 0 else {"xlabel": "cells"}))
             axis.set(**({"ylabel": label} if column == 0 else {}))

@@ -172,5 +172,5 @@ def test_tables_tell_every_state_and_where_ours_is_behind():
     assert "| 300 × 9,000 | 7 | > 60 |" in printed
     assert "| 1,000 × 9,000 |  | not tried (fit: 1,000) |" in printed
     assert "does not run: TypeError: no" in printed
-    assert "`predict` is slower than: CS-CORE's formulas at 300 × 1,000 (5 against 0.4)." in printed
+    assert "`predict` is slower than: CS-CORE's formulas at 300 × 1,000 (5 / 0.4)." in printed
     assert "`predict` is above the memory (GB) of: none." in printed
