@@ -6,7 +6,9 @@ its own. Any division that looks at no score keeps the rate that is asked for (S
 Epidemiology 30:519, 2006); here it is the share of the cells that express the rarer gene.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,3 +54,14 @@ class Bands:
     def rows(self, band: int) -> NDArray[np.int64]:
         """Candidates of a band, ascending."""
         return np.flatnonzero(self.number == band)
+
+    def words(self) -> str:
+        """That q-values are apart, to be added to a sentence; empty where there is one band."""
+        shares = " and ".join(f"{share:.0%}" for share in self.from_share[1:])
+        return f", apart for pairs whose rarer gene is in less and in more than {shares} of the cells" if shares else ""
+
+    def facts(self, calls: Sequence[int]) -> list[dict[str, Any]]:
+        """Of each band, of which so many are called at a false discovery rate of 5 %."""
+        sizes = np.bincount(self.number, minlength=len(self)).tolist()
+        told = zip(self.from_share, sizes, calls, strict=True)
+        return [{"from_share": share, "candidates": size, "calls": called} for share, size, called in told]

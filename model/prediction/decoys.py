@@ -162,21 +162,17 @@ def discovery_facts(
     explained = "types and states of cells" if given else "cell types and states"
     left = f"{explained} that these leave open" if given else explained
     calls = {str(level): discovery.calls(level) for level in LEVELS}
-    shares = " and ".join(f"{share:.0%}" for share in bands.from_share[1:])
-    apart = f", apart for pairs whose rarer gene is in less and in more than {shares} of the cells" if shares else ""
     return {
         "decoys": decoys.size,
         "decoys_screened_out": int(np.isnan(decoys).sum()),
         "strata": strata,
         "calls": calls,
         "smallest_q": discovery.smallest,
-        "bands": [
-            {"from_share": share, "candidates": bands.rows(band).size, "calls": of_band.calls(CALLED)}
-            for band, (share, of_band) in enumerate(zip(bands.from_share, discovery.of_band, strict=True))
-        ],
+        "bands": bands.facts(discovery.calls_by_band(CALLED)),
         "sentence": (
             f"{calls['0.05']:,} pairs depend on each other at a false discovery rate of 5 %, by {decoys.size:,} decoys "
-            f"with the values of real pairs dealt anew among cells of like {alike} ({strata} strata){apart}: this "
-            f"tests independence given {alike}, so {left} count as dependence, and a call is no proof of regulation."
+            f"with the values of real pairs dealt anew among cells of like {alike} ({strata} strata){bands.words()}: "
+            f"this tests independence given {alike}, so {left} count as dependence, and a call is no proof of "
+            "regulation."
         ),
     }

@@ -137,7 +137,11 @@ class BandedDiscovery:
 
     def calls(self, level: float) -> int:
         """Candidates with a q-value of at most `level`."""
-        return sum(discovery.calls(level) for discovery in self.of_band)
+        return sum(self.calls_by_band(level))
+
+    def calls_by_band(self, level: float) -> list[int]:
+        """The same, band by band."""
+        return [discovery.calls(level) for discovery in self.of_band]
 
 
 def q_values(scores: Scores, decoys: Scores) -> NDArray[np.float32]:
