@@ -25,24 +25,24 @@ from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_pla
 from pairscape.pipeline.options import Stream
 from pairscape.pipeline.storage.write import replaced
 
-DECOYS = 20_000  # of all candidates, or half as many of each band
+DECOYS = 20_000  # of each band
 RUN_PAIRS = 512  # decoys that share a permutation, and are a task
 CALLED = 0.05
 LEVELS = (0.01, CALLED, 0.1)
 
 
-def sample_candidates(n_pairs: int, seed: int, decoys: int = DECOYS) -> NDArray[np.int64]:
-    """Candidates that decoys are made from, ascending: at random, each once, all where there are fewer."""
+def sample_candidates(n_pairs: int, seed: int, decoys: int | None = None) -> NDArray[np.int64]:
+    """Candidates that `DECOYS` or so many decoys are made from, ascending: at random, each once, at most all."""
+    decoys = DECOYS if decoys is None else decoys
     return np.sort(
         np.random.default_rng([seed, Stream.DECOY_PAIRS]).choice(n_pairs, min(decoys, n_pairs), replace=False)
     )
 
 
 def sample_bands(bands: Bands, seed: int) -> NDArray[np.int64]:
-    """The same of each band."""
-    each = DECOYS if len(bands) == 1 else DECOYS // 2
+    """The same of each band, ascending together."""
     rows = [bands.rows(band) for band in range(len(bands))]
-    return np.sort(np.concatenate([own[sample_candidates(own.size, seed, each)] for own in rows]))
+    return np.sort(np.concatenate([own[sample_candidates(own.size, seed)] for own in rows]))
 
 
 def estimate_discovery(

@@ -177,7 +177,7 @@ def test_the_whole_estimate_and_its_facts(modules, tmp_path):
 
 def test_the_whole_estimate_by_band(codes, tmp_path, monkeypatch):
     monkeypatch.setattr(bands, "LEAST", 100)
-    monkeypatch.setattr(decoys, "DECOYS", 160)
+    monkeypatch.setattr(decoys, "DECOYS", 80)
     a, b = (side.astype(np.int32) for side in np.triu_indices(46, 1))
     pairs, rescoring = Pairs(a, b, np.zeros(a.size, np.int8)), rescored(codes, CHI_SQUARE)
     expected = Bands.of(pairs, 1 - codes.array("dropout"))
