@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
 from pairscape.pipeline.codes.by_gene import by_gene
-from pairscape.pipeline.codes.encode import encoded_before
+from pairscape.pipeline.codes.encode import encoded_before, encoding_bytes
 from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, add_edges, create_codes, open_codes, write_block
+from pairscape.pipeline.compute.memory import WORKER_BASE_BYTES
 from pairscape.pipeline.compute.opening import worker_threads
 from pairscape.pipeline.compute.progress import duration
 from pairscape.pipeline.compute.session import Session, Usage
@@ -54,6 +55,8 @@ class Tried:
         For the strata within which cells are compared, and for all decoys together; 0 where there are none.
     loading
         Until it, and what runs it, are loaded; every worker does that at the same time.
+    task_bytes
+        Memory of a task for all else than counting, at most.
     """
 
     network: str = ""
@@ -61,6 +64,7 @@ class Tried:
     strata: float = 0.0
     decoys: float = 0.0
     loading: float = 0.0
+    task_bytes: int = 0
 
 
 Scoring = Callable[[Codes, Pairs, int, Path, Session], Tried]
@@ -83,7 +87,8 @@ class Plan:
     store_bytes
         Size of the image store on disk.
     task_bytes
-        Memory that a task takes on top of the idle worker, at most; it follows the worker's limit.
+        Memory that a task takes on top of the idle worker, at most, to encode, to count, and to score where a network
+        is given.
     worker_bytes
         Memory that each worker thread may use; None: no limit.
     cells_at_once
@@ -147,14 +152,15 @@ class Plan:
             f"{encoding}, {duration(self.score_seconds)} to count and score{decoys}, "
             f"{duration(self.report_seconds)} for file and report"
         ]
-        limit = f" of {self.worker_bytes / 1e6:,.0f} MB per worker" if self.worker_bytes else ""
+        idle = f"{WORKER_BASE_BYTES / 1e6:,.0f} MB"
+        limit = f"; a worker may take {self.worker_bytes / 1e6:,.0f} MB" if self.worker_bytes else ""
         return [
             f"pairs            {self.pairs:,}" + (f", in each of {self.groups} groups" if self.groups > 1 else ""),
             f"cells            {self.cells:,} of {self.matrix_cells:,}, {self.cells_at_once:,} at once",
             f"shards           {self.shards:,} of {self.shard_pairs:,} images",
             f"tasks            {self.tasks:,} for {self.workers} workers",
             f"image store      about {self.store_bytes / 1e6:,.0f} MB on disk",
-            f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB{limit}",
+            f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB, beside {idle} of an idle worker{limit}",
             f"heatmaps         about {duration(self.heatmaps_seconds)}: {encoding}, {duration(self.seconds)} to count",
             *(scores if self.network else ()),
             f"largest job      any number of cells and pairs, images of up to {self.most_bins} × {self.most_bins} bins",
@@ -199,9 +205,11 @@ def plan_heatmaps(
     with TemporaryDirectory() as folder:
         scratch = Path(folder)
         if found is not None:
-            encode_seconds, rates = 0.0, Rates.measured(_measure(found, pairs, request.groups, session, scratch))
+            encode_seconds, encode_bytes = 0.0, 0
+            rates = Rates.measured(_measure(found, pairs, request.groups, session, scratch))
         else:
             found, encode_seconds, rates = _scaled_up(expression, request, binning, session, scratch)
+            encode_bytes = encoding_bytes(expression, cells, binning)
         full = replace(found, n_cells=cells.size)
         shards = range(-(-len(pairs) // binning.shard_pairs))
         share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates, request.n_groups)
@@ -215,7 +223,7 @@ def plan_heatmaps(
         tasks=len(tasks),
         workers=workers,
         store_bytes=int(rates.image_bytes * len(pairs) * request.n_groups),
-        task_bytes=share.task_bytes,
+        task_bytes=max(encode_bytes, share.taken_bytes(full.n_entries) + tried.task_bytes),
         worker_bytes=limit,
         cells_at_once=share.cells,
         most_bins=_most_bins(cells.size, limit),

@@ -1,5 +1,7 @@
 """The plan: what it counts is what the job does, what it measures is the job's own work, and nothing is left behind."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -113,6 +115,14 @@ def test_the_largest_images_follow_from_the_limit(expression_path, refuses):
     portion(Binning(bins=small.most_bins), 150, 1.0, 700_000_000)
     with refuses("a task needs"):
         portion(Binning(bins=small.most_bins + 1), 150, 1.0, 700_000_000)
+
+
+def test_a_small_job_is_said_to_take_little_memory_whatever_the_limit(expression_path):
+    """What a task takes follows from the job; the limit is what it may take at most."""
+    small, large = (planned(expression_path, session=Session(memory=size)) for size in (2 * 10**9, 64 * 10**9))
+    assert small.task_bytes == large.task_bytes < 100_000_000
+    beside = replace(small, task_bytes=61_000_000)
+    assert "at most 61 MB, beside 400 MB of an idle worker; a worker may take 2,000 MB" in str(beside)
 
 
 @pytest.mark.cluster
