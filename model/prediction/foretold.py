@@ -89,10 +89,11 @@ def _pair_seconds(job: Job, candidates: CandidateImages, session: Session) -> fl
 def _decoy_seconds(
     job: Job, candidates: CandidateImages, codes: Codes, checked: CheckedPrediction, session: Session
 ) -> float:
-    """Of one decoy, counting included."""
+    """Of one decoy, counting included, once all is loaded."""
     assert job.portion is not None
     strata = save_strata(codes, Path(job.parts.folder), checked.seed, _measuring(session), job.within)
     rescoring = Rescoring(codes, job.portion, partial(load_score, job, screened=True), checked.seed)
-    trying = _measuring(session)
-    decoy_scores(rescoring, candidates.pairs, strata, trying)
+    for _ in ("cold", "warm"):
+        trying = _measuring(session)
+        decoy_scores(rescoring, candidates.pairs, strata, trying)
     return trying.usage.busy_seconds / len(candidates.pairs)

@@ -87,8 +87,7 @@ class Plan:
     store_bytes
         Size of the image store on disk.
     task_bytes
-        Memory that a task takes on top of the idle worker, at most, to encode, to count, and to score where a network
-        is given.
+        Memory that a task takes on top of the idle worker, at most, to encode and to count.
     worker_bytes
         Memory that each worker thread may use; None: no limit.
     cells_at_once
@@ -107,8 +106,10 @@ class Plan:
         q-values.
     report_seconds
         Time to write scores and report.
+    score_bytes
+        Memory of a task that counts and scores, at most; with room for decoys where there are some.
     start_seconds
-        Time until the workers had started here; part of every job.
+        Time to read what is asked for, to start the workers and to stop them; part of every job.
     """
 
     pairs: int
@@ -130,6 +131,7 @@ class Plan:
     score_seconds: float = 0.0
     decoy_seconds: float = 0.0
     report_seconds: float = 0.0
+    score_bytes: int = 0
     start_seconds: float = 0.0
 
     @property
@@ -152,6 +154,7 @@ class Plan:
             f"{encoding}, {duration(self.score_seconds)} to count and score{decoys}, "
             f"{duration(self.report_seconds)} for file and report"
         ]
+        score = f" ({self.score_bytes / 1e6:,.0f} MB to score)" if self.network else ""
         idle = f"{WORKER_BASE_BYTES / 1e6:,.0f} MB"
         limit = f"; a worker may take {self.worker_bytes / 1e6:,.0f} MB" if self.worker_bytes else ""
         return [
@@ -160,7 +163,7 @@ class Plan:
             f"shards           {self.shards:,} of {self.shard_pairs:,} images",
             f"tasks            {self.tasks:,} for {self.workers} workers",
             f"image store      about {self.store_bytes / 1e6:,.0f} MB on disk",
-            f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB, beside {idle} of an idle worker{limit}",
+            f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB{score}, beside {idle} of an idle worker{limit}",
             f"heatmaps         about {duration(self.heatmaps_seconds)}: {encoding}, {duration(self.seconds)} to count",
             *(scores if self.network else ()),
             f"largest job      any number of cells and pairs, images of up to {self.most_bins} × {self.most_bins} bins",
@@ -213,6 +216,7 @@ def plan_heatmaps(
         full = replace(found, n_cells=cells.size)
         shards = range(-(-len(pairs) // binning.shard_pairs))
         share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates, request.n_groups)
+        count_bytes = share.taken_bytes(full.n_entries)
         reading = rates.chunk * _chunk_reads(tasks, pairs, workers)
         tried = _tried(scoring, found, request, session, scratch / "network")
         counting = float(seconds.sum()) - rates.writing * len(pairs) * request.n_groups + reading
@@ -223,12 +227,13 @@ def plan_heatmaps(
         tasks=len(tasks),
         workers=workers,
         store_bytes=int(rates.image_bytes * len(pairs) * request.n_groups),
-        task_bytes=max(encode_bytes, share.taken_bytes(full.n_entries) + tried.task_bytes),
+        task_bytes=max(encode_bytes, count_bytes),
+        score_bytes=max(encode_bytes, count_bytes + tried.task_bytes) if tried.network else 0,
         worker_bytes=limit,
         cells_at_once=share.cells,
         most_bins=_most_bins(cells.size, limit),
         encode_seconds=encode_seconds * _share_of_slowest(cells.size, workers),
-        seconds=(float(seconds.sum()) + reading) / workers,
+        seconds=rates.loading + (float(seconds.sum()) + reading) / workers,
         matrix_cells=expression.n_cells,
         shard_pairs=binning.shard_pairs,
         groups=request.n_groups,
@@ -288,6 +293,7 @@ def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Ses
             session.progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
             spent[turn].add(cost)
     cold, warm = spent
+    loading = sum((of.busy_seconds - cost.reading) * sign for of, cost, sign in zip(usage, spent, (1, -1), strict=True))
     return Sample(
         images=len(some) * number,
         events=float(events[rows].sum(dtype=np.float64)),
@@ -296,6 +302,7 @@ def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Ses
         reading=cold.reading,
         chunks_read=cold.chunks_read,
         n_bytes=warm.bytes_written,
+        loading=max(loading, 0.0) / len(tasks),
     )
 
 
