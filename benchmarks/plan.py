@@ -41,7 +41,8 @@ def foretold(store: Path, workers: int) -> dict[str, float]:
     code = (
         "import json, pairscape, sys\n"
         "if __name__ == '__main__':\n"
-        "    cost = pairscape.plan(sys.argv[1], all_pairs=True, scheduler='local', workers=int(sys.argv[2]), quiet=True)\n"
+        "    where = {'scheduler': 'local', 'workers': int(sys.argv[2])}\n"
+        "    cost = pairscape.plan(sys.argv[1], all_pairs=True, quiet=True, **where)\n"
         "    names = 'pairs', 'store_bytes', 'heatmaps_seconds', 'predict_seconds'\n"
         "    print(json.dumps({name: getattr(cost, name) for name in names}))\n"
     )

@@ -22,7 +22,7 @@ from pairscape.pipeline.compute.progress import silent
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.plan import Tried
+from pairscape.pipeline.heatmaps.plan import Tried, timed_without_compiling
 from pairscape.pipeline.heatmaps.tiles import storage_order
 
 
@@ -72,9 +72,8 @@ def _measuring(session: Session) -> Session:
 def _loading_seconds(job: Job, session: Session) -> float:
     """Until every worker has loaded the network, and what is compiled."""
     started = time.perf_counter()
-    for _ in on_every_worker(session.client, prepare, job):
-        pass
-    return time.perf_counter() - started
+    compiling = [seconds for *_, seconds in on_every_worker(session.client, timed_without_compiling, prepare, job)]
+    return time.perf_counter() - started - max(compiling)
 
 
 def _pair_seconds(job: Job, candidates: CandidateImages, session: Session) -> float:

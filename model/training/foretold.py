@@ -142,8 +142,8 @@ class Foretelling:
     def _lines(self) -> list[str]:
         """What is left, in words; nothing where it is over at once."""
         assert self._before is not None
-        (began, some), (now, shown) = self._ticks[WARM_BATCHES - 1], self._ticks[-1]
-        image, epochs = (now - began) / (shown - some), self.settings.epochs
+        (began, before), (now, shown) = self._ticks[WARM_BATCHES - 1], self._ticks[-1]
+        image, epochs = (now - began) / (shown - before), self.settings.epochs
         left = (self._total - self._before) / self._epoch_images
         follows = self.tried or Tried(0.0, 0.0)
         epoch = image * self._epoch_images + follows.validation

@@ -235,7 +235,8 @@ def all_loaded() -> None:
 
 def _print_lines(*lines: str) -> None:
     make_printable()
-    print(*map(printable, lines), sep="\n", flush=True)
+    if lines:
+        print(*map(printable, lines), sep="\n", flush=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,13 @@ from pairscape.pipeline.heatmaps.count import Spent, count_task
 from pairscape.pipeline.heatmaps.images import GroupSpec, ImageSpec
 from pairscape.pipeline.heatmaps.job import Request, plan_count
 from pairscape.pipeline.heatmaps.layout import create_images
-from pairscape.pipeline.heatmaps.memory import portion
+from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, spread_runs, storage_order, tiles_of
 from pairscape.pipeline.matrix.cell_groups import CellGroups
 from pairscape.pipeline.matrix.expression import Expression, block_digest
 from pairscape.pipeline.options import CODES_CELLS, Binning
 
+T = TypeVar("T")
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
 SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes
 
@@ -208,7 +209,7 @@ def plan_heatmaps(
     with TemporaryDirectory() as folder:
         scratch = Path(folder)
         if found is not None:
-            encode_seconds, encode_bytes = 0.0, 0
+            encode_seconds, encode_bytes = (0.0, 0.0), 0
             rates = Rates.measured(_measure(found, pairs, request.groups, session, scratch))
         else:
             found, encode_seconds, rates = _scaled_up(expression, request, binning, session, scratch)
@@ -232,7 +233,7 @@ def plan_heatmaps(
         worker_bytes=limit,
         cells_at_once=share.cells,
         most_bins=_most_bins(cells.size, limit),
-        encode_seconds=encode_seconds * _share_of_slowest(cells.size, workers),
+        encode_seconds=encode_seconds[0] * _share_of_slowest(cells.size, workers) + encode_seconds[1],
         seconds=rates.loading + (float(seconds.sum()) + reading) / workers,
         matrix_cells=expression.n_cells,
         shard_pairs=binning.shard_pairs,
@@ -289,11 +290,12 @@ def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Ses
     usage = Usage(events=log), Usage(events=log)
     for turn in (0, 1):
         measured = replace(session, usage=usage[turn])
-        for task, cost in run_tasks(measured, count_task, tasks, str(target), codes.path, share):
+        for task, (cost, compiling) in run_tasks(measured, _count_timed, tasks, str(target), codes.path, share):
             session.progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
             spent[turn].add(cost)
+            usage[turn].busy_seconds -= compiling
     cold, warm = spent
-    loading = sum((of.busy_seconds - cost.reading) * sign for of, cost, sign in zip(usage, spent, (1, -1), strict=True))
+    loading = usage[0].busy_seconds - cold.reading - (usage[1].busy_seconds - warm.reading)
     return Sample(
         images=len(some) * number,
         events=float(events[rows].sum(dtype=np.float64)),
@@ -306,17 +308,34 @@ def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Ses
     )
 
 
+def _count_timed(target: str, codes_path: str, portion: Portion, task: Task) -> tuple[Spent, float]:
+    """As the job counts, and the seconds that went into compiling, which the job will find done."""
+    return timed_without_compiling(count_task, target, codes_path, portion, task)[::2]
+
+
+def timed_without_compiling(function: Callable[..., T], *arguments: Any) -> tuple[T, float, float]:
+    """A result, its seconds without compiling, and those of compiling, which is done once on a machine and kept."""
+    from numba.core.event import install_timer
+
+    started = time.perf_counter()
+    with install_timer("numba:compile", lambda _: None) as timer:
+        result = function(*arguments)
+    compiling = timer.duration if timer.done else 0.0
+    return result, time.perf_counter() - started - compiling, compiling
+
+
 def _scaled_up(
     expression: Expression,
     request: Request,
     binning: Binning,
     session: Session,
     scratch: Path,
-) -> tuple[Codes, float, Rates]:
-    """Codes of some of the cells; from them the seconds of one worker to encode all, and the rates for all."""
+) -> tuple[Codes, tuple[float, float], Rates]:
+    """Codes of some of the cells; the seconds of one worker to encode all, and to load what does; the rates for all."""
     cells, pairs = request.cells, request.chosen.pairs
     sizes = [min(cells.size, SAMPLE_CELLS), min(cells.size, SAMPLE_CELLS) // 4]
-    _sampled_codes(expression, scratch / "first.codes.zarr", binning, cells, 2)  # loads what is compiled
+    first = expression, scratch / "first.codes.zarr", binning, cells, 2
+    _, loading, _ = timed_without_compiling(_sampled_codes, *first)  # as on each worker
     codes, seconds = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
     groups = _sampled_groups(request, sizes[0])
     seconds *= cells.size / sizes[0]
@@ -328,7 +347,7 @@ def _scaled_up(
         less = _measure(fewer, pairs, _sampled_groups(request, sizes[1]), session, scratch)
         power = math.log(max(sample.n_bytes / less.n_bytes, 1)) / math.log(sizes[0] / sizes[1])
         rates = replace(rates, image_bytes=rates.image_bytes * growth**power)
-    return codes, seconds, rates
+    return codes, (seconds, loading), rates
 
 
 def _sampled_codes(
