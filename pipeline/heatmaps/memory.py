@@ -42,6 +42,10 @@ class Portion:
     task_bytes: int
     groups: int = 1
 
+    def keeps(self, entries: float) -> bool:
+        """Whether a worker can keep all genes, which together are expressed so often."""
+        return self.cache_bytes >= KEPT_ENTRY_BYTES * entries
+
     def taken_bytes(self, entries: float) -> int:
         """What a task takes of `task_bytes`, where all genes together are expressed so often: it keeps no more."""
         return self.task_bytes - self.cache_bytes + min(self.cache_bytes, int(entries * KEPT_ENTRY_BYTES))

@@ -218,7 +218,7 @@ def plan_heatmaps(
         shards = range(-(-len(pairs) // binning.shard_pairs))
         share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates, request.n_groups)
         count_bytes = share.taken_bytes(full.n_entries)
-        reading = rates.chunk * _chunk_reads(tasks, pairs, workers)
+        reading = rates.chunk * _chunk_reads(tasks, pairs, workers, share.keeps(full.n_entries))
         tried = _tried(scoring, found, request, session, scratch / "network")
         counting = float(seconds.sum()) - rates.writing * len(pairs) * request.n_groups + reading
     return Plan(
@@ -271,7 +271,7 @@ def _layers(request: Request) -> int:
 
 
 def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Session, scratch: Path) -> Sample:
-    """The job itself, on a sample of the pairs, all workers at once: cold, for the reading, and warm, for the rest."""
+    """The job itself, on a sample of the pairs, all workers at once: cold, for what they load, and warm, for the rest."""
     events = pair_events(pairs, 1 - codes.array("dropout"), codes.n_cells)
     rows = np.concatenate([np.r_[run] for run in spread_runs(events, SAMPLES, SAMPLE_PAIRS)])
     some = storage_order(pairs.take(rows))  # of fewer genes, so in other blocks
@@ -288,23 +288,22 @@ def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Ses
     session.progress.start("measuring", 2 * len(some))
     spent, log = (Spent(), Spent()), session.usage.events
     usage = Usage(events=log), Usage(events=log)
-    for turn in (0, 1):
-        measured = replace(session, usage=usage[turn])
-        for task, (cost, compiling) in run_tasks(measured, _count_timed, tasks, str(target), codes.path, share):
+    for turn in (0, 1):  # another portion: a worker reads its genes anew
+        measured, portion = replace(session, usage=usage[turn]), replace(share, task_bytes=share.task_bytes - turn)
+        for task, (cost, compiling) in run_tasks(measured, _count_timed, tasks, str(target), codes.path, portion):
             session.progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
             spent[turn].add(cost)
             usage[turn].busy_seconds -= compiling
-    cold, warm = spent
-    loading = usage[0].busy_seconds - cold.reading - (usage[1].busy_seconds - warm.reading)
+    warm = spent[1]
     return Sample(
         images=len(some) * number,
         events=float(events[rows].sum(dtype=np.float64)),
         counting=warm.counting,
         writing=usage[1].busy_seconds - warm.counting - warm.reading,  # and whatever else a task does
-        reading=cold.reading,
-        chunks_read=cold.chunks_read,
+        reading=warm.reading,
+        chunks_read=warm.chunks_read,
         n_bytes=warm.bytes_written,
-        loading=max(loading, 0.0) / len(tasks),
+        loading=max(usage[0].busy_seconds - usage[1].busy_seconds, 0.0) / len(tasks),
     )
 
 
@@ -393,8 +392,14 @@ def _most_bins(n_cells: int, limit: int | None) -> int:
     return max(bins for bins in range(2, 256) if fits(bins))
 
 
-def _chunk_reads(tasks: list[Task], pairs: Pairs, workers: int) -> int:
-    """Chunks of genes that will be read: those of genes b for every task, those of genes a once a worker."""
+def _chunk_reads(tasks: list[Task], pairs: Pairs, workers: int, kept: bool) -> int:
+    """Chunks of genes that will be read: those of genes a once a worker, those of genes b too if all genes are kept.
+
+    Where they are not, those of genes b are read for every task.
+    """
+    if kept:
+        genes = np.union1d(pairs.gene_a, pairs.gene_b)
+        return min(workers, len(tasks)) * np.unique(genes // CHUNK_GENES).size
     blocks = [{tile.genes_b for tiles in task.tiles for tile in tiles} for task in tasks]
     chunks_b = sum(len({gene // CHUNK_GENES for gene in genes}) for task in blocks for genes in task)
     return chunks_b + min(workers, len(tasks)) * np.unique(pairs.gene_a // CHUNK_GENES).size

@@ -179,7 +179,7 @@ class Sample:
     n_bytes
         Their size, compressed.
     loading
-        Seconds that a worker's first task takes longer, beside reading.
+        Seconds that a worker's first task takes longer.
     """
 
     images: int
