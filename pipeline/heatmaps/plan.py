@@ -271,7 +271,7 @@ def _layers(request: Request) -> int:
 
 
 def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Session, scratch: Path) -> Sample:
-    """The job itself, on a sample of the pairs, all workers at once: cold, for what they load, and warm, for the rest."""
+    """The job itself, on a sample of the pairs, all workers at once: cold for what they load, warm for the rest."""
     events = pair_events(pairs, 1 - codes.array("dropout"), codes.n_cells)
     rows = np.concatenate([np.r_[run] for run in spread_runs(events, SAMPLES, SAMPLE_PAIRS)])
     some = storage_order(pairs.take(rows))  # of fewer genes, so in other blocks
