@@ -18,7 +18,7 @@ from pairscape.model.prediction.stability import IMAGES_AT_ONCE, PAIRS_AT_ONCE, 
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.gene_reader import KEPT_ENTRY_BYTES
+from pairscape.pipeline.heatmaps.memory import KEPT_ENTRY_BYTES
 from pairscape.pipeline.heatmaps.pairwise import GROUPS, HELD_BYTES
 
 
