@@ -96,11 +96,12 @@ def realised(source: Path, folder: Path, planting: Planting, trained: TrainedRun
     rescoring = Rescoring(codes, share, load, seed)
     found, facts = estimate_discovery(rescoring, pairs, [score], folder, Session())
     strata, some = save_strata(codes, folder, seed, Session()), pairs.take(sample_candidates(len(pairs), seed))
-    null = q_values(decoy_scores(replace(rescoring, seed=seed + OTHER), some, strata, Session()), found.decoys)
+    decoys = np.concatenate([band.decoys for band in found.of_band])
+    null = q_values(decoy_scores(replace(rescoring, seed=seed + OTHER), some, strata, Session()), decoys)
     return {
         "seed": seed, "cells": codes.n_cells, "candidates": len(pairs), "planted": int(truth.sum()),
         "decoys": facts["decoys"],
-        "levels": {str(level): _called(found(score) <= level, truth) for level in ALL_LEVELS},
+        "levels": {str(level): _called(found(slice(None), score) <= level, truth) for level in ALL_LEVELS},
         "null_calls": {str(level): int((null <= level).sum()) for level in NULL_LEVELS},
     }  # fmt: skip
 

@@ -69,6 +69,8 @@ def show(
     pairscape show images.zarr CD79A CD79B -o pair.png
     pairscape show scores.parquet -k 20 -o best.pdf
     """
+    first_word(False)
+
     from pairscape.model.reports.show import Shown, draw
 
     genes = tuple(gene for gene in (gene_a, gene_b) if gene is not None)
@@ -221,6 +223,8 @@ def evaluate(
     pairscape evaluate run other.zarr
     pairscape evaluate universal images.zarr --out judged
     """
+    first_word(quiet)
+
     from pairscape.model.networks.bundled import NAME, find_run, is_bundled
     from pairscape.model.training.run import evaluate_run
     from pairscape.pipeline.storage.workspace import fetched_folder, sent_folder
@@ -381,6 +385,8 @@ def tune(
     pairscape tune images.zarr study --trials 20
     pairscape tune images.zarr study --networks pairnet --losses focal
     """
+    first_word(quiet)
+
     from pairscape.model.training.tune import tune as search_recipes
     from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.heatmaps.images import open_images
@@ -421,6 +427,8 @@ def report(run: Any, /, *, group: str | None = None) -> Path:
     pairscape report run
     pairscape report by_type.parquet --group Monocytes
     """
+    first_word(False)
+
     from pairscape.model.networks.bundled import find_run, is_bundled
 
     run = local_target(find_run(run, say_unless(False)))

@@ -62,7 +62,7 @@ def plan(
     pairscape plan expression.zarr --all-pairs
     pairscape plan cells.h5ad --regulators tfs.txt --workers 16
     """
-    source = required_source(source)
+    source, started = required_source(source), time.perf_counter()
     first_word(quiet, expression)
 
     from tempfile import TemporaryDirectory
@@ -80,17 +80,20 @@ def plan(
         with with_network(source, None) as (source, notes):
             request = resolve_request(matrix, source, seed, grouping)
         say(*notes, *request.chosen.notes, request.label_note(), *request.group_notes())
-        started, small = time.perf_counter(), is_small(matrix, len(request.chosen.pairs))
+        small = is_small(matrix, len(request.chosen.pairs))
         with open_session(
             measuring(compute), quiet, reads=[matrix.path], writes=scratch, events=log,
             report=record.performance_report, small=small,
         ) as session:  # fmt: skip
             workers = compute.workers or worker_threads(session.client)
-            opening = time.perf_counter() - started
-            cost = plan_heatmaps(
-                matrix, request, binning, codes and located(codes), workers, session, _scoring(run, binning, seed, say)
-            )
-    cost = replace(cost, start_seconds=opening)
+            opened = time.perf_counter()
+            scoring = _scoring(run, binning, seed, say)
+            loaded = time.perf_counter()
+            cost = plan_heatmaps(matrix, request, binning, codes and located(codes), workers, session, scoring)
+            measured = time.perf_counter()
+        ends = opened - started + time.perf_counter() - measured
+    loading = loaded - opened if scoring is not None else 0.0  # which `heatmaps` does not
+    cost = replace(cost, start_seconds=ends, score_seconds=cost.score_seconds + loading)
     say(*cost.lines())
     return cost
 

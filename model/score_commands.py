@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pairscape.model.options import Combination, EdgeChoice
-from pairscape.pipeline.compute.session import here, say_unless
+from pairscape.pipeline.compute.session import first_word, here, say_unless
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Flat
@@ -56,6 +56,8 @@ def export(
     pairscape export scores.parquet adjacencies.csv --top 1000
     pairscape export scores.parquet network.graphml --max-q 0.05 --kind rising
     """
+    first_word(quiet)
+
     from pairscape.model.edges.export import export_scores, words_of_called
     from pairscape.model.edges.scores import read_facts
 
@@ -98,6 +100,8 @@ def combine(
     pairscape combine donor1.parquet donor2.parquet pooled.parquet
     pairscape combine a.parquet b.parquet pooled.parquet --rule log-odds --gene-map orthologues.csv
     """
+    first_word(quiet)
+
     from pairscape.model.prediction.combine import combine_scores
 
     if len(paths) < 2:
@@ -151,6 +155,8 @@ def modules(
     pairscape modules scores.parquet modules
     pairscape modules scores.parquet modules --max-q 0.01 --resolution 2
     """
+    first_word(quiet)
+
     from pairscape.model.reports.module_folder import write_modules
 
     scores, out = local_target(scores), local_target(out)
@@ -192,6 +198,8 @@ def compare(
     pairscape compare by_type.parquet Monocytes Lymphocytes changed.parquet
     pairscape compare treated.parquet control.parquet changed.parquet --seed 1
     """
+    first_word(quiet)
+
     from pairscape.model.prediction.compare import compare_files, compare_groups
     from pairscape.model.reports.comparison import page_path
 

@@ -190,6 +190,8 @@ def verify(
     pairscape verify images.zarr
     pairscape verify images.zarr --repair
     """
+    first_word(quiet)
+
     from pairscape.pipeline.compute.opening import open_session
     from pairscape.pipeline.heatmaps.repair import repair_store
     from pairscape.pipeline.heatmaps.verify import verify_store

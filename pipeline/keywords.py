@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from pairscape.pipeline.compute.main_guard import note_call
+from pairscape.pipeline.compute.session import all_loaded
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.options import LISTED, Flat, expand_home
 from pairscape.surroundings import hiding_file, make_printable, require_current_folder
@@ -137,6 +138,8 @@ class Options:
                 if (told := hiding_file(error)) is None:
                     raise
                 raise InputError(told) from error
+            finally:
+                all_loaded()
 
     def gathered(self, given: dict[str, Any]) -> dict[str, Any]:
         """The keywords that the function itself takes, checked."""

@@ -4,7 +4,7 @@ How often a gene is positive in training, or how strongly it is expressed, may a
 gene pairs is read beside these.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -130,10 +130,14 @@ def _marginals(genes: NDArray[np.float64], pairs: Pairs, rows: Rows, directed: b
     return np.hstack([a, b])
 
 
-def heatmap_statistics(images: Images, pairs: Pairs, rows: Rows) -> dict[str, Scores]:
+def heatmap_statistics(
+    images: Images, pairs: Pairs, rows: Rows, advance: Callable[[int], None] = lambda _: None
+) -> dict[str, Scores]:
     """|Pearson|, |Spearman|, mutual information, distance correlation and HSIC of pairs from heatmaps, each (R,)."""
-    centres = bin_centres(images.array("edges"))
-    found = [_statistics(images, pairs, part, centres) for part in _runs(rows, images.spec.binning.shard_pairs)]
+    centres, found = bin_centres(images.array("edges")), []
+    for part in _runs(rows, images.spec.binning.shard_pairs):
+        found.append(_statistics(images, pairs, part, centres))
+        advance(part.size)
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 

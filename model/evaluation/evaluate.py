@@ -135,6 +135,7 @@ def evaluate(
     rivals = (*EXPRESSION, FACTORS_ONLY, FACTORS_RESIDUAL)
     baselines = {name: audit_scores[name] for name in rivals if name in audit_scores}
     genes = pairs.gene_a[test], pairs.gene_b[test]
+    progress.start("intervals", 0)
     metrics = (
         sizes(folds)
         | {"test": all_scores(label, probability, threshold), "audit": audit}
@@ -222,19 +223,16 @@ def _audit(
             np.random.default_rng([seed, Stream.THRESHOLD_ROWS]).choice(watched, THRESHOLD_ROWS, replace=False)
         )
     rows, n_genes = np.union1d(watched, test), images.array("gene").size
-    progress.start("audit", 3)
+    progress.start("audit", rows.size)
     scores = {"labels_only": labels_only(pairs, folds.train, rows, n_genes, folds.directed)}
     if folds.directed:
         scores |= labels_of_one_side(pairs, folds.train, rows, n_genes)
-    progress.advance(1)
     scores["marginals_only"] = marginals_only(images, pairs, folds.train, rows, folds.directed, seed)
-    progress.advance(1)
-    scores |= heatmap_statistics(images, pairs, rows)
+    scores |= heatmap_statistics(images, pairs, rows, progress.advance)
     of_counts, missing = count_rivals(images, pairs, rows, factors=factors)
     scores |= of_counts
     if factors:
         scores[FACTORS_ONLY] = store_loadings(images).correlation(rows).astype(np.float64)
-    progress.advance(1)
     of_watched, of_test = np.searchsorted(rows, watched), np.searchsorted(rows, test)
     figures = dict[str, dict[str, Any]]()
     for name, score in scores.items():

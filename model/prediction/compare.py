@@ -18,6 +18,7 @@ from pairscape.model.edges.scores import read_facts
 from pairscape.model.edges.sides import Side, check_groups, read_sides
 from pairscape.model.evaluation.evaluate import versions
 from pairscape.model.options import DEPTH
+from pairscape.model.prediction.bands import Bands
 from pairscape.model.prediction.dealing import FIRST, OTHER, SECOND, Dealing, Group
 from pairscape.model.prediction.differences import (
     Recount,
@@ -27,9 +28,9 @@ from pairscape.model.prediction.differences import (
     strata_of_groups,
     survey_cells,
 )
-from pairscape.model.prediction.fdr import Discovery
+from pairscape.model.prediction.fdr import BandedDiscovery
 from pairscape.model.prediction.within import check_columns
-from pairscape.model.reports.comparison import BEST, Comparison, page_path, write_comparison
+from pairscape.model.reports.comparison import BEST, CALLED_Q, Comparison, page_path, write_comparison
 from pairscape.model.reports.places import require_own_page
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
@@ -103,7 +104,8 @@ def compare_groups(
             f"{groups[1]}, so no change can be told; compare larger groups, or predict other pairs."
         )
     table["z"] = np.where(compared, table["z"], np.float32(np.nan))
-    table["q_value"], told = _discovered(recount, pairs.take(np.flatnonzero(compared)), table["z"], session)
+    share = expressing.sum(axis=0) / sum(dealing.cells)
+    table["q_value"], told = _discovered(recount, pairs, share, table["z"], session)
     shares = [expressing[number, at] / dealing.cells[number] for number in (FIRST, SECOND)]
     table |= _expressing(first, (shares[0], shares[1]))
     told |= {
@@ -211,22 +213,29 @@ def _replicate(obs: pd.DataFrame, column: str, group: Group) -> NDArray[np.int32
 
 
 def _discovered(
-    recount: Recount, compared: Pairs, z: NDArray[np.float32], session: Session
+    recount: Recount, pairs: Pairs, share: NDArray[np.float64], z: NDArray[np.float32], session: Session
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """q-values by z (P,), NaN of pairs that are not `compared`, and what the table says of them."""
-    seen = np.abs(z)
-    null = null_changes(recount, compared, session)
-    found = Discovery.estimate([seen[~np.isnan(seen)]], null)
+    """q-values by z (P,), NaN where that is, and what the table says of them; `share` of the cells express a gene."""
+    seen, q_value = np.abs(z), np.full(z.size, np.nan, np.float32)
+    known = np.flatnonzero(~np.isnan(z))
+    compared = pairs.take(known)
+    bands = Bands.of(compared, share)
+    nulls = [null_changes(recount, compared.take(bands.rows(band)), session) for band in range(len(bands))]
+    null, of_null = np.concatenate(nulls), np.repeat(np.arange(len(bands), dtype=np.uint8), [len(n) for n in nulls])
+    found = BandedDiscovery.estimate([seen[known]], bands.number, null, of_null)
+    q_value[known] = found(slice(None), seen[known])
     calls = {str(level): found.calls(level) for level in (0.01, 0.05, 0.1)}
     dealt = "cells of like depth were" if recount.dealing.replicate is None else "whole replicates were"
-    return found(seen), {
+    return q_value, {
         "dealt": null.size,
         "calls": calls,
+        "bands": bands.facts(found.calls_by_band(CALLED_Q)),
         "not_compared": int(np.isnan(seen).sum()),
         "overlap_of_depth": round(recount.dealing.overlap, 4),
         "sentence": (
             f"{calls['0.05']:,} pairs change at a false discovery rate of 5 %, by {null.size:,} pairs counted again "
-            f"after {dealt} dealt to two groups of the same sizes anew.{_left_out(seen)}{_apart(recount.dealing)}"
+            f"after {dealt} dealt to two groups of the same sizes anew{bands.words()}."
+            f"{_left_out(seen)}{_apart(recount.dealing)}"
         ),
     }
 
@@ -294,7 +303,7 @@ def _written(
     pictures: Callable[[Side], list[tuple[Any, Any]]] | None,
 ) -> Comparison:
     """Rank the pairs, and write table and page."""
-    order = np.argsort(-np.abs(np.nan_to_num(table["z"])), kind="stable")  # a q-value never rises with |z|
+    order = np.argsort(-np.abs(np.nan_to_num(table["z"])), kind="stable")  # q-values of a band do not rise so
     pairs = first.take(order)
     names, cells = (first.name, second.name), (first.cells, second.cells)
     facts = {

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from pairscape.model.options import Prediction
 from pairscape.model.prediction.decoys import estimate_discovery
-from pairscape.model.prediction.fdr import Discovery
+from pairscape.model.prediction.fdr import BandedDiscovery
 from pairscape.model.prediction.parts import Job, Parts, load_score
 from pairscape.model.prediction.rescoring import Rescoring
 from pairscape.model.prediction.stability import IMAGES_AT_ONCE, PAIRS_AT_ONCE, Stability, resample_best
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.gene_reader import KEPT_ENTRY_BYTES
+from pairscape.pipeline.heatmaps.memory import KEPT_ENTRY_BYTES
 from pairscape.pipeline.heatmaps.pairwise import GROUPS, HELD_BYTES
 
 
@@ -29,14 +29,14 @@ class Confidence:
     Attributes
     ----------
     discovery
-        q-value of a score; None: not asked for.
+        q-values of the candidates' scores; None: not asked for.
     stability
         Of the best pairs; None: not asked for.
     facts
         What the file of scores says of both.
     """
 
-    discovery: Discovery | None = None
+    discovery: BandedDiscovery | None = None
     stability: Stability | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -48,7 +48,7 @@ class Confidence:
 
     def rows(self, rows: slice, score: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The columns of some candidates, whose scores are given; NaN where there is no value."""
-        found = {} if self.discovery is None else {"q_value": self.discovery(score)}
+        found = {} if self.discovery is None else {"q_value": self.discovery(rows, score)}
         if (stable := self.stability) is not None:
             first, last = np.searchsorted(stable.rows, [rows.start, rows.stop])
             columns = {"score_mean": stable.mean, "score_sd": stable.sd, "rank_stability": stable.rank_stability}

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pairscape.model.networks.device import one_thread
 from pairscape.model.options import DEPTH
-from pairscape.model.prediction.fdr import Discovery
+from pairscape.model.prediction.bands import Bands
+from pairscape.model.prediction.fdr import BandedDiscovery
 from pairscape.model.prediction.rescoring import Rescoring, score_runs
 from pairscape.model.prediction.within import GroupLayer, Within, by_depth, cell_depth
 from pairscape.pipeline.codes.store import Codes
@@ -24,16 +25,24 @@ from pairscape.pipeline.heatmaps.pairwise import PairRun, count_decoys, deal_pla
 from pairscape.pipeline.options import Stream
 from pairscape.pipeline.storage.write import replaced
 
-DECOYS = 20_000
+DECOYS = 20_000  # of each band
 RUN_PAIRS = 512  # decoys that share a permutation, and are a task
-LEVELS = (0.01, 0.05, 0.1)
+CALLED = 0.05
+LEVELS = (0.01, CALLED, 0.1)
 
 
-def sample_candidates(n_pairs: int, seed: int, decoys: int = DECOYS) -> NDArray[np.int64]:
-    """Candidates that decoys are made from, ascending: at random, each once, all where there are fewer."""
+def sample_candidates(n_pairs: int, seed: int, decoys: int | None = None) -> NDArray[np.int64]:
+    """Candidates that `DECOYS` or so many decoys are made from, ascending: at random, each once, at most all."""
+    decoys = DECOYS if decoys is None else decoys
     return np.sort(
         np.random.default_rng([seed, Stream.DECOY_PAIRS]).choice(n_pairs, min(decoys, n_pairs), replace=False)
     )
+
+
+def sample_bands(bands: Bands, seed: int) -> NDArray[np.int64]:
+    """The same of each band, ascending together."""
+    rows = [bands.rows(band) for band in range(len(bands))]
+    return np.sort(np.concatenate([own[sample_candidates(own.size, seed)] for own in rows]))
 
 
 def estimate_discovery(
@@ -43,7 +52,7 @@ def estimate_discovery(
     folder: Path,
     session: Session,
     within: Within | None = None,
-) -> tuple[Discovery, dict[str, Any]]:
+) -> tuple[BandedDiscovery, dict[str, Any]]:
     """q-values of a prediction as a function of the score, and what its metadata say of them.
 
     Parameters
@@ -60,10 +69,11 @@ def estimate_discovery(
         Strata within which the pairs were scored, and so the decoys are dealt.
     """
     strata = save_strata(rescoring.codes, folder, rescoring.seed, session, within, rescoring.group)
-    some = pairs.take(sample_candidates(len(pairs), rescoring.seed))
-    decoys = decoy_scores(rescoring, some, strata, session)
-    found = Discovery.estimate(parts, decoys)
-    return found, discovery_facts(found, decoys, int(_strata(str(strata)).max()) + 1, within)
+    bands = Bands.of(pairs, 1 - rescoring.codes.array("dropout"))
+    rows = sample_bands(bands, rescoring.seed)
+    decoys = decoy_scores(rescoring, pairs.take(rows), strata, session)
+    found = BandedDiscovery.estimate(parts, bands.number, decoys, bands.number[rows])
+    return found, discovery_facts(found, decoys, int(_strata(str(strata)).max()) + 1, bands, within)
 
 
 def decoy_scores(rescoring: Rescoring, pairs: Pairs, strata: Path, session: Session) -> NDArray[np.float32]:
@@ -140,7 +150,11 @@ def _strata(path: str) -> NDArray[np.integer]:
 
 
 def discovery_facts(
-    discovery: Discovery, decoys: NDArray[np.float32], strata: int, within: Within | None = None
+    discovery: BandedDiscovery,
+    decoys: NDArray[np.float32],
+    strata: int,
+    bands: Bands,
+    within: Within | None = None,
 ) -> dict[str, Any]:
     """What the metadata of the scores say of the false discovery rate."""
     given = [] if within is None else [column for column in within.columns if column != DEPTH]
@@ -153,10 +167,12 @@ def discovery_facts(
         "decoys_screened_out": int(np.isnan(decoys).sum()),
         "strata": strata,
         "calls": calls,
-        "smallest_q": float(discovery.q[0]),
+        "smallest_q": discovery.smallest,
+        "bands": bands.facts(discovery.calls_by_band(CALLED)),
         "sentence": (
             f"{calls['0.05']:,} pairs depend on each other at a false discovery rate of 5 %, by {decoys.size:,} decoys "
-            f"with the values of real pairs dealt anew among cells of like {alike} ({strata} strata): this tests "
-            f"independence given {alike}, so {left} count as dependence, and a call is no proof of regulation."
+            f"with the values of real pairs dealt anew among cells of like {alike} ({strata} strata){bands.words()}: "
+            f"this tests independence given {alike}, so {left} count as dependence, and a call is no proof of "
+            "regulation."
         ),
     }

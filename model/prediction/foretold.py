@@ -12,7 +12,7 @@ from pairscape.model.prediction.candidates import CandidateImages
 from pairscape.model.prediction.checked import CheckedPrediction
 from pairscape.model.prediction.decoys import DECOYS, decoy_scores, save_strata
 from pairscape.model.prediction.parts import Job, hold_scorer, load_score, prepare, score_task
-from pairscape.model.prediction.predict import job_of, tasks_of, with_strata
+from pairscape.model.prediction.predict import bytes_beside, job_of, tasks_of, with_strata
 from pairscape.model.prediction.rescoring import Rescoring
 from pairscape.model.prediction.screen import sample_rows
 from pairscape.model.prediction.within import check_columns
@@ -22,7 +22,7 @@ from pairscape.pipeline.compute.progress import silent
 from pairscape.pipeline.compute.session import Session, Usage
 from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.plan import Tried
+from pairscape.pipeline.heatmaps.plan import Tried, timed_without_compiling
 from pairscape.pipeline.heatmaps.tiles import storage_order
 
 
@@ -44,7 +44,7 @@ def foretell(
     some = storage_order(pairs.take(sample_rows(len(pairs), checked.seed)))  # of fewer genes, so in other blocks
     candidates = CandidateImages.counted(codes, some, {}, obs=pd.DataFrame(index=range(codes.n_cells)))
     folder.mkdir(exist_ok=True)
-    growth, genes = n_cells / codes.n_cells, _n_genes(pairs) / _n_genes(some)
+    growth, bins, genes = n_cells / codes.n_cells, codes.binning.bins, _n_genes(pairs) / _n_genes(some)
     with one_thread():
         job = job_of(candidates, codes, checked, folder, session.memory)
         job.parts.save_pairs(some)
@@ -56,7 +56,8 @@ def foretell(
     pair = _pair_seconds(job, candidates, session)
     decoys = _decoy_seconds(job, candidates, codes, checked, session) if checked.options.q_values else 0.0
     wanted = min(len(pairs), DECOYS) * growth
-    return Tried(checked.trained.name, pair, laying.usage.busy_seconds * growth * genes, decoys * wanted, loading)
+    strata_seconds, beside = laying.usage.busy_seconds * growth * genes, bytes_beside(checked.options, n_cells, bins)
+    return Tried(checked.trained.name, pair, strata_seconds, decoys * wanted, loading, beside)
 
 
 def _n_genes(pairs: Pairs) -> int:
@@ -71,9 +72,8 @@ def _measuring(session: Session) -> Session:
 def _loading_seconds(job: Job, session: Session) -> float:
     """Until every worker has loaded the network, and what is compiled."""
     started = time.perf_counter()
-    for _ in on_every_worker(session.client, prepare, job):
-        pass
-    return time.perf_counter() - started
+    compiling = [seconds for *_, seconds in on_every_worker(session.client, timed_without_compiling, prepare, job)]
+    return time.perf_counter() - started - max(compiling)
 
 
 def _pair_seconds(job: Job, candidates: CandidateImages, session: Session) -> float:
@@ -88,10 +88,11 @@ def _pair_seconds(job: Job, candidates: CandidateImages, session: Session) -> fl
 def _decoy_seconds(
     job: Job, candidates: CandidateImages, codes: Codes, checked: CheckedPrediction, session: Session
 ) -> float:
-    """Of one decoy, counting included."""
+    """Of one decoy, counting included, once all is loaded."""
     assert job.portion is not None
     strata = save_strata(codes, Path(job.parts.folder), checked.seed, _measuring(session), job.within)
     rescoring = Rescoring(codes, job.portion, partial(load_score, job, screened=True), checked.seed)
-    trying = _measuring(session)
-    decoy_scores(rescoring, candidates.pairs, strata, trying)
+    for _ in ("cold", "warm"):
+        trying = _measuring(session)
+        decoy_scores(rescoring, candidates.pairs, strata, trying)
     return trying.usage.busy_seconds / len(candidates.pairs)

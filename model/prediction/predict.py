@@ -145,7 +145,7 @@ def predict_matrix(
     if not asked:  # then `depth` can mean but one thing
         obs = obs.drop(columns=DEPTH, errors="ignore")
     strata = check_columns(obs, columns) if (columns := checked.strata_columns) else None
-    need, number = _bytes_beside(checked.options, cells.size, binning.bins), 1 if groups is None else len(groups.names)
+    need, number = bytes_beside(checked.options, cells.size, binning.bins), 1 if groups is None else len(groups.names)
     portion(binning, cells.size, 1.0, limit, need, groups=number)  # refuses before the matrix is read
     encoded = encode_matrix(expression, path, binning, cells, session)
     if request is None:
@@ -271,7 +271,7 @@ def _score_group(
     return done, (job.group.name, job.parts, confidence), facts
 
 
-def _bytes_beside(options: Prediction, n_cells: int, bins: int) -> int:
+def bytes_beside(options: Prediction, n_cells: int, bins: int) -> int:
     """Memory of a task for all else than counting."""
     return network_bytes(bins) + confidence_bytes(options, n_cells, bins)
 
@@ -296,7 +296,7 @@ def job_of(
     groups: int = 1,
 ) -> Job:
     """What the tasks share, before the screen is placed; refused where a worker has too little memory."""
-    need = _bytes_beside(checked.options, candidates.n_cells, candidates.binning.bins)
+    need = bytes_beside(checked.options, candidates.n_cells, candidates.binning.bins)
     if candidates.images is not None:
         require_memory("scoring images", need + 2 * PART_PAIRS * candidates.binning.bins**2 * 4, limit)
     share = None if counted is None else _portion(counted, candidates.pairs, limit, need, groups)

@@ -15,7 +15,7 @@ from pairscape.model.networks.classifier import PairClassifier, surroundings
 from pairscape.model.networks.device import choose_device, choose_precision
 from pairscape.model.networks.gene_context import Loadings, Neighbourhoods
 from pairscape.model.networks.prior import class_weights
-from pairscape.model.options import Recipe
+from pairscape.model.options import Recipe, Training
 from pairscape.model.training.optimize import Loss, compiled, make_loss, make_optimizer, moving_average, rate_at
 
 
@@ -65,8 +65,7 @@ def make_learner(
     """The untrained network of a recipe on its device, with all that trains it; `shown` is the share of positives."""
     settings, bins = recipe.training, images.spec.binning.bins
     device = choose_device(settings.device)
-    # a store with label 2 says what a transposed image means; one with label 1 alone, of regulator → target, does not
-    mirror = settings.mirror if settings.mirror is not None else folds.classes == 3 or not folds.directed
+    mirror = shows_mirrors(settings, folds)
     classifier = PairClassifier(settings.network, recipe.rendering, bins, folds.classes, mirror).to(device)
     weight = class_weights(settings, shown, folds.classes)
     loss = make_loss(settings.loss, classes=folds.classes, weight=weight, gamma=settings.gamma)
@@ -80,3 +79,9 @@ def make_learner(
     forward = compiled(classifier) if settings.compile else classifier
     precision = choose_precision(settings.precision, device)
     return Learner(classifier, forward, averaged, loss, optimizer, schedule, flips, around, device, precision)
+
+
+def shows_mirrors(settings: Training, folds: Folds) -> bool:
+    """Whether images are shown transposed too, and predictions averaged over both."""
+    # a store with label 2 says what a transposed image means; one with label 1 alone, of regulator → target, does not
+    return settings.mirror if settings.mirror is not None else folds.classes == 3 or not folds.directed

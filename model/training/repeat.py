@@ -142,7 +142,8 @@ def _train_all(
     found = []
     for number, (repeat, metrics) in enumerate(zip(repeats, kept, strict=True), 1):
         session.say(f"{repeat.name}, {number} of {len(repeats)}{': kept from an earlier run' if metrics else ''}")
-        found.append(metrics or _train(images, run, repeat, session))
+        left = sum(one is None for one in kept[number - 1 :])
+        found.append(metrics or _train(images, run, repeat, session, left))
     return _summarise(run, recipe, repeats, found)
 
 
@@ -186,9 +187,10 @@ def _without_path(recipe: Recipe) -> Recipe:
     return replace(recipe, splitting=replace(recipe.splitting, fold_file=Path("folds")))
 
 
-def _train(images: AnyImages, run: Path, repeat: Repeat, session: Session) -> dict[str, Any]:
+def _train(images: AnyImages, run: Path, repeat: Repeat, session: Session, left: int) -> dict[str, Any]:
+    """Train a repeat; `left` are to be trained, this one among them."""
     named = replace(session, progress=_Named(session.progress, repeat.name))
-    return train_run(images, run / repeat.name, repeat.recipe, repeat.seed, named, overwrite=True)
+    return train_run(images, run / repeat.name, repeat.recipe, repeat.seed, named, overwrite=True, runs=left)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The jobs of a run folder: train, evaluate, audit and report; and a trained run on another store."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from pairscape.model.options import Recipe
 from pairscape.model.reports.card import source_facts, write_card
 from pairscape.model.reports.run_report import write_report
 from pairscape.model.training.checkpoint import job_of, machine_of, read_checkpoint
+from pairscape.model.training.foretold import Foretelling, try_scoring
 from pairscape.model.training.train import check_recipe, fit, write_history
+from pairscape.pipeline.compute.progress import Progress, silent
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.heatmaps.images import Images
@@ -39,11 +42,17 @@ def train_run(
     session: Session,
     *,
     overwrite: bool = False,
+    runs: int = 1,
 ) -> dict[str, Any]:
     """Train on a store, or on several, and write the whole run folder; returns what `metrics.json` holds.
 
     Everything about the labels, the recipe and the folder is checked before anything is written. A training of the same
     recipe, seed and stores that was interrupted there goes on after its last finished epoch, also with `overwrite`.
+
+    Parameters
+    ----------
+    runs
+        Like this one that are still to be made, this one among them; for what the user is told of the time.
 
     Raises
     ------
@@ -61,7 +70,8 @@ def train_run(
             session.say(f"{run} holds an unfinished training, which was interrupted: {_goes_on(folder, job, recipe)}")
         for note in folds.notes:
             session.say(note)
-        return _train(images, folds, folder, recipe, seed, session)
+        told = replace(session, progress=_foretelling(images, folds, recipe, session, runs))
+        return _train(images, folds, folder, recipe, seed, told)
 
 
 def _goes_on(folder: Path, job: str, recipe: Recipe) -> str:
@@ -74,6 +84,15 @@ def _goes_on(folder: Path, job: str, recipe: Recipe) -> str:
         f" ({', '.join(differs)}: weights may differ in the last digits from those of one piece)" if differs else ""
     )
     return f"it goes on after epoch {done} of {recipe.training.epochs}{digits}"
+
+
+def _foretelling(images: AnyImages, folds: Folds, recipe: Recipe, session: Session, runs: int) -> Progress:
+    """Progress that says how long it will take, where there is somebody to be told."""
+    if session.say is silent:
+        return session.progress
+    session.progress.start("trying network", 0)
+    tried = try_scoring(images, folds, recipe)
+    return Foretelling(session.progress, session.say, recipe.training, tried, runs)
 
 
 def _train(images: AnyImages, folds: Folds, run: Path, recipe: Recipe, seed: int, session: Session) -> dict[str, Any]:

@@ -46,6 +46,7 @@ from pairscape.pipeline.options import Stream
 from pairscape.pipeline.storage.results import CHECKPOINT
 
 VALIDATION_ROWS = 20_000  # scored after every epoch; a random part of a larger fold says the same
+TRAINING = "training"  # the stage
 CHECKED = 20  # batches after which the loss is looked at
 
 HISTORY = (
@@ -117,7 +118,7 @@ def fit(
     found = read_checkpoint(run / CHECKPOINT, job)
     at = Standing() if found is None else restore(found, learner)
     stream.load_state_dict({"seed": seed, "epoch": len(at.rows), "batches": 0})
-    progress.start("training", settings.epochs * stream.images_per_epoch)
+    progress.start(TRAINING, settings.epochs * stream.images_per_epoch)
     progress.advance(len(at.rows) * stream.images_per_epoch)
     write_history(run / "history.csv", at.rows)
     if at.rows:

@@ -171,7 +171,7 @@ def encoding(
         return
     if holds_store(target):
         refuse_others_files(target)  # before what lies there is replaced
-    require_memory(ENCODING, _task_bytes(expression, cells, binning), session.memory)
+    require_memory(ENCODING, encoding_bytes(expression, cells, binning), session.memory)
     with locked(target):
         job.look()  # another driver may have been there
         if job.damage:
@@ -224,7 +224,7 @@ def _trusted_hash(found: Codes, matrix: str, stamp: str) -> str | None:
     return str(known["matrix_hash"]) if same else None
 
 
-def _task_bytes(expression: Expression, cells: NDArray[np.int64], binning: Binning) -> int:
+def encoding_bytes(expression: Expression, cells: NDArray[np.int64], binning: Binning) -> int:
     """Memory of the largest task of either pass. Selected cells are read a few thousand rows at a time and kept."""
     layout = expression.layout()
     chosen = [cells[block] for block in cell_blocks(cells.size)]
@@ -253,6 +253,7 @@ def _edges(job: Encoding, statistics: GeneStatistics) -> NDArray[np.float32]:
     if binning.scale not in ("rank", "quantile"):
         return bin_edges(binning, statistics)
     folder, blocks = job.aside / "sample", sample_blocks(job.cells.size)
+    job.session.progress.start("bin edges", 0)
     for _ in job.run(_sample_block, list(range(len(blocks)))):
         pass
     edges = bin_edges(binning, statistics, read_sample(folder, len(blocks)))

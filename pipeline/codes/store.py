@@ -71,6 +71,11 @@ class Codes:
         """One of the small arrays, whole: `edges`, `cell`, `gene`, `mean`, `variance`, `dropout`."""
         return np.asarray(_array(self.path, self.content_hash, name)[:])
 
+    @property
+    def n_entries(self) -> float:
+        """Expressed entries of all genes together."""
+        return float((1 - self.array("dropout").astype(np.float64)).sum()) * self.n_cells
+
     def read(self, genes: NDArray[np.int64], cells: slice) -> NDArray[np.uint8]:
         """Codes of some genes, ascending, over a range of cells: (G, N) uint8, read from disk chunk by chunk.
 

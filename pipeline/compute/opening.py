@@ -58,13 +58,14 @@ def open_session(
             return
         from pairscape.pipeline.compute.clusters import open_client, reported
 
-        if compute.scheduler in (None, "local"):
-            session.say("starting workers")
+        here_started = compute.scheduler in (None, "local")
+        session.progress.start("starting workers" if here_started else "waiting for workers", 0)
         with (
             open_client(compute, session.say, reads=places, writes=writes) as client,
             reported(client, report),
         ):
             yield replace(session, client=client, memory=smallest_memory(client, compute))
+            session.progress.start("stopping workers" if here_started else "leaving workers", 0)
 
 
 @contextmanager

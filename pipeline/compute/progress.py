@@ -45,7 +45,7 @@ class Progress(Protocol):
     """Stages and units of a job; notebooks may pass their own."""
 
     def start(self, stage: str, total: int) -> None:
-        """A stage of this many units begins; the one before it is over."""
+        """A stage of this many units begins, 0 where they cannot be told; the one before it is over."""
 
     def advance(self, units: int) -> None:
         """That many more are done."""
@@ -76,13 +76,15 @@ class Bars:
     ----------
     clock
         Seconds of any clock that does not jump.
+    transient
+        Whether the bars vanish at the end.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, transient: bool = False) -> None:
         make_printable()
         self._console = Console(stderr=True)
         # a kernel sets FORCE_COLOR for what it starts, which makes rich take a pipe for a terminal
-        self._drawn = self._console.is_terminal and (sys.stderr.isatty() or self._console.is_jupyter)
+        self.drawn = self._console.is_terminal and (sys.stderr.isatty() or self._console.is_jupyter)
         columns = (
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description:<16}"),
@@ -94,8 +96,8 @@ class Bars:
             TimeRemainingColumn(),
         )
         self._bars = RichProgress(
-            *columns, console=self._console, disable=not self._drawn,
-            speed_estimate_period=SPEED_SECONDS, get_time=clock,
+            *columns, console=self._console, disable=not self.drawn, transient=transient,
+            redirect_stdout=sys.stdout.isatty(), speed_estimate_period=SPEED_SECONDS, get_time=clock,
         )  # fmt: skip
         self._clock = clock
         self._task: TaskID | None = None
@@ -116,8 +118,8 @@ class Bars:
         """Begin the bar of a stage; the bar before it is full, also where it stopped early by design."""
         self._complete()
         self._began = self._clock()
-        self._task = self._bars.add_task(stage, total=max(total, 1), completed=0 if total else 1)
-        if not self._drawn:
+        self._task = self._bars.add_task(stage, total=total or None)  # None: it moves to and fro until it is over
+        if not self.drawn:
             print(stage, file=sys.stderr)
 
     def advance(self, units: int) -> None:

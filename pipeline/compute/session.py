@@ -212,15 +212,31 @@ def say_unless(quiet: bool) -> Say:
     return silent if quiet else _print_lines
 
 
+_loading: list[Bars] = []  # the bar of a command until it opens a session
+
+
 def first_word(quiet: bool, *read: Any) -> None:
-    """Say what is read before anything is loaded that takes a second."""
+    """Say what is read, if anything is, before what takes a second is loaded; in a terminal a bar moves meanwhile."""
     named = ["the matrix in memory" if not isinstance(one, str | Path) else str(one) for one in read]
-    say_unless(quiet)(f"reading {', '.join(named)}")
+    if named:
+        say_unless(quiet)(f"reading {', '.join(named)}")
+    bars = Bars(transient=True)
+    if not quiet and bars.drawn:
+        all_loaded()
+        _loading.append(bars.__enter__())
+        bars.start("reading", 0)
+
+
+def all_loaded() -> None:
+    """End the bar of `first_word`, if there is one: a session has bars of its own, and a command may fail before."""
+    while _loading:
+        _loading.pop().__exit__(None, None, None)
 
 
 def _print_lines(*lines: str) -> None:
     make_printable()
-    print(*map(printable, lines), sep="\n", flush=True)
+    if lines:
+        print(*map(printable, lines), sep="\n", flush=True)
 
 
 @contextmanager
@@ -232,5 +248,6 @@ def here(quiet: bool, events: Events | None = None) -> Iterator[Session]:
     events
         Log of what happens to the tasks.
     """
+    all_loaded()
     with nullcontext(Silent()) if quiet else Bars() as progress:
         yield Session(progress=progress, say=say_unless(quiet), usage=Usage(events=events or Events()))

@@ -269,7 +269,7 @@ def make_heatmaps(
         session.say(*_foretold(float(seconds.sum()) / threads, threads))
         session.usage.events.write(
             "plan", pairs=spec.n_pairs, cells=spec.n_cells, shards=spec.n_shards, kept=kept, tasks=len(tasks),
-            threads=threads, task_bytes=share.task_bytes, plan_hash=spec.plan_hash,
+            threads=threads, task_bytes=share.taken_bytes(codes.n_entries), plan_hash=spec.plan_hash,
         )  # fmt: skip
         session.progress.start("heatmaps", sum(len(spec.shard_rows(shard)) for shard in missing))
         spent = count_shards(images, codes, share, tasks, session, lock)

@@ -12,6 +12,7 @@ from pairscape.pipeline.options import CODES_CELLS, Binning
 
 # Counting
 ENTRY_BYTES = 12  # of one expressed entry of a block: 5 as listed, 5 in the joined list, 2 in the layout
+KEPT_ENTRY_BYTES = 5  # of a gene's expressed cell: its number and its code
 GENES_AT_ONCE = 64  # genes a of a tile that are held together; an explicit list may pair a block with thousands of them
 GROUPED_BYTES = 6  # of any cell, where there are groups: its group, and its place among the group's cells
 CELL_BYTES = 4 + 2 * 32  # of one cell of a slab: its place in the layout, and a chunk of 32 genes as it is unpacked
@@ -40,6 +41,14 @@ class Portion:
     cache_bytes: int
     task_bytes: int
     groups: int = 1
+
+    def keeps(self, entries: float) -> bool:
+        """Whether a worker can keep all genes, which together are expressed so often."""
+        return self.cache_bytes >= KEPT_ENTRY_BYTES * entries
+
+    def taken_bytes(self, entries: float) -> int:
+        """What a task takes of `task_bytes`, where all genes together are expressed so often: it keeps no more."""
+        return self.task_bytes - self.cache_bytes + min(self.cache_bytes, int(entries * KEPT_ENTRY_BYTES))
 
 
 def portion(

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.store import cell_blocks, open_codes
 from pairscape.pipeline.heatmaps.gene_cells import GeneCells
-from pairscape.pipeline.heatmaps.gene_reader import KEPT_ENTRY_BYTES, GeneReader
+from pairscape.pipeline.heatmaps.gene_reader import GeneReader
 from pairscape.pipeline.heatmaps.kernel import Margins, finish
+from pairscape.pipeline.heatmaps.memory import KEPT_ENTRY_BYTES
 from pairscape.pipeline.options import Stream
 
 HELD_BYTES = 2**28  # of the genes of some pairs that are counted together

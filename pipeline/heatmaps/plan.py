@@ -11,15 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
 from pairscape.pipeline.codes.by_gene import by_gene
-from pairscape.pipeline.codes.encode import encoded_before
+from pairscape.pipeline.codes.encode import encoded_before, encoding_bytes
 from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, add_edges, create_codes, open_codes, write_block
+from pairscape.pipeline.compute.memory import WORKER_BASE_BYTES
 from pairscape.pipeline.compute.opening import worker_threads
 from pairscape.pipeline.compute.progress import duration
 from pairscape.pipeline.compute.session import Session, Usage
@@ -30,12 +31,13 @@ from pairscape.pipeline.heatmaps.count import Spent, count_task
 from pairscape.pipeline.heatmaps.images import GroupSpec, ImageSpec
 from pairscape.pipeline.heatmaps.job import Request, plan_count
 from pairscape.pipeline.heatmaps.layout import create_images
-from pairscape.pipeline.heatmaps.memory import portion
+from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.heatmaps.tiles import Rates, Sample, Task, pair_events, spread_runs, storage_order, tiles_of
 from pairscape.pipeline.matrix.cell_groups import CellGroups
 from pairscape.pipeline.matrix.expression import Expression, block_digest
 from pairscape.pipeline.options import CODES_CELLS, Binning
 
+T = TypeVar("T")
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
 SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes
 
@@ -54,6 +56,8 @@ class Tried:
         For the strata within which cells are compared, and for all decoys together; 0 where there are none.
     loading
         Until it, and what runs it, are loaded; every worker does that at the same time.
+    task_bytes
+        Memory of a task for all else than counting, at most.
     """
 
     network: str = ""
@@ -61,6 +65,7 @@ class Tried:
     strata: float = 0.0
     decoys: float = 0.0
     loading: float = 0.0
+    task_bytes: int = 0
 
 
 Scoring = Callable[[Codes, Pairs, int, Path, Session], Tried]
@@ -83,7 +88,7 @@ class Plan:
     store_bytes
         Size of the image store on disk.
     task_bytes
-        Memory that a task takes on top of the idle worker, at most; it follows the worker's limit.
+        Memory that a task takes on top of the idle worker, at most, to encode and to count.
     worker_bytes
         Memory that each worker thread may use; None: no limit.
     cells_at_once
@@ -102,8 +107,10 @@ class Plan:
         q-values.
     report_seconds
         Time to write scores and report.
+    score_bytes
+        Memory of a task that counts and scores, at most; with room for decoys where there are some.
     start_seconds
-        Time until the workers had started here; part of every job.
+        Time to read what is asked for, to start the workers and to stop them; part of every job.
     """
 
     pairs: int
@@ -125,6 +132,7 @@ class Plan:
     score_seconds: float = 0.0
     decoy_seconds: float = 0.0
     report_seconds: float = 0.0
+    score_bytes: int = 0
     start_seconds: float = 0.0
 
     @property
@@ -147,14 +155,16 @@ class Plan:
             f"{encoding}, {duration(self.score_seconds)} to count and score{decoys}, "
             f"{duration(self.report_seconds)} for file and report"
         ]
-        limit = f" of {self.worker_bytes / 1e6:,.0f} MB per worker" if self.worker_bytes else ""
+        score = f" ({self.score_bytes / 1e6:,.0f} MB to score)" if self.network else ""
+        idle = f"{WORKER_BASE_BYTES / 1e6:,.0f} MB"
+        limit = f"; a worker may take {self.worker_bytes / 1e6:,.0f} MB" if self.worker_bytes else ""
         return [
             f"pairs            {self.pairs:,}" + (f", in each of {self.groups} groups" if self.groups > 1 else ""),
             f"cells            {self.cells:,} of {self.matrix_cells:,}, {self.cells_at_once:,} at once",
             f"shards           {self.shards:,} of {self.shard_pairs:,} images",
             f"tasks            {self.tasks:,} for {self.workers} workers",
             f"image store      about {self.store_bytes / 1e6:,.0f} MB on disk",
-            f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB{limit}",
+            f"memory per task  at most {self.task_bytes / 1e6:,.0f} MB{score}, beside {idle} of an idle worker{limit}",
             f"heatmaps         about {duration(self.heatmaps_seconds)}: {encoding}, {duration(self.seconds)} to count",
             *(scores if self.network else ()),
             f"largest job      any number of cells and pairs, images of up to {self.most_bins} × {self.most_bins} bins",
@@ -199,13 +209,16 @@ def plan_heatmaps(
     with TemporaryDirectory() as folder:
         scratch = Path(folder)
         if found is not None:
-            encode_seconds, rates = 0.0, Rates.measured(_measure(found, pairs, request.groups, session, scratch))
+            encode_seconds, encode_bytes = (0.0, 0.0), 0
+            rates = Rates.measured(_measure(found, pairs, request.groups, session, scratch))
         else:
             found, encode_seconds, rates = _scaled_up(expression, request, binning, session, scratch)
+            encode_bytes = encoding_bytes(expression, cells, binning)
         full = replace(found, n_cells=cells.size)
         shards = range(-(-len(pairs) // binning.shard_pairs))
         share, tasks, seconds = plan_count(full, pairs, shards, limit, workers, rates, request.n_groups)
-        reading = rates.chunk * _chunk_reads(tasks, pairs, workers)
+        count_bytes = share.taken_bytes(full.n_entries)
+        reading = rates.chunk * _chunk_reads(tasks, pairs, workers, share.keeps(full.n_entries))
         tried = _tried(scoring, found, request, session, scratch / "network")
         counting = float(seconds.sum()) - rates.writing * len(pairs) * request.n_groups + reading
     return Plan(
@@ -215,12 +228,13 @@ def plan_heatmaps(
         tasks=len(tasks),
         workers=workers,
         store_bytes=int(rates.image_bytes * len(pairs) * request.n_groups),
-        task_bytes=share.task_bytes,
+        task_bytes=max(encode_bytes, count_bytes),
+        score_bytes=max(encode_bytes, count_bytes + tried.task_bytes) if tried.network else 0,
         worker_bytes=limit,
         cells_at_once=share.cells,
         most_bins=_most_bins(cells.size, limit),
-        encode_seconds=encode_seconds * _share_of_slowest(cells.size, workers),
-        seconds=(float(seconds.sum()) + reading) / workers,
+        encode_seconds=encode_seconds[0] * _share_of_slowest(cells.size, workers) + encode_seconds[1],
+        seconds=rates.loading + (float(seconds.sum()) + reading) / workers,
         matrix_cells=expression.n_cells,
         shard_pairs=binning.shard_pairs,
         groups=request.n_groups,
@@ -257,7 +271,7 @@ def _layers(request: Request) -> int:
 
 
 def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Session, scratch: Path) -> Sample:
-    """The job itself, on a sample of the pairs, all workers at once: cold, for the reading, and warm, for the rest."""
+    """The job itself, on a sample of the pairs, all workers at once: cold for what they load, warm for the rest."""
     events = pair_events(pairs, 1 - codes.array("dropout"), codes.n_cells)
     rows = np.concatenate([np.r_[run] for run in spread_runs(events, SAMPLES, SAMPLE_PAIRS)])
     some = storage_order(pairs.take(rows))  # of fewer genes, so in other blocks
@@ -274,21 +288,39 @@ def _measure(codes: Codes, pairs: Pairs, groups: CellGroups | None, session: Ses
     session.progress.start("measuring", 2 * len(some))
     spent, log = (Spent(), Spent()), session.usage.events
     usage = Usage(events=log), Usage(events=log)
-    for turn in (0, 1):
-        measured = replace(session, usage=usage[turn])
-        for task, cost in run_tasks(measured, count_task, tasks, str(target), codes.path, share):
+    for turn in (0, 1):  # another portion: a worker reads its genes anew
+        measured, portion = replace(session, usage=usage[turn]), replace(share, task_bytes=share.task_bytes - turn)
+        for task, (cost, compiling) in run_tasks(measured, _count_timed, tasks, str(target), codes.path, portion):
             session.progress.advance(sum(len(spec.shard_rows(shard)) for shard in task.shards))
             spent[turn].add(cost)
-    cold, warm = spent
+            usage[turn].busy_seconds -= compiling
+    warm = spent[1]
     return Sample(
         images=len(some) * number,
         events=float(events[rows].sum(dtype=np.float64)),
         counting=warm.counting,
         writing=usage[1].busy_seconds - warm.counting - warm.reading,  # and whatever else a task does
-        reading=cold.reading,
-        chunks_read=cold.chunks_read,
+        reading=warm.reading,
+        chunks_read=warm.chunks_read,
         n_bytes=warm.bytes_written,
+        loading=max(usage[0].busy_seconds - usage[1].busy_seconds, 0.0) / len(tasks),
     )
+
+
+def _count_timed(target: str, codes_path: str, portion: Portion, task: Task) -> tuple[Spent, float]:
+    """As the job counts, and the seconds that went into compiling, which the job will find done."""
+    return timed_without_compiling(count_task, target, codes_path, portion, task)[::2]
+
+
+def timed_without_compiling(function: Callable[..., T], *arguments: Any) -> tuple[T, float, float]:
+    """A result, its seconds without compiling, and those of compiling, which is done once on a machine and kept."""
+    from numba.core.event import install_timer
+
+    started = time.perf_counter()
+    with install_timer("numba:compile", lambda _: None) as timer:
+        result = function(*arguments)
+    compiling = timer.duration if timer.done else 0.0
+    return result, time.perf_counter() - started - compiling, compiling
 
 
 def _scaled_up(
@@ -297,11 +329,12 @@ def _scaled_up(
     binning: Binning,
     session: Session,
     scratch: Path,
-) -> tuple[Codes, float, Rates]:
-    """Codes of some of the cells; from them the seconds of one worker to encode all, and the rates for all."""
+) -> tuple[Codes, tuple[float, float], Rates]:
+    """Codes of some of the cells; the seconds of one worker to encode all, and to load what does; the rates for all."""
     cells, pairs = request.cells, request.chosen.pairs
     sizes = [min(cells.size, SAMPLE_CELLS), min(cells.size, SAMPLE_CELLS) // 4]
-    _sampled_codes(expression, scratch / "first.codes.zarr", binning, cells, 2)  # loads what is compiled
+    first = expression, scratch / "first.codes.zarr", binning, cells, 2
+    _, loading, _ = timed_without_compiling(_sampled_codes, *first)  # as on each worker
     codes, seconds = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
     groups = _sampled_groups(request, sizes[0])
     seconds *= cells.size / sizes[0]
@@ -313,7 +346,7 @@ def _scaled_up(
         less = _measure(fewer, pairs, _sampled_groups(request, sizes[1]), session, scratch)
         power = math.log(max(sample.n_bytes / less.n_bytes, 1)) / math.log(sizes[0] / sizes[1])
         rates = replace(rates, image_bytes=rates.image_bytes * growth**power)
-    return codes, seconds, rates
+    return codes, (seconds, loading), rates
 
 
 def _sampled_codes(
@@ -359,8 +392,14 @@ def _most_bins(n_cells: int, limit: int | None) -> int:
     return max(bins for bins in range(2, 256) if fits(bins))
 
 
-def _chunk_reads(tasks: list[Task], pairs: Pairs, workers: int) -> int:
-    """Chunks of genes that will be read: those of genes b for every task, those of genes a once a worker."""
+def _chunk_reads(tasks: list[Task], pairs: Pairs, workers: int, kept: bool) -> int:
+    """Chunks of genes that will be read: those of genes a once a worker, those of genes b too if all genes are kept.
+
+    Where they are not, those of genes b are read for every task.
+    """
+    if kept:
+        genes = np.union1d(pairs.gene_a, pairs.gene_b)
+        return min(workers, len(tasks)) * np.unique(genes // CHUNK_GENES).size
     blocks = [{tile.genes_b for tiles in task.tiles for tile in tiles} for task in tasks]
     chunks_b = sum(len({gene // CHUNK_GENES for gene in genes}) for task in blocks for genes in task)
     return chunks_b + min(workers, len(tasks)) * np.unique(pairs.gene_a // CHUNK_GENES).size

@@ -178,6 +178,8 @@ class Sample:
         Chunks of 32 genes that were read for them.
     n_bytes
         Their size, compressed.
+    loading
+        Seconds that a worker's first task takes longer.
     """
 
     images: int
@@ -187,6 +189,7 @@ class Sample:
     reading: float
     chunks_read: int
     n_bytes: int
+    loading: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -203,12 +206,15 @@ class Rates:
         Seconds to read a chunk of genes over all cells and lay it out.
     image_bytes
         Bytes on disk of each image.
+    loading
+        Seconds of each worker until it has loaded what counts.
     """
 
     counting: float = 1.0
     writing: float = WRITE_SECONDS
     chunk: float = 0.0
     image_bytes: float = 150.0
+    loading: float = 0.0
 
     @classmethod
     def measured(cls, sample: Sample) -> "Rates":
@@ -219,6 +225,7 @@ class Rates:
             sample.writing / sample.images,
             sample.reading / max(sample.chunks_read, 1),
             sample.n_bytes / sample.images,
+            sample.loading,
         )
 
 

@@ -141,6 +141,7 @@ def ingest(
     check_target(target, overwrite=overwrite, sources=source if isinstance(source, list | tuple) else [source])
     session = session or Session()
     with no_workplace() if dry_run else workplace(target) as place:
+        session.progress.start("looking at matrix", 0)
         job = take_in(source, chosen, place.scratch, session.progress)
         opened = partial(_client, session, _files(source), None if dry_run else target)
         with _session(job, compute, opened, session, report) as session:

@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.stats import rankdata, spearmanr
 
 from pairscape.model.edges.scores import write_scores
+from pairscape.model.prediction import bands
 from pairscape.model.prediction.dealing import FIRST, OTHER, SECOND, Dealing
 from pairscape.model.prediction.differences import (
     Recount,
@@ -174,6 +175,22 @@ def test_the_same_seed_gives_the_same_bytes(base, compared, tmp_path):
     assert run_command("compare", base / "s.parquet", "y", "x", tmp_path / "b.parquet", "--quiet", "--seed", "1") == 0
     there, back = pd.read_parquet(compared), pd.read_parquet(tmp_path / "b.parquet")
     assert back.z.tolist() == pytest.approx((-there.z).tolist(), nan_ok=True)
+
+
+def test_bands_of_expression_have_changes_of_their_own(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(bands, "LEAST", 10)
+    monkeypatch.setattr(bands, "EDGES", (0.5,))
+    out = tmp_path / "out.parquet"
+    assert run_command("compare", base / "s.parquet", "x", "y", out, "--quiet") == 0
+    facts, table = json.loads(pq.read_schema(out).metadata[b"pairscape"]), pd.read_parquet(out)
+    share = (expression()[0][:400] > 0).mean(0)
+    number = [int(gene.removeprefix("G")) for end in ("gene_a", "gene_b") for gene in table[end]]
+    rarer = share[np.array(number).reshape(2, -1)].min(0)[table.z.notna()]
+    assert [band["candidates"] for band in facts["bands"]] == [(rarer < 0.5).sum(), (rarer >= 0.5).sum()]
+    assert sum(band["calls"] for band in facts["bands"]) == facts["calls"]["0.05"] == (table.q_value <= 0.05).sum()
+    assert "apart for pairs whose rarer gene is in less and in more than 50% of the cells" in facts["sentence"]
+    for inside in (rarer < 0.5, rarer >= 0.5):  # within a band q does not rise with |z|
+        assert (np.diff(table.q_value[table.z.notna()][inside]) >= 0).all()
 
 
 @pytest.mark.parametrize(("column", "dealt"), [("donor", 15), ("sample", 34)])

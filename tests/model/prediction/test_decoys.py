@@ -11,8 +11,15 @@ from scipy.stats import kstest
 
 from conftest import Stages, store_expression
 from made_scores import chi_square, load
-from pairscape.model.prediction import decoys, fdr
-from pairscape.model.prediction.decoys import decoy_scores, estimate_discovery, sample_candidates, save_strata
+from pairscape.model.prediction import bands, decoys, fdr
+from pairscape.model.prediction.bands import Bands
+from pairscape.model.prediction.decoys import (
+    decoy_scores,
+    estimate_discovery,
+    sample_bands,
+    sample_candidates,
+    save_strata,
+)
 from pairscape.model.prediction.fdr import Discovery, q_values
 from pairscape.model.prediction.rescoring import Rescoring
 from pairscape.pipeline.codes.encode import encode_matrix
@@ -165,7 +172,27 @@ def test_the_whole_estimate_and_its_facts(modules, tmp_path):
     assert facts["smallest_q"] == pytest.approx(len(pairs) / (len(pairs) + 1) / called)
     assert "independence given depth" in facts["sentence"]
     assert "no proof of regulation" in facts["sentence"]
-    np.testing.assert_array_equal(np.isnan(found(score)), np.isnan(score))
+    np.testing.assert_array_equal(np.isnan(found(slice(None), score)), np.isnan(score))
+
+
+def test_the_whole_estimate_by_band(codes, tmp_path, monkeypatch):
+    monkeypatch.setattr(bands, "LEAST", 100)
+    monkeypatch.setattr(decoys, "DECOYS", 80)
+    a, b = (side.astype(np.int32) for side in np.triu_indices(46, 1))
+    pairs, rescoring = Pairs(a, b, np.zeros(a.size, np.int8)), rescored(codes, CHI_SQUARE)
+    expected = Bands.of(pairs, 1 - codes.array("dropout"))
+    assert len(expected) > 1
+    rows = sample_bands(expected, 0)
+    assert np.bincount(expected.number[rows]).tolist() == [80] * len(expected)
+    assert (np.diff(rows) > 0).all()
+    score = np.random.default_rng(0).random(len(pairs)).astype(np.float32) * 30
+    found, facts = estimate_discovery(rescoring, pairs, [score[:700], score[700:]], tmp_path, Session())
+    assert facts["decoys"] == 80 * len(expected)
+    assert [band["from_share"] for band in facts["bands"]] == list(expected.from_share)
+    assert sum(band["candidates"] for band in facts["bands"]) == len(pairs)
+    assert sum(band["calls"] for band in facts["bands"]) == facts["calls"]["0.05"]
+    assert f"in less and in more than {expected.from_share[1]:.0%}" in facts["sentence"]
+    np.testing.assert_array_equal(found.band, expected.number)
 
 
 def test_candidates_are_sampled_once_each_and_in_order():

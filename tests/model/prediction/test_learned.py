@@ -10,7 +10,7 @@ import pytest
 from pairscape.model.edges.score_sets import match_genes, open_sources
 from pairscape.model.edges.scores import read_facts, read_scores, write_scores
 from pairscape.model.options import Combination
-from pairscape.model.prediction.learned import read_gold
+from pairscape.model.prediction.learned import compared, read_gold
 from typed import run_command
 
 COMPLEXES, SUBUNITS = 12, 6
@@ -130,3 +130,24 @@ def test_one_group_alone_has_no_negatives(made, capsys):
     (place / "one.csv").write_text("\n".join(["gene_a,gene_b", *pairs]) + "\n")
     assert run_command("combine", *files, place / "one.parquet", "--learn", place / "one.csv") == 2
     assert "0 negatives to them" in capsys.readouterr().err
+
+
+def test_negatives_are_compared_with_positives_that_share_a_gene(made):
+    """Wherever there is one, and not always with the same."""
+    place, files = made
+    wanted = Combination(learn=place / "gold.csv")
+    sources = match_genes(open_sources(files, wanted), wanted)
+    gold, _, _ = read_gold(place / "gold.csv", sources, np.random.default_rng(0))
+    positive, negative = compared(gold, np.random.default_rng(0))
+    assert (gold.label[positive] == 1).all()
+    assert (negative == np.flatnonzero(gold.label == 0)).all()
+    shared = [
+        {gold.gene_a[p], gold.gene_b[p]} & {gold.gene_a[n], gold.gene_b[n]}
+        for p, n in zip(positive, negative, strict=True)
+    ]
+    assert all(len(genes) == 1 for genes in shared)
+    assert {next(iter(genes)) == gold.gene_a[n] for genes, n in zip(shared, negative, strict=True)} == {True, False}
+    apart = gold.take((gold.label == 0) | (gold.gene_a < SUBUNITS))  # other complexes have no positive now
+    positive, negative = compared(apart, np.random.default_rng(0))
+    assert (apart.label[positive] == 1).all()
+    assert np.unique(positive).size > SUBUNITS

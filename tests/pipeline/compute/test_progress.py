@@ -1,6 +1,7 @@
 """The bars of a job: the time left is right early, and stays right while workers come and go."""
 
 import os
+import pty
 import subprocess
 import sys
 
@@ -66,3 +67,52 @@ def test_a_pipe_gets_names_of_stages_and_no_bars(colours):
     env = kept if colours is None else kept | {"FORCE_COLOR": colours}
     ran = subprocess.run([sys.executable, "-c", told], env=env, capture_output=True, text=True, check=True)
     assert (ran.stdout, ran.stderr) == ("", "counting\n")
+
+
+def test_a_stage_whose_units_cannot_be_told_is_under_way_until_the_next(bars):
+    bars.start("starting workers", 0)
+    bars.clock.now = 5.0
+    (task,) = bars._bars.tasks
+    assert (task.total, task.finished, bars.seconds_left) == (None, False, None)
+    bars.start("counting", 9)
+    assert task.finished
+
+
+READING = """
+import time
+from pairscape.pipeline.compute.session import all_loaded, first_word, here
+first_word(False, "cells.h5ad")
+time.sleep(0.4)
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "shown"),
+    [
+        ("with here(False) as session: session.progress.start('counting', 9)", ["reading cells.h5ad", "counting"]),
+        ("all_loaded()\nprint('refused')", ["reading cells.h5ad", "refused"]),
+    ],
+)
+def test_a_bar_moves_in_a_terminal_until_a_session_opens_or_the_command_ends(then, shown):
+    ours, theirs = pty.openpty()
+    told = f"{READING}{then}\n"
+    with subprocess.Popen([sys.executable, "-c", told], stdin=theirs, stdout=theirs, stderr=theirs) as ran:
+        os.close(theirs)
+        seen = b"".join(_read(ours)).decode()
+    os.close(ours)
+    assert ran.returncode == 0
+    assert "\r\x1b[2K" in seen  # the bar is wiped
+    assert seen.count("0:00:00") > 1  # and was drawn several times
+    places = [seen.rindex(words) for words in shown]
+    assert places == sorted(places)
+
+
+def _read(terminal):
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # as Linux says that the other side is closed
+            return
+        if not part:
+            return
+        yield part

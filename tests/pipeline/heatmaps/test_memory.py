@@ -35,6 +35,18 @@ def test_a_portion_fits_or_is_refused(job, limit):
     assert slab + images + share.cache_bytes <= share.task_bytes
 
 
+@given(jobs, st.floats(1.5, 64))
+def test_what_is_taken_is_no_more_than_what_may_be(job, limit):
+    """Genes are kept as far as there are any: a larger limit is not taken."""
+    bins, n_cells, density = job
+    try:
+        share = portion(Binning(bins=bins), n_cells, density, int(limit * GB))
+    except InputError:
+        return
+    assert share.taken_bytes(1e18) == share.task_bytes
+    assert share.taken_bytes(1000) == share.task_bytes - share.cache_bytes + min(share.cache_bytes, 5000)
+
+
 @given(jobs)
 def test_more_memory_is_never_worse(job):
     bins, n_cells, density = job
