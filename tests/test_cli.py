@@ -483,7 +483,7 @@ def test_plan_prints_counts_and_bytes(place, capfd):
     assert "1 of 2,048 images" in lines["shards"]
     assert "1 for 2 workers" in lines["tasks"]
     assert "MB on disk" in lines["image store"]
-    assert "of 3,000 MB per worker" in lines["memory per task"]
+    assert "a worker may take 3,000 MB" in lines["memory per task"]
     assert re.search(r"about [\d.]+ s: [\d.]+ s to encode, [\d.]+ s to count", lines["heatmaps"])
     assert "images of up to 255 × 255 bins" in lines["largest job"]
     assert "66 candidate pairs, no labels" in out

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pairscape.model.edges.calls import CALLED_Q
 from pairscape.model.edges.edges import Edges, choose_edges, genes_named, symbols_of
 from pairscape.model.edges.scores import COMBINED, facts_of_group, groups_in
 from pairscape.model.options import EdgeChoice
@@ -112,12 +113,14 @@ def new_edges(scores: Path, k: int, group: str | None = None) -> Edges:
 
 
 def clearest_edges(scores: Path, k: int, kind: str, group: str | None = None) -> Edges:
-    """The k pairs most probably of a kind, of the best of that kind that are not known to be edges.
+    """The k pairs most probably of a kind, of the best of that kind that are not known to be edges; called ones first.
 
     Raises like `choose_edges`. Scores near 1 hardly differ, so what tells them apart is the probability of the kind.
     """
     best = choose_edges(scores, EdgeChoice(top=CONSIDERED * k, new=True, kind=kind, group=group), SHOWN)
-    return best.take(np.argsort(-best.weight * best.columns["kind_probability"], kind="stable")[:k])
+    clear = best.weight * best.columns["kind_probability"]
+    not_called = np.zeros(clear.size, bool) if "q_value" not in best.columns else best.columns["q_value"] > CALLED_Q
+    return best.take(np.lexsort((-clear, not_called))[:k])
 
 
 def scored_edge(scores: Path, gene_a: str, gene_b: str, group: str | None = None) -> Edges:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pairscape.model.edges.calls import CALLED_Q
 from pairscape.model.edges.edges import symbols_of
 from pairscape.model.edges.evidence import scored_codes
 from pairscape.model.edges.scores import read_facts
@@ -30,7 +31,7 @@ from pairscape.model.prediction.differences import (
 )
 from pairscape.model.prediction.fdr import BandedDiscovery
 from pairscape.model.prediction.within import check_columns
-from pairscape.model.reports.comparison import BEST, CALLED_Q, Comparison, page_path, write_comparison
+from pairscape.model.reports.comparison import BEST, Comparison, page_path, write_comparison
 from pairscape.model.reports.places import require_own_page
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.compute.session import Session

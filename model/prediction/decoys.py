@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pairscape.model.edges.calls import CALLED_Q
 from pairscape.model.networks.device import one_thread
 from pairscape.model.options import DEPTH
 from pairscape.model.prediction.bands import Bands
@@ -27,8 +28,7 @@ from pairscape.pipeline.storage.write import replaced
 
 DECOYS = 20_000  # of each band
 RUN_PAIRS = 512  # decoys that share a permutation, and are a task
-CALLED = 0.05
-LEVELS = (0.01, CALLED, 0.1)
+LEVELS = (0.01, CALLED_Q, 0.1)
 
 
 def sample_candidates(n_pairs: int, seed: int, decoys: int | None = None) -> NDArray[np.int64]:
@@ -168,7 +168,7 @@ def discovery_facts(
         "strata": strata,
         "calls": calls,
         "smallest_q": discovery.smallest,
-        "bands": bands.facts(discovery.calls_by_band(CALLED)),
+        "bands": bands.facts(discovery.calls_by_band(CALLED_Q)),
         "sentence": (
             f"{calls['0.05']:,} pairs depend on each other at a false discovery rate of 5 %, by {decoys.size:,} decoys "
             f"with the values of real pairs dealt anew among cells of like {alike} ({strata} strata){bands.words()}: "

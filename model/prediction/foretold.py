@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from pairscape.model.networks.device import one_thread
+from pairscape.model.prediction.bands import Bands
 from pairscape.model.prediction.candidates import CandidateImages
 from pairscape.model.prediction.checked import CheckedPrediction
-from pairscape.model.prediction.decoys import DECOYS, decoy_scores, save_strata
+from pairscape.model.prediction.decoys import decoy_scores, sample_bands, save_strata
 from pairscape.model.prediction.parts import Job, hold_scorer, load_score, prepare, score_task
 from pairscape.model.prediction.predict import bytes_beside, job_of, tasks_of, with_strata
 from pairscape.model.prediction.rescoring import Rescoring
@@ -55,7 +56,7 @@ def foretell(
     loading = _loading_seconds(job, session)
     pair = _pair_seconds(job, candidates, session)
     decoys = _decoy_seconds(job, candidates, codes, checked, session) if checked.options.q_values else 0.0
-    wanted = min(len(pairs), DECOYS) * growth
+    wanted = sample_bands(Bands.of(pairs, 1 - codes.array("dropout")), checked.seed).size * growth
     strata_seconds, beside = laying.usage.busy_seconds * growth * genes, bytes_beside(checked.options, n_cells, bins)
     return Tried(checked.trained.name, pair, strata_seconds, decoys * wanted, loading, beside)
 

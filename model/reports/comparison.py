@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pairscape.model.edges.calls import CALLED_Q
 from pairscape.model.reports.figures import INK, MUTED, NEGATIVE, POSITIVE, data_address, styled
 from pairscape.model.reports.heatmap_figures import (
     count_key_figure,
@@ -25,7 +26,6 @@ from pairscape.pipeline.genes.kinds import KINDS
 BEST = 6  # pairs of which pictures are shown
 LISTED = 25
 NAMED = 12  # pairs that are named in the plot
-CALLED_Q = 0.05
 MOST_DOTS = 3000  # of called pairs that are drawn one by one
 HEADINGS = {  # what is told of both sides, and its heading
     "correlation": "Correlation", "score": "Score", "kind": "Kind", "expressing_a": "Cells with the first gene",

@@ -24,7 +24,7 @@ from pairscape.model.options import Recipe
 from pairscape.model.reports.card import source_facts, write_card
 from pairscape.model.reports.run_report import write_report
 from pairscape.model.training.checkpoint import job_of, machine_of, read_checkpoint
-from pairscape.model.training.foretold import Foretelling, try_scoring
+from pairscape.model.training.duration import Foretelling, try_scoring
 from pairscape.model.training.train import check_recipe, fit, write_history
 from pairscape.pipeline.compute.progress import Progress, silent
 from pairscape.pipeline.compute.session import Session

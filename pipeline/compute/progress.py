@@ -72,6 +72,8 @@ class _Rate(ProgressColumn):
 class Bars:
     """A bar a stage on standard error: done, rate, time left. In a file or pipe it stays silent but for stage names.
 
+    There a stage whose units cannot be told is said on standard output, as other words are.
+
     Parameters
     ----------
     clock
@@ -119,8 +121,8 @@ class Bars:
         self._complete()
         self._began = self._clock()
         self._task = self._bars.add_task(stage, total=total or None)  # None: it moves to and fro until it is over
-        if not self.drawn:
-            print(stage, file=sys.stderr)
+        if not self.drawn:  # what cannot be counted are words, beside which an error stays one line
+            print(stage, file=sys.stderr if total else sys.stdout, flush=True)
 
     def advance(self, units: int) -> None:
         """Move the bar. Units reported at once were finished by an earlier run, and say nothing of the speed."""

@@ -39,6 +39,7 @@ from pairscape.pipeline.options import CODES_CELLS, Binning
 
 T = TypeVar("T")
 SAMPLES, SAMPLE_PAIRS = 32, 1024  # runs of pairs that stand for all, each of a few genes a with a block of genes b
+SAMPLE_RUNS = 64  # of cells that follow each other
 SAMPLE_CELLS = CODES_CELLS  # cells that stand for all of a matrix that is not encoded yet: one block of codes
 
 
@@ -352,13 +353,14 @@ def _scaled_up(
 def _sampled_codes(
     expression: Expression, path: Path, binning: Binning, cells: NDArray[np.int64], size: int
 ) -> tuple[Codes, float]:
-    """Codes of some cells, evenly spaced, in one block, and the seconds of one worker to make them as the job does.
+    """Codes of some cells in one block, and the seconds of one worker to make those of as many as the job does.
 
-    The job reads the matrix twice, for the content hash with statistics, and for the codes; where quantiles of the
-    cells place the edges, once more.
+    The job reads cells that follow each other, and the matrix twice, for the content hash with statistics, and for the
+    codes; where quantiles of the cells place the edges, once more.
     """
-    chosen, started = cells[_sampled(cells.size, size)], time.perf_counter()
-    rows = expression.select(chosen)
+    chosen = cells[_sampled(cells.size, size)]
+    rows, started = expression.select(chosen), time.perf_counter()
+    expression.select(cells[:size])
     again = (time.perf_counter() - started) * (2 if binning.scale in ("rank", "quantile") else 1)
     block_digest(rows)
     statistics = gene_statistics(rows.data, rows.indices, rows.shape[1], rows.shape[0])
@@ -378,7 +380,10 @@ def _sampled_groups(request: Request, size: int) -> CellGroups | None:
 
 
 def _sampled(n_cells: int, size: int) -> NDArray[np.int64]:
-    return np.linspace(0, n_cells - 1, size).astype(np.int64)
+    """So many cells, ascending, in runs at even distances: to read single ones, all of a matrix would be unpacked."""
+    cell = np.arange(size)
+    run = cell // -(-size // SAMPLE_RUNS)
+    return cell + (run * (n_cells - size) // max(int(run[-1]), 1))
 
 
 def _most_bins(n_cells: int, limit: int | None) -> int:

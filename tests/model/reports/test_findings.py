@@ -439,8 +439,10 @@ def test_counts_of_other_codes_are_refused(scores, store, refuses):
 
 
 def test_the_best_pairs_of_each_kind_are_shown(store, tmp_path):
-    """Each with the pairs that are most probably of it, of those that occur."""
+    """Each with the called pairs that are most probably of it, of those that occur; q is not of the score alone."""
     found, rng = scored(store), np.random.default_rng(1)
+    q = pa.array(rng.uniform(0, 0.1, len(found)).astype(np.float32))
+    found = found.set_column(found.column_names.index("q_value"), "q_value", q)
     kind = np.array(KINDS[1:4], object)[rng.integers(0, 3, len(found))]
     share = rng.uniform(0.2, 1, len(found)).astype(np.float32)
     found = found.append_column("kind", pa.array(kind, pa.string())).append_column("kind_probability", pa.array(share))
@@ -451,6 +453,7 @@ def test_the_best_pairs_of_each_kind_are_shown(store, tmp_path):
     frame = frame[frame["label"] <= 0]
     for name in heads:
         some = frame[frame["kind"] == name]
+        some = some[some["q_value"] <= 0.05]
         best = some.loc[(some["score"] * some["kind_probability"]).idxmax()]
         part = page[page.index(f"</span>{name} <small>") :]
         assert f"Joint expression of {best['gene_a']} and {best['gene_b']}" in part[: part.index("<figcaption>")]

@@ -63,7 +63,7 @@ def again(images, run, recipe=FOLDS, seeds=None, seed=0, **options):
 def pretended(monkeypatch, folds_run):
     """Training that takes no time: the folder of a trained fold, under the recipe, seed and folds asked for."""
 
-    def pretend(images, folder, recipe, seed, session, *, overwrite):
+    def pretend(images, folder, recipe, seed, session, *, overwrite, runs):
         if folder.exists():
             shutil.rmtree(folder)
         shutil.copytree(folds_run / f"fold-{recipe.splitting.fold or 0}", folder)

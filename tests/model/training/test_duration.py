@@ -10,7 +10,7 @@ from pairscape.model.batches.many import join_stores
 from pairscape.model.batches.many_folds import any_folds
 from pairscape.model.options import Recipe, Training
 from pairscape.model.training import foretold
-from pairscape.model.training.foretold import Foretelling, Tried, try_scoring
+from pairscape.model.training.duration import Foretelling, Timed, try_scoring
 from pairscape.model.training.repeat import plan_repeats, train_repeats
 from pairscape.model.training.run import train_run
 from pairscape.pipeline.compute.progress import Silent
@@ -52,30 +52,30 @@ def told(settings, tried, *, batch_seconds, batches=100, before=0, runs=1):
 
 
 def test_it_is_said_once_before_the_first_epoch_ends():
-    ((after, line),) = told(Training(epochs=10, patience=10), Tried(2.0, 30.0), batch_seconds=0.2)
+    ((after, line),) = told(Training(epochs=10, patience=10), Timed(2.0, 30.0), batch_seconds=0.2)
     assert 20 <= after < 100
     assert line == "training takes about 4.2 min: 10 epochs of 22.0 s, and 30.0 s for the test"
 
 
 def test_epochs_that_patience_may_save_make_it_a_most():
-    ((_, line),) = told(Training(epochs=10, patience=4), Tried(2.0, 30.0), batch_seconds=0.2)
+    ((_, line),) = told(Training(epochs=10, patience=4), Timed(2.0, 30.0), batch_seconds=0.2)
     assert line == "training takes at most 4.2 min: up to 10 epochs of 22.0 s, and 30.0 s for the test"
 
 
 def test_an_interrupted_training_says_what_is_left():
-    ((_, line),) = told(Training(epochs=10, patience=10), Tried(2.0, 30.0), batch_seconds=0.2, before=8)
+    ((_, line),) = told(Training(epochs=10, patience=10), Timed(2.0, 30.0), batch_seconds=0.2, before=8)
     assert line == "training takes about 74.0 s: 2 epochs of 10 left of 22.0 s, and 30.0 s for the test"
 
 
 def test_runs_that_follow_are_counted():
-    ((_, line),) = told(Training(epochs=10, patience=10), Tried(2.0, 30.0), batch_seconds=0.2, runs=3)
+    ((_, line),) = told(Training(epochs=10, patience=10), Timed(2.0, 30.0), batch_seconds=0.2, runs=3)
     assert line.startswith("training takes about 12.5 min: 3 runs, ")
 
 
 def test_short_epochs_are_told_too_and_what_is_over_at_once_is_not():
-    ((after, _),) = told(Training(epochs=10), Tried(0.0, 5.0), batch_seconds=0.2, batches=8)
+    ((after, _),) = told(Training(epochs=10), Timed(0.0, 5.0), batch_seconds=0.2, batches=8)
     assert after < 8
-    assert told(Training(epochs=2), Tried(0.0, 0.1), batch_seconds=0.001) == []
+    assert told(Training(epochs=2), Timed(0.0, 0.1), batch_seconds=0.001) == []
 
 
 def test_what_was_not_tried_is_said_to_be_unknown():

@@ -35,7 +35,7 @@ REST_PAIRS = 150_000
 
 
 @dataclass(frozen=True)
-class Tried:
+class Timed:
     """Seconds of what follows the batches.
 
     Attributes
@@ -48,7 +48,7 @@ class Tried:
     test: float
 
 
-def try_scoring(images: AnyImages, folds: Folds, recipe: Recipe) -> Tried | None:
+def try_scoring(images: AnyImages, folds: Folds, recipe: Recipe) -> Timed | None:
     """Score and judge some pairs as the training will; None for a network that reads other genes beside the pair."""
     device, bins = choose_device(recipe.training.device), images.spec.binning.bins
     mirror = shows_mirrors(recipe.training, folds)
@@ -62,7 +62,7 @@ def try_scoring(images: AnyImages, folds: Folds, recipe: Recipe) -> Tried | None
     fast = _seconds(lambda rows: score_rows(classifier, store, rows, lambda _: None, ready), rows)
     judged = _seconds(lambda rows: heatmap_statistics(store, pairs, rows), rows)
     scored = fast * (watched + tested + min(tested, NULL_PAIRS))
-    return Tried(
+    return Timed(
         plain * min(watched, VALIDATION_ROWS), scored + judged * (min(watched, THRESHOLD_ROWS) + tested + REST_PAIRS)
     )
 
@@ -100,7 +100,7 @@ class Foretelling:
     progress: Progress
     say: Say
     settings: Training
-    tried: Tried | None
+    tried: Timed | None
     runs: int = 1
     clock: Callable[[], float] = time.perf_counter
     _stage: str = field(default="", init=False)
@@ -145,7 +145,7 @@ class Foretelling:
         (began, before), (now, shown) = self._ticks[WARM_BATCHES - 1], self._ticks[-1]
         image, epochs = (now - began) / (shown - before), self.settings.epochs
         left = (self._total - self._before) / self._epoch_images
-        follows = self.tried or Tried(0.0, 0.0)
+        follows = self.tried or Timed(0.0, 0.0)
         epoch = image * self._epoch_images + follows.validation
         seconds = left * epoch + follows.test + (self.runs - 1) * (epochs * epoch + follows.test)
         if seconds < WORTH_TELLING:
