@@ -5,8 +5,8 @@ python -m benchmarks.atlas FOLDER [--cells 1000000] [--genes 20000] [--density 0
 Makes an uncompressed .h5ad of simulated raw counts (8 GB at this size) and runs, one after the other, the commands
 `ingest`, `plan`, `heatmaps` and `predict universal`, each in processes of its own. Kept in FOLDER: what they make, what
 they say (`NAME.log`), and in `figures.json` of each its seconds, CPU seconds, the most memory of one of its processes
-and of all together (looked at every half second), and the bytes of what it made. A step whose figures are there is not
-done again. The .h5ad is removed when it is ingested.
+and of all together (looked at every half second; a page that several share counts once), and the bytes of what it made.
+A step whose figures are there is not done again. The .h5ad is removed when it is ingested.
 """
 
 import argparse
