@@ -9,7 +9,6 @@ from model_fixtures import kinds_store, small_store
 from pairscape.model.batches.many import join_stores
 from pairscape.model.batches.many_folds import any_folds
 from pairscape.model.options import Recipe, Training
-from pairscape.model.training import foretold
 from pairscape.model.training.duration import Foretelling, Timed, try_scoring
 from pairscape.model.training.repeat import plan_repeats, train_repeats
 from pairscape.model.training.run import train_run
@@ -22,7 +21,7 @@ LINE = re.compile(r"training takes (about|at most) [\d.]+ (s|min|h|days): (up to
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("foretold"))
+    return small_store(tmp_path_factory.mktemp("duration"))
 
 
 class Clock:
@@ -105,7 +104,7 @@ def test_several_stores_are_tried(tmp_path):
 
 def trained(images, run, say, monkeypatch):
     """Weights of a run; however short it is, it is worth a word."""
-    monkeypatch.setattr(foretold, "WORTH_TELLING", 0.0)
+    monkeypatch.setattr("pairscape.model.training.duration.WORTH_TELLING", 0.0)
     train_run(images, run, QUICK, 0, Session(say=say))
     return (run / "model.safetensors").read_bytes()
 
@@ -118,7 +117,7 @@ def test_what_is_said_changes_no_byte(images, tmp_path, monkeypatch):
 
 
 def test_repeats_say_how_many_follow(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(foretold, "WORTH_TELLING", 0.0)
+    monkeypatch.setattr("pairscape.model.training.duration.WORTH_TELLING", 0.0)
     said = []
     session = Session(say=lambda *lines: said.extend(lines))
     train_repeats(images, tmp_path / "runs", QUICK, plan_repeats(QUICK, (0, 1), 0), session)
