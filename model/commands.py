@@ -12,7 +12,7 @@ from pairscape.pipeline.compute.session import Record, first_word, here, logged,
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.keywords import flat
 from pairscape.pipeline.options import Compute, Flat, Grouping, PairSource
-from pairscape.pipeline.storage.paths import local_target, located
+from pairscape.pipeline.storage.paths import is_remote, local_target, located
 from pairscape.pipeline.storage.plain_files import file_name
 
 if TYPE_CHECKING:
@@ -142,6 +142,11 @@ def train(
     if not images:
         raise InputError("train takes one image store or several, and last the folder of the run: IMAGES.zarr RUN")
     first_word(quiet, *images)
+
+    from pairscape.pipeline.storage.results import check_result
+
+    if seeds is None and splitting.folds is None and splitting.fold_file is None and not is_remote(run):
+        check_result(located(run), "network", overwrite=overwrite)  # one run: refused before PyTorch is loaded
 
     from pairscape.model.batches.many import join_stores
     from pairscape.model.training.repeat import plan_repeats, read_seeds, train_repeats
