@@ -24,7 +24,7 @@ from pairscape.pipeline.compute.memory import WORKER_BASE_BYTES
 from pairscape.pipeline.compute.opening import worker_threads
 from pairscape.pipeline.compute.progress import duration
 from pairscape.pipeline.compute.session import Session, Usage
-from pairscape.pipeline.compute.tasks import run_tasks
+from pairscape.pipeline.compute.tasks import on_every_worker, run_tasks
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.pairs import Pairs
 from pairscape.pipeline.heatmaps.count import Spent, count_task
@@ -334,8 +334,7 @@ def _scaled_up(
     """Codes of some of the cells; the seconds of one worker to encode all, and to load what does; the rates for all."""
     cells, pairs = request.cells, request.chosen.pairs
     sizes = [min(cells.size, SAMPLE_CELLS), min(cells.size, SAMPLE_CELLS) // 4]
-    first = expression, scratch / "first.codes.zarr", binning, cells, 2
-    _, loading, _ = timed_without_compiling(_sampled_codes, *first)  # as on each worker
+    loading = _loading_seconds(expression, binning, cells, session)
     codes, seconds = _sampled_codes(expression, scratch / "codes.zarr", binning, cells, sizes[0])
     groups = _sampled_groups(request, sizes[0])
     seconds *= cells.size / sizes[0]
@@ -348,6 +347,19 @@ def _scaled_up(
         power = math.log(max(sample.n_bytes / less.n_bytes, 1)) / math.log(sizes[0] / sizes[1])
         rates = replace(rates, image_bytes=rates.image_bytes * growth**power)
     return codes, (seconds, loading), rates
+
+
+def _loading_seconds(expression: Expression, binning: Binning, cells: NDArray[np.int64], session: Session) -> float:
+    """Until every worker has loaded what encodes; compiling is done once on a machine."""
+    begun = time.perf_counter()
+    compiling = list(on_every_worker(session.client, _load_encoding, expression, binning, cells))
+    return max(time.perf_counter() - begun - max(compiling), 0.0)
+
+
+def _load_encoding(expression: Expression, binning: Binning, cells: NDArray[np.int64]) -> float:
+    """Encode two cells on a worker; seconds of compiling."""
+    with TemporaryDirectory() as folder:
+        return timed_without_compiling(_sampled_codes, expression, Path(folder, "codes.zarr"), binning, cells, 2)[2]
 
 
 def _sampled_codes(
