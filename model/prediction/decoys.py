@@ -69,7 +69,10 @@ def estimate_discovery(
         Strata within which the pairs were scored, and so the decoys are dealt.
     """
     strata = save_strata(rescoring.codes, folder, rescoring.seed, session, within, rescoring.group)
-    bands = Bands.of(pairs, 1 - rescoring.codes.array("dropout"))
+    share = 1 - rescoring.codes.array("dropout")
+    if rescoring.group is not None and within is not None:
+        share = within.expressing(rescoring.codes)
+    bands = Bands.of(pairs, share)
     rows = sample_bands(bands, rescoring.seed)
     decoys = decoy_scores(rescoring, pairs.take(rows), strata, session)
     found = BandedDiscovery.estimate(parts, bands.number, decoys, bands.number[rows])

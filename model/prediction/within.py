@@ -70,6 +70,16 @@ class Within:
         own = slice(self.first, self.first + self.strata)
         return StratifiedMargins(np.asarray(_mapped(self.margins)[np.searchsorted(known, used), own]), row_a, row_b)
 
+    def expressing(self, codes: Codes) -> NDArray[np.float64]:
+        """Share of the strata's cells outside the bin of 0, of each gene of the matrix, (G,); 0 of genes of no pair."""
+        genes, found = _loaded(self.genes), np.zeros(codes.n_genes)
+        zero, margins = zero_bin(codes.array("edges")), _mapped(self.margins)
+        for start in range(0, genes.size, CHUNK_GENES):
+            own = genes[start : start + CHUNK_GENES]
+            cells = margins[start : start + CHUNK_GENES, self.first : self.first + self.strata].sum(1, dtype=np.int64)
+            found[own] = 1 - cells[np.arange(own.size), zero[own]] / cells.sum(1)
+        return found
+
     def facts(self) -> dict[str, Any]:
         """What a file of scores says of them."""
         return {"within": list(self.columns), "strata": self.strata}

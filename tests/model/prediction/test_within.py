@@ -15,7 +15,8 @@ from model_fixtures import gene_names
 from pairscape.model.edges.scores import read_facts, read_scores
 from pairscape.model.prediction import predict
 from pairscape.model.prediction.decoys import save_strata
-from pairscape.model.prediction.within import check_columns, lay_strata
+from pairscape.model.prediction.within import check_columns, lay_groups, lay_strata
+from pairscape.pipeline.codes.binning import zero_bin
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
@@ -280,3 +281,15 @@ def test_stimulated_monocytes(tmp_path):
             frame = found[within]
             row = frame[frame[["gene_a", "gene_b"]].isin(["ISG15", partner]).all(axis=1)].iloc[0]
             assert row["correlation"] == pytest.approx(wanted, abs=0.002)
+
+
+def test_how_many_cells_of_a_group_express_a_gene_is_read_off_the_margins(folder, tmp_path):
+    codes, genes = open_codes(folder / "codes.zarr"), np.arange(0, OF_TYPE + CANCELLED + FREE, 3)
+    groups = check_columns(open_expression(folder / "cells.zarr").obs(), ["type"])
+    within = lay_strata(codes, groups, ("type", "depth"), genes, tmp_path, 0, Session())
+    coded, zero = codes.read(genes, slice(0, codes.n_cells)).astype(int), zero_bin(codes.array("edges"))[genes]
+    outside = np.where(coded > 0, coded - 1, zero[:, None]) != zero[:, None]
+    for layer in lay_groups(groups, tmp_path):
+        share = within.of_group(layer).expressing(codes)
+        np.testing.assert_allclose(share[genes], outside[:, layer.members()].mean(1))
+        assert not np.delete(share, genes).any()
