@@ -37,7 +37,8 @@ class Bands:
     @classmethod
     def of(cls, pairs: Pairs, share: NDArray[np.floating]) -> "Bands":
         """Bands of candidates, by the share of the cells that express each gene of the matrix, (G,)."""
-        fine = np.searchsorted(np.array(EDGES), np.minimum(share[pairs.gene_a], share[pairs.gene_b]), side="right")
+        of_gene = np.searchsorted(np.array(EDGES), share, side="right").astype(np.uint8)
+        fine = np.minimum(of_gene[pairs.gene_a], of_gene[pairs.gene_b])
         edges, filled, taken = [0.0, *EDGES], list[int](), 0
         sizes = np.bincount(fine, minlength=len(edges)).tolist()
         for band in reversed(range(len(edges))):
@@ -45,8 +46,8 @@ class Bands:
             if taken >= LEAST:
                 filled, taken = [band, *filled], 0
         first = [0, *filled[1:]]  # what is left over joins the rarest
-        number = np.searchsorted(np.array(first), fine, side="right") - 1
-        return cls(number.astype(np.uint8), tuple(edges[band] for band in first))
+        joined = np.searchsorted(np.array(first), np.arange(len(edges)), side="right") - 1
+        return cls(joined.astype(np.uint8)[fine], tuple(edges[band] for band in first))
 
     def __len__(self) -> int:
         return len(self.from_share)
