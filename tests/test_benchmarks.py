@@ -79,7 +79,7 @@ def test_ingest_figures(tmp_path):
     found = ingest.measure(tmp_path, Atlas(300, 80, 0.1))
     assert found["pairscape_over_anndata"] > 0
     assert min(value for name, value in found.items() if name.endswith("_bytes")) > 0
-    assert set(found["pairscape_stages"]) == {"reading cells", "writing entries"}
+    assert set(found["pairscape_stages"]) == {"looking at matrix", "reading cells", "writing entries"}
     assert {path.name for path in tmp_path.iterdir()} == {"300x80x0.1.h5ad"}
 
 
@@ -283,8 +283,9 @@ def test_seconds_of_a_small_command(tmp_path):
         start.take(start.Case("heatmaps none.zarr made.zarr --all-pairs"), tmp_path)
 
 
+@pytest.mark.cluster
 def test_a_plan_beside_what_is_done(tmp_path):
-    figures = plan.compare(200, 30, 1, tmp_path, "synchronous")
+    figures = plan.compare(200, 30, 1, tmp_path)
     assert figures["pairs"] == 435
     assert min(figures.values()) > 0
 

@@ -22,5 +22,6 @@ def run_command(*arguments):
 
 
 def after_first_word(out):
-    """Standard output but for the line that tells at once what is read."""
-    return "".join(line for line in out.splitlines(keepends=True) if not line.startswith("reading "))
+    """Standard output but for the lines that tell at once what is read."""
+    told = ("reading ", "looking at matrix")
+    return "".join(line for line in out.splitlines(keepends=True) if not line.startswith(told))

@@ -253,9 +253,9 @@ def _edges(job: Encoding, statistics: GeneStatistics) -> NDArray[np.float32]:
     if binning.scale not in ("rank", "quantile"):
         return bin_edges(binning, statistics)
     folder, blocks = job.aside / "sample", sample_blocks(job.cells.size)
-    job.session.progress.start("bin edges", 0)
+    job.session.progress.start("bin edges", len(blocks))
     for _ in job.run(_sample_block, list(range(len(blocks)))):
-        pass
+        job.session.progress.advance(1)
     edges = bin_edges(binning, statistics, read_sample(folder, len(blocks)))
     remove_tree(folder)
     return edges

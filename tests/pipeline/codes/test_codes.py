@@ -22,7 +22,7 @@ from heatmap_jobs import run
 from pairscape.pipeline.codes import encode
 from pairscape.pipeline.codes import store as module
 from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
-from pairscape.pipeline.codes.encode import encode_matrix, encoding
+from pairscape.pipeline.codes.encode import encode_matrix, encoding, sample_blocks
 from pairscape.pipeline.codes.store import cell_blocks, codes_hash, open_codes
 from pairscape.pipeline.compute.clusters import open_client
 from pairscape.pipeline.compute.session import Session, Usage
@@ -72,7 +72,9 @@ def test_round_trip(scale, dense, expression_path, small_blocks, stages, tmp_pat
     np.testing.assert_array_equal(found, expected_codes(dense, edges))
     np.testing.assert_array_equal(found == 0, dense.T == 0)
     assert (codes.n_genes, codes.n_cells, codes.binning) == (46, 150, Binning(scale, 16))
-    assert stages.seen == {"gene statistics": [150, 150], "encoding cells": [150, 150]}
+    blocks = [len(sample_blocks(150))] * 2
+    edging = {"bin edges": blocks} if scale in ("rank", "quantile") else {}
+    assert stages.seen == {"gene statistics": [150, 150], **edging, "encoding cells": [150, 150]}
     assert [p.name for p in tmp_path.iterdir()] == ["c.zarr"]
 
 
@@ -232,7 +234,8 @@ def test_every_scheduler_writes_the_same_bytes(scheduler, many, stages, tmp_path
         encode_matrix(expression, tmp_path / "c.zarr", Binning("quantile"), half, session)
     assert {path.name for path in tmp_path.iterdir()} == {"c.zarr"}
     assert list(contents(tmp_path / "c.zarr").values()) == list(truth.values())
-    assert stages.seen == {"gene statistics": [MANY, MANY], "encoding cells": [MANY // 2, MANY // 2]}
+    blocks, cells = [len(sample_blocks(half.size))] * 2, [MANY // 2, MANY // 2]
+    assert stages.seen == {"gene statistics": [MANY, MANY], "bin edges": blocks, "encoding cells": cells}
     assert usage.peak > 0
 
 
