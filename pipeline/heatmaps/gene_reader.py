@@ -15,7 +15,7 @@ from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps.gene_cells import GeneCells
 from pairscape.pipeline.heatmaps.kernel import GeneBlock
-from pairscape.pipeline.heatmaps.memory import GENES_AT_ONCE, KEPT_ENTRY_BYTES, Portion
+from pairscape.pipeline.heatmaps.memory import GENES_AT_ONCE, Portion
 from pairscape.pipeline.heatmaps.narrow import MOST_CELLS
 from pairscape.pipeline.matrix.cell_groups import NO_GROUP, CellGroups
 
@@ -62,7 +62,7 @@ class GeneReader:
     def __post_init__(self) -> None:
         self.zero_bin = zero_bin(self.codes.array("edges"))
         self._dropout = self.codes.array("dropout")
-        self._keeps_all = self.portion.cache_bytes >= KEPT_ENTRY_BYTES * self.codes.n_entries
+        self._keeps_all = self.portion.keeps(self.codes.n_entries)
         self._genes = LRUCache(self.portion.cache_bytes, getsizeof=lambda gene: gene.nbytes)
         self._cells = np.array([self.codes.n_cells]) if self.groups is None else self.groups.cells
         self._block, self._block_of, self._slab = {}, ((), -1), None
