@@ -169,7 +169,7 @@ def test_a_gene_is_read_once_a_worker(kept, chunks, expression_path, shards_of_4
     """All pairs of 46 genes in two chunks, whatever the number of tiles; a chunk is unpacked again for its other genes
     where not all of them can be kept."""
     monkeypatch.setattr(heatmaps, "portion", lambda *_, **__: Portion(150, 1, kept, 0))
-    monkeypatch.setattr(gene_reader, "KEPT_ENTRY_BYTES", 50 if kept == 30_000 else 5)
+    monkeypatch.setattr("pairscape.pipeline.heatmaps.memory.KEPT_ENTRY_BYTES", 50 if kept == 30_000 else 5)
     assert run(expression_path, tmp_path / "i.zarr").spent.chunks_read == chunks
 
 
