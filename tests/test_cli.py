@@ -651,3 +651,13 @@ def test_a_demo_never_replaces_what_it_did_not_make(tmp_path, capsys):
     assert run_command("demo", tmp_path) == 2
     assert "which no demo made" in capsys.readouterr().err
     assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_taken_folder_is_refused_before_anything_is_opened(place, capfd):
+    """Neither the store, which is not there, nor PyTorch."""
+    (place / "taken-run").mkdir()
+    (place / "taken-run" / "notes.txt").write_text("mine\n")
+    status, _, err = call(capfd, "train", "nowhere.zarr", "taken-run")
+    shutil.rmtree(place / "taken-run")
+    assert status == 2
+    assert "taken-run exists and is not empty, and Pairscape did not make it" in err

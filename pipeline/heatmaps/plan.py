@@ -370,7 +370,7 @@ def _sampled_codes(
     The job reads cells that follow each other, and the matrix twice, for the content hash with statistics, and for the
     codes; where quantiles of the cells place the edges, once more.
     """
-    chosen = cells[_sampled(cells.size, size)]
+    chosen = cells[sampled_cells(cells.size, size)]
     rows, started = expression.select(chosen), time.perf_counter()
     expression.select(cells[:size])
     again = (time.perf_counter() - started) * (2 if binning.scale in ("rank", "quantile") else 1)
@@ -388,10 +388,10 @@ def _sampled_groups(request: Request, size: int) -> CellGroups | None:
     """Groups of the same cells."""
     if request.groups is None:
         return None
-    return replace(request.groups, number=request.groups.number[_sampled(request.cells.size, size)])
+    return replace(request.groups, number=request.groups.number[sampled_cells(request.cells.size, size)])
 
 
-def _sampled(n_cells: int, size: int) -> NDArray[np.int64]:
+def sampled_cells(n_cells: int, size: int) -> NDArray[np.int64]:
     """So many cells, ascending, in runs at even distances: to read single ones, all of a matrix would be unpacked."""
     cell = np.arange(size)
     run = cell // -(-size // SAMPLE_RUNS)

@@ -20,6 +20,7 @@ from pairscape.model.edges.scores import write_scores
 from pairscape.model.prediction import bands
 from pairscape.model.prediction.dealing import FIRST, OTHER, SECOND, Dealing
 from pairscape.model.prediction.differences import (
+    MOST_ROUNDS,
     Recount,
     correlation_change,
     null_changes,
@@ -188,6 +189,7 @@ def test_bands_of_expression_have_changes_of_their_own(base, tmp_path, monkeypat
     rarer = share[np.array(number).reshape(2, -1)].min(0)[table.z.notna()]
     assert [band["candidates"] for band in facts["bands"]] == [(rarer < 0.5).sum(), (rarer >= 0.5).sum()]
     assert sum(band["calls"] for band in facts["bands"]) == facts["calls"]["0.05"] == (table.q_value <= 0.05).sum()
+    assert facts["dealt"] == MOST_ROUNDS * rarer.size  # each pair so often, in its own band
     assert "apart for pairs whose rarer gene is in less and in more than 50% of the cells" in facts["sentence"]
     for inside in (rarer < 0.5, rarer >= 0.5):  # within a band q does not rise with |z|
         assert (np.diff(table.q_value[table.z.notna()][inside]) >= 0).all()

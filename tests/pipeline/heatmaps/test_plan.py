@@ -13,7 +13,7 @@ from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.heatmaps import plan as planning
 from pairscape.pipeline.heatmaps.job import make_heatmaps, plan_count, resolve_request
 from pairscape.pipeline.heatmaps.memory import portion
-from pairscape.pipeline.heatmaps.plan import plan_heatmaps, timed_without_compiling
+from pairscape.pipeline.heatmaps.plan import plan_heatmaps, sampled_cells, timed_without_compiling
 from pairscape.pipeline.heatmaps.tiles import plan_tasks, tiles_of
 from pairscape.pipeline.matrix.expression import Expression, open_expression
 from pairscape.pipeline.options import Binning, Compute, PairSource
@@ -197,3 +197,13 @@ def test_scoring_is_foretold_of_what_is_counted(large, tmp_path, stages):
     assert cost.decoy_seconds == 3.5
     assert "with net" in next(line for line in cost.lines() if line.startswith("predict"))
     assert "predict" not in str(planned(large))
+
+
+@pytest.mark.parametrize(("cells", "size"), [(1_000_000, 16_384), (20_000, 16_384), (700, 700), (5000, 1250), (3, 2)])
+def test_sampled_cells_are_runs_from_one_end_of_the_matrix_to_the_other(cells, size):
+    found = sampled_cells(cells, size)
+    assert found.size == size
+    assert (found[0], found[-1]) == (0, cells - 1)
+    steps = np.diff(found)
+    assert steps.min() >= 1
+    assert (steps > 1).sum() < 64  # so many places are read at most
