@@ -62,7 +62,7 @@ def find_factors(sources: Pool, session: Session) -> Factors | str:
         return f"the files have pairs of {used:,} genes, and what many genes share takes {FEWEST_GENES} or more"
     if share < LEAST_PAIRS:
         return f"the files hold {share:.2g} of all pairs of their {used:,} genes, and the factors take {LEAST_PAIRS:g}"
-    return Factors(_loadings(upper))
+    return Factors(loadings(upper))
 
 
 def _add(total: NDArray[np.float32], sources: Pool, number: int) -> None:
@@ -85,8 +85,8 @@ def _z_of(sources: Pool, number: int) -> Iterator[tuple[Keys, Keys, Reals]]:
         yield *np.divmod(block["key"], len(sources.union.names)), root * np.nan_to_num(block["correlation"])
 
 
-def _loadings(upper: NDArray[np.float32]) -> Reals:
-    """Loadings of length 1 by the upper triangle of a symmetric matrix, whose diagonal is 0."""
+def loadings(upper: NDArray[np.float32]) -> Reals:
+    """Loadings of length 1, (G, FACTORS), by the upper triangle (G, G) of a symmetric matrix; its diagonal is 0."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     def times(vector: NDArray[np.float32]) -> NDArray[np.float32]:

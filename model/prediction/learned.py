@@ -346,7 +346,7 @@ def _audit(gold: Gold, odds: Reals, columns: Columns, seed: int) -> dict[str, An
     gold, label = gold.take(judged), gold.label[judged]
     rules = {name.replace("_", " "): values[judged].astype(np.float64) for name, values in columns.items()}
     scores = {"learned": odds[judged], **rules, "labels alone": _labels_alone(gold)}
-    others = {name: rules[name] for name in ("mean z", "log odds", "mean rank", "factors") if name in rules}
+    others: dict[str, Reals] = {name: rules[name] for name in rules if name != "sets"}
     found: dict[str, Any] = {
         "pairs": judged.size,
         "auroc": {name: auroc(label, score) for name, score in scores.items()},
