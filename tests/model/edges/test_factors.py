@@ -93,6 +93,15 @@ def test_what_many_pairs_share_is_told_from_noise(files, tmp_path):
     assert through[a == 0].mean() < through[same].mean() / 2 < own[same].mean() < own[a == 0].mean()
 
 
+def test_scores_are_never_told_as_probabilities(files, tmp_path, capsys):
+    out = tmp_path / "out.parquet"
+    assert run_command("combine", files[0], out, "--rule", "factors", "--quiet") == 0
+    assert run_command("export", out, tmp_path / "edges.tsv", "--top", "20") == 0
+    assert "scores pooled by factors are no probabilities" in capsys.readouterr().out
+    assert run_command("report", out) == 2
+    assert "no probabilities" in capsys.readouterr().err
+
+
 def test_parts_do_not_change_a_byte(files, tmp_path, monkeypatch):
     assert run_command("combine", *files, tmp_path / "whole.parquet", "--rule", "factors") == 0
     monkeypatch.setattr(score_sets, "PART_ROWS", 900)
