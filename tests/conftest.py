@@ -25,7 +25,11 @@ from pairscape.pipeline.heatmaps import layout, shards
 from pairscape.pipeline.matrix.ingest import ingest
 
 # Files that take longest, first: a process that is given one last would work alone at the end.
-LONGEST = ("test_readme", "test_benchmarks", "test_museum", "test_ingest", "test_read", "test_tune", "test_numerics")
+LONGEST = (
+    "test_benchmarks", "test_surroundings", "test_predict", "test_readme", "test_heatmaps", "test_numerics",
+    "test_ingest", "test_prepare", "test_tune", "test_museum", "test_resume", "test_train", "test_stream",
+    "test_spellings", "test_annotated", "test_local",
+)  # fmt: skip
 
 Dense = NDArray[np.float32]
 Refuses = Callable[..., AbstractContextManager[None]]

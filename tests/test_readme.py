@@ -29,7 +29,7 @@ def test_the_readme_shows_the_commands_that_users_come_for():
 @pytest.mark.cluster
 @pytest.mark.timeout(900)  # some twenty jobs, one after the other
 def test_the_readmes_commands_work_as_typed(tmp_path, monkeypatch, capsys):
-    """In their order, all on one real scheduler, which is that of the address too; genes are ours, training is short."""
+    """In their order, all on one real scheduler, that of the address too; the genes are ours, training is cut short."""
     monkeypatch.chdir(tmp_path)
     expression, _, _ = curved_expression(200, 4, 6, seed=0)
     write_cells("cells.h5ad", expression)
