@@ -21,7 +21,8 @@ from pairscape.model.edges.scores import read_facts, read_scores, write_scores
 from pairscape.model.edges.tally import tally_scores
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports import findings, network_picture
-from pairscape.model.reports.findings import title_of, write_findings
+from pairscape.model.reports.evidence_figure import title_of
+from pairscape.model.reports.findings import write_findings
 from pairscape.model.reports.heatmap_figures import coarsened, pair_figure
 from pairscape.model.reports.network_picture import label_places, lay_out, network_figure
 from pairscape.model.reports.score_tables import COLUMN_WORDS, called_rows, pair_columns
