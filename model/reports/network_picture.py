@@ -189,7 +189,8 @@ def label_places(graph: nx.Graph, places: Places) -> Iterator[tuple[str, tuple[f
     along = np.concatenate(lines) if lines else np.empty((0, 2))
     for gene in sorted(graph, key=lambda gene: (-graph.degree(gene), gene)):
         choices = list(_choices(gene, places[gene]))
-        cost = [_covered(box, taken, along) + 0.01 * at for at, (_, _, box) in enumerate(choices)]
+        others = np.array(taken)
+        cost = [_covered(box, others, along) + 0.01 * at for at, (_, _, box) in enumerate(choices)]
         place, align, box = choices[int(np.argmin(cost))]
         taken.append(box)
         yield gene, place, align
@@ -213,9 +214,8 @@ def _around(place: NDArray[np.float64], radius: float) -> Box:
     return x - radius, y - radius, x + radius, y + radius
 
 
-def _covered(box: Box, taken: list[Box], along: NDArray[np.float64]) -> float:
+def _covered(box: Box, others: NDArray[np.float64], along: NDArray[np.float64]) -> float:
     """How much of other labels and nodes a label would cover, as shares of its own area, and of edges a little."""
-    others = np.array(taken)
     wide = np.minimum(others[:, 2], box[2]) - np.maximum(others[:, 0], box[0])
     high = np.minimum(others[:, 3], box[3]) - np.maximum(others[:, 1], box[1])
     shared = (np.clip(wide, 0, None) * np.clip(high, 0, None)).sum() / ((box[2] - box[0]) * (box[3] - box[1]))
@@ -251,7 +251,7 @@ def _draw_edges(axes: Axes, graph: nx.Graph, places: Places) -> None:
             (x, y), (z, w), arrowstyle=style, shrinkA=4, shrinkB=5, color=colour, connectionstyle=CURVE
         )
         line.set(linewidth=0.4 + 1.2 * known["weight"], alpha=0.75, zorder=2)
-        axes.add_patch(line)
+        axes.add_artist(line)  # add_patch would work out limits, which are given
 
 
 def _module_colour(module: int) -> str:
