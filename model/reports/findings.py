@@ -247,7 +247,8 @@ def _file_name(path: Any) -> str:
 
 def draw_pictures(found: PredictionReport) -> dict[str, str]:
     """Name of each picture → its data address."""
-    drawn = {"distribution": score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds))}
+    of = "dependence" if found.tells_kinds else "an edge"
+    drawn = {"distribution": score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds), of)}
     if found.best is not None:
         from pairscape.model.reports.network_picture import network_figure
 

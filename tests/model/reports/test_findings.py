@@ -439,6 +439,18 @@ def test_counts_of_other_codes_are_refused(scores, store, refuses):
 # ── of a network of kinds ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def axis_words(page):
+    """What the axes of the pictures say of scores."""
+    pictures = (
+        base64.b64decode(picture).decode() for picture in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", page)
+    )
+    return [words for picture in pictures for words in re.findall(r">(score: [^<]+)</text>", picture)]
+
+
+def test_the_axis_of_a_network_of_edges_says_so(page):
+    assert axis_words(page) == ["score: probability of an edge"]
+
+
 def test_the_best_pairs_of_each_kind_are_shown(store, tmp_path):
     """Each with the called pairs that are most probably of it, of those that occur; q is not of the score alone."""
     found, rng = scored(store), np.random.default_rng(1)
@@ -459,6 +471,7 @@ def test_the_best_pairs_of_each_kind_are_shown(store, tmp_path):
         part = page[page.index(f"</span>{name} <small>") :]
         assert f"Joint expression of {best['gene_a']} and {best['gene_b']}" in part[: part.index("<figcaption>")]
     assert "pairs depend, at a false discovery rate of 5%" in page
+    assert axis_words(page) == ["score: probability of dependence"]
     figure = network_figure(choose_edges(tmp_path / "k.parquet", EdgeChoice(top=20), SHOWN), regulators=False)
     assert {text.get_text() for text in figure.legends[0].get_texts()} >= {"rising", "falling", "threshold"}
     drawn = show_scores(tmp_path / "k.parquet", (frame.iloc[0]["gene_a"], frame.iloc[0]["gene_b"]), 1)
