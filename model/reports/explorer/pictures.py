@@ -112,7 +112,7 @@ class CodePictures:
     def draw_all(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.int32]:
         """Count some pairs in one pass over the cells: (P, M, bins, bins)."""
         at = np.array([(self._at(a), self._at(b)) for a, b in pairs], np.int64).reshape(-1, 2)
-        return self._with_all(count_few(self.codes, *at.T, *self._groups)).swapaxes(0, 1)
+        return self._with_all(count_few(self.codes, at[:, 0], at[:, 1], *self._groups)).swapaxes(0, 1)
 
     def _at(self, gene: str) -> int:
         if gene not in self._number:

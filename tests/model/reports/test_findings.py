@@ -248,6 +248,28 @@ def test_a_mistake_is_one_line_and_draws_nothing(name, scores, store, monkeypatc
     assert sorted(folder.iterdir()) == before
 
 
+LOADED = """
+import sys
+from pairscape.command_line import main
+sys.argv = ["pairscape", "show", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(*sorted({"numba", "pandas", "jinja2", "torch", "dask"} & set(sys.modules)))
+"""
+
+
+def test_a_picture_of_a_pair_loads_no_more_than_it_needs(scores, tmp_path):
+    """Loading numba and pandas takes as long as all the rest."""
+    gene_a, gene_b = read_scores(scores).slice(0, 1).select(["gene_a", "gene_b"]).to_pylist()[0].values()
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, scores, gene_a, gene_b, "-o", tmp_path / "pair.png"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == ""
+    assert (tmp_path / "pair.png").stat().st_size > 0
+
+
 # ── the picture of the network ───────────────────────────────────────────────────────────────────────────────────────
 
 PLACES = """
@@ -441,10 +463,7 @@ def test_counts_of_other_codes_are_refused(scores, store, refuses):
 
 def axis_words(page):
     """What the axes of the pictures say of scores."""
-    pictures = (
-        base64.b64decode(picture).decode() for picture in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", page)
-    )
-    return [words for picture in pictures for words in re.findall(r">(score: [^<]+)</text>", picture)]
+    return [words for picture in pictures(page) for words in re.findall(r">(score: [^<]+)</text>", picture)]
 
 
 def test_the_axis_of_a_network_of_edges_says_so(page):
