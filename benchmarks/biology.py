@@ -47,8 +47,9 @@ from benchmarks.packages import PEERS, peer, reason_against
 SETS = ("pbmc4k", "pbmc3k", "kang_pbmc_ifnb_2800", "pbmc_facs_zheng", "pbmc_sorted_reference", "celltypist_sample",
         "pdac_moncada", "cell_lines_hashing")  # fmt: skip
 SITUATIONS = ("all", "type", "slow", "pooled")
-SLOW = ("universal within depth through factors", *PEERS)
-BESIDE_SLOW = ("Spearman", "Pearson residuals", "factors over residuals", "universal", "universal within depth", *SLOW)
+SLOW = tuple(PEERS)
+BESIDE_SLOW = ("Spearman", "Pearson residuals", "factors over residuals", "through factors within depth", "universal",
+               "universal within depth", *SLOW)  # fmt: skip
 SAMPLED, NULL_SAMPLED = 200_000, 50_000  # pairs of a statistic that goes pair by pair
 BEST = 0.01
 

@@ -10,10 +10,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from scipy.stats import rankdata
 
 from benchmarks.cells import Cells
+from pairscape.model.edges.factors import loadings
 from pairscape.model.evaluation.association import associations
 from pairscape.model.evaluation.count_statistics import cscore_z, residual_factors
 from pairscape.model.networks.bundled import bundled_folder
@@ -29,7 +29,6 @@ from pairscape.pipeline.heatmaps.strata import StratifiedMargins, count_margins
 from pairscape.pipeline.options import Binning
 
 AT_ONCE = 4096  # images
-SCORE_FACTORS, ROUNDS = 20, 5
 LEAST = 1e-30  # probability whose logarithm is taken
 
 Matrix = NDArray[np.floating]
@@ -181,32 +180,20 @@ def _margins(coded: NDArray[np.uint8], stratum: NDArray[np.integer]) -> NDArray[
 
 
 def through_factors(score: Score) -> Score:
-    """What the leading factors of a matrix of scores leave of it: evidence that many pairs share.
+    """What `combine --rule factors` makes of one set's correlations of all pairs."""
 
-    The diagonal, which scores do not have, is what the factors themselves put there, found in a few rounds.
-    """
-
-    def smoothed(cells: Cells, pairs: Index) -> Matrix:
+    def shared(cells: Cells, pairs: Index) -> Matrix:
         found = np.nan_to_num(np.asarray(score(cells, pairs), np.float64))
-        np.fill_diagonal(found, np.abs(found).max())
-        for _ in range(ROUNDS):
-            loading = _leading(found)
-            np.fill_diagonal(found, np.square(loading).sum(axis=1))
+        np.fill_diagonal(found, 0)
+        mean = found.sum(axis=1) / (len(found) - 1)
+        loading = loadings(np.triu(found - mean[:, None] - mean + mean.mean(), 1).astype(np.float32))
         return np.asarray(loading @ loading.T)
 
-    return smoothed
-
-
-def _leading(matrix: Matrix) -> Matrix:
-    """Eigenvectors of the largest eigenvalues, each times the root of its own, (G, SCORE_FACTORS); 0 if negative."""
-    number = min(SCORE_FACTORS, len(matrix))
-    value, vector = eigh(matrix, subset_by_index=[len(matrix) - number, len(matrix) - 1])
-    return np.asarray(vector * np.sqrt(np.maximum(value, 0)))
+    return shared
 
 
 def statistics() -> dict[str, Statistic]:
     """All rows by name."""
-    within_depth = universal(depth_strata)
     return {
         "Spearman": Statistic(_spearman),
         "Spearman of raw counts": Statistic(_spearman_raw),
@@ -218,7 +205,7 @@ def statistics() -> dict[str, Statistic]:
         "factors": Statistic(_factors),
         "factors over residuals": Statistic(_residual_factors),
         "universal": Statistic(universal(), correlation=False, by_pair=True),
-        "universal within depth": Statistic(within_depth, correlation=False, by_pair=True),
+        "universal within depth": Statistic(universal(depth_strata), correlation=False, by_pair=True),
         "universal within type": Statistic(universal(types), correlation=False, by_pair=True),
-        "universal within depth through factors": Statistic(through_factors(within_depth), correlation=False),
+        "through factors within depth": Statistic(through_factors(_spearman_within_depth), correlation=False),
     }

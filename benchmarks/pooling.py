@@ -1,6 +1,7 @@
 """Which rule pools data sets best: pairs within protein complexes against pairs matched in expression.
 
-python -m benchmarks.pooling FOLDER [--work FOLDER] [--sets NAME,…] [--negatives 6] [--seed 0] [--json FILE]
+python -m benchmarks.pooling FOLDER [--work FOLDER] [--sets NAME,…] [--least-expressed 0.05] [--all-pairs]
+                             [--negatives 6] [--seed 0] [--json FILE]
 python -m benchmarks.pooling --speed 12x1000000
 
 FOLDER holds `sets/NAME.h5ad` and `gold/corum_pairs_human.csv`, `gold/human_mouse_orthologs_ensembl105.csv`. Of the
@@ -8,7 +9,9 @@ complexes those are taken, largest first, of which 30 pairs or more are measured
 genes with one taken before. Each positive (a, b) gets negatives (a, x) and (x, b): x makes no known complex with the
 gene that stays, and as many cells express it in each set as the gene it stands for, missing sets included. Every set
 scores these pairs with the universal network, and `pairscape combine` pools the files by each rule, and by weights that
-it learns on the pairs of all other complexes, with neither gene of a pair in training.
+it learns on the pairs of all other complexes, with neither gene of a pair in training. With --all-pairs every set
+scores all pairs of their genes, which `--rule factors` needs; --least-expressed (a share of the cells, in the mean over
+sets) makes them fewer.
 
 Told of each set and rule: the mean over complexes of the AUROC and the average precision of a complex's positives among
 its own negatives, by the signed score; and its difference to the mean z with a 95 % interval, by a bootstrap over
@@ -52,7 +55,6 @@ LEAST_PAIRS, MOST_PAIRS = 30, 150  # of a complex
 MOST_SHARED = 0.25  # of a complex's genes with those taken before
 ALIKE = 60  # genes that may stand for another
 UNMEASURED = -0.5  # in place of a gene's rank by expression
-LEAST_EXPRESSED = 0.05  # share of the cells, in the mean over sets
 RESAMPLES = 4000  # of complexes
 
 
@@ -102,13 +104,13 @@ class Measured:
     share: NDArray[np.float64]
 
     @classmethod
-    def of(cls, sets: dict[str, Path], human: dict[str, str]) -> "Measured":
-        """Read it off the files."""
+    def of(cls, sets: dict[str, Path], human: dict[str, str], least: float) -> "Measured":
+        """Read it off the files, for genes that a share of the cells expresses in the mean over sets."""
         found = [expressed(path, human) for path in sets.values()]
         genes = sorted({gene for one in found for gene in one})
         share = np.array([[one.get(gene, np.nan) for one in found] for gene in genes])
         kept = (~np.isnan(share)).sum(1) * 2 >= len(sets)
-        kept[kept] = np.nanmean(share[kept], axis=1) >= LEAST_EXPRESSED
+        kept[kept] = np.nanmean(share[kept], axis=1) >= least
         return cls(tuple(np.array(genes)[kept].tolist()), share[kept])
 
     def alike(self) -> dict[str, list[str]]:
@@ -170,9 +172,8 @@ def choose_pairs(
 # ── scores and figures ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def score_sets(sets: dict[str, Path], pairs: Sequence[GoldPair], orthologues: Path, work: Path) -> list[Path]:
+def score_sets(sets: dict[str, Path], listed: Sequence[tuple[str, str]], orthologues: Path, work: Path) -> list[Path]:
     """A file of scores of each set, by the universal network; what is there already stays."""
-    listed = [(pair.gene_a, pair.gene_b) for pair in pairs]
     files = [work / f"{name}.parquet" for name in sets]
     for path, out in zip(sets.values(), files, strict=True):
         if not out.exists():
@@ -181,9 +182,10 @@ def score_sets(sets: dict[str, Path], pairs: Sequence[GoldPair], orthologues: Pa
     return files
 
 
-def pooled(files: Sequence[Path], gold: Path, orthologues: Path, work: Path) -> dict[str, Path]:
+def pooled(files: Sequence[Path], gold: Path, orthologues: Path, work: Path, *, every: bool) -> dict[str, Path]:
     """A file of scores of each rule, and of the learned weights."""
-    asked: dict[str, dict[str, Any]] = {rule: {"rule": rule} for rule in ("mean-z", "mean-rank", "log-odds")}
+    rules = ("mean-z", "mean-rank", "log-odds", *(("factors",) if every else ()))
+    asked: dict[str, dict[str, Any]] = {rule: {"rule": rule} for rule in rules}
     asked["learned"] = {"learn": gold}
     found = {name: work / f"pooled-{name}.parquet" for name in asked}
     mouse = any(file.stem.startswith("mouse") for file in files)
@@ -195,12 +197,16 @@ def pooled(files: Sequence[Path], gold: Path, orthologues: Path, work: Path) -> 
 
 def signed(path: Path, pairs: Sequence[GoldPair], human: dict[str, str], by: str) -> NDArray[np.float64]:
     """(P,) signed score of each pair in a file, 0 where it is not; of one set the correlation."""
-    rows = pq.read_table(path).to_pylist()
+    signs = {"set": "correlation", "learned": "score", "factors": "factor_correlation"}
+    wanted = {frozenset((pair.gene_a, pair.gene_b)) for pair in pairs}
     value = dict[frozenset[str], float]()
-    for row in rows:
-        genes = (human.get(row[end], row[end]) for end in ("gene_a", "gene_b"))
-        sign = 1.0 if by == "learned" else np.sign(row["mean_z"]) if "mean_z" in row else 1.0
-        value[frozenset(genes)] = sign * (row["correlation"] if by == "set" else row["score"])
+    for block in pq.ParquetFile(path).iter_batches():
+        ends = ([human.get(name, name) for name in block[end].to_pylist()] for end in ("gene_a", "gene_b"))
+        sign = np.sign(np.asarray(block[signs.get(by, "mean_z")]))
+        size = np.abs(np.asarray(block["correlation" if by == "set" else "score"]))
+        for a, b, score in zip(*ends, (sign * size).tolist(), strict=True):
+            if (genes := frozenset((a, b))) in wanted:
+                value[genes] = score
     return np.array([value.get(frozenset((pair.gene_a, pair.gene_b)), 0.0) for pair in pairs])
 
 
@@ -227,11 +233,20 @@ def figures(found: dict[str, NDArray[np.float64]], seed: int) -> list[dict[str, 
     return table
 
 
-def measure(folder: Path, names: Sequence[str], work: Path, negatives: int = 6, seed: int = 0) -> list[dict[str, Any]]:
+def measure(
+    folder: Path,
+    names: Sequence[str],
+    work: Path,
+    *,
+    negatives: int = 6,
+    seed: int = 0,
+    least: float = 0.05,
+    every: bool = False,
+) -> list[dict[str, Any]]:
     """All of it; a row for each set and rule."""
     gold, orthologues = folder / "gold/corum_pairs_human.csv", folder / "gold/human_mouse_orthologs_ensembl105.csv"
     human, sets = read_orthologues(orthologues), {name: folder / f"sets/{name}.h5ad" for name in names}
-    measured = Measured.of(sets, human)
+    measured = Measured.of(sets, human, least)
     judged, others = read_complexes(gold, set(measured.genes))
     with gold.open(encoding="utf-8") as file:
         used = {frozenset(row[:2]) for row in csv.reader(file)}
@@ -242,10 +257,12 @@ def measure(folder: Path, names: Sequence[str], work: Path, negatives: int = 6, 
     with (work / "gold.csv").open("w", encoding="utf-8", newline="") as file:
         rows = [(pair.gene_a, pair.gene_b, pair.complex, int(pair.positive)) for pair in pairs]
         csv.writer(file, lineterminator="\n").writerows([("gene_a", "gene_b", "complex", "label"), *rows])
-    files = score_sets(sets, pairs, orthologues, work)
+    genes = sorted({name for pair in pairs for name in (pair.gene_a, pair.gene_b)})
+    listed = list(itertools.combinations(genes, 2)) if every else [(pair.gene_a, pair.gene_b) for pair in pairs]
+    files = score_sets(sets, listed, orthologues, work)
     pairs = pairs[:number]
     found = {name: by_complex(pairs, signed(path, pairs, human, "set")) for name, path in zip(sets, files, strict=True)}
-    for rule, path in pooled(files, work / "gold.csv", orthologues, work).items():
+    for rule, path in pooled(files, work / "gold.csv", orthologues, work, every=every).items():
         found[rule] = by_complex(pairs, signed(path, pairs, human, rule))
     return figures(found, seed)
 
@@ -287,6 +304,8 @@ def main() -> None:
     parser.add_argument("--speed")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--least-expressed", type=float, default=0.05)
+    parser.add_argument("--all-pairs", action="store_true")
     parser.add_argument("--negatives", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -297,7 +316,8 @@ def main() -> None:
         if given.speed is not None:
             print(measure_speed(work, *map(int, given.speed.split("x"))))
             return
-        table = measure(given.folder, given.sets.split(","), work, given.negatives, given.seed)
+        table = measure(given.folder, given.sets.split(","), work, negatives=given.negatives, seed=given.seed,
+                        least=given.least_expressed, every=given.all_pairs)  # fmt: skip
     print(f"{table[0]['complexes']} complexes; macro AUROC, average precision, AUROC less mean z [95 % interval]")
     for row in table:
         print(f"{row['scorer']:34s} {row['auroc']:.3f}  {row['average_precision']:.3f}  {row['less_mean_z']:+.3f} "

@@ -325,6 +325,7 @@ class Combination:
     rule
         `mean-z`: pairs by the size of the mean of √n · rho over the sets that have seen them. `log-odds`: by the sum
         of the network's evidence, as a probability of dependence. `mean-rank`: by the mean rank among each set's pairs.
+        `factors`: by the correlation through the main factors of all pairs, of one set or several.
     learn
         Gold list of pairs, two columns of genes, such as subunits of one complex: the weight of each set is learned on
         it. A column `complex` (or group, pathway, term; without header the third) names what a pair belongs to, and
@@ -343,7 +344,7 @@ class Combination:
         Match names of genes that differ only in case.
     """
 
-    rule: Literal["log-odds", "mean-z", "mean-rank"] = "mean-z"
+    rule: Literal["log-odds", "mean-z", "mean-rank", "factors"] = "mean-z"
     learn: Annotated[Path | None, LISTED] = None
     prior: float | None = None
     group: str | None = None
@@ -353,8 +354,8 @@ class Combination:
 
     def __post_init__(self) -> None:
         take_paths(self)
-        _require(self.rule in ("log-odds", "mean-z", "mean-rank"),
-                 f"rule {self.rule!r} is unknown; give log-odds, mean-z or mean-rank.")  # fmt: skip
+        _require(self.rule in ("log-odds", "mean-z", "mean-rank", "factors"),
+                 f"rule {self.rule!r} is unknown; give log-odds, mean-z, mean-rank or factors.")  # fmt: skip
         _require(self.prior is None or 0 < self.prior < 1,
                  f"prior is {self.prior}: the share of pairs that depend lies between 0 and 1; either would leave "
                  "nothing to tell.")  # fmt: skip

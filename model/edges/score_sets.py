@@ -78,8 +78,9 @@ def open_sources(paths: Sequence[Path], wanted: Combination) -> list[Source]:
     Raises
     ------
     InputError
-        One set alone; a file that is none of scores, names no cells, gives directions, or is a combination itself; the
-        same file twice; an unknown group; different networks, or different things taken out, and not `mixed`.
+        One set alone, unless for `factors`; a file that is none of scores, names no cells, gives directions, or is a
+        combination itself; the same file twice; an unknown group; different networks, or different things taken out,
+        and not `mixed`.
     """
     sources = list[Source]()
     for path in paths:
@@ -91,10 +92,10 @@ def open_sources(paths: Sequence[Path], wanted: Combination) -> list[Source]:
                 f"{path} has the same content as {twice[0].path}, which would count twice; give each set once."
             )
         sources += _sets_of(path, facts, sha256, wanted.group, alone=len(paths) == 1)
-    if len(sources) < 2:
+    if len(sources) < 2 and wanted.rule != "factors":
         raise InputError(
             f"{paths[0]} is one set, and pooling takes two or more; give further files before the one to write, or a "
-            "file with groups (predict --by)."
+            "file with groups (predict --by); of one set alone --rule factors tells what all of its pairs share."
         )
     for source in sources:
         _require_poolable(source)

@@ -8,7 +8,8 @@ with three classes: the share of it for gene_a → gene_b; `kind` string and `ki
 of kinds: the likeliest kind of dependence, and its share of the score; `dependence` float32, which the screen ranks by;
 `correlation` float32, Spearman's over the binned cells, signed. After `--q-values`: `q_value` float32. After
 `--bootstrap`: `score_mean`, `score_sd`, `rank_stability` float32, null but for the best pairs. After `combine`:
-`mean_z`, `log_odds` float32, `sets` int16 (model.edges.pooling). The facts are JSON under the key `pairscape`.
+`mean_z`, `log_odds` float32, `sets` int16 (model.edges.pooling), and where the main factors of all pairs were asked for
+`factor_correlation` float32 (model.edges.factors). The facts are JSON under the key `pairscape`.
 
 With groups of cells (`--by`) there is a row per pair and group, and the column `group` string: first all pairs of
 `combined`, which is all groups together, then all pairs of each group, in the order of the facts `groups` (`columns`,
@@ -54,6 +55,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "mean_z": pa.float32(),
     "log_odds": pa.float32(),
     "sets": pa.int16(),
+    "factor_correlation": pa.float32(),
 }
 COMBINED = "combined"  # of rows over all groups of cells
 GENES = ("gene_a", "gene_b")

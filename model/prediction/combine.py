@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pairscape.model.edges.factors import Factors, find_factors
 from pairscape.model.edges.pooling import Columns, pool
 from pairscape.model.edges.score_sets import KIND, Pool, match_genes, open_sources
 from pairscape.model.edges.scores import GENES, SYMBOLS, read_facts, write_scores
@@ -25,8 +26,10 @@ IS = {
     "log-odds": "probability of dependence in these sets at the prior",
     "mean-z": "m / (1 + m) of the size m of the mean z: no probability",
     "mean-rank": "size of the mean signed rank, 0 to 1: no probability",
+    "factors": "size of the correlation through the main factors of all pairs, 0 to 1: no probability",
     "learned": "probability that a pair is like those of the gold list, if the share `prior` of the pairs is",
 }
+THROUGH = "factor_correlation"
 POOLED = ("label", "score", "dependence", "correlation", "mean_z", "log_odds", "sets")
 
 
@@ -52,7 +55,7 @@ class Outcome:
         n_pairs, sets = int(self.seen_in.sum()), np.arange(self.seen_in.size)
         spread = ", ".join(f"{n:,} in {k}" for k, n in zip(sets, self.seen_in.tolist(), strict=True) if n)
         said = [f"wrote {out}: {n_pairs:,} pairs; seen {spread} of {sets[-1]} sets"]
-        if not self.seen_in[2:].any():
+        if sets[-1] > 1 and not self.seen_in[2:].any():
             said.append("no pair is in two sets or more: nothing was pooled, and each score is that of one set")
         if self.repeated:
             said.append(f"{self.repeated:,} rows named a pair that the file has already, and were left out")
@@ -79,20 +82,35 @@ def combine_scores(
     """
     _check_target(out, paths, overwrite=overwrite)
     sources = match_genes(open_sources(paths, wanted), wanted)
+    session.say(*sources.union.notes)
+    factors = _find_factors(sources, wanted, session)
     prior, learned = wanted.prior or sources.sources[0].prior, None
     if wanted.learn is not None:
         from pairscape.model.prediction.learned import EVEN, learn
 
         prior = wanted.prior or EVEN
-        learned = learn(sources, wanted, prior, seed)
-    session.say(*sources.union.notes, *(() if learned is None else learned.lines()))
+        learned = learn(sources, factors, wanted, prior, seed)
+        session.say(*learned.lines())
     outcome = Outcome(np.zeros(len(sources.sources) + 1, np.int64))
-    parts = _pooled(sources, wanted, prior, learned, outcome, session)
+    parts = _pooled(sources, wanted, prior, (factors, learned), outcome, session)
     symbols = () if sources.union.symbols is None else SYMBOLS
     kinds = KIND if "kind" in sources.columns else ()
-    columns = ["gene_a", "gene_b", *symbols, *POOLED[:2], *kinds, *POOLED[2:]]
+    columns = ["gene_a", "gene_b", *symbols, *POOLED[:2], *kinds, *POOLED[2:]] + [THROUGH] * (factors is not None)
     write_scores(out, parts, columns, _facts(sources, wanted, prior, seed, learned))
     return outcome
+
+
+def _find_factors(sources: Pool, wanted: Combination, session: Session) -> Factors | None:
+    """The main factors, where the rule or learned weights take them; InputError where the rule cannot."""
+    if wanted.rule != "factors" and wanted.learn is None:
+        return None
+    found = find_factors(sources, session)
+    if isinstance(found, Factors):
+        return found
+    if wanted.rule == "factors":
+        raise InputError(f"{found}; give scores of all pairs of their genes (predict --all-pairs), or another --rule.")
+    session.say(f"learned without factors of all pairs: {found}")
+    return None
 
 
 def _check_target(out: Path, paths: Sequence[Path], *, overwrite: bool) -> None:
@@ -127,16 +145,25 @@ def _facts(sources: Pool, wanted: Combination, prior: float, seed: int, learned:
 
 
 def _pooled(
-    sources: Pool, wanted: Combination, prior: float, learned: "Learned | None", outcome: Outcome, session: Session
+    sources: Pool,
+    wanted: Combination,
+    prior: float,
+    fitted: "tuple[Factors | None, Learned | None]",
+    outcome: Outcome,
+    session: Session,
 ) -> Iterator[pa.Table]:
     """The rows of the file, a range of first genes at a time."""
-    ranges = sources.parts()
+    ranges, (factors, learned) = sources.parts(), fitted
     session.progress.start("pooling ranges of genes", len(ranges))
     for low, high in ranges:
         rows, repeated = sources.rows(low, high)
-        found = pool(rows, sources.sets, wanted.rule, prior)
+        found = pool(rows, sources.sets, "mean-z" if wanted.rule == "factors" else wanted.rule, prior)
+        if factors is not None:
+            found[THROUGH] = factors.correlation(found["key"])
         if learned is not None:
-            found["score"] = learned.score(rows, found["key"], found["first"])
+            found["score"] = learned.score(rows, found)
+        elif wanted.rule == "factors":
+            found["score"] = np.abs(found[THROUGH])
         outcome.repeated += repeated
         outcome.unscored += int(np.isnan(rows["score"]).sum())
         outcome.seen_in += np.bincount(found["sets"], minlength=outcome.seen_in.size)
@@ -152,7 +179,9 @@ def _table(sources: Pool, rows: Columns, found: Columns) -> pa.Table:
         known = np.array([bool(symbol) for symbol in union.symbols])
         both = zip(SYMBOLS, genes.values(), strict=True)
         columns |= {name: _named(np.where(known[at], at, -1), union.symbols) for name, at in both}
-    columns |= {name: pa.array(found[name], from_pandas=True) for name in (*POOLED, *KIND[1:]) if name in found}
+    columns |= {
+        name: pa.array(found[name], from_pandas=True) for name in (*POOLED, *KIND[1:], THROUGH) if name in found
+    }
     if "kind" in found:
         columns["kind"] = _named(np.nan_to_num(found["kind"], nan=-1).astype(np.int32), KINDS)
     return pa.table(columns)

@@ -1,8 +1,9 @@
 """What each set's evidence is worth, learned on a gold list of pairs: logistic regression, and an honest audit of it.
 
 A pair has six numbers of each set that has seen it: sign · log(1 + |z|), log(1 + |z|), rho, the evidence e, its
-probability at even odds, and 1 for being seen; 0 all of a set that has not. The sum of their weights is the pair's
-log-odds, so pairs are scored row by row, as by the other rules.
+probability at even odds, and 1 for being seen; 0 all of a set that has not. They are weighed first, and the sum then
+beside the correlation through the main factors of all pairs, where the files hold these (model.edges.factors). What
+comes of it is the pair's log-odds, so pairs are scored row by row, as by the other rules.
 
 Negatives are the positives with partners swapped, as far as the files hold such pairs, so a gene is about as often
 negative as positive. Pairs are judged in units: some of the groups that the list names, or the pairs between two of a
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pairscape.model.edges.factors import Factors
 from pairscape.model.edges.pooling import Columns, Sets, log_odds, pool
 from pairscape.model.edges.score_sets import Pool
 from pairscape.model.evaluation.baselines import labels_only
@@ -32,6 +34,7 @@ TRIES, NEGATIVES = 12, 3  # swaps tried for each positive, and kept
 GENE_FOLDS, MOST_UNITS = 5, 100
 LEAST = 20  # positives, and negatives, that a model is fitted to
 PENALTY = 3e-5  # inverse strength; 1e-5 to 1e-4 are the same within 0.002 of AUROC
+FREE = 1.0  # hardly a penalty, for two weights
 EVEN = 0.5  # prior at which balanced classes are learned
 RESAMPLES = 2000  # of groups
 
@@ -73,26 +76,27 @@ class Gold:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """Weights of the sets' numbers, the scores of the gold pairs by models that saw neither gene, and the audit.
+    """The model of all gold pairs, their scores by models that saw neither gene, and the audit.
 
     Attributes
     ----------
-    weights : (sets, 6)
-    key, score : (P,)
+    key, odds : (P,)
         Of the gold pairs, keys ascending; NaN where too few pairs share no gene with the unit.
     """
 
     sets: Sets
+    factors: Factors | None
     prior: float
-    weights: Reals
-    intercept: float
+    model: "Model"
     key: Rows
     odds: Reals
     facts: dict[str, Any]
 
-    def score(self, rows: Columns, key: Rows, first: Rows) -> Reals:
-        """Probability that pairs are like the gold list, at the prior; `first` is each pair's first row."""
-        odds = self.intercept + np.add.reduceat((numbers(rows, self.sets) * self.weights[rows["set"]]).sum(1), first)
+    def score(self, rows: Columns, found: Columns) -> Reals:
+        """Probability that pairs are like the gold list, at the prior; rows and what `pool` found of them."""
+        key, weights = found["key"], self.model.weights.reshape(len(self.sets), -1)
+        along = np.add.reduceat((numbers(rows, self.sets) * weights[rows["set"]]).sum(1), found["first"])
+        odds = self.model.intercept + along + self.model.through * shared(self.factors, key)
         at = np.minimum(np.searchsorted(self.key, key), self.key.size - 1)
         odds = np.where(self.key[at] == key, self.odds[at], odds)
         return np.asarray(1 / (1 + np.exp(-odds - float(log_odds(np.array(self.prior))))))
@@ -114,6 +118,31 @@ class Learned:
         return lines
 
 
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Log-odds of a pair, with positives and negatives as likely.
+
+    Attributes
+    ----------
+    weights : (sets · 6,)
+    through
+        Weight of the correlation through the main factors.
+    """
+
+    weights: Reals
+    through: float
+    intercept: float
+
+    def odds(self, x: Reals, through: Reals) -> Reals:
+        """(P,) log-odds of pairs by their numbers (P, sets · 6) and correlations through the factors (P,)."""
+        return np.asarray(x @ self.weights + self.through * through + self.intercept)
+
+
+def shared(factors: Factors | None, key: Rows) -> Reals:
+    """(P,) correlations of pairs through the main factors; 0 where there are none."""
+    return np.zeros(key.size) if factors is None else factors.correlation(key)
+
+
 def numbers(rows: Columns, sets: Sets) -> Reals:
     """What is known of rows of one pair in one set, (R, 6)."""
     z, evidence = sets.z(rows), sets.evidence(rows)
@@ -122,7 +151,7 @@ def numbers(rows: Columns, sets: Sets) -> Reals:
     return np.stack([np.sign(z) * size, size, rho, evidence, 1 / (1 + np.exp(-evidence)), np.ones(z.size)], axis=1)
 
 
-def learn(sources: Pool, wanted: Combination, prior: float, seed: int) -> Learned:
+def learn(sources: Pool, factors: Factors | None, wanted: Combination, prior: float, seed: int) -> Learned:
     """Learn what the evidence of each set is worth.
 
     Raises
@@ -140,25 +169,27 @@ def learn(sources: Pool, wanted: Combination, prior: float, seed: int) -> Learne
     _require_enough(gold, wanted.learn, sources)
     at = np.searchsorted(found["key"], gold.key)
     x = _matrix(rows, found, sources.sets)[at]
-    odds = _out_of_fold(x, gold, seed)
+    through = shared(factors, gold.key)
+    odds = _out_of_fold(x, through, gold, seed)
     if np.isnan(odds).all():
         raise InputError(
             f"{wanted.learn}: its pairs share so many genes that no model can be judged on pairs of unseen genes; give "
             "a list of more genes or groups."
         )
-    weights, intercept = _fit(x, gold, seed)
-    weights = weights.reshape(len(sources.sets), -1)
+    model = _fit(x, through, gold, seed)
     columns = {name: found[name][at] for name in ("mean_z", "log_odds", "sets")}
     columns["mean_rank"] = found["mean_rank"][at]
+    columns |= {} if factors is None else {"factors": through}
     facts = {
         "list": words,
         "positives": int(gold.label.sum()),
         "negatives": int((gold.label == 0).sum()),
-        "weights": weights.tolist(),
+        "weights": model.weights.reshape(len(sources.sets), -1).tolist(),
+        "factor_weight": None if factors is None else model.through,
         "audit": _audit(gold, odds, columns, seed),
     }
     order = np.argsort(gold.key)
-    return Learned(sources.sets, prior, weights, intercept, gold.key[order], odds[order], facts)
+    return Learned(sources.sets, factors, prior, model, gold.key[order], odds[order], facts)
 
 
 # ── the gold list ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,20 +284,31 @@ def _matrix(rows: Columns, found: Columns, sets: Sets) -> Reals:
     return x.reshape(x.shape[0], -1)
 
 
-def _fit(x: Reals, gold: Gold, seed: int) -> tuple[Reals, float]:
-    """Weights and intercept by which numbers of pairs become log-odds, with positives and negatives as likely."""
+def _fit(x: Reals, through: Reals, gold: Gold, seed: int) -> Model:
+    """Fit the model to the pairs' numbers (P, sets · 6) and their correlations through the factors (P,)."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows = compared(gold, np.random.default_rng([seed, Stream.GOLD_PAIRS]))
+    weights = _ordering(x, rows, PENALTY)
+    both = np.stack([x @ weights, through], axis=1)
+    parts = _ordering(both, rows, FREE)
+    along = both @ parts
+    size = along.std() or 1.0
+    level = LogisticRegression(class_weight="balanced").fit(along[:, None] / size, gold.label)
+    scale = level.coef_[0, 0] / size
+    return Model(weights * parts[0] * scale, float(parts[1] * scale), float(level.intercept_[0]))
+
+
+def _ordering(x: Reals, rows: tuple[Rows, Rows], penalty: float) -> Reals:
+    """Weights of numbers by which the first of two rows comes before the second."""
     from sklearn.linear_model import LogisticRegression
 
     spread = x.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0)
-    positive, negative = compared(gold, np.random.default_rng([seed, Stream.GOLD_PAIRS]))
-    turned = np.where(np.arange(negative.size) % 2, 1, -1)
-    less = (x[positive] - x[negative]) / scale * turned[:, None]
-    weights = LogisticRegression(C=PENALTY, fit_intercept=False, max_iter=1000).fit(less, turned).coef_[0] / scale
-    along = x @ weights
-    size = along.std() or 1.0
-    level = LogisticRegression(class_weight="balanced").fit(along[:, None] / size, gold.label)
-    return weights * level.coef_[0, 0] / size, float(level.intercept_[0])
+    turned = np.where(np.arange(rows[1].size) % 2, 1, -1)
+    less = (x[rows[0]] - x[rows[1]]) / scale * turned[:, None]
+    model = LogisticRegression(C=penalty, fit_intercept=False, max_iter=1000).fit(less, turned)
+    return np.asarray(model.coef_[0] / scale)
 
 
 def compared(gold: Gold, rng: np.random.Generator) -> tuple[Rows, Rows]:
@@ -284,14 +326,14 @@ def compared(gold: Gold, rng: np.random.Generator) -> tuple[Rows, Rows]:
     return row[at], negative
 
 
-def _out_of_fold(x: Reals, gold: Gold, seed: int) -> Reals:
+def _out_of_fold(x: Reals, through: Reals, gold: Gold, seed: int) -> Reals:
     """Log-odds of each pair by a model that saw neither gene; NaN where too few pairs are apart."""
     odds = np.full(gold.key.size, np.nan)
     for train, test in gold.splits():
         label = gold.label[train]
         if min(label.sum(), (label == 0).sum()) >= LEAST:
-            weights, intercept = _fit(x[train], gold.take(train), seed)
-            odds[test] = x[test] @ weights + intercept
+            model = _fit(x[train], through[train], gold.take(train), seed)
+            odds[test] = model.odds(x[test], through[test])
     return odds
 
 
@@ -304,7 +346,7 @@ def _audit(gold: Gold, odds: Reals, columns: Columns, seed: int) -> dict[str, An
     gold, label = gold.take(judged), gold.label[judged]
     rules = {name.replace("_", " "): values[judged].astype(np.float64) for name, values in columns.items()}
     scores = {"learned": odds[judged], **rules, "labels alone": _labels_alone(gold)}
-    others = {name: rules[name] for name in ("mean z", "log odds", "mean rank")}
+    others: dict[str, Reals] = {name: rules[name] for name in rules if name != "sets"}
     found: dict[str, Any] = {
         "pairs": judged.size,
         "auroc": {name: auroc(label, score) for name, score in scores.items()},
