@@ -148,7 +148,7 @@ def _scored_row(scores: Path, gene_a: str, gene_b: str, group: str | None) -> di
     file, genes = pq.ParquetFile(scores, read_dictionary=[*GENES]), GeneCodes()
     one, other = (genes.index.setdefault(name, len(genes.index)) for name in (gene_a, gene_b))
     for number in row_groups_of(scores, group):
-        ends = file.read_row_group(number, columns=[*GENES]).combine_chunks()
+        ends = file.read_row_group(number, columns=[*GENES])
         a, b = (np.concatenate([genes(chunk) for chunk in ends.column(name).chunks]) for name in GENES)
         at = np.flatnonzero(((a == one) & (b == other)) | ((a == other) & (b == one)))
         if at.size:

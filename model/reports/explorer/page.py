@@ -26,11 +26,15 @@ def render_page(words: Mapping[str, Any]) -> bytes:
     """The page, with what it has to know before it asks; of a saved page that is everything."""
     script = page_script()
     config = {**words, "look": look()}
-    page = templates().get_template("explorer.html.j2").render(
-        name=words["name"],
-        config=in_script(config),
-        script=script,
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    page = (
+        templates()
+        .get_template("explorer.html.j2")
+        .render(
+            name=words["name"],
+            config=in_script(config),
+            script=script,
+            digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
     return page.encode(errors="replace")
 
