@@ -40,21 +40,16 @@ IN_MEMORY = 50_000  # images, 200 MB
 def made_store(folder: Path, images: int) -> Images:
     """So many images of a simulated atlas, a fifth of them labelled positive at random."""
     genes = int(np.ceil(np.sqrt(2 * images))) + 1
-    pairscape.simulate(folder / "atlas.zarr", atlas=Atlas(CELLS, genes, DENSITY), quiet=True)
+    here = Compute("synchronous")
+    pairscape.simulate(folder / "atlas.zarr", atlas=Atlas(CELLS, genes, DENSITY), compute=here, quiet=True)
     a, b = (side[:images] for side in np.triu_indices(genes, 1))
     names = np.asarray(open_expression(folder / "atlas.zarr").genes)
     label = np.random.default_rng(0).random(a.size) < POSITIVE
     pairs = folder / "pairs.csv"
     pd.DataFrame({"gene_a": names[a], "gene_b": names[b], "label": label.astype(int)}).to_csv(pairs, index=False)
     source, target = PairSource(pairs=pairs), folder / "images.zarr"
-    pairscape.heatmaps(
-        folder / "atlas.zarr",
-        target,
-        source=source,
-        binning=Binning("rank", 32),
-        compute=Compute("synchronous"),
-        quiet=True,
-    )
+    binning = Binning("rank", 32)
+    pairscape.heatmaps(folder / "atlas.zarr", target, source=source, binning=binning, compute=here, quiet=True)
     return open_images(target)
 
 

@@ -33,11 +33,8 @@ from pairscape.pipeline.heatmaps.gene_cells import GeneCells
 from pairscape.pipeline.heatmaps.kernel import GeneBlock, Margins, finish
 from pairscape.pipeline.options import Compute
 
-CELLS, SCALES, JOB_PAIRS = (
-    (25_000, 50_000, 100_000, 200_000, 400_000),
-    (0.12, 0.3, 0.6, 1.0, 2.0),
-    (125, 250, 500, 1000),
-)
+CELLS, JOB_PAIRS = (25_000, 50_000, 100_000, 200_000, 400_000), (125, 250, 500, 1000)
+SCALED_CELLS, SCALES = 100_000, (0.12, 0.3, 0.6, 1.0, 2.0)
 
 
 def kernel(codes: np.ndarray) -> Callable[[], None]:
@@ -64,7 +61,7 @@ def events_per_pair(codes: np.ndarray) -> float:
 
 def kernel_growth() -> dict[str, Any]:
     """Time per pair over cells and over density, and the exponent of its growth with the events."""
-    sizes = [("cells", cells, 1.0) for cells in CELLS] + [("density", 100_000, scale) for scale in SCALES]
+    sizes = [("cells", cells, 1.0) for cells in CELLS] + [("density", SCALED_CELLS, scale) for scale in SCALES]
     works: dict[str, Callable[[], object]] = {}
     grown: dict[str, list[list[float]]] = {"cells": [], "density": []}
     for number, (name, cells, scale) in enumerate(sizes):

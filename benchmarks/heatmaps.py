@@ -40,6 +40,7 @@ from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import CHUNK_PAIRS, Binning, Compute, PairSource
 
 SAMPLE_SHARDS, CHECKED = 8, 200
+SMALL_ATLAS = 1_000_000  # cells × genes
 
 
 def core_seconds(store: str, codes: str, shards: list[int]) -> tuple[float, float]:
@@ -106,10 +107,14 @@ def folder_of(path: Path | None) -> Any:
 
 
 def prepare(folder: Path, cells: int, genes: int, density: float, n_pairs: int) -> tuple[Path, PairSource]:
-    """The atlas, made once, and evenly spaced regulators × all genes, about as many pairs as wanted."""
+    """The atlas, made once, and evenly spaced regulators × all genes, about as many pairs as wanted.
+
+    A small atlas is made in this process, before workers would have started.
+    """
     atlas, regulators = folder / f"atlas-{cells}-{genes}-{density}.zarr", folder / f"regulators-{genes}-{n_pairs}.txt"
     if not atlas.exists():
-        pairscape.simulate(atlas, atlas=Atlas(cells, genes, density), counts=False, quiet=True)
+        where = Compute("synchronous") if cells * genes <= SMALL_ATLAS else Compute()
+        pairscape.simulate(atlas, atlas=Atlas(cells, genes, density), counts=False, compute=where, quiet=True)
     names = open_expression(atlas).genes
     chosen = np.unique(np.linspace(0, len(names) - 1, max(round(n_pairs / len(names)), 1)).astype(int))
     regulators.write_text("\n".join(names[gene] for gene in chosen))
@@ -134,12 +139,11 @@ def run_job(atlas: Path, store: Path, codes: Path, source: PairSource, compute: 
 
 
 def measure(
-    folder: Path, cells: int, genes: int, density: float, pairs: int, memory_limit: str, rounds: int = 3
+    folder: Path, cells: int, genes: int, density: float, pairs: int, compute: Compute, rounds: int = 3
 ) -> dict[str, Any]:
     """All figures of one atlas; times are medians of rounds in which job and pure work take turns."""
     atlas, source = prepare(folder, cells, genes, density, pairs)
     store, codes = folder / "images.zarr", folder / f"{atlas.stem}.codes.zarr"
-    compute = Compute("local", 2, memory_limit)
     run_job(atlas, store, codes, source, compute)  # encodes, and brings the codes into the page cache
     jobs, floors = [], []
     for _ in range(rounds):
@@ -178,7 +182,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     a = parser.parse_args()
     with folder_of(a.folder) as folder:
-        print(json.dumps(measure(folder, a.cells, a.genes, a.density, a.pairs, a.memory_limit, a.rounds)))
+        compute = Compute("local", 2, a.memory_limit)
+        print(json.dumps(measure(folder, a.cells, a.genes, a.density, a.pairs, compute, a.rounds)))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def measure(url: str, folder: Path, *, cells: int, genes: int, density: float, c
     """Both jobs, one after the other."""
     expression = folder / f"{cells}x{genes}x{density}.zarr"
     if not expression.exists():
-        pairscape.simulate(expression, atlas=Atlas(cells, genes, density=density), counts=False, quiet=True)
+        atlas = Atlas(cells, genes, density)
+        pairscape.simulate(expression, atlas=atlas, counts=False, compute=compute, quiet=True)
     remote = writable(f"{url.rstrip('/')}/images.zarr")
     local = folder / f"{time.time_ns()}.zarr"
     timed_job(expression, folder / f"{time.time_ns()}.warm.zarr", compute)  # so that compiling and file caches are paid

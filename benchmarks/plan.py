@@ -36,12 +36,12 @@ def taken(command: Sequence[str | Path], *makes: Path) -> float:
     return time.perf_counter() - started
 
 
-def foretold(store: Path, workers: int) -> dict[str, float]:
+def foretold(store: Path, scheduler: str, workers: int) -> dict[str, float]:
     """What `plan` says, as a command of its own, and the seconds that it takes to say so."""
     code = (
         "import json, pairscape, sys\n"
         "if __name__ == '__main__':\n"
-        "    where = {'scheduler': 'local', 'workers': int(sys.argv[2])}\n"
+        "    where = {'scheduler': sys.argv[2], 'workers': int(sys.argv[3])}\n"
         "    cost = pairscape.plan(sys.argv[1], all_pairs=True, quiet=True, **where)\n"
         "    names = 'pairs', 'store_bytes', 'heatmaps_seconds', 'predict_seconds'\n"
         "    print(json.dumps({name: getattr(cost, name) for name in names}))\n"
@@ -50,18 +50,19 @@ def foretold(store: Path, workers: int) -> dict[str, float]:
         script.write(code)
         script.flush()
         started = time.perf_counter()
-        said = subprocess.run([sys.executable, script.name, store, str(workers)], check=True, stdout=subprocess.PIPE)
+        command = [sys.executable, script.name, store, scheduler, str(workers)]
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     return json.loads(said.stdout) | {"seconds": time.perf_counter() - started}
 
 
-def compare(cells: int, genes: int, workers: int, folder: Path) -> dict[str, float]:
+def compare(cells: int, genes: int, workers: int, folder: Path, scheduler: str = "local") -> dict[str, float]:
     """Foretold and real figures of one size."""
     store = folder / f"{cells}x{genes}.zarr"
     if not store.exists():
         pairscape.simulate(store, cells=cells, genes=genes, density=DENSITY, scheduler="synchronous", quiet=True)
     images, scores, codes = folder / "i.zarr", folder / "s.parquet", folder / "i.codes.zarr"
-    options = "--all-pairs", "--scheduler", "local", "--workers", str(workers), "--quiet"
-    said = foretold(store, workers)
+    options = "--all-pairs", "--scheduler", scheduler, "--workers", str(workers), "--quiet"
+    said = foretold(store, scheduler, workers)
     counted = taken(["heatmaps", store, images, *options], images, codes)
     others = folder / "s.html", folder / "s.codes.zarr"
     scored = taken(["predict", "universal", store, scores, *options], scores, *others)

@@ -35,7 +35,7 @@ from pairscape.pipeline.heatmaps.tiles import Rates, Task, tiles_of
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning, Compute
 
-RUN_SHARDS, WORKERS, MEMORY_LIMIT = 9, 2, "3GB"
+RUN_SHARDS, LOCAL = 9, Compute("local", 2, "3GB")
 
 
 def runs_of_shards(n_shards: int, share: float) -> list[tuple[int, ...]]:
@@ -57,9 +57,11 @@ def blocks_visited(tasks: list[Task]) -> int:
     return sum(len({tile.genes_b for tiles in task.tiles for tile in tiles}) for task in tasks)
 
 
-def measured(folder: Path, atlas: Path, codes_path: Path, source: Any, share: float) -> dict[str, Any]:
+def measured(
+    folder: Path, atlas: Path, codes_path: Path, source: Any, share: float, compute: Compute
+) -> dict[str, Any]:
     """Seconds and bytes of the whole job, from a part of it."""
-    compute, matrix, binning = Compute("local", WORKERS, MEMORY_LIMIT), open_expression(atlas), Binning()
+    matrix, binning, n_workers = open_expression(atlas), Binning(), compute.workers or 1
     with open_session(compute) as session:
         encode_matrix(matrix, codes_path, binning, np.arange(matrix.n_cells), session)
         started = time.perf_counter()
@@ -70,7 +72,7 @@ def measured(folder: Path, atlas: Path, codes_path: Path, source: Any, share: fl
         store = folder / "part.images.zarr"
         shutil.rmtree(store, ignore_errors=True)
         create_images(store, spec, pairs, codes, {})
-        portion, tasks, _ = plan_count(codes, pairs, range(spec.n_shards), session.memory, WORKERS, Rates())
+        portion, tasks, _ = plan_count(codes, pairs, range(spec.n_shards), session.memory, n_workers, Rates())
         planning = time.perf_counter() - started
         tiles = tiles_of(pairs.gene_b, binning.shard_pairs)
         runs = [Task(run, tuple(tiles[s] for s in run)) for run in runs_of_shards(spec.n_shards, share)]
@@ -87,7 +89,7 @@ def measured(folder: Path, atlas: Path, codes_path: Path, source: Any, share: fl
         wall = time.perf_counter() - started
     images = sum(len(spec.shard_rows(shard)) for run in runs for shard in run.shards)
     scale, visits = len(pairs) / images, blocks_visited(tasks) / blocks_visited(runs)
-    seconds = ((WORKERS * wall - spent.reading) * scale + spent.reading * visits) / WORKERS
+    seconds = ((n_workers * wall - spent.reading) * scale + spent.reading * visits) / n_workers
     return {
         "pairs": len(pairs),
         "shards": spec.n_shards,
@@ -105,11 +107,13 @@ def measured(folder: Path, atlas: Path, codes_path: Path, source: Any, share: fl
     }
 
 
-def measure(folder: Path, cells: int, genes: int, density: float, regulators: int, share: float) -> dict[str, Any]:
+def measure(
+    folder: Path, cells: int, genes: int, density: float, regulators: int, share: float, compute: Compute = LOCAL
+) -> dict[str, Any]:
     """Predicted and measured, and the first over the second."""
     atlas, source = prepare(folder, cells, genes, density, regulators * genes)
-    codes, compute = folder / f"{atlas.stem}.codes.zarr", Compute("local", WORKERS, MEMORY_LIMIT)
-    truth = measured(folder, atlas, codes, source, share)
+    codes = folder / f"{atlas.stem}.codes.zarr"
+    truth = measured(folder, atlas, codes, source, share, compute)
     found: dict[str, Any] = {"cells": cells, "genes": genes, **truth}
     for name, where in (("encoded", codes), ("sampled", None)):
         cost = pairscape.plan(atlas, source=source, codes=where, compute=compute, quiet=True)

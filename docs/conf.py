@@ -22,9 +22,9 @@ SHOWN = {
     "../benchmarks/RESULTS.md": "speed.md",
 }
 
-# What a tutorial runs: the `pairscape` of this Python, one thread of linear algebra a process; docs/_ipython.
+# What a tutorial runs: the `pairscape` of this Python, one thread a process; docs/_ipython.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-os.environ |= {"OMP_NUM_THREADS": "1", "IPYTHONDIR": str(BUILT / "ipython")}
+os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "IPYTHONDIR": str(BUILT / "ipython")}
 
 project, author, copyright = "Pairscape", "the authors of Pairscape", "the authors of Pairscape"
 version = release = version_of("pairscape")

@@ -66,7 +66,7 @@ def browse(
 
 def combine(
     *paths: Any,
-    rule: Literal["log-odds", "mean-z", "mean-rank"] = "mean-z",
+    rule: Literal["log-odds", "mean-z", "mean-rank", "factors"] = "mean-z",
     learn: Listed | None = None,
     prior: float | None = None,
     group: str | None = None,

@@ -1,14 +1,14 @@
 """What any test may use: a small matrix as expression store, silence, and the way this project refuses."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 # One thread a process, set before any of these libraries is loaded: two that share the cores of a machine wait for each
-# other most of their time.
+# other most of their time. Threads that numba starts, for scanpy or loompy, set the number of torch's too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,11 @@ from pairscape.pipeline.heatmaps import layout, shards
 from pairscape.pipeline.matrix.ingest import ingest
 
 # Files that take longest, first: a process that is given one last would work alone at the end.
-LONGEST = ("test_readme", "test_benchmarks", "test_museum", "test_ingest", "test_read", "test_tune", "test_numerics")
+LONGEST = (
+    "test_benchmarks", "test_surroundings", "test_predict", "test_readme", "test_heatmaps", "test_numerics",
+    "test_ingest", "test_prepare", "test_tune", "test_museum", "test_resume", "test_train", "test_stream",
+    "test_spellings", "test_annotated", "test_local",
+)  # fmt: skip
 
 Dense = NDArray[np.float32]
 Refuses = Callable[..., AbstractContextManager[None]]
@@ -33,12 +37,6 @@ Refuses = Callable[..., AbstractContextManager[None]]
 # The first example of a property may compile a kernel, and this machine may be busy: no deadline for a single example.
 settings.register_profile("pairscape", deadline=None, max_examples=60)
 settings.load_profile("pairscape")
-
-
-def pytest_runtest_setup() -> None:
-    """Keep torch at one thread: loompy, when it is imported, starts threads of numba, which sets torch's too."""
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -39,8 +39,11 @@ from pairscape.model.options import Training
 from pairscape.pipeline.datasets.designs import Atlas
 from pairscape.pipeline.options import Compute
 
+THREAD = Compute("threads", 1, "3GB")  # in this process, which has all loaded already
 
-def test_kernel_figures():
+
+def test_kernel_figures(monkeypatch):
+    monkeypatch.setattr(kernel, "ROUNDS", 1)
     figures = kernel.measure(cells=300)
     assert figures["cells"] == 300
     assert min(value for name, value in figures.items() if name.endswith("us_per_pair")) >= 0
@@ -60,7 +63,8 @@ def test_objects_figures(tmp_path, monkeypatch):
 
 
 @pytest.mark.cluster
-def test_encode_figures(tmp_path):
+def test_encode_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "WORKERS", 1)
     figures = encode.measure(tmp_path, cells=300, genes=50, density=0.1)
     assert figures["scanpy_over_pairscape"] > 0
     assert min(figures[f"{name}_bytes"] for name in ("scanpy_peak", "pairscape_peak_worker", "codes")) > 0
@@ -75,7 +79,8 @@ def test_the_input_of_encode_has_the_density_it_promises(monkeypatch):
 
 
 @pytest.mark.cluster
-def test_ingest_figures(tmp_path):
+def test_ingest_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(ingest, "WORKERS", 1)
     found = ingest.measure(tmp_path, Atlas(300, 80, 0.1))
     assert found["pairscape_over_anndata"] > 0
     assert min(value for name, value in found.items() if name.endswith("_bytes")) > 0
@@ -106,7 +111,7 @@ def test_codecs():
 
 @pytest.mark.cluster
 def test_a_whole_job_beside_its_pure_work(tmp_path):
-    found = heatmaps.measure(tmp_path, 500, 120, 0.2, 2400, "2GB", rounds=1)
+    found = heatmaps.measure(tmp_path, 500, 120, 0.2, 2400, THREAD, rounds=1)
     assert found["differing_of_200"] == 0
     assert found["pairs"] == 20 * 119
     assert found["counting_core_s"] >= 0 < found["job_over_needed"]
@@ -114,9 +119,8 @@ def test_a_whole_job_beside_its_pure_work(tmp_path):
     assert all(0.05 < peak < 2 for peak in found["peak_gb"])
 
 
-@pytest.mark.cluster
 def test_prediction(tmp_path):
-    found = prediction.measure(tmp_path, 300, 150, 0.2, 60, 1.0)
+    found = prediction.measure(tmp_path, 300, 150, 0.2, 60, 1.0, THREAD)
     assert (found["pairs"], found["shards"]) == (60 * 149, 2)
     assert found["encoded"]["gb_over_measured"] == pytest.approx(1, rel=0.25)
     assert found["sampled"]["s"] > 0 < found["measured_s"]
@@ -136,6 +140,7 @@ def test_predict_figures(tmp_path):
 def test_growth_and_its_plot(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "CELLS", (500, 1000, 2000, 4000))
     monkeypatch.setattr(growth, "SCALES", (0.5, 1.0, 2.0, 3.0))
+    monkeypatch.setattr(growth, "SCALED_CELLS", 2000)
     found = growth.kernel_growth()
     assert found["cells"][1][1] > found["cells"][0][1]
     jobs = {"pairs": [[1, 2.0], [2, 3.0]], "workers": [[1, 2.0], [2, 1.5]]}
@@ -285,7 +290,7 @@ def test_seconds_of_a_small_command(tmp_path):
 
 @pytest.mark.cluster
 def test_a_plan_beside_what_is_done(tmp_path):
-    figures = plan.compare(200, 30, 1, tmp_path)
+    figures = plan.compare(200, 30, 1, tmp_path, "threads")
     assert figures["pairs"] == 435
     assert min(figures.values()) > 0
 

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import anndata
+import dask
 import numpy as np
 import pytest
 from distributed import LocalCluster
@@ -28,16 +29,17 @@ def test_the_readme_shows_the_commands_that_users_come_for():
 @pytest.mark.cluster
 @pytest.mark.timeout(900)  # some twenty jobs, one after the other
 def test_the_readmes_commands_work_as_typed(tmp_path, monkeypatch, capsys):
-    """In their order; the address is that of a real scheduler, the genes are ours, and training is cut short."""
+    """In their order, all on one real scheduler, that of the address too; the genes are ours, training is cut short."""
     monkeypatch.chdir(tmp_path)
     expression, _, _ = curved_expression(200, 4, 6, seed=0)
     write_cells("cells.h5ad", expression)
     write_cells("other.h5ad", curved_expression(120, 4, 6, seed=1)[0])
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster:
+        monkeypatch.setitem(dask.config.config, "scheduler-address", cluster.scheduler_address)
         for line in commands():
             words = shlex.split(line, comments=True)[1:]
             words = [cluster.scheduler_address if word.startswith("tcp://") else word for word in words]
-            words = [{"CD79A": "GENE000", "CD79B": "GENE001"}.get(word, word) for word in words]
+            words = [{"CD79A": "GENE000", "CD79B": "GENE001", "20": "4"}.get(word, word) for word in words]
             words += {"train": ["--epochs", "1"], "tune": ["--trial-epochs", "1"]}.get(words[0], [])
             status = run_command(*words)
             assert status == 0, (line, capsys.readouterr().err)

@@ -3,8 +3,9 @@
 A pair's own evidence is a few hundred cells of one set; programs of expression are seen in all pairs of their genes.
 Of each set the z of all pairs, less what either gene has with all others (z_ij − m_i − m_j + m: a gene that goes along
 with every gene, as depth of cells makes it, has nothing left), is added up over the sets. The leading eigenvectors of
-that matrix, each times the root of its eigenvalue, are the genes' loadings, and two genes correlate through the factors
-as the cosine of their loadings. No label plays a part.
+that matrix, each times the root of its eigenvalue, are the genes' loadings; h_i = Σ_f l_if² is what the factors tell of
+gene i. Two genes correlate through the factors by Σ_f l_if · l_jf / √((h_i + c)(h_j + c)), c = SHRUNKEN · median of h:
+their cosine, less where the factors tell little of a gene, whose cosines are noise. No label plays a part.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pairscape.model.edges.score_sets import Pool
 from pairscape.pipeline.compute.session import Session
 
 FACTORS = 30  # 20 to 40 are the same within 0.002 of AUROC
+SHRUNKEN = 2.0  # 0 orders pairs over many sets a little better (0.002), and comes again less in few cells
 FEWEST_GENES, MOST_GENES = 100, 20_000  # the latter take 1.6 GB
 LEAST_PAIRS = 0.5  # share of all pairs of the genes that the files have to hold
 
@@ -32,7 +34,7 @@ class Factors:
     Attributes
     ----------
     loading : (G, FACTORS) float64
-        Of each gene of the union, of length 1; 0 of a gene without any.
+        Of each gene of the union, below 1 in length; 0 of a gene without any.
     """
 
     loading: Reals
@@ -86,7 +88,7 @@ def _z_of(sources: Pool, number: int) -> Iterator[tuple[Keys, Keys, Reals]]:
 
 
 def loadings(upper: NDArray[np.float32]) -> Reals:
-    """Loadings of length 1, (G, FACTORS), by the upper triangle (G, G) of a symmetric matrix; its diagonal is 0."""
+    """Loadings (G, FACTORS) by the upper triangle (G, G) of a symmetric matrix, with a diagonal of 0; shrunken."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     def times(vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,5 +99,6 @@ def loadings(upper: NDArray[np.float32]) -> Reals:
     with threadpool_limits(limits=1):  # sums of floats depend on how many share them
         value, vector = eigsh(LinearOperator(upper.shape, times, dtype=np.float32), FACTORS, which="LA", v0=start)
     loading = vector.astype(np.float64) * np.sqrt(np.maximum(value, 0))
-    length = np.sqrt(np.square(loading).sum(1, keepdims=True))
-    return np.asarray(np.divide(loading, length, out=np.zeros_like(loading), where=length > 0))
+    told = np.square(loading).sum(1)
+    some = told[told > 0]
+    return loading / np.sqrt(told + SHRUNKEN * (np.median(some) if some.size else 1.0))[:, None]

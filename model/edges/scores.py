@@ -101,7 +101,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 def no_probability(facts: dict[str, Any]) -> str:
     """The rule by which scores were pooled, where it makes them no probabilities (docs/combine.md); else ""."""
     rule = str((facts.get("combined") or {}).get("rule", ""))
-    return rule if rule in ("mean-z", "mean-rank") else ""
+    return rule if rule in ("mean-z", "mean-rank", "factors") else ""
 
 
 def read_scores(path: Path, columns: Iterable[str] | None = None, group: str | None = None) -> pa.Table:

@@ -55,7 +55,8 @@ def expected(matrices, cells):
         total += z - mean[:, None] - mean + z[other].mean()
     value, vector = np.linalg.eigh(np.where(other, total, 0))
     loading = vector[:, -factors.FACTORS :] * np.sqrt(np.maximum(value[-factors.FACTORS :], 0))
-    loading /= np.linalg.norm(loading, axis=1, keepdims=True)
+    told = (loading**2).sum(1)
+    loading /= np.sqrt(told + factors.SHRUNKEN * np.median(told))[:, None]
     return loading @ loading.T
 
 
@@ -89,7 +90,16 @@ def test_what_many_pairs_share_is_told_from_noise(files, tmp_path):
     through, own = by_pair(out, "factor_correlation")[a, b], by_pair(out, "mean_z")[a, b]
     auroc = [np.mean(score[same][:, None] > score[~same]) for score in (through, own)]
     assert auroc[0] > 0.92 > 0.85 > auroc[1], auroc
-    assert np.abs(through[a == 0]).mean() < np.abs(through[same]).mean() / 2
+    assert through[a == 0].mean() < through[same].mean() / 2 < own[same].mean() < own[a == 0].mean()
+
+
+def test_scores_are_never_told_as_probabilities(files, tmp_path, capsys):
+    out = tmp_path / "out.parquet"
+    assert run_command("combine", files[0], out, "--rule", "factors", "--quiet") == 0
+    assert run_command("export", out, tmp_path / "edges.tsv", "--top", "20") == 0
+    assert "scores pooled by factors are no probabilities" in capsys.readouterr().out
+    assert run_command("report", out) == 2
+    assert "no probabilities" in capsys.readouterr().err
 
 
 def test_parts_do_not_change_a_byte(files, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 import zarr
 
 import pairscape
-from model_fixtures import sharded_store
+from model_fixtures import sharded_store, small_store
 from pairscape.model.batches.stream import PairStream
 from pairscape.model.options import Training
 from pairscape.pipeline.errors import JobError
@@ -25,8 +25,13 @@ ROWS = [[0], [4559], [0, 255, 256, 2047, 2048, 4095, 4096, 4559], list(range(200
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return sharded_store(tmp_path_factory.getbasetemp())
+def root(tmp_path_factory):
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="module")
+def images(root):
+    return sharded_store(root)
 
 
 @pytest.fixture
@@ -105,9 +110,7 @@ def test_a_damaged_shard_is_named(copy, damage, word, refuses):
 def bucket(images):
     """The same store behind a URL, and its files to be changed."""
     memory = fsspec.filesystem("memory")
-    for file in images.path.rglob("*"):
-        if file.is_file():
-            memory.pipe(f"/bucket/images.zarr/{file.relative_to(images.path)}", file.read_bytes())
+    memory.put(str(images.path), "/bucket/images.zarr", recursive=True)
     yield memory
     memory.rm("/bucket", recursive=True)
 
@@ -129,19 +132,21 @@ def test_a_store_behind_a_url_reads_the_same(images, bucket):
         assert torch.equal(here.row, there.row)
 
 
-def test_a_network_learns_the_same_from_a_url(images, bucket, tmp_path):
-    quick = Training(epochs=1, batch_size=500)
+def test_a_network_learns_the_same_from_a_url(root, bucket, tmp_path):
+    images, url = small_store(root).path, "memory://bucket/small.zarr"
+    bucket.put(str(images), "/bucket/small.zarr", recursive=True)
     found = [
-        pairscape.train(store, tmp_path / name, training=quick, quiet=True)
-        for name, store in (("here", images.path), ("there", URL))
+        pairscape.train(store, tmp_path / name, training=Training(epochs=1), quiet=True)
+        for name, store in (("here", images), ("there", url))
     ]
     assert found[0]["test"] == found[1]["test"]
-    assert found[1]["store"]["path"] == URL
+    assert found[1]["store"]["path"] == url
 
 
-def test_a_run_is_sent_to_a_url_and_read_from_there(images, bucket, tmp_path, monkeypatch):
+def test_a_run_is_sent_to_a_url_and_read_from_there(root, bucket, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    quick, runs = Training(epochs=1, batch_size=500), (tmp_path / "run", "memory://bucket/run")
+    images, quick = small_store(root), Training(epochs=1)
+    runs = (tmp_path / "run", "memory://bucket/run")
     found = [pairscape.train(images.path, run, training=quick, quiet=True) for run in runs]
     assert found[0]["test"] == found[1]["test"]
     names = {str(file.relative_to(runs[0])) for file in runs[0].rglob("*") if file.is_file()}
