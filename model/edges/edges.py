@@ -116,7 +116,7 @@ class GeneCodes:
     def __call__(self, names: pa.DictionaryArray) -> NDArray[np.int32]:
         """(P,) the number of each name."""
         found = [self.index.setdefault(name, len(self.index)) for name in names.dictionary.to_pylist()]
-        return np.array(found, np.int32)[names.indices.to_numpy(zero_copy_only=False)]
+        return np.array(found, np.int32)[np.from_dlpack(names.indices)]  # to_numpy loads pandas
 
 
 def blocks(path: Path, columns: Sequence[str], genes: GeneCodes, group: str | None = None) -> Iterator[Columns]:

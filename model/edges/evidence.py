@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pairscape.model.edges.calls import CALLED_Q
-from pairscape.model.edges.edges import Edges, choose_edges, genes_named, symbols_of
-from pairscape.model.edges.scores import COMBINED, facts_of_group, groups_in
+from pairscape.model.edges.edges import Edges, GeneCodes, choose_edges, genes_named, symbols_of
+from pairscape.model.edges.scores import COMBINED, GENES, facts_of_group, row_groups_of
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
-from pairscape.pipeline.heatmaps.count import count_pairs_by_group
+from pairscape.pipeline.heatmaps.few import count_few
 from pairscape.pipeline.matrix.cell_groups import CellGroups
 from pairscape.pipeline.options import Grouping
 
@@ -69,7 +68,7 @@ def count_edges(codes: Codes, edges: Edges, group: CellGroups | None = None) -> 
 
     `group`: of cells, which alone are counted, of `scored_group`.
     """
-    return Evidence(edges, count_pairs_by_group(codes, *edge_genes(codes, edges), group)[0][0])
+    return Evidence(edges, count_few(codes, *edge_genes(codes, edges), None if group is None else group.number)[0])
 
 
 def scored_group(codes: Codes, facts: dict[str, Any], group: str | None) -> CellGroups | None:
@@ -128,17 +127,13 @@ def scored_edge(scores: Path, gene_a: str, gene_b: str, group: str | None = None
 
     Genes are named by id or symbol, as in lists.
     """
-    grouped = bool(groups_in(facts_of_group(scores, group)))
     gene_a, gene_b = genes_named(scores, (gene_a, gene_b))
-    a, b = pc.field("gene_a"), pc.field("gene_b")
-    either = ((a == gene_a) & (b == gene_b)) | ((a == gene_b) & (b == gene_a))
-    own = pc.field("group") == (group or COMBINED)
-    rows = pq.read_table(scores, filters=either & own if grouped else either).to_pylist()
-    if not rows:
+    found = _scored_row(scores, gene_a, gene_b, group)
+    if found is None:
         raise InputError(
             f"{scores} holds no pair of {gene_a} and {gene_b}: they were no candidates; not every pair is there."
         )
-    row = {name: np.nan if value is None else value for name, value in rows[0].items()}
+    row = {name: np.nan if value is None else value for name, value in found.items()}
     if "kind" in row:
         row["kind"] = KINDS.index(row["kind"]) if row["kind"] in KINDS else np.nan
     columns = {name: np.array([row[name]], np.float32) for name in SHOWN if name in row}
@@ -146,6 +141,20 @@ def scored_edge(scores: Path, gene_a: str, gene_b: str, group: str | None = None
     weight = np.array([row["score"]], np.float32)
     symbols = symbols_of(scores, (gene_a, gene_b))
     return Edges((gene_a, gene_b), source, target, weight, columns, "forward" in row, symbols)
+
+
+def _scored_row(scores: Path, gene_a: str, gene_b: str, group: str | None) -> dict[str, Any] | None:
+    """The row of a pair. No filter of pyarrow's: that loads pandas."""
+    file, genes = pq.ParquetFile(scores, read_dictionary=[*GENES]), GeneCodes()
+    one, other = (genes.index.setdefault(name, len(genes.index)) for name in (gene_a, gene_b))
+    for number in row_groups_of(scores, group):
+        ends = file.read_row_group(number, columns=[*GENES])
+        a, b = (np.concatenate([genes(chunk) for chunk in ends.column(name).chunks]) for name in GENES)
+        at = np.flatnonzero(((a == one) & (b == other)) | ((a == other) & (b == one)))
+        if at.size:
+            row: dict[str, Any] = file.read_row_group(number).slice(int(at[0]), 1).to_pylist()[0]
+            return row
+    return None
 
 
 def best_edges(scores: Path, k: int, gene: str | None, group: str | None = None) -> Edges:

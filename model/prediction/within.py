@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pairscape.model.options import DEPTH
-from pairscape.pipeline.codes.binning import zero_bin
+from pairscape.pipeline.codes.bins import zero_bin
 from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, cell_blocks, open_codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.compute.tasks import run_tasks

@@ -348,7 +348,7 @@ def score_histogram_figure(
 
 
 @styled
-def score_distribution_figure(pairs: NDArray[np.integer], thresholds: Mapping[str, float]) -> Figure:
+def score_distribution_figure(pairs: NDArray[np.integer], thresholds: Mapping[str, float], of: str) -> Figure:
     """How many pairs get which score, labels unknown, logarithmic height, with the thresholds marked.
 
     Parameters
@@ -357,6 +357,8 @@ def score_distribution_figure(pairs: NDArray[np.integer], thresholds: Mapping[st
         Pairs in each of n bins of equal width from 0 to 1.
     thresholds
         Probability by aim.
+    of
+        What the score is the probability of.
     """
     figure, axes = _plot_area(10.6, 3.1)
     _draw_histogram(axes, pairs, POSITIVE)
@@ -364,7 +366,7 @@ def score_distribution_figure(pairs: NDArray[np.integer], thresholds: Mapping[st
     for at, (aim, threshold) in enumerate(thresholds.items()):
         label = f"{aim}, from {threshold:.2g}"
         axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=dashes[at % len(dashes)], label=label)
-    axes.set(xlabel="score: probability of an edge", title="Pairs in each bin of the score", xlim=(-0.01, 1.01))
+    axes.set(xlabel=f"score: probability of {of}", title="Pairs in each bin of the score", xlim=(-0.01, 1.01))
     if thresholds:
         _legend_below(figure, axes, columns=len(thresholds))
     return figure

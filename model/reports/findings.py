@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from pairscape.model.edges.calls import CALLED_BY, calling_aim, known_thresholds
 from pairscape.model.edges.edges import Edges, choose_edges, columns_of, names_regulators
@@ -25,18 +24,16 @@ from pairscape.model.edges.naming import by_symbol
 from pairscape.model.edges.scores import facts_of_group
 from pairscape.model.edges.tally import KIND_Q, Tally, tally_scores
 from pairscape.model.evaluation.shift import shift_words
-from pairscape.model.options import Drawing, EdgeChoice
+from pairscape.model.options import EdgeChoice
 from pairscape.model.reports.figures import KIND_COLOURS, data_address, score_distribution_figure
 from pairscape.model.reports.group_table import GroupTable, table_of_groups
 from pairscape.model.reports.heatmap_figures import (
-    coarsened,
     count_key_figure,
     heatmap_svg,
-    pair_figure,
     residual_key_figure,
     residual_svg,
 )
-from pairscape.model.reports.page import number, percent, probability, whole, write_page
+from pairscape.model.reports.page import number, percent, whole, write_page
 from pairscape.model.reports.places import report_path
 from pairscape.model.reports.score_tables import called_rows, edge_cells, gene_rows, pair_columns, pair_rows
 from pairscape.model.reports.within import depth_words, first_lines
@@ -250,7 +247,8 @@ def _file_name(path: Any) -> str:
 
 def draw_pictures(found: PredictionReport) -> dict[str, str]:
     """Name of each picture → its data address."""
-    drawn = {"distribution": score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds))}
+    of = "dependence" if found.tells_kinds else "an edge"
+    drawn = {"distribution": score_distribution_figure(found.tally.histogram, _marked(found.tally.thresholds), of)}
     if found.best is not None:
         from pairscape.model.reports.network_picture import network_figure
 
@@ -297,23 +295,6 @@ def evidence_pictures(evidence: Evidence) -> list[dict[str, str]]:
         }
         for (a, b), image, cells in rows
     ]
-
-
-def draw_evidence(found: Evidence, drawing: Drawing = Drawing(), title: str = "") -> Figure:
-    """The heatmaps in a grid, each with its residual beneath and its score above. Raises as `coarsened`."""
-    edges = found.edges
-    titles = [title_of(edges, row) for row in range(len(edges))]
-    names = edges.labels(edges.source), edges.labels(edges.target)
-    counts = coarsened(found.counts, drawing.bins)
-    return pair_figure(counts, titles, *names, residual=True, paper=drawing.paper, title=title)
-
-
-def title_of(edges: Edges, row: int) -> str:
-    """Score and correlation of an edge in a few letters."""
-    score, correlation = float(edges.weight[row]), edges.columns.get("correlation", np.full(len(edges), np.nan))[row]
-    words = "not scored" if np.isnan(score) else f"score {probability(score)}"
-    words = f"{kind}, {words}" if (kind := next(iter(edges.some(slice(row, row + 1)).kinds), None)) else words
-    return words if np.isnan(correlation) else f"{words}, ρ {correlation:+.2f}".replace("-", "−")
 
 
 def trust_rows(found: PredictionReport) -> list[tuple[str, str]]:

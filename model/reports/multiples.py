@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pairscape.model.edges.evidence import edge_genes, scored_codes, scored_edge
 from pairscape.model.edges.scores import read_facts
 from pairscape.pipeline.codes.store import Codes
-from pairscape.pipeline.heatmaps.count import count_pairs_by_group
+from pairscape.pipeline.heatmaps.few import count_few
 from pairscape.pipeline.heatmaps.grouped import groups_of_codes
 from pairscape.pipeline.heatmaps.images import Images, encoded_cells, find_pair
 from pairscape.pipeline.options import Grouping
@@ -62,5 +62,5 @@ def scored_pair(scores: Path, gene_a: str, gene_b: str, grouping: Grouping) -> G
 
 def _counted(codes: Codes, gene_a: int, gene_b: int, grouping: Grouping) -> GroupedPair:
     groups = groups_of_codes(codes, grouping)
-    counts, _ = count_pairs_by_group(codes, np.array([gene_a]), np.array([gene_b]), groups)
+    counts = count_few(codes, np.array([gene_a]), np.array([gene_b]), groups.number, len(groups.names))
     return GroupedPair(counts[:, 0], groups.names, tuple(groups.cells.tolist()), groups.notes)

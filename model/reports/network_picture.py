@@ -37,6 +37,7 @@ SPACING = 0.85  # inches between neighbours in a part
 MARGIN = (0.85, 0.34)  # inches around a part, for labels to its sides and above
 LETTER = (0.068, 0.14)  # inches: a letter's mean width, a line's height
 MOST_EXACT = 150  # genes of a part from which on a layout by all distances takes too long
+STEPS, STILL = 200, 1e-4  # of that layout, and the share of its width below which a step ends it
 CURVE = "arc3,rad=0.09"  # so that two edges in one line do not look like a single one
 APART = 0.09  # inches from a node's middle to its label
 
@@ -127,14 +128,33 @@ def lay_out_part(near: nx.Graph, genes: list[str], seed: int) -> Places:
     part = nx.Graph()  # not a subgraph, whose order is that of a set and differs from run to run
     part.add_nodes_from(genes)
     part.add_edges_from((a, b) for a in genes for b in sorted(near[a]))
-    first = nx.circular_layout(part)
-    small = len(genes) <= MOST_EXACT
-    found = nx.kamada_kawai_layout(part, pos=first) if small else nx.spring_layout(part, pos=first, seed=seed)
-    at = np.array([found[gene] for gene in genes])
+    if len(genes) <= MOST_EXACT:
+        at = _by_distances(nx.floyd_warshall_numpy(part))
+    else:
+        found = nx.spring_layout(part, pos=nx.circular_layout(part), seed=seed)
+        at = np.array([found[gene] for gene in genes])
     at = _lying(at - at.mean(0))
     at = at * (SPACING / max(_nearest(at), 1e-9)) if len(genes) > 2 else at
     room = np.array([WIDTH - 2 * MARGIN[0], 7.0])
     return dict(zip(genes, _fitted(at - at.min(0), room), strict=True))
+
+
+def _by_distances(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places (G, 2) as far apart as genes are by the edges between them, (G, G), near ones most exactly.
+
+    A circle is improved by majorization of the stress (Gansner, Koren and North 2004), which no step makes worse.
+    """
+    turn = np.linspace(0, 2 * np.pi, len(steps), endpoint=False)
+    at = steps.max() / 2 * np.column_stack([np.cos(turn), np.sin(turn)])
+    nearness = 1 / (steps + np.diag(np.full(len(steps), np.inf)))
+    weights = nearness**2
+    solve = np.linalg.pinv(np.diag(weights.sum(1)) - weights)
+    for _ in range(STEPS):
+        pull = nearness / np.maximum(np.linalg.norm(at[:, None] - at[None], axis=2), 1e-9)
+        before, at = at, solve @ (pull.sum(1)[:, None] * at - pull @ at)
+        if np.abs(at - before).max() < STILL * np.ptp(at):
+            break
+    return at
 
 
 def _lying(at: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -169,7 +189,8 @@ def label_places(graph: nx.Graph, places: Places) -> Iterator[tuple[str, tuple[f
     along = np.concatenate(lines) if lines else np.empty((0, 2))
     for gene in sorted(graph, key=lambda gene: (-graph.degree(gene), gene)):
         choices = list(_choices(gene, places[gene]))
-        cost = [_covered(box, taken, along) + 0.01 * at for at, (_, _, box) in enumerate(choices)]
+        others = np.array(taken)
+        cost = [_covered(box, others, along) + 0.01 * at for at, (_, _, box) in enumerate(choices)]
         place, align, box = choices[int(np.argmin(cost))]
         taken.append(box)
         yield gene, place, align
@@ -193,9 +214,8 @@ def _around(place: NDArray[np.float64], radius: float) -> Box:
     return x - radius, y - radius, x + radius, y + radius
 
 
-def _covered(box: Box, taken: list[Box], along: NDArray[np.float64]) -> float:
+def _covered(box: Box, others: NDArray[np.float64], along: NDArray[np.float64]) -> float:
     """How much of other labels and nodes a label would cover, as shares of its own area, and of edges a little."""
-    others = np.array(taken)
     wide = np.minimum(others[:, 2], box[2]) - np.maximum(others[:, 0], box[0])
     high = np.minimum(others[:, 3], box[3]) - np.maximum(others[:, 1], box[1])
     shared = (np.clip(wide, 0, None) * np.clip(high, 0, None)).sum() / ((box[2] - box[0]) * (box[3] - box[1]))
@@ -231,7 +251,7 @@ def _draw_edges(axes: Axes, graph: nx.Graph, places: Places) -> None:
             (x, y), (z, w), arrowstyle=style, shrinkA=4, shrinkB=5, color=colour, connectionstyle=CURVE
         )
         line.set(linewidth=0.4 + 1.2 * known["weight"], alpha=0.75, zorder=2)
-        axes.add_patch(line)
+        axes.add_artist(line)  # add_patch would work out limits, which are given
 
 
 def _module_colour(module: int) -> str:

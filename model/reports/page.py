@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 from pairscape.model.reports.figures import NEGATIVE, POSITIVE
 from pairscape.model.reports.places import require_own_page
 from pairscape.pipeline.storage.write import write_file
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 def finite(value: Any) -> float | None:
@@ -69,20 +71,26 @@ def in_table(text: Any) -> str:
     return str(text).replace("|", "\\|")
 
 
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("pairscape.model.reports"),
-    autoescape=jinja2.select_autoescape(["html.j2"]),  # the model card is Markdown
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-TEMPLATES.filters |= {f.__name__: f for f in (number, signed, times, probability, percent, rate, whole, in_table)}
-TEMPLATES.globals["colours"] = {"positive": POSITIVE, "negative": NEGATIVE}
+@cache
+def templates() -> "jinja2.Environment":
+    """The environment of all templates, made when the first page is written."""
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("pairscape.model.reports"),
+        autoescape=jinja2.select_autoescape(["html.j2"]),  # the model card is Markdown
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {f.__name__: f for f in (number, signed, times, probability, percent, rate, whole, in_table)}
+    made.globals["colours"] = {"positive": POSITIVE, "negative": NEGATIVE}
+    return made
 
 
 def write_page(path: Path, template: str, words: Mapping[str, Any]) -> Path:
     """Render a template into a file, which is replaced as a whole; returns its path. Raises like `require_own_page`."""
     require_own_page(path)
-    page = TEMPLATES.get_template(template).render(words)
+    page = templates().get_template(template).render(words)
     write_file(path, page.encode(errors="surrogateescape"))
     return path

@@ -103,7 +103,7 @@ def _name(scores: Path, genes: tuple[str, ...]) -> str:
 
 def _of_scores(scores: Path, genes: tuple[str, ...], shown: Shown) -> tuple[Figure, list[str]]:
     from pairscape.model.edges.evidence import show_scores  # which reads more than a picture of an image store needs
-    from pairscape.model.reports.findings import draw_evidence
+    from pairscape.model.reports.evidence_figure import draw_evidence
 
     found = show_scores(scores, genes, shown.k, shown.group)
     what = {0: f"{len(found.edges):,} best new pairs", 1: f"{len(found.edges):,} best pairs of {' '.join(genes)}"}

@@ -2,7 +2,7 @@
 
 A code is 0 where the gene is not expressed in the cell (expression exactly 0) and k = 1 + bin where it is, so that
 "not expressed" is never confused with the lowest bin. In an image the unexpressed cells are counted in the bin that
-holds the value 0 (`zero_bin`), exactly as `np.histogram2d` on the stored edges counts them.
+holds the value 0 (`bins.zero_bin`), exactly as `np.histogram2d` on the stored edges counts them.
 
     rule       edges of a gene                                                           bin of the unexpressed cells
     max        equal bins on [0, maximum]                                                0, with the lowest values
@@ -159,12 +159,6 @@ def _inverted_cdf(values: FloatArray, n: int) -> FloatArray:
     """`np.quantile(values, np.linspace(0, 1, n), method="inverted_cdf")`, by one sort, as is quicker."""
     place = np.ceil(values.size * np.linspace(0, 1, n) - 1).astype(np.int64)
     return np.asarray(np.sort(values)[np.maximum(place, 0)])
-
-
-def zero_bin(edges: FloatArray) -> NDArray[np.int64]:
-    """Bin that holds the value 0 for every gene, (G,): where an image counts the unexpressed cells."""
-    below = (edges <= 0).sum(axis=1) - 1
-    return np.asarray(np.clip(below, 0, edges.shape[1] - 2), np.int64)
 
 
 @numba.njit(nogil=True, cache=True, inline="always")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # both load numba, which whoever reads a store does without
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
 FREE = ("provenance",)  # where the matrix lies does not change what the codes say
 CHUNK_GENES = 32
+ROUNDING = 2.0**-23  # of the share of cells that the store keeps as float32
 CODEC = ChunkCodec("lz4", 5, "noshuffle")  # twice zstd's size, but decodes 2.4 to 3.2 times as fast
 
 
@@ -114,6 +115,29 @@ class Codes:
             if is_remote(self.path):
                 remedy = f"delete {folder}: it will be fetched again"
             raise JobError(f"{file} is damaged ({error}); {remedy}.") from error
+
+
+def require_complete(codes: Codes, gene: int, dropout: float, expressed: int) -> None:
+    """Refuse a gene that is not expressed in as many cells as when it was encoded: a lost file would read as zeros.
+
+    Parameters
+    ----------
+    dropout
+        Share of cells that do not express it, by the store.
+    expressed
+        Cells that do, as read.
+
+    Raises
+    ------
+    JobError
+        They differ.
+    """
+    expected = round((1 - dropout) * codes.n_cells)
+    if abs(expressed - expected) > 0.5 + ROUNDING * codes.n_cells:
+        raise JobError(
+            f"{codes.path}: gene {gene} is expressed in {expressed:,} cells, not in {expected:,} as it was: codes are "
+            "lost; delete the store, it will be made again."
+        )
 
 
 @lru_cache(maxsize=2**14)

@@ -7,7 +7,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pairscape.pipeline.codes.binning import FloatArray, bin_edges, encode, gene_statistics, zero_bin
+from pairscape.pipeline.codes.binning import FloatArray, bin_edges, encode, gene_statistics
+from pairscape.pipeline.codes.bins import zero_bin
 from pairscape.pipeline.options import Binning
 
 

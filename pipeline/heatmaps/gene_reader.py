@@ -9,17 +9,14 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from pairscape.pipeline.codes.binning import zero_bin
-from pairscape.pipeline.codes.store import CHUNK_GENES, Codes
+from pairscape.pipeline.codes.bins import zero_bin
+from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, require_complete
 from pairscape.pipeline.compute.allocator import keep_freed_memory
-from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.heatmaps.gene_cells import GeneCells
 from pairscape.pipeline.heatmaps.kernel import GeneBlock
 from pairscape.pipeline.heatmaps.memory import GENES_AT_ONCE, Portion
 from pairscape.pipeline.heatmaps.narrow import MOST_CELLS
 from pairscape.pipeline.matrix.cell_groups import NO_GROUP, CellGroups
-
-ROUNDING = 2.0**-23  # of the share of cells that the store keeps as float32
 
 READ_CELLS = 2**20  # cells of a chunk of genes that are unpacked at a time: 32 MB of dense codes
 
@@ -156,7 +153,8 @@ class GeneReader:
         found = {}
         for row, gene in enumerate(genes.tolist()):
             found[gene] = GeneCells.follow([part.take(np.array([row])) for part in parts])
-            self._check(gene, found[gene])
+            if slab.start == 0 and slab.stop == self.codes.n_cells:
+                require_complete(self.codes, gene, float(self._dropout[gene]), found[gene].cell.size)
             if self.groups is not None:
                 found[gene] = found[gene].in_groups(*self._grouped(slab).of_cells, self.n_groups)
             if found[gene].nbytes <= self._genes.maxsize:
@@ -168,15 +166,6 @@ class GeneReader:
         if self._slab is None or self._slab[0] != slab:
             self._slab = slab, SlabGroups.of(self.groups.number[slab], self.n_groups)
         return self._slab[1]
-
-    def _check(self, gene: int, cells: GeneCells) -> None:
-        """A lost file of codes would read as zeros."""
-        expected = round((1 - float(self._dropout[gene])) * self.codes.n_cells)
-        if cells.n_cells == self.codes.n_cells and abs(cells.cell.size - expected) > 0.5 + ROUNDING * cells.n_cells:
-            raise JobError(
-                f"{self.codes.path}: gene {gene} is expressed in {cells.cell.size:,} cells, not in {expected:,} as it "
-                "was: codes are lost; delete the store, it will be made again."
-            )
 
 
 @dataclass(frozen=True, eq=False)

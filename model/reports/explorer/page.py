@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 
 from pairscape.model.reports.figures import KIND_COLOURS, NEGATIVE, POSITIVE
 from pairscape.model.reports.heatmap_figures import RESIDUAL_LIMIT
-from pairscape.model.reports.page import TEMPLATES
+from pairscape.model.reports.page import templates
 
 SCRIPTS = ("explorer-data.js", "explorer-picture.js", "explorer-network.js", "explorer.js", "explorer-search.js")
 STEPS = 128  # colours of a scale
@@ -26,11 +26,15 @@ def render_page(words: Mapping[str, Any]) -> bytes:
     """The page, with what it has to know before it asks; of a saved page that is everything."""
     script = page_script()
     config = {**words, "look": look()}
-    page = TEMPLATES.get_template("explorer.html.j2").render(
-        name=words["name"],
-        config=in_script(config),
-        script=script,
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    page = (
+        templates()
+        .get_template("explorer.html.j2")
+        .render(
+            name=words["name"],
+            config=in_script(config),
+            script=script,
+            digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
     return page.encode(errors="replace")
 
@@ -44,8 +48,9 @@ def in_script(value: Any) -> str:
 @lru_cache(maxsize=1)
 def page_script() -> str:
     """The scripts of the page as one."""
-    assert TEMPLATES.loader is not None
-    parts = [TEMPLATES.loader.get_source(TEMPLATES, name)[0] for name in SCRIPTS]
+    made = templates()
+    assert made.loader is not None
+    parts = [made.loader.get_source(made, name)[0] for name in SCRIPTS]
     return "\n".join(["'use strict';", *parts])
 
 

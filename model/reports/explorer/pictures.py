@@ -4,7 +4,7 @@ One pair is counted in the time of reading two genes, without the compiled kerne
 counts are the same to the last cell (tests compare them).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from pairscape.model.edges.evidence import scored_codes, scored_groups
 from pairscape.model.edges.scores import read_facts
-from pairscape.pipeline.codes.binning import zero_bin
+from pairscape.pipeline.codes.bins import zero_bin
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
+from pairscape.pipeline.heatmaps.few import bins_of, count_few, joint_counts
 from pairscape.pipeline.heatmaps.images import Images, find_pair, open_images
-from pairscape.pipeline.options import CODES_CELLS
 from pairscape.pipeline.storage.paths import located
 
 GENE_CACHE_BYTES = 64 * 2**20
@@ -100,7 +100,7 @@ class CodePictures:
         """Count a pair. InputError where the store lacks a gene; JobError where it is damaged."""
         at_a, at_b = self._at(a), self._at(b)
         bin_a, bin_b = self._bins_of(at_a), self._bins_of(at_b)
-        counts = self._counted(bin_a, bin_b, self.group)
+        counts = self._with_all(joint_counts(bin_a, bin_b, self.bins, *self._groups))
         few = self.n_cells <= MOST_POINTS
         points = (bin_a, bin_b, self.group) if few else (bin_a[:0], bin_b[:0], self.group[:0])
         return Picture(counts, ("", *self.names), self._ends[[at_a, at_b]], *points)
@@ -112,13 +112,7 @@ class CodePictures:
     def draw_all(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.int32]:
         """Count some pairs in one pass over the cells: (P, M, bins, bins)."""
         at = np.array([(self._at(a), self._at(b)) for a, b in pairs], np.int64).reshape(-1, 2)
-        genes, place = np.unique(at, return_inverse=True)
-        counts = np.zeros((len(pairs), 1 + len(self.names), self.bins, self.bins), np.int32)
-        for cells in _runs(self.n_cells):
-            bins, group = self._bins(genes, self.codes.read(genes, cells)), self.group[cells]
-            for pair, (a, b) in zip(counts, place.reshape(-1, 2), strict=True):
-                pair += self._counted(bins[a], bins[b], group)
-        return counts
+        return self._with_all(count_few(self.codes, at[:, 0], at[:, 1], *self._groups)).swapaxes(0, 1)
 
     def _at(self, gene: str) -> int:
         if gene not in self._number:
@@ -129,25 +123,17 @@ class CodePictures:
         """Bin of each cell, (N,)."""
         with self._lock:
             if gene not in self._held:
-                only = np.array([gene])
-                codes = self.codes.read(only, slice(0, self.n_cells))
-                self._held[gene] = self._bins(only, codes)[0]
+                codes = self.codes.read(np.array([gene]), slice(0, self.n_cells))
+                self._held[gene] = bins_of(codes, self._zero[[gene]])[0]
             return self._held[gene]
 
-    def _bins(self, genes: NDArray[np.int64], codes: Codes8) -> Codes8:
-        """Bins of codes (G, N): those of unexpressed cells are where the gene has the value 0."""
-        zero = self._zero[genes].astype(np.uint8)[:, None]
-        return np.where(codes == 0, zero, codes - np.uint8(1))
+    @property
+    def _groups(self) -> tuple[NDArray[np.uint16] | None, int]:
+        return (self.group, len(self.names)) if self.names else (None, 1)
 
-    def _counted(self, bin_a: Codes8, bin_b: Codes8, group: NDArray[np.uint16]) -> NDArray[np.int32]:
-        """(M, bins, bins) of some cells: all of them, or all that are in a group, and each group."""
-        size, flat = self.bins**2, bin_b.astype(np.int32) * self.bins + bin_a
-        shape = (1 + len(self.names), self.bins, self.bins)
-        if not self.names:
-            return np.bincount(flat, minlength=size).astype(np.int32).reshape(shape)
-        apart = np.bincount(group.astype(np.int64) * size + flat, minlength=(len(self.names) + 1) * size)
-        apart = apart.reshape(-1, self.bins, self.bins)  # the last are cells of no group
-        return np.concatenate([apart[:-1].sum(0, keepdims=True), apart[:-1]]).astype(np.int32)
+    def _with_all(self, counts: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Counts (M, …) of each group, and before them, where there are groups, of all cells that are in one."""
+        return np.concatenate([counts.sum(0, keepdims=True, dtype=np.int32), counts]) if self.names else counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,11 +171,6 @@ class StoredPictures:
 
 
 Pictures = CodePictures | StoredPictures
-
-
-def _runs(n_cells: int) -> Iterator[slice]:
-    for start in range(0, n_cells, CODES_CELLS):
-        yield slice(start, min(start + CODES_CELLS, n_cells))
 
 
 # ---------------------------------------------------------------- where they come from

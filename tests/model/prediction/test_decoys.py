@@ -22,6 +22,7 @@ from pairscape.model.prediction.decoys import (
 )
 from pairscape.model.prediction.fdr import Discovery, q_values
 from pairscape.model.prediction.rescoring import Rescoring
+from pairscape.model.prediction.within import lay_groups, lay_strata
 from pairscape.pipeline.codes.encode import encode_matrix
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.genes.pairs import Pairs
@@ -30,6 +31,7 @@ from pairscape.pipeline.heatmaps.count import count_pairs
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader
 from pairscape.pipeline.heatmaps.memory import Portion, portion
 from pairscape.pipeline.heatmaps.pairwise import count_decoys, deal_places, depth_task, runs_of, strata_of
+from pairscape.pipeline.matrix.cell_groups import CellGroups
 from pairscape.pipeline.matrix.expression import open_expression
 from pairscape.pipeline.options import Binning
 from reference import joint_counts
@@ -193,6 +195,30 @@ def test_the_whole_estimate_by_band(codes, tmp_path, monkeypatch):
     assert sum(band["calls"] for band in facts["bands"]) == facts["calls"]["0.05"]
     assert f"in less and in more than {expected.from_share[1]:.0%}" in facts["sentence"]
     np.testing.assert_array_equal(found.band, expected.number)
+
+
+def test_the_bands_of_a_group_are_by_its_own_cells(tmp_path, monkeypatch):
+    """Half of the genes are rare in one group, the others in the other; in all cells together none is."""
+    monkeypatch.setattr(bands, "LEAST", 100)
+    monkeypatch.setattr(decoys, "DECOYS", 80)
+    rng = np.random.default_rng(0)
+    number = rng.integers(0, 2, 300).astype(np.uint16)
+    rare = number[:, None] == (np.arange(30) % 2)
+    values = np.where(rng.random((300, 30)) < np.where(rare, 0.06, 0.9), rng.random((300, 30)) + 0.1, 0)
+    codes = encoded(store_expression(tmp_path / "e.zarr", values.astype(np.float32)), tmp_path / "c.zarr")
+    a, b = (side.astype(np.int32) for side in np.triu_indices(30, 1))
+    pairs, groups = Pairs(a, b, np.zeros(a.size, np.int8)), CellGroups(("half",), ("first", "second"), number)
+    halves = CellGroups(("half", "third"), tuple("abcdef"), 3 * number + rng.integers(0, 3, 300).astype(np.uint16))
+    within = lay_strata(codes, halves, halves.columns, np.arange(30), tmp_path, 0, Session())
+    assert len(Bands.of(pairs, 1 - codes.array("dropout"))) == 1
+    for layer in lay_groups(groups, tmp_path):
+        expected = Bands.of(pairs, (values[number == layer.number] > 0).mean(0))
+        assert len(expected) > 1
+        rescoring = replace(rescored(codes, CHI_SQUARE), group=layer)
+        score = rng.random(len(pairs)).astype(np.float32)
+        found, facts = estimate_discovery(rescoring, pairs, [score], tmp_path, Session(), within.of_group(layer))
+        np.testing.assert_array_equal(found.band, expected.number)
+        assert [band["from_share"] for band in facts["bands"]] == list(expected.from_share)
 
 
 def test_candidates_are_sampled_once_each_and_in_order():

@@ -16,7 +16,7 @@ from pairscape.model.edges.scores import read_facts, read_scores
 from pairscape.model.prediction import predict
 from pairscape.model.prediction.decoys import save_strata
 from pairscape.model.prediction.within import check_columns, lay_groups, lay_strata
-from pairscape.pipeline.codes.binning import zero_bin
+from pairscape.pipeline.codes.bins import zero_bin
 from pairscape.pipeline.codes.store import open_codes
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError

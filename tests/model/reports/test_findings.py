@@ -21,7 +21,8 @@ from pairscape.model.edges.scores import read_facts, read_scores, write_scores
 from pairscape.model.edges.tally import tally_scores
 from pairscape.model.options import EdgeChoice
 from pairscape.model.reports import findings, network_picture
-from pairscape.model.reports.findings import title_of, write_findings
+from pairscape.model.reports.evidence_figure import title_of
+from pairscape.model.reports.findings import write_findings
 from pairscape.model.reports.heatmap_figures import coarsened, pair_figure
 from pairscape.model.reports.network_picture import label_places, lay_out, network_figure
 from pairscape.model.reports.score_tables import COLUMN_WORDS, called_rows, pair_columns
@@ -247,6 +248,28 @@ def test_a_mistake_is_one_line_and_draws_nothing(name, scores, store, monkeypatc
     assert sorted(folder.iterdir()) == before
 
 
+LOADED = """
+import sys
+from pairscape.command_line import main
+sys.argv = ["pairscape", "show", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(*sorted({"numba", "pandas", "jinja2", "torch", "dask"} & set(sys.modules)))
+"""
+
+
+def test_a_picture_of_a_pair_loads_no_more_than_it_needs(scores, tmp_path):
+    """Loading numba and pandas takes as long as all the rest."""
+    gene_a, gene_b = read_scores(scores).slice(0, 1).select(["gene_a", "gene_b"]).to_pylist()[0].values()
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, scores, gene_a, gene_b, "-o", tmp_path / "pair.png"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == ""
+    assert (tmp_path / "pair.png").stat().st_size > 0
+
+
 # ── the picture of the network ───────────────────────────────────────────────────────────────────────────────────────
 
 PLACES = """
@@ -438,6 +461,15 @@ def test_counts_of_other_codes_are_refused(scores, store, refuses):
 # ── of a network of kinds ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def axis_words(page):
+    """What the axes of the pictures say of scores."""
+    return [words for picture in pictures(page) for words in re.findall(r">(score: [^<]+)</text>", picture)]
+
+
+def test_the_axis_of_a_network_of_edges_says_so(page):
+    assert axis_words(page) == ["score: probability of an edge"]
+
+
 def test_the_best_pairs_of_each_kind_are_shown(store, tmp_path):
     """Each with the called pairs that are most probably of it, of those that occur; q is not of the score alone."""
     found, rng = scored(store), np.random.default_rng(1)
@@ -458,6 +490,7 @@ def test_the_best_pairs_of_each_kind_are_shown(store, tmp_path):
         part = page[page.index(f"</span>{name} <small>") :]
         assert f"Joint expression of {best['gene_a']} and {best['gene_b']}" in part[: part.index("<figcaption>")]
     assert "pairs depend, at a false discovery rate of 5%" in page
+    assert axis_words(page) == ["score: probability of dependence"]
     figure = network_figure(choose_edges(tmp_path / "k.parquet", EdgeChoice(top=20), SHOWN), regulators=False)
     assert {text.get_text() for text in figure.legends[0].get_texts()} >= {"rising", "falling", "threshold"}
     drawn = show_scores(tmp_path / "k.parquet", (frame.iloc[0]["gene_a"], frame.iloc[0]["gene_b"]), 1)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_matrix
 
-from pairscape.pipeline.codes.binning import GeneStatistics, _inverted_cdf, bin_edges, encode, gene_statistics, zero_bin
+from pairscape.pipeline.codes.binning import GeneStatistics, _inverted_cdf, bin_edges, encode, gene_statistics
+from pairscape.pipeline.codes.bins import zero_bin
 from pairscape.pipeline.options import CHUNK_PAIRS, SHARD_BYTES, SHARD_PAIRS, Binning
 
 RULES = ("max", "range", "quantile", "rank")
