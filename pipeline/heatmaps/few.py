@@ -48,21 +48,21 @@ def count_few(
     for cells in _runs(codes.n_cells):
         read = codes.read(genes, cells)
         expressed += np.count_nonzero(read, axis=1)
-        bin_of, within = bins_of(read, zero), None if group is None else group[cells]
+        bin_of, within = bins_of_codes(read, zero), None if group is None else group[cells]
         for pair, (a, b) in enumerate(place.reshape(2, -1).T):
-            counts[:, pair] += joint_counts(bin_of[a], bin_of[b], bins, within, groups)
+            counts[:, pair] += counts_by_group(bin_of[a], bin_of[b], bins, within, groups)
     dropout = codes.array("dropout")[genes]
     for gene, share, cells_with in zip(genes.tolist(), dropout.tolist(), expressed.tolist(), strict=True):
         require_complete(codes, gene, share, cells_with)
     return counts
 
 
-def bins_of(codes: NDArray[np.uint8], zero: NDArray[np.int64]) -> NDArray[np.uint8]:
+def bins_of_codes(codes: NDArray[np.uint8], zero: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Bin of each cell, (G, N), of codes and the bin of each gene's unexpressed cells, (G,)."""
     return np.where(codes == 0, zero.astype(np.uint8)[:, None], codes - np.uint8(1))
 
 
-def joint_counts(
+def counts_by_group(
     bin_a: NDArray[np.uint8], bin_b: NDArray[np.uint8], bins: int, group: NDArray[np.uint16] | None, groups: int
 ) -> NDArray[np.int32]:
     """Cells in each pair of bins in each group, (M, bins, bins); see `count_few`."""

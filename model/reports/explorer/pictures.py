@@ -19,7 +19,7 @@ from pairscape.model.edges.scores import read_facts
 from pairscape.pipeline.codes.bins import zero_bin
 from pairscape.pipeline.codes.store import Codes, open_codes
 from pairscape.pipeline.errors import InputError
-from pairscape.pipeline.heatmaps.few import bins_of, count_few, joint_counts
+from pairscape.pipeline.heatmaps.few import bins_of_codes, count_few, counts_by_group
 from pairscape.pipeline.heatmaps.images import Images, find_pair, open_images
 from pairscape.pipeline.storage.paths import located
 
@@ -100,7 +100,7 @@ class CodePictures:
         """Count a pair. InputError where the store lacks a gene; JobError where it is damaged."""
         at_a, at_b = self._at(a), self._at(b)
         bin_a, bin_b = self._bins_of(at_a), self._bins_of(at_b)
-        counts = self._with_all(joint_counts(bin_a, bin_b, self.bins, *self._groups))
+        counts = self._with_all(counts_by_group(bin_a, bin_b, self.bins, *self._groups))
         few = self.n_cells <= MOST_POINTS
         points = (bin_a, bin_b, self.group) if few else (bin_a[:0], bin_b[:0], self.group[:0])
         return Picture(counts, ("", *self.names), self._ends[[at_a, at_b]], *points)
@@ -124,7 +124,7 @@ class CodePictures:
         with self._lock:
             if gene not in self._held:
                 codes = self.codes.read(np.array([gene]), slice(0, self.n_cells))
-                self._held[gene] = bins_of(codes, self._zero[[gene]])[0]
+                self._held[gene] = bins_of_codes(codes, self._zero[[gene]])[0]
             return self._held[gene]
 
     @property
