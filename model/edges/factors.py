@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from pairscape.model.edges.score_sets import Pool
 from pairscape.pipeline.compute.session import Session
 
-FACTORS = 30  # 20 to 40 are the same within 0.002 of AUROC
+MAIN_FACTORS = 30  # 20 to 40 are the same within 0.002 of AUROC
 SHRUNKEN = 2.0  # 0 orders pairs over many sets a little better (0.002), and comes again less in few cells
 FEWEST_GENES, MOST_GENES = 100, 20_000  # the latter take 1.6 GB
 LEAST_PAIRS = 0.5  # share of all pairs of the genes that the files have to hold
@@ -33,7 +33,7 @@ class Factors:
 
     Attributes
     ----------
-    loading : (G, FACTORS) float64
+    loading : (G, MAIN_FACTORS) float64
         Of each gene of the union, below 1 in length; 0 of a gene without any.
     """
 
@@ -88,7 +88,7 @@ def _z_of(sources: Pool, number: int) -> Iterator[tuple[Keys, Keys, Reals]]:
 
 
 def loadings(upper: NDArray[np.float32]) -> Reals:
-    """Loadings (G, FACTORS) by the upper triangle (G, G) of a symmetric matrix, with a diagonal of 0; shrunken."""
+    """Loadings (G, MAIN_FACTORS) by the upper triangle (G, G) of a symmetric matrix, with a diagonal of 0; shrunken."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     def times(vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,7 +97,7 @@ def loadings(upper: NDArray[np.float32]) -> Reals:
 
     start = np.random.default_rng(0).normal(size=len(upper)).astype(np.float32)
     with threadpool_limits(limits=1):  # sums of floats depend on how many share them
-        value, vector = eigsh(LinearOperator(upper.shape, times, dtype=np.float32), FACTORS, which="LA", v0=start)
+        value, vector = eigsh(LinearOperator(upper.shape, times, dtype=np.float32), MAIN_FACTORS, which="LA", v0=start)
     loading = vector.astype(np.float64) * np.sqrt(np.maximum(value, 0))
     told = np.square(loading).sum(1)
     some = told[told > 0]

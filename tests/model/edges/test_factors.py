@@ -54,7 +54,7 @@ def expected(matrices, cells):
         mean = z.sum(1) / (len(GENES) - 1)
         total += z - mean[:, None] - mean + z[other].mean()
     value, vector = np.linalg.eigh(np.where(other, total, 0))
-    loading = vector[:, -factors.FACTORS :] * np.sqrt(np.maximum(value[-factors.FACTORS :], 0))
+    loading = vector[:, -factors.MAIN_FACTORS :] * np.sqrt(np.maximum(value[-factors.MAIN_FACTORS :], 0))
     told = (loading**2).sum(1)
     loading /= np.sqrt(told + factors.SHRUNKEN * np.median(told))[:, None]
     return loading @ loading.T
