@@ -17,6 +17,7 @@ from pairscape.model.options import Combination
 from pairscape.pipeline.compute.session import Session
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
+from pairscape.pipeline.genes.lists import read_grouped_pairs
 from pairscape.pipeline.storage.ownership import require_other
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def combine_scores(
     _check_target(out, paths, overwrite=overwrite)
     sources = match_genes(open_sources(paths, wanted), wanted)
     session.say(*sources.union.notes)
+    if wanted.learn is not None:
+        read_grouped_pairs(wanted.learn)  # what cannot be read is refused before all pairs are
     factors = _find_factors(sources, wanted, session)
     prior, learned = wanted.prior or sources.sources[0].prior, None
     if wanted.learn is not None:
