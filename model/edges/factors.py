@@ -88,16 +88,17 @@ def _z_of(sources: Pool, number: int) -> Iterator[tuple[Keys, Keys, Reals]]:
 
 
 def loadings(upper: NDArray[np.float32]) -> Reals:
-    """Loadings (G, MAIN_FACTORS) by the upper triangle (G, G) of a symmetric matrix, with a diagonal of 0; shrunken."""
+    """Shrunken loadings (G, factors) by the upper triangle (G, G) of a symmetric matrix, with a diagonal of 0."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     def times(vector: NDArray[np.float32]) -> NDArray[np.float32]:
         vector = vector.ravel().astype(np.float32)
         return np.asarray(upper @ vector + vector @ upper)
 
+    matrix, number = LinearOperator(upper.shape, times, dtype=np.float32), min(MAIN_FACTORS, len(upper) - 1)
     start = np.random.default_rng(0).normal(size=len(upper)).astype(np.float32)
     with threadpool_limits(limits=1):  # sums of floats depend on how many share them
-        value, vector = eigsh(LinearOperator(upper.shape, times, dtype=np.float32), MAIN_FACTORS, which="LA", v0=start)
+        value, vector = eigsh(matrix, number, which="LA", v0=start)
     loading = vector.astype(np.float64) * np.sqrt(np.maximum(value, 0))
     told = np.square(loading).sum(1)
     some = told[told > 0]
