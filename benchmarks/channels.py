@@ -3,7 +3,7 @@
 python -m benchmarks.channels FOLDER WORK [--sets NAME,…] [--network pairnet|moments|linear] [--judge] [options]
 
 FOLDER and WORK as of `benchmarks.pooling --work WORK`, which is run before: its pairs, complexes and sets. The pairs
-are counted in every set, 16 x 16 bins (kept in WORK). Channels of one image are the residuals beyond independence in
+are counted in every set, 16 x 16 bins. Channels of one image are the residuals beyond independence in
 all sets (`pairnet`), or one vector has the rank moments of all sets (`moments`: two dense layers, `linear`: none); 0
 where a set does not measure a gene. The network learns to put pairs of complexes before negatives that share a gene
 with them. Complexes are scored in units, by a network that saw no pair with a gene of the unit.
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import pairscape
-from benchmarks.pooling import SETS, GoldPair, by_complex, figures, read_orthologues, signed
+from benchmarks.pooling import SETS, GoldPair, by_complex, figures, read_orthologues, signed, tell
 from pairscape.model.networks.momentnet import log_scales, rank_moments
 from pairscape.model.networks.pairnet import PairNet
 from pairscape.model.networks.render import independence_residual
@@ -53,9 +53,7 @@ def read_gold(path: Path) -> list[GoldPair]:
                 for row in csv.DictReader(file)]  # fmt: skip
 
 
-def count(
-    path: Path, listed: Sequence[tuple[str, str]], orthologues: Path, scratch: Path
-) -> Iterator[tuple[Rows, Tensor]]:
+def count(path: Path, listed: Listed, orthologues: Path, scratch: Path) -> Iterator[tuple[Rows, Tensor]]:
     """Rows of the pairs that a set measures, and their counts (B, BINS, BINS) with the first gene along the columns."""
     mouse, out = path.stem.startswith("mouse"), scratch / f"{path.stem}.zarr"
     pairscape.heatmaps(path, out, pairs=listed, gene_map=orthologues if mouse else None, min_matched=0, bins=BINS,
@@ -85,19 +83,16 @@ def residuals(counts: Tensor) -> Tensor:
 
 
 def read_channels(
-    sets: Sequence[Path], listed: Listed, orthologues: Path, render: Callable[[Tensor], Tensor], work: Path
+    sets: Sequence[Path], listed: Listed, orthologues: Path, render: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """What is drawn of every pair in every set, (P, sets, …) float16; 0 where a set does not measure it."""
-    kept = work / f"{render.__name__}.npy"
-    if not kept.exists():
-        size = render(torch.ones(1, BINS, BINS)).shape[1:]
-        found = torch.zeros(len(listed), len(sets), *size, dtype=torch.float16)
-        with tempfile.TemporaryDirectory() as scratch:
-            for k, path in enumerate(sets):
-                for rows, counts in count(path, listed, orthologues, Path(scratch)):
-                    found[rows, k] = render(counts).half()
-        np.save(kept, found.numpy())
-    return torch.from_numpy(np.load(kept))
+    size = render(torch.ones(1, BINS, BINS)).shape[1:]
+    found = torch.zeros(len(listed), len(sets), *size, dtype=torch.float16)
+    with tempfile.TemporaryDirectory() as scratch:
+        for k, path in enumerate(sets):
+            for rows, counts in count(path, listed, orthologues, Path(scratch)):
+                found[rows, k] = render(counts).half()
+    return found
 
 
 # ── learning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,18 +181,15 @@ def main() -> None:
     place = {pair: row for row, pair in enumerate(listed)}
     at = np.array([place[pair.gene_a, pair.gene_b] for pair in pairs])
     render = residuals if given.network == "pairnet" else moments
-    x = read_channels([given.folder / f"sets/{name}.h5ad" for name in sets], listed, orthologues, render, given.work)
+    x = read_channels([given.folder / f"sets/{name}.h5ad" for name in sets], listed, orthologues, render)
     gold, scored = numbered(pairs, given.judged, given.judge)
     started = time.perf_counter()
     rows = np.flatnonzero(gold.unit >= 0)
     some = [pairs[row] for row in rows]
     mean_z = signed(given.work / "pooled-mean-z.parquet", some, read_orthologues(orthologues), "mean-z")
     found = {"mean-z": by_complex(some, mean_z), given.network: by_complex(some, scores(x, at, gold, given)[rows])}
-    print(f"{len(scored)} complexes, {len(sets)} sets, {time.perf_counter() - started:.0f} s; macro AUROC, average "
-          "precision, AUROC less mean z [95 % interval]")  # fmt: skip
-    for row in figures(found, given.seed):
-        print(f"{row['scorer']:10s} {row['auroc']:.3f}  {row['average_precision']:.3f}  {row['less_mean_z']:+.3f} "
-              f"[{row['low']:+.3f}, {row['high']:+.3f}]")  # fmt: skip
+    print(f"{len(scored)} complexes, {len(sets)} sets, {time.perf_counter() - started:.0f} s")
+    tell(figures(found, given.seed))
 
 
 if __name__ == "__main__":

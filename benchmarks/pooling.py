@@ -233,6 +233,14 @@ def figures(found: dict[str, NDArray[np.float64]], seed: int) -> list[dict[str, 
     return table
 
 
+def tell(table: Sequence[dict[str, Any]]) -> None:
+    """Print it."""
+    print(f"{table[0]['complexes']} complexes; macro AUROC, average precision, AUROC less mean z [95 % interval]")
+    for row in table:
+        print(f"{row['scorer']:34s} {row['auroc']:.3f}  {row['average_precision']:.3f}  {row['less_mean_z']:+.3f} "
+              f"[{row['low']:+.3f}, {row['high']:+.3f}]")  # fmt: skip
+
+
 def measure(
     folder: Path,
     names: Sequence[str],
@@ -318,10 +326,7 @@ def main() -> None:
             return
         table = measure(given.folder, given.sets.split(","), work, negatives=given.negatives, seed=given.seed,
                         least=given.least_expressed, every=given.all_pairs)  # fmt: skip
-    print(f"{table[0]['complexes']} complexes; macro AUROC, average precision, AUROC less mean z [95 % interval]")
-    for row in table:
-        print(f"{row['scorer']:34s} {row['auroc']:.3f}  {row['average_precision']:.3f}  {row['less_mean_z']:+.3f} "
-              f"[{row['low']:+.3f}, {row['high']:+.3f}]")  # fmt: skip
+    tell(table)
     if given.json is not None:
         given.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 

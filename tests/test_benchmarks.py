@@ -1,13 +1,18 @@
 """Every benchmark runs once, small, so that the command behind a published figure never rots."""
 
+import argparse
 import json
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from benchmarks import (
     bootstrap,
     browse,
+    channels,
     chaos,
     codecs,
     corruption,
@@ -34,6 +39,7 @@ from benchmarks import (
     start,
     stream,
 )
+from benchmarks.pooling import GoldPair
 from model_fixtures import small_store
 from pairscape.model.options import Training
 from pairscape.pipeline.datasets.designs import Atlas
@@ -100,6 +106,44 @@ def test_picture(tmp_path):
 def test_the_comparison_with_the_oracle(tmp_path):
     small_store(tmp_path)
     assert exact.compare(tmp_path / "small") == {"images": 66, "differ": 0, "wrong_sum": 0}
+
+
+def test_channels_have_the_first_gene_along_the_columns(tmp_path):
+    """In whichever order the matrix has the genes: its share of cells without it is that of the first column."""
+    rng = np.random.default_rng(0)
+    share = {"LOW": 0.1, "MID": 0.5, "TOP": 0.9}
+    values = np.stack([rng.gamma(2, size=300) * (rng.random(300) < some) for some in share.values()], axis=1)
+    made = anndata.AnnData(np.ceil(values).astype(np.float32), var=pd.DataFrame(index=[*share]))
+    made.write_h5ad(tmp_path / "cells.h5ad")
+    kept = values[values.any(axis=1)]  # a cell that expresses nothing is left out
+    listed = [("MID", "LOW"), ("LOW", "TOP"), ("TOP", "MID")]
+    parts = list(channels.count(tmp_path / "cells.h5ad", listed, tmp_path / "none.csv", tmp_path))
+    found = {listed[row]: image for rows, counts in parts for row, image in zip(rows, counts.numpy(), strict=True)}
+    assert set(found) == set(listed)
+    for (first, second), image in found.items():
+        without = {name: (kept[:, at] == 0).sum() for at, name in enumerate(share)}
+        assert (image[:, 0].sum(), image[0].sum()) == (without[first], without[second])
+
+
+@pytest.mark.parametrize("network", ["pairnet", "linear"])
+def test_a_network_of_channels_finds_what_complexes_share(network):
+    """Each pair of a judged complex is scored by a network that saw neither gene, and no other."""
+    rng = np.random.default_rng(0)
+    pairs = [
+        GoldPair(f"{c}-{i}", f"{c}-{j}", str(c), (i + j) % 2 == 0)
+        for c in range(30)
+        for i in range(8)
+        for j in range(i)
+    ]
+    positive = np.array([pair.positive for pair in pairs])
+    x = rng.normal(size=(len(pairs), 3, 8, 8)) + positive[:, None, None, None]
+    gold, scored = channels.numbered(pairs, judged=5, judge=True)
+    asked = argparse.Namespace(network=network, hidden=4, epochs=4, rate=1e-2, decay=1e-2, seed=0)
+    found = channels.scores(torch.from_numpy(x).half(), np.arange(len(pairs)), gold, asked)
+    assert scored == [str(c) for c in range(5)]
+    assert np.array_equal(~np.isnan(found), gold.unit >= 0)
+    own = gold.unit >= 0
+    assert np.mean(found[own & positive][:, None] > found[own & ~positive]) > 0.9
 
 
 def test_codecs():

@@ -51,6 +51,11 @@ def scored_codes(facts: dict[str, Any], scores: Path) -> Codes:
         The file names none, they are gone, or others lie there now.
     """
     named = facts.get("codes") or {}
+    if "combined" in facts:
+        raise InputError(
+            f"{scores} is pooled from other files and has no heatmaps of its own; show the pair by one of those: "
+            f"{', '.join(dict.fromkeys(one['file'] for one in facts['combined']['sets']))}."
+        )
     if not named.get("path"):
         raise InputError(f"{scores} does not say which codes it was counted from, so no heatmap can be drawn.")
     path = Path(named["path"])

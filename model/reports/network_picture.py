@@ -37,7 +37,6 @@ SPACING = 0.85  # inches between neighbours in a part
 MARGIN = (0.85, 0.34)  # inches around a part, for labels to its sides and above
 LETTER = (0.068, 0.14)  # inches: a letter's mean width, a line's height
 MOST_EXACT = 150  # genes of a part from which on a layout by all distances takes too long
-STEPS, STILL = 200, 1e-4  # of that layout, and the share of its width below which a step ends it
 CURVE = "arc3,rad=0.09"  # so that two edges in one line do not look like a single one
 APART = 0.09  # inches from a node's middle to its label
 
@@ -128,33 +127,14 @@ def lay_out_part(near: nx.Graph, genes: list[str], seed: int) -> Places:
     part = nx.Graph()  # not a subgraph, whose order is that of a set and differs from run to run
     part.add_nodes_from(genes)
     part.add_edges_from((a, b) for a in genes for b in sorted(near[a]))
-    if len(genes) <= MOST_EXACT:
-        at = _by_distances(nx.floyd_warshall_numpy(part))
-    else:
-        found = nx.spring_layout(part, pos=nx.circular_layout(part), seed=seed)
-        at = np.array([found[gene] for gene in genes])
+    first = nx.circular_layout(part)
+    small = len(genes) <= MOST_EXACT
+    found = nx.kamada_kawai_layout(part, pos=first) if small else nx.spring_layout(part, pos=first, seed=seed)
+    at = np.array([found[gene] for gene in genes])
     at = _lying(at - at.mean(0))
     at = at * (SPACING / max(_nearest(at), 1e-9)) if len(genes) > 2 else at
     room = np.array([WIDTH - 2 * MARGIN[0], 7.0])
     return dict(zip(genes, _fitted(at - at.min(0), room), strict=True))
-
-
-def _by_distances(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Places (G, 2) as far apart as genes are by the edges between them, (G, G), near ones most exactly.
-
-    A circle is improved by majorization of the stress (Gansner, Koren and North 2004), which no step makes worse.
-    """
-    turn = np.linspace(0, 2 * np.pi, len(steps), endpoint=False)
-    at = steps.max() / 2 * np.column_stack([np.cos(turn), np.sin(turn)])
-    nearness = 1 / (steps + np.diag(np.full(len(steps), np.inf)))
-    weights = nearness**2
-    solve = np.linalg.pinv(np.diag(weights.sum(1)) - weights)
-    for _ in range(STEPS):
-        pull = nearness / np.maximum(np.linalg.norm(at[:, None] - at[None], axis=2), 1e-9)
-        before, at = at, solve @ (pull.sum(1)[:, None] * at - pull @ at)
-        if np.abs(at - before).max() < STILL * np.ptp(at):
-            break
-    return at
 
 
 def _lying(at: NDArray[np.float64]) -> NDArray[np.float64]:

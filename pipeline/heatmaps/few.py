@@ -3,14 +3,11 @@
 The counts are the same to the last cell (tests compare them).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.bins import zero_bin
-from pairscape.pipeline.codes.store import Codes, require_complete
-from pairscape.pipeline.options import CODES_CELLS
+from pairscape.pipeline.codes.store import Codes, cell_blocks, require_complete
 
 
 def count_few(
@@ -45,7 +42,7 @@ def count_few(
     genes, place = np.unique([gene_a, gene_b], return_inverse=True)
     zero, expressed = zero_bin(codes.array("edges"))[genes], np.zeros(genes.size, np.int64)
     counts = np.zeros((groups, gene_a.size, bins, bins), np.int32)
-    for cells in _runs(codes.n_cells):
+    for cells in cell_blocks(codes.n_cells):
         read = codes.read(genes, cells)
         expressed += np.count_nonzero(read, axis=1)
         bin_of, within = bins_of_codes(read, zero), None if group is None else group[cells]
@@ -70,8 +67,3 @@ def counts_by_group(
     if group is not None:
         flat = (flat + group.astype(np.int64) * bins**2)[group < groups]
     return np.bincount(flat, minlength=groups * bins**2).astype(np.int32).reshape(groups, bins, bins)
-
-
-def _runs(n_cells: int) -> Iterator[slice]:
-    for start in range(0, n_cells, CODES_CELLS):
-        yield slice(start, min(start + CODES_CELLS, n_cells))

@@ -144,6 +144,13 @@ def test_the_file_says_what_it_was_made_of(files, tmp_path, capsys):
     assert "its scores are no probabilities" in capsys.readouterr().err
 
 
+def test_pictures_are_those_of_the_files_that_were_pooled(files, tmp_path, capsys):
+    assert run_command("combine", *files, tmp_path / "out.parquet", "--quiet") == 0
+    assert run_command("show", tmp_path / "out.parquet", "G0", "G1", "-o", tmp_path / "pair.png") == 2
+    told = capsys.readouterr().err
+    assert all(str(path) in told for path in files)
+
+
 @pytest.mark.parametrize("rule", ["mean-z", "mean-rank", "log-odds"])
 def test_scores_that_are_no_probabilities_are_never_told_as_such(files, tmp_path, capsys, rule):
     """By export, modules and the explorer, as by the report."""
