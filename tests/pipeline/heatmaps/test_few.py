@@ -29,14 +29,14 @@ def codes(request, expression_path, tmp_path_factory):
 
 @pytest.mark.parametrize("at_once", [64, 4096])
 def test_counts_are_those_of_histogram2d(codes, dense, at_once, monkeypatch):
-    monkeypatch.setattr(few, "CODES_CELLS", at_once)
+    monkeypatch.setattr(few, "cell_blocks", lambda n: [slice(i, min(i + at_once, n)) for i in range(0, n, at_once)])
     expected = joint_counts(dense, codes.array("edges"), GENES_A, GENES_B)
     np.testing.assert_array_equal(count_few(codes, GENES_A, GENES_B), expected[None])
 
 
 @pytest.mark.parametrize("at_once", [64, 4096])
 def test_groups_are_counted_apart_and_cells_of_none_nowhere(codes, dense, at_once, monkeypatch):
-    monkeypatch.setattr(few, "CODES_CELLS", at_once)
+    monkeypatch.setattr(few, "cell_blocks", lambda n: [slice(i, min(i + at_once, n)) for i in range(0, n, at_once)])
     group = np.random.default_rng(0).choice(np.array([0, 1, NO_GROUP], np.uint16), len(dense))
     expected = [joint_counts(dense[group == own], codes.array("edges"), GENES_A, GENES_B) for own in (0, 1)]
     np.testing.assert_array_equal(count_few(codes, GENES_A, GENES_B, group, 2), expected)
