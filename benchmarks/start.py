@@ -93,8 +93,9 @@ def call(words: str, folder: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """With this checkout as the package, from any folder."""
-    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    """With this checkout as the package, from any folder, and compiled files kept, as where it is installed."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def take(case: Case, folder: Path) -> Taken:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_matrix
 
 from pairscape.pipeline.options import Binning
 
@@ -198,3 +199,29 @@ def encode(values: FloatArray, genes: NDArray[np.integer], edges: FloatArray) ->
     codes = np.empty(values.size, np.uint8)
     _encode(values, genes, edges, codes)
     return codes
+
+
+@numba.njit(nogil=True, cache=True)
+def _fill_codes(start, cell, value, edges, out):  # type: ignore[no-untyped-def]
+    out[:] = 0
+    for gene in range(edges.shape[0]):  # its edges stay in the first-level cache
+        for i in range(start[gene], start[gene + 1]):
+            out[gene, cell[i]] = 1 + bin_of(value[i], edges[gene])
+
+
+def fill_codes(expression: csc_matrix, genes: slice, edges: FloatArray, out: NDArray[np.uint8]) -> None:
+    """Dense codes of a run of genes.
+
+    Parameters
+    ----------
+    expression : (N, G) float32
+        Of a block of cells, gene by gene.
+    genes
+        Those of the first rows of `out`; it may reach beyond the last gene.
+    edges : (G, bins + 1) float32
+        Of all genes of the block.
+    out : (R, N or more) uint8
+        Overwritten: row r holds gene genes.start + r, and rows beyond the last gene hold 0.
+    """
+    start = expression.indptr[genes.start :]
+    _fill_codes(start, expression.indices, expression.data, edges[genes], out)

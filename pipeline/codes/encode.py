@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_matrix
 
 from pairscape.pipeline.codes.binning import GeneStatistics, bin_edges, gene_statistics
-from pairscape.pipeline.codes.by_gene import ByGene, by_gene
 from pairscape.pipeline.codes.check import codes_damage
 from pairscape.pipeline.codes.store import (
     FREE,
@@ -300,17 +300,16 @@ def _sample_block(matrix: str, aside: str, number: int) -> None:
     cells = counted_cells(aside)
     sampled = sampled_cells(cells.size)
     chosen = cells[sampled[sample_blocks(cells.size)[number]]]
-    write_sample(located(aside) / "sample", number, _by_gene(matrix, chosen, places=False))
+    write_sample(located(aside) / "sample", number, _by_gene(matrix, chosen))
 
 
 def _encode_block(matrix: str, aside: str, number: int) -> list[Any]:
     return write_block(aside, _by_gene(matrix, counted_cells(aside, block_cells(number))), number)
 
 
-def _by_gene(matrix: str, cells: NDArray[np.int64], places: bool = True) -> ByGene:
-    """Lists by gene of some cells; their rows are gone when it returns."""
-    rows = _opened(matrix).select(cells)
-    return by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], places)
+def _by_gene(matrix: str, cells: NDArray[np.int64]) -> csc_matrix:
+    """Some cells, gene by gene; their rows are gone when it returns."""
+    return _opened(matrix).select(cells).tocsc()
 
 
 # ── repair ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -328,7 +327,7 @@ def encode_blocks(matrix: Path, codes: Path, blocks: list[int], session: Session
 
 
 ENCODING = f"encoding a block of {CODES_CELLS:,} cells"
-SORTED_BYTES = 6  # an entry in the lists by gene: float32 value, uint16 cell
+SORTED_BYTES = 8  # an entry gene by gene: float32 value, int32 cell
 
 CHUNK_BYTES = 32 * CODES_CELLS  # dense codes that are compressed together
 
@@ -344,15 +343,15 @@ def encode_bytes(n_genes: int, entries: int, binning: Binning, entry_bytes: int 
         Of an entry as it lies on disk, value and index: 8 for float32 and int32, 16 for float64 and int64.
     """
     reading = entries * (entry_bytes + 2 * CSR_BYTES)  # as read, as float32, and mended where it is not canonical
-    sorting = entries * (2 * CSR_BYTES + SORTED_BYTES)  # parts and whole of selected cells, lists by gene
-    writing = entries * (SORTED_BYTES + 3 * SHARD_BYTES)  # lists, chunks, shard, and the shard as read back
+    sorting = entries * (2 * CSR_BYTES + SORTED_BYTES)  # parts and whole of selected cells, gene by gene
+    writing = entries * (SORTED_BYTES + 3 * SHARD_BYTES)  # entries, chunks, shard, and the shard as read back
     per_gene = n_genes * (4 * (binning.bins + 1) + 64)
     return max(reading, sorting, writing) + per_gene + 2 * CHUNK_BYTES
 
 
 # ── the sample of cells whose quantiles place the edges of `rank` and `quantile` ─────────────────────────────────────
-# Workers turn blocks of sampled cells to lists by gene, on disk; a gene's values are gathered from all blocks when its
-# turn comes, so that no process holds the whole sample (65,536 cells × 1,000 genes each are 262 MB).
+# Workers turn blocks of sampled cells to entries gene by gene, on disk; a gene's values are gathered from all blocks
+# when its turn comes, so that no process holds the whole sample (65,536 cells × 1,000 genes each are 262 MB).
 
 SAMPLE_CELLS = 65_536  # cells whose quantiles place the edges: all of them, up to this many
 SAMPLE_RUN = 256  # a larger matrix is sampled in evenly spaced runs of neighbouring cells, which is quick to read
@@ -371,9 +370,9 @@ def sample_blocks(n_cells: int) -> list[slice]:
     return cell_blocks(min(n_cells, sampled_cells(n_cells).size))
 
 
-def write_sample(folder: Path, number: int, entries: ByGene) -> None:
+def write_sample(folder: Path, number: int, expression: csc_matrix) -> None:
     """Keep the values of a block of sampled cells; the folder is made where it is missing."""
-    for name, values in (("start", entries.start), ("value", entries.value)):
+    for name, values in (("start", expression.indptr), ("value", expression.data)):
         content = BytesIO()
         np.save(content, values)
         write_file(folder / f"{number}.{name}.npy", content.getvalue())

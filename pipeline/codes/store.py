@@ -26,9 +26,10 @@ from pairscape.pipeline.storage.paths import is_remote, located, root_attributes
 from pairscape.pipeline.storage.receipts import write_checked
 from pairscape.pipeline.storage.write import write_file
 
-if TYPE_CHECKING:  # both load numba, which whoever reads a store does without
+if TYPE_CHECKING:  # whoever reads a store does without numba and scipy
+    from scipy.sparse import csc_matrix
+
     from pairscape.pipeline.codes.binning import GeneStatistics
-    from pairscape.pipeline.codes.by_gene import ByGene
 
 FORMAT, FORMAT_VERSION = "pairscape-codes", 1
 FREE = ("provenance",)  # where the matrix lies does not change what the codes say
@@ -232,15 +233,15 @@ def counted_cells(path: str, some: slice = slice(None)) -> NDArray[np.int64]:
     return np.asarray(zarr.open_array(path, path="cell", mode="r")[some])
 
 
-def write_block(path: str, entries: "ByGene", number: int) -> list[Any]:
+def write_block(path: str, expression: "csc_matrix", number: int) -> list[Any]:
     """Encode a block of cells, write its shard and read it back; returns its size and sha256.
 
     Chunk by chunk: dense codes of 32 genes are all that is ever laid out.
 
     Parameters
     ----------
-    entries
-        Expression of the block's cells, as lists by gene.
+    expression : (N, G) float32
+        Of the block's cells, gene by gene.
     number
         Of the block among `cell_blocks`.
 
@@ -251,7 +252,7 @@ def write_block(path: str, entries: "ByGene", number: int) -> list[Any]:
     """
     edges = np.asarray(zarr.open_array(path, path="edges", mode="r")[:])
     width = zarr.open_array(path, path="codes", mode="r").chunks[1]
-    content = join_chunks(_encoded_chunks(entries, edges, width))
+    content = join_chunks(_encoded_chunks(expression, edges, width))
     file = located(path) / "codes" / "c" / "0" / str(number)
     write_checked(file, content)
     return describe(content)
@@ -262,10 +263,12 @@ def block_file(number: int) -> str:
     return f"codes/c/0/{number}"
 
 
-def _encoded_chunks(entries: "ByGene", edges: NDArray[np.float32], width: int) -> Iterator[bytes | None]:
+def _encoded_chunks(expression: "csc_matrix", edges: NDArray[np.float32], width: int) -> Iterator[bytes | None]:
+    from pairscape.pipeline.codes.binning import fill_codes  # which whoever reads a store does without
+
     dense = np.empty((CHUNK_GENES, width), np.uint8)
-    for chunk in range(_gene_chunks(entries.n_genes)):
-        entries.fill_codes(chunk * CHUNK_GENES, edges, dense)
+    for chunk in range(_gene_chunks(expression.shape[1])):
+        fill_codes(expression, slice(chunk * CHUNK_GENES, (chunk + 1) * CHUNK_GENES), edges, dense)
         yield CODEC.encode(dense)
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.binning import bin_edges, gene_statistics
-from pairscape.pipeline.codes.by_gene import by_gene
 from pairscape.pipeline.codes.encode import encoded_before, encoding_bytes
 from pairscape.pipeline.codes.store import CHUNK_GENES, Codes, add_edges, create_codes, open_codes, write_block
 from pairscape.pipeline.compute.memory import WORKER_BASE_BYTES
@@ -380,7 +379,7 @@ def _sampled_codes(
     values = [columns.data[a:b] for a, b in zip(columns.indptr[:-1], columns.indptr[1:], strict=True)]
     create_codes(path, expression.genes, chosen)
     add_edges(path, path.name, binning, bin_edges(binning, statistics, values), statistics, {})
-    write_block(str(path), by_gene(rows.indptr, rows.indices, rows.data, rows.shape[1], True), 0)
+    write_block(str(path), columns, 0)
     return open_codes(path), time.perf_counter() - started + again
 
 

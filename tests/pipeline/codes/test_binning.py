@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_matrix
 
-from pairscape.pipeline.codes.binning import GeneStatistics, _inverted_cdf, bin_edges, encode, gene_statistics
+from pairscape.pipeline.codes.binning import (
+    GeneStatistics,
+    _inverted_cdf,
+    bin_edges,
+    encode,
+    fill_codes,
+    gene_statistics,
+)
 from pairscape.pipeline.codes.bins import zero_bin
 from pairscape.pipeline.options import CHUNK_PAIRS, SHARD_BYTES, SHARD_PAIRS, Binning
 
@@ -202,3 +209,15 @@ def test_a_shard_is_whole_chunks_of_bounded_size(bins):
     assert CHUNK_PAIRS <= pairs <= SHARD_PAIRS
     assert pairs == CHUNK_PAIRS or pairs * bins**2 * 4 <= SHARD_BYTES
     assert Binning(bins=32).shard_pairs == SHARD_PAIRS
+
+
+@given(matrices, st.sampled_from([2, 3, 32, 255]), st.integers(0, 11), st.integers(1, 9))
+def test_codes_of_a_run_of_genes(dense, bins, first, rows):
+    csr, beyond = csr_matrix(dense), 2
+    edges = edges_of(dense, Binning("max", bins))
+    expected = np.zeros((first + rows + dense.shape[1], dense.shape[0] + beyond), np.uint8)
+    cell = np.repeat(np.arange(dense.shape[0]), np.diff(csr.indptr))
+    expected[csr.indices, cell] = encode(csr.data, csr.indices, edges)
+    out = np.full((rows, dense.shape[0] + beyond), 77, np.uint8)
+    fill_codes(csr.tocsc(), slice(first, first + rows), edges, out)
+    np.testing.assert_array_equal(out, expected[first : first + rows])
