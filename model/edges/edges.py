@@ -214,32 +214,71 @@ def choose_edges(path: Path, wanted: EdgeChoice, also: Sequence[str] = ()) -> Ed
         The file is no file of scores or lacks a threshold or column that is asked for; both directions of a network
         that gives the direction; no edge is left.
     """
-    facts, there = facts_of_group(path, wanted.group), columns_of(path)
-    _check(path, wanted, there)
-    threshold, genes = threshold_for(wanted, facts, path), GeneCodes()
-    own = genes_named(path, wanted.genes) if wanted.genes else None
+    (found,) = choose_each(path, [wanted], also)
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def choose_each(path: Path, wanted: Sequence[EdgeChoice], also: Sequence[str] = ()) -> list[Edges | InputError]:
+    """The edges of several choices within one group of cells, or why none is left; the file is read once for all.
+
+    Raises like `choose_edges`, but for a choice of which no edge is left.
+    """
+    facts, there, genes = facts_of_group(path, wanted[0].group), columns_of(path), GeneCodes()
     taken = [name for name in also if name in there]
-    read = dict.fromkeys(("gene_a", "gene_b", "score", *_deciding(wanted, there), *taken))
-    held: list[Columns] = []
-    doubtful = 0
-    for block in blocks(path, tuple(read), genes, wanted.group):
-        meant = _meant(block, wanted, _codes_of(own, genes))
-        kept = meant["score"] >= np.float64(threshold)  # never NaN; in float64, where the threshold keeps its digits
-        doubtful += int((meant["score"] < HALF).sum()) if wanted.likelier_than_not else 0
-        held.append(_pointed({name: values[kept] for name, values in meant.items()}, taken))
-        held = _trimmed(held, wanted)
-    directed = "forward" in there
-    found = _best(_joined(held), None)
-    if wanted.both_directions:
-        found = _mirrored(found)
-    if wanted.both_directions or directed:
-        found = _once(found, len(genes.index))
-    found = _cut(found, wanted)
-    if not found["weight"].size:
-        raise InputError(_none_left(path, wanted, doubtful, facts.get("prior")))
-    source, target, weight = (found.pop(name) for name in ("source", "target", "weight"))
+    choices = [_Choice.begun(path, one, facts, there, taken) for one in wanted]
+    deciding = [name for one in wanted for name in _deciding(one, there)]
+    for block in blocks(path, tuple(dict.fromkeys((*GENES, "score", *deciding, *taken))), genes, wanted[0].group):
+        for choice in choices:
+            choice.take(block, genes)
     symbols = symbols_of(path, tuple(genes.index))
-    return Edges(tuple(genes.index), source, target, weight, found, directed, symbols, doubtful)
+    return [choice.edges(path, tuple(genes.index), symbols, facts.get("prior")) for choice in choices]
+
+
+@dataclass(eq=False)
+class _Choice:
+    """One choice of edges while a file is read: what is wanted, and the rows that may be among them."""
+
+    wanted: EdgeChoice
+    threshold: float
+    own: list[str] | None
+    taken: list[str]
+    directed: bool
+    held: list[Columns] = field(default_factory=list)
+    doubtful: int = 0
+
+    @classmethod
+    def begun(
+        cls, path: Path, wanted: EdgeChoice, facts: dict[str, Any], there: tuple[str, ...], taken: list[str]
+    ) -> "_Choice":
+        """Before a row is read. Raises like `choose_edges`."""
+        _check(path, wanted, there)
+        own = genes_named(path, wanted.genes) if wanted.genes else None
+        return cls(wanted, threshold_for(wanted, facts, path), own, taken, "forward" in there)
+
+    def take(self, block: Columns, genes: GeneCodes) -> None:
+        """Take some rows of the file in."""
+        meant = _meant(block, self.wanted, _codes_of(self.own, genes))
+        kept = meant["score"] >= np.float64(self.threshold)  # never NaN; in float64, where the threshold has its digits
+        self.doubtful += int((meant["score"] < HALF).sum()) if self.wanted.likelier_than_not else 0
+        self.held.append(_pointed({name: values[kept] for name, values in meant.items()}, self.taken))
+        self.held = _trimmed(self.held, self.wanted)
+
+    def edges(
+        self, path: Path, genes: tuple[str, ...], symbols: tuple[str, ...] | None, prior: Any
+    ) -> Edges | InputError:
+        """Those of all rows that were taken in, or why none is left."""
+        found = _best(_joined(self.held), None)
+        if self.wanted.both_directions:
+            found = _mirrored(found)
+        if self.wanted.both_directions or self.directed:
+            found = _once(found, len(genes))
+        found = _cut(found, self.wanted)
+        if not found["weight"].size:
+            return InputError(_none_left(path, self.wanted, self.doubtful, prior))
+        source, target, weight = (found.pop(name) for name in ("source", "target", "weight"))
+        return Edges(genes, source, target, weight, found, self.directed, symbols, self.doubtful)
 
 
 def _none_left(path: Path, wanted: EdgeChoice, doubtful: int, prior: Any) -> str:
@@ -352,7 +391,7 @@ def _trimmed(held: list[Columns], wanted: EdgeChoice) -> list[Columns]:
     if wanted.top is None or wanted.per_regulator is not None:
         return held
     size = sum(part["weight"].size for part in held)
-    return [_best(_joined(held), 2 * wanted.top)] if size > 2 * wanted.top + ROWS_AT_ONCE else held
+    return [_best(_joined(held), 2 * wanted.top)] if size > 4 * wanted.top else held
 
 
 def _joined(held: list[Columns]) -> Columns:
@@ -361,7 +400,11 @@ def _joined(held: list[Columns]) -> Columns:
 
 def _best(found: Columns, most: int | None) -> Columns:
     """Sorted by weight, equal ones as they came."""
-    order = np.argsort(-found["weight"], kind="stable")[:most]
+    weight = found["weight"]
+    rows = np.arange(weight.size)
+    if most is not None and most < weight.size:  # to sort all of them takes several times as long
+        rows = np.flatnonzero(weight >= np.partition(weight, -most)[-most])
+    order = rows[np.argsort(-weight[rows], kind="stable")][:most]
     return {name: values[order] for name, values in found.items()}
 
 

@@ -111,17 +111,16 @@ def edge_genes(codes: Codes, edges: Edges) -> tuple[NDArray[np.int64], NDArray[n
     return at[edges.source], at[edges.target]
 
 
-def new_edges(scores: Path, k: int, group: str | None = None) -> Edges:
-    """The best k pairs that are not known to be edges. Raises like `choose_edges`."""
-    return choose_edges(scores, EdgeChoice(top=k, new=True, group=group), SHOWN)
+def new_pairs(k: int, kind: str | None = None, group: str | None = None) -> EdgeChoice:
+    """The choice of the best k pairs, of a kind, that are not known to be edges."""
+    return EdgeChoice(top=k, new=True, kind=kind, group=group)
 
 
-def clearest_edges(scores: Path, k: int, kind: str, group: str | None = None) -> Edges:
-    """The k pairs most probably of a kind, of the best of that kind that are not known to be edges; called ones first.
+def clearest(best: Edges, k: int) -> Edges:
+    """The k pairs most probably of their kind, of the `CONSIDERED` times as many best of that kind; called ones first.
 
-    Raises like `choose_edges`. Scores near 1 hardly differ, so what tells them apart is the probability of the kind.
+    Scores near 1 hardly differ, so what tells them apart is the probability of the kind.
     """
-    best = choose_edges(scores, EdgeChoice(top=CONSIDERED * k, new=True, kind=kind, group=group), SHOWN)
     clear = best.weight * best.columns["kind_probability"]
     not_called = np.zeros(clear.size, bool) if "q_value" not in best.columns else best.columns["q_value"] > CALLED_Q
     return best.take(np.lexsort((-clear, not_called))[:k])
@@ -165,7 +164,7 @@ def _scored_row(scores: Path, gene_a: str, gene_b: str, group: str | None) -> di
 def best_edges(scores: Path, k: int, gene: str | None, group: str | None = None) -> Edges:
     """The k best pairs of a gene, or without one of all that are no known edges. Raises like `choose_edges`."""
     if gene is None:
-        return new_edges(scores, k, group)
+        return choose_edges(scores, new_pairs(k, group=group), SHOWN)
     return choose_edges(scores, EdgeChoice(top=k, gene=gene, group=group), SHOWN)
 
 

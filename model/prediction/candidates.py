@@ -28,7 +28,7 @@ from pairscape.pipeline.heatmaps.read import read_images
 from pairscape.pipeline.heatmaps.tiles import Rates, pair_events, shard_seconds
 from pairscape.pipeline.options import Binning
 
-TIMED_PAIRS = 512  # from which the seconds a pair are estimated
+TIMED_PAIRS = 1024  # from which the seconds a pair are estimated: a whole batch of the largest
 DERIVING_SECONDS = 1e-5  # of one image: its statistics, and its place in a part
 
 Floats = NDArray[np.float64]

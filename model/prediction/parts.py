@@ -5,7 +5,6 @@ same bytes in any task and on any worker. Tasks carry names and numbers; pairs a
 never touch the disk.
 """
 
-import io
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from pairscape.pipeline.compute.allocator import keep_freed_memory
 from pairscape.pipeline.errors import JobError
 from pairscape.pipeline.genes.kinds import KINDS
 from pairscape.pipeline.genes.pairs import Pairs
-from pairscape.pipeline.heatmaps.count import PAIR, Spent, count_groups, warm_up
+from pairscape.pipeline.heatmaps.count import PAIR, Spent, count_groups, warm_up, writing_behind
 from pairscape.pipeline.heatmaps.gene_reader import GeneReader, held_reader
 from pairscape.pipeline.heatmaps.images import open_images
 from pairscape.pipeline.heatmaps.memory import Portion
@@ -109,22 +108,23 @@ class Parts:
 
     def write(self, part: int, columns: NDArray[Any]) -> int:
         """Write a part and its receipt; returns the bytes on disk. JobError where what is read back differs."""
-        content = io.BytesIO()
-        np.save(content, columns)
-        return write_receipted(self._receipt(part), {"columns": content.getvalue()})
+        return write_receipted(self._receipt(part), {"columns": columns.tobytes()})
 
     def read(self, parts: Iterable[int]) -> NDArray[Any]:
         """Columns of some parts, one after the other: (P,) of `COLUMNS`. JobError where a part cannot be read."""
         try:
-            return np.concatenate([np.load(self._file(part)) for part in parts])
+            return np.concatenate([self._columns(part) for part in parts])
         except (OSError, ValueError) as error:
             raise JobError(f"a part in {self.folder} cannot be read ({error}); run the same command again.") from error
+
+    def _columns(self, part: int) -> NDArray[Any]:
+        return np.frombuffer(self._file(part).read_bytes(), COLUMNS, len(self.rows(part)))
 
     def _pair_file(self, name: str) -> Path:
         return Path(self.folder, f"{name}.npy")
 
     def _file(self, part: int) -> Path:
-        return Path(self.folder, self.layer, "parts", f"{part}.npy")
+        return Path(self.folder, self.layer, "parts", f"{part}.bin")
 
     def _receipt(self, part: int) -> Receipt:
         facts = {"part": part, "rows": [self.rows(part).start, self.rows(part).stop]}
@@ -214,18 +214,25 @@ def score_task(job: Job, task: Task) -> Cost:
         otherwise.
     """
     cost = Cost()
-    with one_thread():  # of each worker: sums of floats depend on how many share them
+    with (
+        one_thread(),
+        writing_behind(cost) as write,
+    ):  # one of each worker: sums of floats depend on how many share them
         for start in range(0, len(task.shards), job.parts_at_once):
             group, at = slice(start, start + job.parts_at_once), 0
             counts, both_zero = _count(job, task, group, cost) if job.codes else _read(job, task.shards[group], cost)
             for part in task.shards[group]:
                 own = slice(at, at + len(job.parts.rows(part)))
                 columns = score_images(job, (counts[own], both_zero[own]), _genes(job, part), cost)
-                started = time.perf_counter()
-                cost.bytes_written += job.parts.write(part, columns)
-                cost.writing += time.perf_counter() - started
+                write(_write, job.parts, part, columns)
                 at = own.stop
     return cost
+
+
+def _write(parts: Parts, part: int, columns: NDArray[Any]) -> Spent:
+    started = time.perf_counter()
+    n_bytes = parts.write(part, columns)
+    return Spent(bytes_written=n_bytes, writing=time.perf_counter() - started)
 
 
 def _count(job: Job, task: Task, group: slice, cost: Cost) -> Images:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from pairscape.model.edges.calls import CALLED_BY, calling_aim, known_thresholds
-from pairscape.model.edges.edges import Edges, choose_edges, columns_of, names_regulators
+from pairscape.model.edges.edges import Edges, choose_each, columns_of, names_regulators
 from pairscape.model.edges.evidence import (
+    CONSIDERED,
     SHOWN,
     Evidence,
-    clearest_edges,
+    clearest,
     count_edges,
-    new_edges,
+    new_pairs,
     scored_codes,
     scored_group,
 )
@@ -108,33 +108,39 @@ def find(path: Path, codes: Codes | None, group: str | None = None) -> Predictio
     thresholds = known_thresholds(facts)
     aim = calling_aim(thresholds)
     summed = tally_scores(path, thresholds, thresholds[aim], group, both_ends=not pointed)
-    best = choose_edges(path, EdgeChoice(top=DRAWN_EDGES, group=group), SHOWN) if summed.n_scored else None
-    evidence, missing = _evidence(path, facts, codes, [*KINDS[1:]] if "kind" in columns else [])
+    kinds = KINDS[1:] if "kind" in columns else ()
+    of_kinds = [new_pairs(CONSIDERED * OF_EACH_KIND, kind, group) for kind in kinds]
+    found, new, *each = choose_each(
+        path, [EdgeChoice(top=DRAWN_EDGES, group=group), new_pairs(HEATMAPS, group=group), *of_kinds], SHOWN
+    )
+    best = None if isinstance(found, InputError) else found
+    evidence, missing = _evidence(path, facts, codes, new, dict(zip(kinds, each, strict=True)))
     groups = table_of_groups(path, facts, best)
     return PredictionReport(path.stem, facts, columns, pointed, aim, summed, best, evidence, missing, groups)
 
 
 def _evidence(
-    path: Path, facts: dict[str, Any], codes: Codes | None, kinds: Sequence[str]
+    path: Path,
+    facts: dict[str, Any],
+    codes: Codes | None,
+    new: Edges | InputError,
+    of_kinds: Mapping[str, Edges | InputError],
 ) -> tuple[dict[str, Evidence], str]:
     """The best new pairs with their counts, of each kind that has any; or why there are none.
 
     A report is written all the same.
     """
-    group = facts.get("group")
     try:
         codes = codes or scored_codes(facts, path)
-        cells = scored_group(codes, facts, group)
-        if not kinds:
-            return {"": count_edges(codes, new_edges(path, HEATMAPS, group), cells)}, ""
-        new_edges(path, 1, group)  # says why, if no pair is left of any kind
+        cells = scored_group(codes, facts, facts.get("group"))
+        if isinstance(new, InputError):
+            raise new
+        if not of_kinds:
+            return {"": count_edges(codes, new, cells)}, ""
+        chosen = {kind: clearest(best, OF_EACH_KIND) for kind, best in of_kinds.items() if isinstance(best, Edges)}
+        return {kind: count_edges(codes, best, cells) for kind, best in chosen.items()}, ""
     except InputError as error:
         return {}, str(error)
-    shown = {}
-    for kind in kinds:
-        with suppress(InputError):  # none of this kind
-            shown[kind] = count_edges(codes, clearest_edges(path, OF_EACH_KIND, kind, group), cells)
-    return shown, ""
 
 
 # ---------------------------------------------------------------- the page

@@ -105,17 +105,23 @@ class Codes:
         try:
             _require_described(self.path, self.content_hash, block, file, stamp)
             for chunk, content in zip(chunks, read_chunks(file, _gene_chunks(self.n_genes), chunks), strict=True):
-                rows = genes // CHUNK_GENES == chunk
+                rows = slice(*np.searchsorted(genes, [chunk * CHUNK_GENES, (chunk + 1) * CHUNK_GENES]))
                 if content is None:
                     out[rows] = 0
                 else:
                     CODEC.decode(content, dense)
-                    out[rows] = dense[genes[rows] - chunk * CHUNK_GENES, cells]
+                    out[rows] = dense[_as_slice(genes[rows] - chunk * CHUNK_GENES), cells]
         except ValueError as error:
             remedy = f"run `pairscape verify {self.path} --repair`, or delete it: it will be made again"
             if is_remote(self.path):
                 remedy = f"delete {folder}: it will be fetched again"
             raise JobError(f"{file} is damaged ({error}); {remedy}.") from error
+
+
+def _as_slice(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Ascending rows as a slice if they follow each other: what a slice picks is not copied."""
+    follow = rows[-1] - rows[0] + 1 == rows.size
+    return slice(rows[0], rows[-1] + 1) if follow else rows
 
 
 def require_complete(codes: Codes, gene: int, dropout: float, expressed: int) -> None:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -29,7 +30,7 @@ from pairscape.pipeline.heatmaps.tiles import Task, Tile, block_density, gene_bl
 from pairscape.pipeline.matrix.cell_groups import CellGroups
 from pairscape.pipeline.storage.paths import located
 
-MAX_WAITING = 2  # shards, compressed, that wait for the disk
+MAX_WAITING = 2  # shards, compressed, or parts of a prediction, that wait for the disk
 PAIR = ("gene_a", "gene_b")
 
 
@@ -58,8 +59,8 @@ class Spent:
 
     def add(self, other: "Spent") -> None:
         """Take the cost of another task in."""
-        for name in vars(self):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
 
 def warm_up() -> None:
@@ -74,18 +75,33 @@ def count_task(target: str, codes_path: str, portion: Portion, task: Task) -> Sp
     """Count, write and receipt the shards of one task. Runs on a worker, any number of times."""
     images = open_images(target, complete=False)
     reader = held_reader(open_codes(located(codes_path)), portion, images.cell_groups())
-    spent, read_before, writing = Spent(), reader.chunks_read, deque[Future[Spent]]()
-    with ThreadPoolExecutor(1) as writer:
+    spent, read_before = Spent(), reader.chunks_read
+    with writing_behind(spent) as write:
         for start in range(0, len(task.shards), portion.shards):
             part = slice(start, start + portion.shards)
             for encoded in _encoded(images, reader, task.shards[part], task.tiles[part], spent):
-                writing.append(writer.submit(_publish, images, *encoded))
-                while len(writing) > MAX_WAITING:
-                    spent.add(writing.popleft().result())
-        for written in writing:
-            spent.add(written.result())
+                write(_publish, images, *encoded)
     spent.chunks_read = reader.chunks_read - read_before
     return spent
+
+
+@contextmanager
+def writing_behind(spent: Spent) -> Iterator[Callable[..., None]]:
+    """Write in a second thread while the next is made: a function that takes a function and its arguments.
+
+    What that returns is added to `spent`; at the end all is written, or the first error is raised.
+    """
+    waiting = deque[Future[Spent]]()
+    with ThreadPoolExecutor(1) as writer:
+
+        def write(function: Callable[..., Spent], *arguments: Any) -> None:
+            waiting.append(writer.submit(function, *arguments))
+            while len(waiting) > MAX_WAITING:
+                spent.add(waiting.popleft().result())
+
+        yield write
+        for written in waiting:
+            spent.add(written.result())
 
 
 Encoded = tuple[int, dict[str, bytes], dict[str, Any]]

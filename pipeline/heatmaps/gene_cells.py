@@ -79,6 +79,11 @@ class GeneCells:
             cell[here], code[here] = self.cell[there], self.code[there]
         return GeneCells(start, cell, code, self.n_cells)
 
+    def view(self, gene: int) -> "GeneCells":
+        """One of the genes, in the memory of all."""
+        own = slice(self.start[gene], self.start[gene + 1])
+        return GeneCells(self.start[gene : gene + 2] - own.start, self.cell[own], self.code[own], self.n_cells)
+
     def in_groups(self, group: NDArray[np.uint16], place: NDArray[np.int32], groups: int) -> "GeneCells":
         """One gene cut up by groups of cells: a row a group, cells by their place within the group.
 

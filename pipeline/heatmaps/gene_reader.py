@@ -152,7 +152,7 @@ class GeneReader:
         ]
         found = {}
         for row, gene in enumerate(genes.tolist()):
-            found[gene] = GeneCells.follow([part.take(np.array([row])) for part in parts])
+            found[gene] = GeneCells.follow([self._one(part, row) for part in parts])
             if slab.start == 0 and slab.stop == self.codes.n_cells:
                 require_complete(self.codes, gene, float(self._dropout[gene]), found[gene].cell.size)
             if self.groups is not None:
@@ -160,6 +160,10 @@ class GeneReader:
             if found[gene].nbytes <= self._genes.maxsize:
                 self._genes[gene, slab.start] = found[gene]
         return found
+
+    def _one(self, read: GeneCells, row: int) -> GeneCells:
+        """One of the genes that were read together; a copy, so that it frees its memory, unless all are kept."""
+        return read.view(row) if self._keeps_all else read.take(np.array([row]))
 
     def _grouped(self, slab: slice) -> "SlabGroups":
         assert self.groups is not None

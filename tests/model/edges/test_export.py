@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from pairscape.model.edges import edges, export, formats
-from pairscape.model.edges.edges import choose_edges, rank_within
+from pairscape.model.edges.edges import choose_each, choose_edges, rank_within
 from pairscape.model.edges.export import FORMATS, export_scores
 from pairscape.model.edges.formats import CORRELATION, SCORE
 from pairscape.model.edges.scores import ALWAYS, read_scores, write_scores
 from pairscape.model.options import EdgeChoice
+from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
 from typed import run_command
 
@@ -179,8 +180,22 @@ def test_a_large_file_is_trimmed_as_it_is_read(tmp_path, monkeypatch):
         edges, "_joined", lambda parts: held.append(sum(p["weight"].size for p in parts)) or whole(parts)
     )
     assert listed(choose_edges(path, wanted)) == [(a, b, pytest.approx(s)) for a, b, s in expected(path, wanted)]
-    assert max(held) <= 2 * 3 + 2 * 4
+    assert max(held) <= 4 * 3 + 4
     assert len(held) > 3
+
+
+def test_several_choices_of_one_reading_are_those_of_a_reading_each(tmp_path, monkeypatch):
+    path = write(tmp_path / "s.parquet", table(60))
+    choices = [EdgeChoice(top=7), EdgeChoice(threshold=0.5), EdgeChoice(max_q=0.2), EdgeChoice(threshold=1.0)]
+    monkeypatch.setattr(edges, "ROWS_AT_ONCE", 16)
+    apart = [listed(choose_edges(path, wanted)) for wanted in choices[:3]]
+    read, blocks = [], edges.blocks
+    monkeypatch.setattr(edges, "blocks", lambda *given: read.append(given) or blocks(*given))
+    *found, none = choose_each(path, choices, ("correlation",))
+    assert [listed(some) for some in found] == apart
+    assert isinstance(none, InputError)
+    assert "none of its pairs is left" in str(none)
+    assert len(read) == 1
 
 
 def test_rank_within():

@@ -343,12 +343,12 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(folder, fused, tmp_pa
         assert not out.exists()
     folder_of_parts = tmp_path / ".s.parquet.wip" / "parts"
     receipts = [path.stem for path in (tmp_path / ".s.parquet.wip" / "receipts").iterdir() if path.suffix == ".json"]
-    before = {name: (folder_of_parts / f"{name}.npy").stat() for name in receipts if not name.startswith(".")}
+    before = {name: (folder_of_parts / f"{name}.bin").stat() for name in receipts if not name.startswith(".")}
     assert len(before) == 4
     after, join = {}, predict.write_scores
 
     def look(*arguments):
-        after.update({name: (folder_of_parts / f"{name}.npy").stat() for name in before})
+        after.update({name: (folder_of_parts / f"{name}.bin").stat() for name in before})
         join(*arguments)
 
     monkeypatch.setattr(predict, "write_scores", look)
@@ -382,7 +382,7 @@ def test_what_is_finished_is_not_computed_again(folder, fused, tmp_path, monkeyp
 
 def test_a_part_that_is_damaged_is_computed_again(folder, fused, tmp_path, monkeypatch, capsys):
     stopped(folder, tmp_path / "s.parquet", monkeypatch)
-    part = tmp_path / ".s.parquet.wip" / "parts" / "3.npy"
+    part = tmp_path / ".s.parquet.wip" / "parts" / "3.bin"
     part.write_bytes(part.read_bytes()[:40])
     score(folder, tmp_path / "s.parquet", quiet=False)
     assert "1 parts computed, 8 kept" in capsys.readouterr().out

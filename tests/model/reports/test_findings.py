@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from model_fixtures import run_command, small_store
 from pairscape.model.edges import edges
 from pairscape.model.edges.edges import choose_edges
-from pairscape.model.edges.evidence import SHOWN, count_edges, new_edges, scored_codes, show_scores
+from pairscape.model.edges.evidence import SHOWN, count_edges, new_pairs, scored_codes, show_scores
 from pairscape.model.edges.scores import read_facts, read_scores, write_scores
 from pairscape.model.edges.tally import tally_scores
 from pairscape.model.options import EdgeChoice
@@ -125,7 +125,7 @@ def test_heatmaps_are_those_of_the_store(scores, store):
 def test_new_pairs_are_the_best_that_no_label_calls_an_edge(scores):
     rows = [r for r in read_scores(scores).to_pylist() if r["label"] != 1 and r["score"] is not None]
     rows.sort(key=lambda row: -row["score"])
-    found = new_edges(scores, 5)
+    found = choose_edges(scores, new_pairs(5), SHOWN)
     ends = list(zip(found.names(found.source), found.names(found.target), strict=True))
     assert ends == [(row["gene_a"], row["gene_b"]) for row in rows[:5]]
 
