@@ -117,7 +117,7 @@ def new_pairs(k: int, kind: str | None = None, group: str | None = None) -> Edge
 
 
 def clearest(best: Edges, k: int) -> Edges:
-    """The k pairs most probably of their kind, of the `CONSIDERED` times as many best of that kind; called ones first.
+    """The k pairs most probably of their kind, of more that are the best of that kind; called ones first.
 
     Scores near 1 hardly differ, so what tells them apart is the probability of the kind.
     """

@@ -214,10 +214,8 @@ def score_task(job: Job, task: Task) -> Cost:
         otherwise.
     """
     cost = Cost()
-    with (
-        one_thread(),
-        writing_behind(cost) as write,
-    ):  # one of each worker: sums of floats depend on how many share them
+    # one thread of each worker: sums of floats depend on how many share them
+    with one_thread(), writing_behind(cost) as write:
         for start in range(0, len(task.shards), job.parts_at_once):
             group, at = slice(start, start + job.parts_at_once), 0
             counts, both_zero = _count(job, task, group, cost) if job.codes else _read(job, task.shards[group], cost)

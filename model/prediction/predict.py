@@ -66,9 +66,7 @@ from pairscape.pipeline.storage.digests import digest
 from pairscape.pipeline.storage.workspace import workplace
 
 TASK_SECONDS = 5.0  # of a task, if there is work enough
-TASKS_PER_WORKER = (
-    30  # the time left is right early, few wait at the end, and what a task costs beside its work (35 ms) is little
-)
+TASKS_PER_WORKER = 30  # so few that work is all they cost, so many that the time left is right early
 TORCH_BYTES = 350_000_000  # an idle worker that has loaded torch and a network, beyond one that has not
 OVER_ALL_CELLS = "scores are over all cells, with what unlike depth makes of a pair; q-values have it in their decoys"
 LIVE_MAPS = 160  # floats for each pixel of a batch, at the widest place of the widest network
