@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 EVERY = 0.5  # seconds between looks at the memory
+PAUSE = 50  # times as long as a look takes
 GONE = 10  # seconds within which what was killed should have let go of its memory
 
 
@@ -57,13 +58,16 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Until the process has ended."""
         while _alive(self._process):
+            began = time.monotonic()
             held = [_memory(process) for process in _family(self._process)]
             self.one, self.together = max(self.one, *(m[0] for m in held)), max(self.together, sum(m[1] for m in held))
             if self.together > self._most_bytes or time.monotonic() > self._until:
                 self.stopped = "memory" if self.together > self._most_bytes else "time"
                 stop(self._process)
                 return
-            time.sleep(min(self._every, max(self._until - time.monotonic(), 0.01)))
+            now = time.monotonic()
+            pause = max(self._every, PAUSE * (now - began))  # a look holds up what is looked at
+            time.sleep(min(pause, max(self._until - now, 0.01)))
 
 
 def _alive(process: psutil.Process) -> bool:
