@@ -184,6 +184,13 @@ def test_a_large_file_is_trimmed_as_it_is_read(tmp_path, monkeypatch):
     assert len(held) > 3
 
 
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=40), st.integers(1, 45))
+def test_the_best_are_the_first_of_a_sort_of_all_ties_in_order(weights, most):
+    weight = np.array(weights, np.float32)
+    found = edges._best({"weight": weight, "row": np.arange(weight.size)}, most)
+    np.testing.assert_array_equal(found["row"], np.argsort(-weight, kind="stable")[:most])
+
+
 def test_several_choices_of_one_reading_are_those_of_a_reading_each(tmp_path, monkeypatch):
     path = write(tmp_path / "s.parquet", table(60))
     choices = [EdgeChoice(top=7), EdgeChoice(threshold=0.5), EdgeChoice(max_q=0.2), EdgeChoice(threshold=1.0)]
