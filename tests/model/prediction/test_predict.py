@@ -389,6 +389,16 @@ def test_a_part_that_is_damaged_is_computed_again(folder, fused, tmp_path, monke
     assert (tmp_path / "s.parquet").read_bytes() == fused.read_bytes()
 
 
+def test_a_part_that_lost_whole_rows_is_not_read_as_fewer(tmp_path):
+    made, columns = parts.Parts(str(tmp_path), 100, 64), np.zeros(64, parts.COLUMNS)
+    made.write(0, columns)
+    np.testing.assert_array_equal(made.read([0]), columns)
+    file = tmp_path / "parts" / "0.bin"
+    file.write_bytes(file.read_bytes()[: 60 * parts.COLUMNS.itemsize])
+    with pytest.raises(JobError, match="cannot be read"):
+        made.read([0])
+
+
 def test_another_job_for_the_same_file_begins_anew(folder, fused, tmp_path, monkeypatch, capsys):
     stopped(folder, tmp_path / "s.parquet", monkeypatch, prediction=Prediction(prior=0.3))
     score(folder, tmp_path / "s.parquet", quiet=False)
