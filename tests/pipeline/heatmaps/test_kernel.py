@@ -180,3 +180,13 @@ def test_a_layout_is_the_same_however_it_is_cut(layout_cells, dense_codes, monke
     order = np.lexsort((gene, cell))
     np.testing.assert_array_equal(block.offset, (gene * 32 + dense_codes[gene, cell] - 1)[order])
     np.testing.assert_array_equal(np.diff(block.start), (dense_codes > 0).sum(axis=0))
+
+
+def test_a_view_of_a_gene_is_what_a_copy_of_it_is():
+    codes = np.random.default_rng(0).integers(0, 3, (4, 21)).astype(np.uint8)
+    cells = GeneCells.from_codes(codes)
+    for gene in range(4):
+        view, copy = cells.view(gene), cells.take(np.array([gene]))
+        for one, other in zip(view.entries, copy.entries, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert np.shares_memory(view.cell, cells.cell)
