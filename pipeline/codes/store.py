@@ -79,7 +79,7 @@ class Codes:
         return float((1 - self.array("dropout").astype(np.float64)).sum()) * self.n_cells
 
     def read(self, genes: NDArray[np.int64], cells: slice) -> NDArray[np.uint8]:
-        """Codes of some genes, ascending, over a range of cells: (G, N) uint8, read from disk chunk by chunk.
+        """Codes of some genes over a range of cells: (G, N) uint8, read from disk chunk by chunk.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class Codes:
         try:
             _require_described(self.path, self.content_hash, block, file, stamp)
             for chunk, content in zip(chunks, read_chunks(file, _gene_chunks(self.n_genes), chunks), strict=True):
-                rows = slice(*np.searchsorted(genes, [chunk * CHUNK_GENES, (chunk + 1) * CHUNK_GENES]))
+                rows = genes // CHUNK_GENES == chunk
                 if content is None:
                     out[rows] = 0
                 else:
@@ -119,9 +119,8 @@ class Codes:
 
 
 def _as_slice(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Ascending rows as a slice if they follow each other: what a slice picks is not copied."""
-    follow = rows[-1] - rows[0] + 1 == rows.size
-    return slice(rows[0], rows[-1] + 1) if follow else rows
+    """Rows as a slice if they follow each other: what a slice picks is not copied."""
+    return slice(rows[0], rows[-1] + 1) if (np.diff(rows) == 1).all() else rows
 
 
 def require_complete(codes: Codes, gene: int, dropout: float, expressed: int) -> None:

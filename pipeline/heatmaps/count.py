@@ -30,7 +30,7 @@ from pairscape.pipeline.heatmaps.tiles import Task, Tile, block_density, gene_bl
 from pairscape.pipeline.matrix.cell_groups import CellGroups
 from pairscape.pipeline.storage.paths import located
 
-MAX_WAITING = 2  # shards, compressed, or parts of a prediction, that wait for the disk
+MAX_WAITING = 2  # what is made and waits for the disk, such as compressed shards
 PAIR = ("gene_a", "gene_b")
 
 

@@ -55,9 +55,8 @@ def test_what_waits_for_the_disk_is_bounded():
     with writing_behind(Spent()) as write:
         maker = threading.Thread(target=make, args=(write,))
         maker.start()
-        for _ in range(MAX_WAITING + 1):
-            entered.acquire(timeout=30)
-        assert not entered.acquire(timeout=0.2)  # the next is not made before the disk has taken one
+        made = sum(entered.acquire(timeout=1) for _ in range(MAX_WAITING + 2))
         opened.set()
         maker.join(30)
+    assert made == MAX_WAITING + 1  # the next is not made before the disk has taken one
     assert not waiting
