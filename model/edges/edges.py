@@ -115,8 +115,11 @@ class GeneCodes:
 
     def __call__(self, names: pa.DictionaryArray) -> NDArray[np.int32]:
         """(P,) the number of each name."""
-        found = [self.index.setdefault(name, len(self.index)) for name in names.dictionary.to_pylist()]
-        return np.array(found, np.int32)[np.from_dlpack(names.indices)]  # to_numpy loads pandas
+        at = np.from_dlpack(names.indices)  # to_numpy loads pandas
+        known, code = names.dictionary.to_pylist(), np.zeros(len(names.dictionary), np.int32)
+        for used in np.flatnonzero(np.bincount(at, minlength=code.size)).tolist():  # a dictionary may name others too
+            code[used] = self.index.setdefault(known[used], len(self.index))
+        return code[at]
 
 
 def blocks(path: Path, columns: Sequence[str], genes: GeneCodes, group: str | None = None) -> Iterator[Columns]:

@@ -22,6 +22,7 @@ from pairscape.model.edges.edges import choose_each, choose_edges, rank_within
 from pairscape.model.edges.export import FORMATS, export_scores
 from pairscape.model.edges.formats import CORRELATION, SCORE
 from pairscape.model.edges.scores import ALWAYS, read_scores, write_scores
+from pairscape.model.edges.tally import tally_scores
 from pairscape.model.options import EdgeChoice
 from pairscape.pipeline.errors import InputError
 from pairscape.pipeline.genes.kinds import KINDS
@@ -203,6 +204,22 @@ def test_several_choices_of_one_reading_are_those_of_a_reading_each(tmp_path, mo
     assert isinstance(none, InputError)
     assert "none of its pairs is left" in str(none)
     assert len(read) == 1
+
+
+def test_genes_are_those_of_the_pairs_whatever_the_dictionary_names(tmp_path):
+    """A file that `predict` writes names every gene of the matrix in its dictionaries."""
+    found, others = table(20), pa.array([f"X{i}" for i in range(50)])
+    for at, name in enumerate(("gene_a", "gene_b")):
+        named = found[name].combine_chunks().dictionary_encode()
+        every = pa.concat_arrays([others, named.dictionary])
+        index = pa.array(named.indices.to_numpy() + len(others), pa.int32())
+        found = found.set_column(at, name, pa.DictionaryArray.from_arrays(index, every))
+    path = write(tmp_path / "s.parquet", found)
+    held = pq.read_table(path, read_dictionary=["gene_a"])["gene_a"].chunk(0).dictionary
+    assert "X0" in held.to_pylist()
+    used = {name for end in ("gene_a", "gene_b") for name in found[end].to_pylist()}
+    assert set(choose_edges(path, EdgeChoice()).genes) == used
+    assert set(tally_scores(path, {}, 0.5, both_ends=True).genes) == used
 
 
 def test_rank_within():
