@@ -41,7 +41,7 @@ from pairscape.model.evaluation.metrics import (
 )
 from pairscape.model.evaluation.rivals import COUNT_RIVALS, FACTORS_RESIDUAL, count_rivals
 from pairscape.model.networks.classifier import PairClassifier, score_images, score_rows
-from pairscape.model.networks.fast import prepare
+from pairscape.model.networks.fast import Probabilities, prepare
 from pairscape.model.networks.gene_context import store_loadings
 from pairscape.model.networks.prior import PriorCorrection
 from pairscape.model.networks.render import independence_residual
@@ -59,6 +59,7 @@ EXPRESSION = (
 PRECISION_TARGETS = (0.5, 0.9)
 EXAMPLES = 6  # pairs of each kind drawn in the report
 MEAN_IMAGES = 2000  # pairs of each class in its mean image, at most
+NO_NULL = "the network reads other genes too, and null pairs have none"
 THRESHOLD_ROWS = 50_000  # validation pairs that place the audit's thresholds, at most
 
 
@@ -109,27 +110,15 @@ def evaluate(
     natural
         Share of positives at which scores are probabilities. Absent: that of the training rows.
     """
-    pairs, test, shown = folds.pairs, folds.test, correction.shown
+    pairs, test = folds.pairs, folds.test
     natural = folds.natural if natural is None else natural
-    label, ready = pairs.label[test], prepare(classifier, classifier.device)
+    answers = _Answers(classifier, prepare(classifier, classifier.device), correction, natural)
     progress.start("scoring pairs", test.size + folds.validation.size)
-
-    def usable(raw: NDArray[np.floating]) -> NDArray[np.floating]:
-        # a network that blew up answers NaN: the share of its batches stands for that, and the watch reports it
-        nothing = [1 - shown, *[shown / (raw.shape[1] - 1)] * (raw.shape[1] - 1)]
-        return np.where(np.isfinite(raw).all(axis=1, keepdims=True), raw, nothing)
-
-    def score(rows: Rows) -> NDArray[np.floating]:
-        return usable(score_rows(classifier, images, rows, progress.advance, ready))
-
-    def score_null(counts: NDArray[np.integer], both_zero: NDArray[np.integer]) -> NDArray[np.float64]:
-        return positive(correction.corrected(usable(score_images(classifier, counts, both_zero, ready)), natural))
-
-    on_validation = positive(correction.corrected(score(folds.validation), natural))
-    aims = thresholds(pairs.label[folds.validation], on_validation)
+    label, watched = pairs.label[test], answers.of_rows(images, folds.validation, progress)
+    aims = thresholds(pairs.label[folds.validation], positive(answers.corrected(watched)))
     threshold = float(aims["balanced accuracy"] or 0.0)  # always there
-    raw = score(test)
-    classes = correction.corrected(raw, natural)
+    raw = answers.of_rows(images, test, progress)
+    classes = answers.corrected(raw)
     probability = positive(classes)
     audit, audit_scores = _audit(images, folds, seed, progress, factors=classifier.needs_loadings)
     rivals = (*EXPRESSION, FACTORS_ONLY, FACTORS_RESIDUAL)
@@ -141,7 +130,7 @@ def evaluate(
         | {"test": all_scores(label, probability, threshold), "audit": audit}
         | {"against_baseline": against_baseline(label, probability, baselines, genes, seed)}
         | calls(label, probability, aims, threshold)
-        | {"calibration": {"shown": shown, "natural": natural}}
+        | {"calibration": {"shown": correction.shown, "natural": natural}}
     )
     metrics["calibration"] |= calibration_record(label, positive(raw), probability)
     if folds.classes == 3 == classes.shape[1]:
@@ -150,11 +139,38 @@ def evaluate(
     if len(pairs.class_names) == classes.shape[1]:
         metrics["kinds"] = kind_scores(label, classes, pairs.class_names, threshold)
     real = {"network": probability, "spearman": audit_scores["spearman"]}
-    scorer = "the network reads other genes too, and null pairs have none" if classifier.knows_genes else score_null
+    scorer = NO_NULL if classifier.knows_genes else answers.of_images
     metrics["depth_null"] = depth_null(images, pairs, test, real, scorer, seed)
     metrics |= {"seed": seed, "versions": versions(), "store": store_facts(images)}
     predictions = _predictions(images, pairs, test, probability, audit_scores)
     return Evaluation(metrics, predictions, threshold, classes, positive(raw))
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """Class probabilities that a classifier answers, as trained and at the natural prevalence."""
+
+    classifier: PairClassifier
+    ready: Probabilities
+    correction: PriorCorrection
+    natural: float
+
+    def of_rows(self, images: Images, rows: Rows, progress: Progress) -> NDArray[np.floating]:
+        """(R, classes), as trained."""
+        return self._usable(score_rows(self.classifier, images, rows, progress.advance, self.ready))
+
+    def of_images(self, counts: NDArray[np.integer], both_zero: NDArray[np.integer]) -> NDArray[np.float64]:
+        """(P,) of any edge at the natural prevalence, of images that are in no store."""
+        return positive(self.corrected(self._usable(score_images(self.classifier, counts, both_zero, self.ready))))
+
+    def corrected(self, trained: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(P, classes), at the natural prevalence."""
+        return self.correction.corrected(trained, self.natural)
+
+    def _usable(self, trained: NDArray[np.floating]) -> NDArray[np.floating]:
+        """A network that blew up answers NaN: the share of its batches stands for that, and the watch reports it."""
+        shown, edges = self.correction.shown, trained.shape[1] - 1
+        return np.where(np.isfinite(trained).all(axis=1, keepdims=True), trained, [1 - shown, *[shown / edges] * edges])
 
 
 def sizes(folds: Folds) -> dict[str, Any]:

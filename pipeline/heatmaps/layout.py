@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from pairscape.pipeline.codes.store import Codes
 from pairscape.pipeline.genes.pairs import Pairs
@@ -50,34 +49,10 @@ def create_images(
     root = zarr.create_group(str(aside), zarr_format=3)
     rows = spec.n_shards * spec.binning.shard_pairs
     _create_sharded(root, spec, rows)
-    columns: dict[str, NDArray[Any] | None] = {
-        "gene_a": pairs.gene_a,
-        "gene_b": pairs.gene_b,
-        "label": pairs.label,
-        "list_row": pairs.list_row,
-    }
-    for name, values in {name: values for name, values in columns.items() if values is not None}.items():
-        array = root.create_array(
-            name,
-            shape=(rows,),
-            chunks=(min(rows, PAIR_ROWS),),
-            dtype=values.dtype,
-            fill_value=-1,
-            dimension_names=("pair",),
-        )
-        array[: spec.n_pairs] = values
-    for name, dims in {
-        "edges": ("gene", "edge"),
-        **dict.fromkeys(("mean", "variance", "dropout", "gene"), ("gene",)),
-    }.items():
-        root.create_array(name, data=codes.array(name), dimension_names=dims)
-    if symbols is not None:
-        root.create_array("symbol", data=np.asarray(symbols, np.dtypes.StringDType()), dimension_names=("gene",))
+    _create_pairs(root, pairs, rows)
+    _create_genes(root, codes, symbols)
     if groups is not None:
-        named = {"group": np.asarray(groups.names, np.dtypes.StringDType()), "group_cells": groups.cells}
-        for name, data in named.items():
-            root.create_array(name, data=data, dimension_names=("group",))
-        root.create_array("cell_group", data=groups.number, dimension_names=("cell",))
+        _create_groups(root, groups)
     root.create_group("receipts")
     root.create_group(SPARE)
     root.attrs.update(_attributes(spec, provenance))
@@ -89,6 +64,36 @@ def create_images(
         zarr.consolidate_metadata(str(aside))
     keep_layout(aside, FREE)
     publish_store(aside, path)
+
+
+def _create_pairs(root: zarr.Group, pairs: Pairs, rows: int) -> None:
+    """Genes, label and line of the list of each pair; -1 behind the last."""
+    for name in ("gene_a", "gene_b", "label", "list_row"):
+        if (values := getattr(pairs, name)) is not None:
+            array = root.create_array(
+                name,
+                shape=(rows,),
+                chunks=(min(rows, PAIR_ROWS),),
+                dtype=values.dtype,
+                fill_value=-1,
+                dimension_names=("pair",),
+            )
+            array[: len(pairs)] = values
+
+
+def _create_genes(root: zarr.Group, codes: Codes, symbols: Sequence[str] | None) -> None:
+    root.create_array("edges", data=codes.array("edges"), dimension_names=("gene", "edge"))
+    for name in ("mean", "variance", "dropout", "gene"):
+        root.create_array(name, data=codes.array(name), dimension_names=("gene",))
+    if symbols is not None:
+        root.create_array("symbol", data=np.asarray(symbols, np.dtypes.StringDType()), dimension_names=("gene",))
+
+
+def _create_groups(root: zarr.Group, groups: CellGroups) -> None:
+    named = {"group": np.asarray(groups.names, np.dtypes.StringDType()), "group_cells": groups.cells}
+    for name, data in named.items():
+        root.create_array(name, data=data, dimension_names=("group",))
+    root.create_array("cell_group", data=groups.number, dimension_names=("cell",))
 
 
 def _create_sharded(root: zarr.Group, spec: ImageSpec, rows: int) -> None:
