@@ -1,19 +1,19 @@
 """`python -m pairscape`, and the console script: the command line, unless a file of the user's breaks its import."""
 
-import gc
 import sys
 
+from pairscape.garbage import end_at_once, look_rarely
 from pairscape.interrupt import ended_by_interrupt
 
 
 def main() -> None:
     """Run the command line; an import that a file of the user's breaks is one line, exit status 2."""
-    gc.set_threshold(50_000, 20, 20)  # imports make some million objects, nearly all of which stay
+    look_rarely()
     try:
         with ended_by_interrupt():  # also while it is imported
             _run()
     finally:
-        gc.freeze()  # else Python looks through all of them before it ends: a fifth of a small job's time
+        end_at_once()
 
 
 def _run() -> None:

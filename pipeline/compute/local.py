@@ -62,6 +62,7 @@ def _started(compute: Compute, loop: LoopRunner) -> LocalCluster:
             silence_logs=logging.CRITICAL,  # failed tasks are reported by the job, in one line
             security=Security.temporary() if processes else None,  # threads talk within this process
             loop=loop.loop,
+            preload=[*dask.config.get("distributed.worker.preload"), *(["pairscape.garbage"] if processes else [])],
         )
     except (RuntimeError, OSError) as error:
         causes: list[BaseException] = [error]

@@ -3,14 +3,18 @@
 Each command is run for real, in a session of its own, and gets SIGINT as a terminal sends it: to all its processes.
 """
 
+import atexit
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from threading import Event
 
+import dask
 import psutil
 import pytest
 from distributed import Client, Security
@@ -46,6 +50,27 @@ def test_a_small_job_starts_no_process_unless_workers_are_asked_for():
         assert session.client is not None
         with open_session(Compute(), small=True) as within:  # a client is at hand
             assert within.client is not None
+
+
+def note_at_the_end(path):
+    """Note, when this process ends, how many objects Python no longer looks at."""
+    atexit.register(lambda: Path(path).write_text(str(gc.get_freeze_count())))
+    return gc.get_threshold()[0]
+
+
+def test_workers_do_not_look_for_garbage_while_they_load_and_end(tmp_path):
+    here = gc.get_threshold()
+    (tmp_path / "own.py").write_text("import os\nos.environ['OWN_PRELOAD'] = 'yes'\n")
+    with (
+        dask.config.set({"distributed.worker.preload": [str(tmp_path / "own.py")]}),
+        open_client(Compute("local", 1)) as client,
+    ):
+        assert client.submit(note_at_the_end, str(tmp_path / "ended")).result() == 50_000
+        assert client.submit(os.getenv, "OWN_PRELOAD").result() == "yes"
+    assert int((tmp_path / "ended").read_text()) > 10_000
+    with open_client(Compute("threads", 1)) as client:
+        client.submit(abs, -3).result()
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (here, 0)
 
 
 # ── shared machines ──────────────────────────────────────────────────────────────────────────────────────────────────
