@@ -32,6 +32,7 @@ LINES = {  # of commands that do not just begin anew
 @contextmanager
 def ended_by_interrupt() -> Iterator[None]:
     """End the process in one line when the user interrupts the block. For the main thread of a command line."""
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until all stands
     heard, told = os.pipe()
     os.set_blocking(told, False)
     before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
@@ -39,6 +40,7 @@ def ended_by_interrupt() -> Iterator[None]:
     end = _End()
     Thread(target=_watch, args=(heard, end), daemon=True).start()
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         yield
     except KeyboardInterrupt:
         end.say()

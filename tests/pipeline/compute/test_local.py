@@ -129,10 +129,14 @@ def test_threads_listen_nowhere():
 # ── Ctrl-C ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PROGRAM = """
-from pairscape.__main__ import main
-if __name__ == '__main__':
+from pairscape import __main__ as program
+run = program._run
+def say_and_run():
     print("started", flush=True)
-    main()
+    run()
+if __name__ == '__main__':
+    program._run = say_and_run
+    program.main()
 """
 THREADS = ("--scheduler", "threads")
 JOBS = {  # arguments, and the word after which Ctrl-C is pressed
@@ -170,6 +174,23 @@ def test_ctrl_c_is_one_line(base, tmp_path, case):
     assert lines[-1:] == [f"pairscape: {LINES.get(words[0], ANEW)}"]
     assert not [line for line in lines if "Traceback" in line or "Error" in line or "Warning" in line]
     assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+EARLY = """
+import os, signal
+from pairscape.__main__ import main
+pipe = os.pipe
+def interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+    return pipe()
+os.pipe = interrupted
+main()
+"""
+
+
+def test_ctrl_c_before_anything_stands_is_one_line_too():
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, preexec_fn=_hear, check=False)
+    assert (done.returncode, done.stderr) == (130, f"pairscape: {ANEW}\n")
 
 
 def test_what_is_said_is_of_the_command(monkeypatch):
