@@ -8,7 +8,7 @@ DEVELOPED = $(VENV)/.developed
 DOCUMENTED = $(VENV)/.documented
 SPHINX = $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet
 
-# What is used is compiled when it is first imported, which takes a quarter of the time of compiling all that is installed.
+# What is used is compiled when it is first imported: for the demo 4,500 of the 15,000 files that are installed.
 unexport PYTHONDONTWRITEBYTECODE
 
 # The newest versions that pyproject.toml allows, on the newest Python, without PyTorch: what a plain `pip install` gives.

@@ -394,6 +394,9 @@ def words_figure(words: str) -> Figure:
     return figure
 
 
+ROWS, ROW = 2, 0.17  # of a legend for which there is room below a plot, and inches of each one more
+
+
 def _plot_area(width: float, height: float) -> tuple[Figure, Axes]:
     """One set of axes with fixed margins in inches: neighbours on the page line up, and no layout is searched."""
     figure = Figure(figsize=(width, height))
@@ -409,12 +412,21 @@ def _unit_square(axes: Axes) -> None:
 def _legend_below(figure: Figure, axes: Axes, columns: int) -> None:
     """Under the plot, where it hides nothing: the network first, chance (drawn first) last."""
     handles, labels = axes.get_legend_handles_labels()
+    _lower(figure, axes, ROW * max(-(-len(labels) // columns) - ROWS, 0))
     if "CNN" in labels:
         handles, labels = [handles[-1], *handles[1:-1], handles[0]], [labels[-1], *labels[1:-1], labels[0]]
     place = (0.5, axes.get_position().y0 - 0.46 / figure.get_figheight())
     figure.legend(
         handles, labels, loc="upper center", bbox_to_anchor=place, ncols=columns, handlelength=1.6, columnspacing=1.3
     )
+
+
+def _lower(figure: Figure, axes: Axes, more: float) -> None:
+    """Make room below the plot, in inches; the plot keeps its size."""
+    box, height = axes.get_position(), figure.get_figheight()
+    figure.set_figheight(height + more)
+    bottom, inside = box.y0 * height + more, box.height * height
+    axes.set_position((box.x0, bottom / (height + more), box.width, inside / (height + more)))
 
 
 def svg_text(figure: Figure) -> str:

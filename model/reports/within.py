@@ -18,7 +18,8 @@ def depth_words(facts: Mapping[str, Any]) -> str:
 
 def first_lines(facts: Mapping[str, Any]) -> list[str]:
     """What a reader has to know before any score: columns that explain the best pairs, and what was taken out."""
-    warned = [f"{column['sentence']}." for column in facts.get("explained") or []]
+    said = [str(column["sentence"]) for column in facts.get("explained") or []]
+    warned = [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in said]
     if not facts.get("within"):
         return warned
     columns = " and ".join(facts["within"])

@@ -148,6 +148,7 @@ def test_the_column_that_explains_the_best_pairs_is_told(folder):
     assert "add --within type" in known[0]["sentence"]
     page = (folder / "none.html").read_text(encoding="utf-8")
     assert page.index("add --within type") < page.index("A score is the probability")
+    assert f">{known[0]['sentence'].replace('within', 'Within', 1)}." in page
     assert read_facts(folder / "type.parquet")["explained"] == []
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 from sklearn.metrics import (
     average_precision_score,
@@ -297,6 +298,18 @@ def test_report_holds_the_numbers_of_metrics_json(page: str, finished_run: Path)
     assert "5f2c9a" in page
     assert "learning_rate = 0.003" in page
     assert page.count('class="network"') == 1
+
+
+@pytest.mark.parametrize("count", [2, 7, len(figures.SCORERS)])
+def test_a_legend_of_any_number_of_scorers_is_whole(count: int) -> None:
+    label, score = np.array([0, 1, 0, 1]), np.array([0.1, 0.6, 0.3, 0.8])
+    scores = dict.fromkeys(list(figures.SCORERS)[:count], score)
+    for draw in (figures.roc_figure, figures.precision_recall_figure):
+        figure = draw(label, scores)
+        FigureCanvasAgg(figure).draw()
+        assert figure.legends[0].get_window_extent().y0 >= 0
+        inches = figure.axes[0].get_position().height * figure.get_figheight()
+        assert inches == pytest.approx(5.2 - 0.96 - 0.3)
 
 
 def test_same_figure_gives_the_same_bytes() -> None:
